@@ -1,0 +1,1 @@
+"""How people and programs reach it: the composition root, routes, command line, page."""

@@ -1,0 +1,93 @@
+"""From errors of the domain to HTTP: the one place where a status is chosen for them.
+
+Bodies are ``{"detail": ...}`` as the contracts say; a 422 and every 5xx carry the request's id as
+``error_id``. What the client sent is never given back, and no 5xx carries an exception's text
+unless it was written for people.
+"""
+
+import logging
+from typing import Any
+
+from fastapi import FastAPI, Request
+from fastapi.exceptions import RequestValidationError
+from fastapi.responses import JSONResponse
+
+from domain.errors import (
+    CrewlogError,
+    IdempotencyMismatch,
+    Invalid,
+    InvalidCursor,
+    LogUnavailable,
+    NotFound,
+    PreconditionFailed,
+    VersionConflict,
+    WrongState,
+)
+from projections.engine import ViewsUnavailable
+
+logger = logging.getLogger("crewlog.http")
+
+STATUS: tuple[tuple[type[CrewlogError], int], ...] = (
+    (NotFound, 404),
+    (WrongState, 409),
+    (VersionConflict, 409),
+    (PreconditionFailed, 412),
+    (IdempotencyMismatch, 422),
+    (Invalid, 422),
+    (InvalidCursor, 400),
+    (LogUnavailable, 503),
+    (ViewsUnavailable, 503),
+)
+
+UNAVAILABLE = "The server cannot write to or read from its storage at the moment. Try again later."
+
+
+def install(app: FastAPI) -> None:
+    """Answer domain errors and validation errors of `app` in the house's shape."""
+    app.add_exception_handler(CrewlogError, _domain_error)
+    app.add_exception_handler(RequestValidationError, _invalid)
+
+
+async def _domain_error(request: Request, error: Exception) -> JSONResponse:
+    status = next((status for kind, status in STATUS if isinstance(error, kind)), 500)
+    body: dict[str, Any] = {"detail": str(error)}
+    headers: dict[str, str] = {}
+    if status == 503:
+        logger.error("unavailable, error_id %s: %s", request.state.request_id, error)
+        if isinstance(error, LogUnavailable):
+            body["detail"] = UNAVAILABLE
+        headers["Retry-After"] = "2"
+    if status >= 500 or status == 422:
+        body["error_id"] = request.state.request_id
+    return JSONResponse(body, status, headers)
+
+
+async def _invalid(request: Request, error: Exception) -> JSONResponse:
+    assert isinstance(error, RequestValidationError)
+    detail = [
+        {"loc": list(problem["loc"]), "msg": problem["msg"], "type": problem["type"]}
+        for problem in error.errors()
+    ]
+    return JSONResponse({"detail": detail, "error_id": request.state.request_id}, 422)
+
+
+def documented(*statuses: int) -> dict[int | str, dict[str, Any]]:
+    """The `responses` of a route for these statuses, for the OpenAPI document."""
+    said = {
+        204: "Nothing new: the stream has ended and its end was seen.",
+        400: "The cursor cannot be, or the request is foreign.",
+        401: "No bearer token.",
+        403: "A wrong token.",
+        404: "No such thing.",
+        409: "Its state does not allow this.",
+        412: "It has another version.",
+        413: "The body is too large.",
+        422: "The request is not valid.",
+        429: "Too many requests.",
+        503: "Storage or views are unavailable, or the server has no token.",
+    }
+    return {status: {"description": said[status]} for status in statuses}
+
+
+SECURED = documented(400, 401, 403, 422, 503)
+"""What every route behind a token may answer beside its own."""

@@ -1,0 +1,92 @@
+"""A job as JSON: the CodePlane dialect's object where fields coincide, and what it lacks beside
+them.
+"""
+
+import shlex
+from typing import Any
+
+import orjson
+
+from domain.job import ENDED, JobState
+from projections.projection import Row
+
+CODEPLANE_STATES = {
+    JobState.HELD: "queued",
+    JobState.QUEUED: "queued",
+    JobState.RUNNING: "running",
+    JobState.PAUSED: "running",
+    JobState.WAITING_FOR_APPROVAL: "waiting_for_approval",
+    JobState.BLOCKED: "waiting_for_approval",
+    JobState.REVIEW: "review",
+    JobState.COMPLETED: "completed",
+    JobState.FAILED: "failed",
+    JobState.CANCELLED: "canceled",
+    JobState.TIMED_OUT: "failed",
+}
+"""Our states in the spelling of `contracts/codeplane.md` §2; `outcome` keeps what this loses."""
+
+
+def job_json(row: Row) -> dict[str, Any]:
+    """The job object of ``/api/jobs``. Nulls are given, never left out; times
+    are ISO 8601 with Z.
+    """
+    state = JobState(row["state"])
+    argv = orjson.loads(row["argv"])
+    return {
+        "id": row["id"],
+        "state": CODEPLANE_STATES[state],
+        "outcome": state.value if state in ENDED else None,
+        "title": row["title"],
+        "prompt": shlex.join(argv),
+        "repo": row["cwd"],
+        "kind": row["kind"],
+        "label": row["label"],
+        "labels": orjson.loads(row["labels"]),
+        "owner": row["owner"],
+        "argv": argv,
+        "cwd": row["cwd"],
+        "env": orjson.loads(row["env_names"]),
+        "timeoutS": row["timeout_ms"] / 1000 if row["timeout_ms"] else None,
+        "attempt": row["attempt"],
+        "node": row["node"],
+        "createdAt": row["created_at"],
+        "updatedAt": row["updated_at"],
+        "queuedAt": row["queued_at"],
+        "startedAt": row["started_at"],
+        "completedAt": row["finished_at"],
+        "cancelRequestedAt": row["cancel_requested_at"],
+        "archivedAt": row["archived_at"],
+        "exitCode": row["exit_code"],
+        "failureReason": _failure(row, state),
+        "errorId": row["error_id"],
+        "runMs": row["run_ms"],
+        "lines": row["lines"],
+        "outputBytes": row["output_bytes"],
+        "droppedBytes": row["dropped_bytes"],
+        "progress": float(row["progress"]) if row["progress"] is not None else None,
+        "progressHeadline": row["progress_text"],
+        "parentJobId": row["parent"],
+        "crewId": row["crew"],
+        "scheduleId": row["schedule"],
+        "requestId": row["request"],
+        "version": row["version"],
+        "position": row["position"],
+    }
+
+
+def _failure(row: Row, state: JobState) -> str | None:
+    if state is JobState.TIMED_OUT:
+        return row["reason"] or "The time limit passed."
+    if state is not JobState.FAILED:
+        return None
+    if row["reason"]:
+        return str(row["reason"])
+    code = row["exit_code"]
+    if code is not None and code < 0:
+        return f"Killed by signal {-code}."
+    return f"Exit code {code}."
+
+
+def etag(version: int) -> str:
+    """The entity tag of a job: its stream version (RFC 9110 section 8.8.3)."""
+    return f'"{version}"'

@@ -1,0 +1,36 @@
+"""``/api/analytics``: sums over the jobs of a period."""
+
+from datetime import timedelta
+from typing import Annotated
+
+from fastapi import APIRouter, Query, Response
+from fastapi.concurrency import run_in_threadpool
+
+from api.errors import SECURED
+from api.routes.jobs import json_bytes
+from api.security import Authenticated
+from domain.clock import Clock, format_time
+from projections.analytics import overview
+from projections.engine import Views
+
+
+def analytics_routes(views: Views, clock: Clock) -> APIRouter:
+    router = APIRouter(prefix="/api/analytics", tags=["analytics"], responses=SECURED)
+
+    @router.get("/overview", summary="Jobs by outcome, label and day; waits and run times")
+    async def get_overview(
+        principal: Authenticated,
+        period: Annotated[int, Query(ge=1, le=365, description="Days back from now.")] = 7,
+    ) -> Response:
+        """Of jobs created in the period. `queueWaitMs` and `runTimeMs` are milliseconds, by nearest
+        rank.
+        """
+        await views.caught_up()
+        since = format_time(clock() - timedelta(days=period))
+        return json_bytes({"period": period, **await run_in_threadpool(_sum_up, since)})
+
+    def _sum_up(since: str) -> dict[str, object]:
+        with views.reading() as reading:
+            return overview(reading, since)
+
+    return router

@@ -1,0 +1,418 @@
+"""The gitoma dialect, ``/api/v1``: dispatches, status, the live stream, state files
+(`contracts/gitoma.md`).
+"""
+
+import json
+import re
+import shlex
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+from fastapi import APIRouter, HTTPException, Query, Request, Response
+from fastapi.concurrency import run_in_threadpool
+from pydantic import BaseModel, Field, ValidationInfo, field_validator
+
+from api.bodies import Text
+from api.errors import SECURED, documented
+from api.gitoma_state import StateDirectory
+from api.lmstudio import LMStudioHealth
+from api.ratelimit import SlidingWindow
+from api.routes.jobs import IdempotencyHeader, json_bytes, key_of
+from api.security import Authenticated, Principal
+from api.sse import Cursor, WireForm, cursor_of, event_stream, read_job
+from domain.errors import InvalidCursor
+from domain.job import JobState, job_stream
+from domain.jobs import Jobs
+from domain.log import EventLog, Recorded
+from projections.engine import Views
+from projections.jobs import find_job, list_jobs
+from projections.projection import Row
+from scheduler.intake import Intake, WorkRequest
+
+REPOSITORY = re.compile(
+    r"https://github\.com/[A-Za-z0-9][A-Za-z0-9._-]{0,38}/[A-Za-z0-9._-]{1,100}(?:\.git)?/?"
+)
+BRANCH = re.compile(r"(?!-)[A-Za-z0-9._/-]{1,255}")
+
+STATUSES = {
+    JobState.HELD: "queued",
+    JobState.QUEUED: "queued",
+    JobState.RUNNING: "running",
+    JobState.PAUSED: "running",
+    JobState.WAITING_FOR_APPROVAL: "running",
+    JobState.BLOCKED: "running",
+    JobState.REVIEW: "running",
+    JobState.COMPLETED: "completed",
+    JobState.FAILED: "failed",
+    JobState.CANCELLED: "cancelled",
+    JobState.TIMED_OUT: "timed_out",
+}
+
+_LINE_BYTES = 4096
+_SENTINEL = "__END__"
+
+
+class AnalyzeRequest(BaseModel):
+    """A repository to look at. Unknown fields are passed over."""
+
+    repo_url: Annotated[Text, Field(max_length=255)]
+
+    @field_validator("repo_url")
+    @classmethod
+    def _is_github(cls, url: str) -> str:
+        if not REPOSITORY.fullmatch(url):
+            raise ValueError(
+                "repo_url must be https://github.com/<owner>/<repo>, without credentials"
+            )
+        return url
+
+
+class ReviewRequest(AnalyzeRequest):
+    integrate: bool = False
+
+
+class RunRequest(AnalyzeRequest):
+    branch: Annotated[Text, Field(max_length=255)] | None = None
+    dry_run: bool = False
+    resume: bool = False
+    reset: bool = False
+
+    @field_validator("branch")
+    @classmethod
+    def _is_branch(cls, branch: str | None) -> str | None:
+        if not branch:
+            return None
+        if not BRANCH.fullmatch(branch):
+            raise ValueError("branch must be a plain branch name of at most 255 characters")
+        return branch
+
+    @field_validator("reset")
+    @classmethod
+    def _not_with_resume(cls, reset: bool, info: ValidationInfo) -> bool:
+        if reset and info.data.get("resume"):
+            raise ValueError("resume and reset are mutually exclusive")
+        return reset
+
+
+class JobResponse(BaseModel):
+    job_id: str
+    status: Literal["queued", "started"]
+    message: str
+
+
+class JobStatusResponse(BaseModel):
+    job_id: str
+    label: str
+    status: str
+    created_at: str
+    finished_at: str | None
+    lines_buffered: int = Field(ge=0)
+    error_id: str | None
+    exit_code: int | None
+
+
+class CancelResponse(BaseModel):
+    job_id: str
+    status: Literal["cancelling"]
+
+
+class HealthResponse(BaseModel):
+    status: Literal["ok"]
+    lm_studio: LMStudioHealth
+    github_token_set: bool
+
+
+class StateDeleted(BaseModel):
+    owner: str
+    name: str
+    result: Literal["deleted", "not_found"]
+
+
+def _frame(position: int, index: int, line: str) -> bytes:
+    return b"id: %d:%d\nevent: line\ndata: %s\n\n" % (
+        position,
+        index,
+        json.dumps({"line": line}).encode(),
+    )
+
+
+def shown_line(line: str) -> str:
+    """A child's line as the stream shows it: at most 4,096 bytes of UTF-8, and never taken for the
+    end.
+    """
+    if len(line) * 4 > _LINE_BYTES:
+        encoded = line.encode("utf-8", "surrogatepass")
+        if len(encoded) > _LINE_BYTES:
+            line = encoded[:_LINE_BYTES].decode("utf-8", "ignore") + "…(truncated)"
+    return "\\" + line if line.startswith(_SENTINEL) else line
+
+
+def stream_lines(event: Recorded) -> list[str]:
+    """The lines that one event gives in the stream; the very last of a job is its sentinel."""
+    data = event.data
+    if event.type == "job.submitted":
+        return [shown_line("$ " + " ".join(data["argv"]))]
+    if event.type == "job.output":
+        return [shown_line(line) for line in data["lines"]]
+    if event.type == "job.output_dropped":
+        return [f"[warn] {data['bytes']} bytes of output over the limit were dropped"]
+    if event.type == "job.finished":
+        sentinel = f"{_SENTINEL}:{STATUSES[JobState(data['outcome'])]}"
+        return [*_last_words(data), sentinel]
+    return []
+
+
+def _last_words(data: dict[str, Any]) -> list[str]:
+    if data["outcome"] == "timed_out":
+        return ["[error] the time limit passed: the job was killed"]
+    if data["outcome"] == "failed" and data["reason"]:
+        return [shown_line(f"[error] {data['reason']}")]
+    return []
+
+
+LINES = WireForm(
+    "gitoma",
+    lambda event: [
+        _frame(event.position, index, line) for index, line in enumerate(stream_lines(event))
+    ],
+)
+"""``event: line`` frames as gitoma's cockpit parses them, with ids that it passes over."""
+
+
+@dataclass(frozen=True)
+class GitomaOptions:
+    """What the dialect is configured with. `health` probes LM Studio; times in seconds."""
+
+    command: tuple[str, ...]
+    workdir: Path
+    timeout_s: int
+    health: Callable[[], Awaitable[LMStudioHealth]]
+    github_token_set: bool
+
+
+def gitoma_routes(
+    log: EventLog,
+    jobs: Jobs,
+    intake: Intake,
+    views: Views,
+    states: StateDirectory,
+    limiter: SlidingWindow,
+    options: GitomaOptions,
+) -> APIRouter:
+    """The dialect's REST and SSE routes; ``/ws/state`` is beside them in `routes/page.py`."""
+    router = APIRouter(prefix="/api/v1", responses=SECURED)
+
+    def admit(principal: Principal) -> None:
+        wait = limiter.hit(principal.actor)
+        if wait is not None:
+            raise HTTPException(
+                429,
+                f"Dispatch rate limit reached: try again in {wait} s.",
+                {"Retry-After": str(wait)},
+            )
+
+    async def dispatch(
+        request: Request,
+        response: Response,
+        principal: Principal,
+        label: str,
+        arguments: list[str],
+        message: str,
+        key: str | None,
+    ) -> JobResponse:
+        work = WorkRequest(
+            kind="gitoma",
+            label=label,
+            argv=(*options.command, *arguments),
+            cwd=str(options.workdir),
+            timeout_ms=options.timeout_s * 1000,
+        )
+        asked = [label.encode(), *(argument.encode() for argument in arguments)]
+        submission = await intake.submit(
+            work, principal.context(request), key_of(principal.actor, key, *asked)
+        )
+        response.headers["x-event-position"] = str(submission.events[1].position)
+        return JobResponse(job_id=submission.job_id, status="started", message=message)
+
+    @router.get(
+        "/stream/{job_id}", tags=["jobs"], responses=documented(204, 404), response_class=Response
+    )
+    async def stream(job_id: str, request: Request, principal: Authenticated) -> Response:
+        """The job's output from its start, live, for any number of readers; resumes with
+        Last-Event-ID.
+        """
+        cursor = cursor_of(request, log)
+        job = await run_in_threadpool(jobs.load, job_id)
+        if cursor is not None and cursor.index is not None:
+            await run_in_threadpool(_check_index, log, cursor)
+        end_at = None
+        if job.ended:
+            end = await run_in_threadpool(_end_of, log, job_id)
+            end_at = end.position
+            last = len(LINES.frames(end)) - 1
+            if cursor is not None and cursor.position >= end_at:
+                if cursor.position == end_at and cursor.index in (None, last):
+                    return Response(status_code=204)
+                if cursor.position > end_at:
+                    cursor = Cursor(end_at, last - 1)
+        return event_stream(read_job(log, LINES, job_id, cursor, end_at=end_at))
+
+    @router.get("/health", tags=["system"], response_model=HealthResponse)
+    async def health(principal: Authenticated) -> HealthResponse:
+        return HealthResponse(
+            status="ok",
+            lm_studio=await options.health(),
+            github_token_set=options.github_token_set,
+        )
+
+    @router.post("/run", status_code=202, tags=["jobs"], responses=documented(413, 429))
+    async def run(
+        body: RunRequest,
+        request: Request,
+        response: Response,
+        principal: Authenticated,
+        key: IdempotencyHeader = None,
+    ) -> JobResponse:
+        admit(principal)
+        arguments = ["run", body.repo_url, "--yes"]
+        if body.branch:
+            arguments += ["--branch", body.branch]
+        flags = {"--dry-run": body.dry_run, "--resume": body.resume, "--reset": body.reset}
+        arguments += [flag for flag, given in flags.items() if given]
+        label, how = "run", "Autonomous run"
+        if body.resume:
+            label, how = "run-resume", "Resuming run"
+        elif body.reset:
+            label, how = "run-reset", "Fresh run"
+        message = f"{how} dispatched in background."
+        return await dispatch(request, response, principal, label, arguments, message, key)
+
+    @router.post("/fix-ci", status_code=202, tags=["jobs"], responses=documented(413, 429))
+    async def fix_ci(
+        body: RunRequest,
+        request: Request,
+        response: Response,
+        principal: Authenticated,
+        key: IdempotencyHeader = None,
+    ) -> JobResponse:
+        admit(principal)
+        if not body.branch:
+            raise HTTPException(400, "branch is required for fix-ci")
+        # The program looks the repository up by the URL's last part and finds none behind these.
+        url = body.repo_url.removesuffix("/").removesuffix(".git")
+        arguments = ["fix-ci", url, "--branch", body.branch]
+        message = "CI fix dispatched in background."
+        return await dispatch(request, response, principal, "fix-ci", arguments, message, key)
+
+    @router.post("/analyze", status_code=202, tags=["jobs"], responses=documented(413, 429))
+    async def analyze(
+        body: AnalyzeRequest,
+        request: Request,
+        response: Response,
+        principal: Authenticated,
+        key: IdempotencyHeader = None,
+    ) -> JobResponse:
+        admit(principal)
+        message = "Analysis dispatched in background."
+        arguments = ["analyze", body.repo_url]
+        return await dispatch(request, response, principal, "analyze", arguments, message, key)
+
+    @router.post("/review", status_code=202, tags=["jobs"], responses=documented(413, 429))
+    async def review(
+        body: ReviewRequest,
+        request: Request,
+        response: Response,
+        principal: Authenticated,
+        key: IdempotencyHeader = None,
+    ) -> JobResponse:
+        admit(principal)
+        arguments = ["review", body.repo_url, *(["--integrate"] if body.integrate else [])]
+        how = "Review integration" if body.integrate else "Review fetch"
+        message = f"{how} dispatched in background."
+        return await dispatch(request, response, principal, "review", arguments, message, key)
+
+    @router.get("/status/{job_id}", tags=["jobs"], responses=documented(404))
+    async def status(job_id: str, principal: Authenticated) -> JobStatusResponse:
+        await views.caught_up()
+        with views.reading() as reading:
+            row = find_job(reading, job_id)
+        return JobStatusResponse(job_id=job_id, lines_buffered=_lines(row), **_common(row))
+
+    @router.get("/jobs", tags=["jobs"])
+    async def list_all(
+        principal: Authenticated,
+        limit: Annotated[int, Query(ge=1, le=5_000)] = 500,
+        before: Annotated[
+            str | None, Query(max_length=200, description="Id of a job: those before it.")
+        ] = None,
+    ) -> Response:
+        """The newest jobs in the order in which they came. They never expire."""
+        await views.caught_up()
+        rows = await run_in_threadpool(_newest, views, limit, before)
+        return json_bytes(
+            {row["id"]: {**_common(row), "lines": _lines(row)} for row in reversed(rows)}
+        )
+
+    @router.post("/jobs/{job_id}/cancel", tags=["jobs"], responses=documented(404, 409))
+    async def cancel(
+        job_id: str, request: Request, response: Response, principal: Authenticated
+    ) -> CancelResponse:
+        changed = await jobs.execute(
+            job_id, lambda job: job.request_cancel("By request."), principal.context(request)
+        )
+        response.headers["x-event-position"] = str(changed.position)
+        return CancelResponse(job_id=job_id, status="cancelling")
+
+    @router.delete("/state/{owner}/{name}", tags=["state"], responses=documented(404))
+    async def delete_state(owner: str, name: str, principal: Authenticated) -> StateDeleted:
+        try:
+            deleted = await run_in_threadpool(states.delete, owner, name)
+        except ValueError as error:
+            raise HTTPException(422, str(error)) from error
+        return StateDeleted(owner=owner, name=name, result="deleted" if deleted else "not_found")
+
+    return router
+
+
+def _newest(views: Views, limit: int, before: str | None) -> list[Row]:
+    with views.reading() as reading:
+        return list_jobs(reading, limit=limit, cursor=before)[0]
+
+
+def _common(row: Row) -> dict[str, Any]:
+    return {
+        "status": STATUSES[JobState(row["state"])],
+        "label": row["label"],
+        "created_at": _offset_time(row["created_at"]),
+        "finished_at": _offset_time(row["finished_at"]) if row["finished_at"] else None,
+        "error_id": row["error_id"],
+        "exit_code": row["exit_code"],
+    }
+
+
+def _lines(row: Row) -> int:
+    """Lines that the stream has so far, the ``$ argv`` line among them and the sentinel not."""
+    return int(row["lines"]) + 1
+
+
+def _offset_time(text: str) -> str:
+    return text.removesuffix("Z") + "+00:00"
+
+
+def _end_of(log: EventLog, job_id: str) -> Recorded:
+    ends = [event for event in log.stream(job_stream(job_id)) if event.type == "job.finished"]
+    return ends[-1]
+
+
+def _check_index(log: EventLog, cursor: Cursor) -> None:
+    event = log.event_at(cursor.position)
+    assert cursor.index is not None
+    if event is None or cursor.index >= max(1, len(LINES.frames(event))):
+        raise InvalidCursor("Last-Event-ID is a line that this event does not have.")
+
+
+def command_of(text: str) -> tuple[str, ...]:
+    """The configured program and its own first arguments, split as a shell would split them."""
+    return tuple(shlex.split(text)) or ("gitoma",)

@@ -1,0 +1,54 @@
+"""``/healthz`` and ``/readyz``: is the process alive, and does it keep its promises."""
+
+from typing import Any
+
+from fastapi import APIRouter, Request, Response
+from fastapi.responses import PlainTextResponse
+
+from api.errors import documented
+from api.routes.jobs import json_bytes
+from domain.log import EventLog
+from projections.engine import Views
+from scheduler.dispatcher import Dispatcher
+
+_LOOPBACK = {"127.0.0.1", "::1"}
+
+
+def health_routes(log: EventLog, views: Views, dispatcher: Dispatcher, version: str) -> APIRouter:
+    router = APIRouter(tags=["system"])
+
+    @router.get("/healthz", summary="Alive", response_class=PlainTextResponse)
+    async def healthz() -> Response:
+        return PlainTextResponse("ok")
+
+    @router.get(
+        "/readyz", summary="Ready, and how far each reader of the log is", responses=documented(503)
+    )
+    async def readyz(request: Request) -> Response:
+        """200 when every view is live, 503 otherwise. Strangers off loopback
+        are told only which.
+        """
+        statuses = views.status()
+        ready = all(status.failure is None for status in statuses) and views.position >= 0
+        said: dict[str, Any] = {"status": "ready" if ready else "not ready"}
+        if request.client is not None and request.client.host in _LOOPBACK:
+            readers = [{"name": s.name, "position": s.position, "lag": s.lag} for s in statuses]
+            readers.append(
+                {
+                    "name": "dispatcher",
+                    "position": dispatcher.position,
+                    "lag": max(0, log.head - dispatcher.position),
+                }
+            )
+            said |= {
+                "version": version,
+                "head": log.head,
+                "readers": readers,
+                "running": dispatcher.active,
+                "queued": dispatcher.queued,
+                "capacity": dispatcher.capacity,
+                "storage": log.versions(),
+            }
+        return json_bytes(said, 200 if ready else 503)
+
+    return router

@@ -1,0 +1,122 @@
+"""``/api/log``: the log itself, by page, by position, live, and as a whole."""
+
+from collections.abc import AsyncIterator
+from typing import Annotated
+
+from fastapi import APIRouter, Query, Request, Response
+from fastapi.concurrency import run_in_threadpool
+from fastapi.responses import StreamingResponse
+
+from api.errors import SECURED, documented
+from api.security import Authenticated
+from api.sse import ENVELOPES, cursor_of, event_stream, read_job, read_log
+from domain.errors import NotFound
+from domain.job import job_id_of
+from domain.jobs import Jobs
+from domain.log import EventLog, Recorded
+
+Position = Annotated[int, Query(ge=0, le=2**62)]
+Subject = Annotated[str | None, Query(max_length=300, description="For instance job-<id>.")]
+Types = Annotated[
+    str | None, Query(alias="type", max_length=1_000, description="Event types, by comma.")
+]
+Actor = Annotated[str | None, Query(max_length=300)]
+
+
+def types_of(given: str | None) -> tuple[str, ...]:
+    return tuple(name.strip() for name in (given or "").split(",") if name.strip())
+
+
+def log_routes(log: EventLog, jobs: Jobs) -> APIRouter:
+    router = APIRouter(prefix="/api/log", tags=["log"], responses=SECURED)
+
+    @router.get("/stream", summary="The log as Server-Sent Events", responses=documented(204, 404))
+    async def stream(
+        request: Request,
+        principal: Authenticated,
+        subject: Subject = None,
+        type_names: Types = None,
+        actor: Actor = None,
+        after: Position | None = None,
+    ) -> Response:
+        """Resumes with Last-Event-ID. About one job it ends with the job, and is 204 once all of
+        that was seen.
+        """
+        cursor = cursor_of(request, log, after)
+        types = types_of(type_names)
+        job_id = job_id_of(subject) if subject is not None else None
+        if job_id is None or actor is not None:
+            return event_stream(
+                read_log(log, ENVELOPES, cursor, subject=subject, types=types, actor=actor)
+            )
+        job = await run_in_threadpool(jobs.load, job_id)
+        end_at = None
+        if job.ended:
+            last = await run_in_threadpool(log.last_about, f"job-{job_id}")
+            end_at = last
+            if cursor is not None and cursor.after >= last:
+                return Response(status_code=204)
+        return event_stream(read_job(log, ENVELOPES, job_id, cursor, end_at=end_at, types=types))
+
+    @router.get("/export", summary="The log as NDJSON", response_class=StreamingResponse)
+    async def export(
+        principal: Authenticated, subject: Subject = None, after: Position = 0
+    ) -> Response:
+        """Every event up to the head of this moment, one envelope a line."""
+        return StreamingResponse(
+            _lines(log, after, subject),
+            media_type="application/x-ndjson",
+            headers={"Content-Disposition": 'attachment; filename="crewlog.ndjson"'},
+        )
+
+    @router.get("", summary="A page of the log")
+    async def page(
+        principal: Authenticated,
+        after: Position = 0,
+        before: Position | None = None,
+        limit: Annotated[int, Query(ge=1, le=1_000)] = 100,
+        subject: Subject = None,
+        type_names: Types = None,
+        actor: Actor = None,
+    ) -> Response:
+        """Events with ``after < position < before``. `next` is the `after` of the next page, null
+        at the end.
+
+        The work of one page is bounded: with a rare type or actor it may be short and still have a
+        `next`.
+        """
+        events, following = await run_in_threadpool(
+            log.page,
+            after,
+            limit,
+            before=before,
+            subject=subject,
+            types=types_of(type_names),
+            actor=actor,
+        )
+        body = b'{"events":[%s],"next":%s,"head":%d}' % (
+            b",".join(event.wire for event in events),
+            b"null" if following is None else b"%d" % following,
+            log.head,
+        )
+        return Response(body, media_type="application/json")
+
+    @router.get("/{position}", summary="One event", responses=documented(404))
+    async def event_at(position: int, principal: Authenticated) -> Response:
+        event = (
+            await run_in_threadpool(log.event_at, position) if 0 < position <= log.head else None
+        )
+        if event is None:
+            raise NotFound("The log has no such position.")
+        return Response(event.wire, media_type="application/json")
+
+    return router
+
+
+async def _lines(log: EventLog, after: int, subject: str | None) -> AsyncIterator[bytes]:
+    pages = log.pages(after, subject)
+    while True:
+        page: list[Recorded] | None = await run_in_threadpool(next, pages, None)
+        if page is None:
+            return
+        yield b"".join(event.wire + b"\n" for event in page)

@@ -1,0 +1,135 @@
+"""Settings: one class, from the command line, the environment, and a TOML file, in that order.
+
+Each is ``CREWLOG_<NAME>`` in the environment and ``<name>`` in the file; gitoma's own variables
+work as aliases (`contracts/gitoma.md` §10). Only the composition root and the command line read
+this module.
+"""
+
+import os
+from pathlib import Path
+from typing import Annotated, Any
+
+from pydantic import AliasChoices, Field, SecretStr, field_validator
+from pydantic_settings import (
+    BaseSettings,
+    NoDecode,
+    PydanticBaseSettingsSource,
+    SettingsConfigDict,
+    TomlConfigSettingsSource,
+)
+
+from api.middleware import DEFAULT_ALLOWED_HOSTS
+
+
+def _default_data() -> Path:
+    base = os.environ.get("XDG_DATA_HOME") or "~/.local/share"
+    return Path(base).expanduser() / "crewlog"
+
+
+Names = Annotated[tuple[str, ...], NoDecode]
+"""A list that is written with commas in the environment."""
+
+
+class Settings(BaseSettings):
+    """Every setting of the server, with its default. Times end in `_s` (seconds), sizes in
+    `_bytes`.
+    """
+
+    model_config = SettingsConfigDict(
+        env_prefix="CREWLOG_",
+        populate_by_name=True,
+        extra="forbid",
+        frozen=True,
+        env_ignore_empty=True,
+    )
+
+    host: str = Field("127.0.0.1", description="Address to listen on.")
+    port: int = Field(8080, ge=0, le=65535, description="Port to listen on; 0 takes a free one.")
+    data: Path = Field(
+        default_factory=_default_data,
+        description="Data directory: the log, the views, spools. One server each.",
+    )
+    token: SecretStr | None = Field(
+        None,
+        validation_alias=AliasChoices("gitoma_api_token"),
+        description="The server's bearer token. Without one, a token is made on first start.",
+    )
+    log_level: str = Field("info", description="debug, info, warning or error.")
+    capacity: int = Field(
+        max(4, os.cpu_count() or 1), ge=0, le=1024, description="Jobs that run at a time."
+    )
+    job_timeout_s: int = Field(
+        86_400, ge=0, description="Time limit of a job that names none; 0 is none."
+    )
+    output_limit_bytes: int = Field(
+        256 * 1024 * 1024, ge=0, description="Output kept of one attempt; what is over is dropped."
+    )
+    stop_jobs: bool = Field(False, description="Cancel running jobs when the server is stopped.")
+    workdir: Path = Field(
+        default_factory=Path.cwd, description="Working directory of jobs that name none."
+    )
+    allowed_hosts: Names = Field(
+        DEFAULT_ALLOWED_HOSTS,
+        validation_alias=AliasChoices("gitoma_allowed_hosts"),
+        description="Host headers that are answered.",
+    )
+    cors_origins: Names = Field(
+        (),
+        validation_alias=AliasChoices("gitoma_cors_origins"),
+        description="Origins whose pages may call this server.",
+    )
+    ws_allowed_origins: Names = Field(
+        (),
+        validation_alias=AliasChoices("gitoma_ws_allowed_origins"),
+        description="Origins whose pages may open the state socket, beside this server's own.",
+    )
+    gitoma_command: str = Field("gitoma", description="Program that the gitoma dispatches run.")
+    gitoma_state_dir: Path = Field(
+        default_factory=lambda: Path("~/.gitoma/state").expanduser(),
+        description="Directory of gitoma's state files.",
+    )
+    gitoma_timeout_s: int = Field(3600, ge=0, description="Time limit of a gitoma dispatch.")
+    gitoma_rate_limit: int = Field(
+        20, ge=1, description="gitoma dispatches that one principal may make a minute."
+    )
+    lm_studio_base_url: str = Field(
+        "http://localhost:1234/v1",
+        validation_alias=AliasChoices("lm_studio_base_url"),
+        description="LM Studio, whose state the gitoma health check reports.",
+    )
+    lm_studio_model: str = Field(
+        "",
+        validation_alias=AliasChoices("lm_studio_model"),
+        description="Model that LM Studio should have loaded.",
+    )
+    github_token: SecretStr | None = Field(
+        None,
+        validation_alias=AliasChoices("github_token"),
+        description="Only whether it is set is reported; jobs see it in their environment.",
+    )
+
+    @field_validator("allowed_hosts", "cors_origins", "ws_allowed_origins", mode="before")
+    @classmethod
+    def _split(cls, value: Any) -> Any:
+        if isinstance(value, str):
+            return tuple(part.strip() for part in value.split(",") if part.strip())
+        return value
+
+    @field_validator("data", "workdir", "gitoma_state_dir")
+    @classmethod
+    def _absolute(cls, value: Path) -> Path:
+        return value.expanduser().absolute()
+
+    @classmethod
+    def settings_customise_sources(
+        cls,
+        settings_cls: type[BaseSettings],
+        init_settings: PydanticBaseSettingsSource,
+        env_settings: PydanticBaseSettingsSource,
+        dotenv_settings: PydanticBaseSettingsSource,
+        file_secret_settings: PydanticBaseSettingsSource,
+    ) -> tuple[PydanticBaseSettingsSource, ...]:
+        file = os.environ.get("CREWLOG_CONFIG")
+        if file is None:
+            return init_settings, env_settings
+        return init_settings, env_settings, TomlConfigSettingsSource(settings_cls, Path(file))

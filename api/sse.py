@@ -1,0 +1,173 @@
+"""Streams: readings of the log as Server-Sent Events that resume anywhere (WHATWG HTML section
+9.2).
+
+``id:`` is the log position, or ``position:index`` where one event gives several frames. A stream
+holds a cursor and nothing else, and several frames that are ready go out in one write.
+"""
+
+import re
+from collections.abc import AsyncIterator, Callable, Iterable
+from dataclasses import dataclass
+
+from fastapi import Request
+from fastapi.responses import Response
+from sse_starlette import EventSourceResponse, ServerSentEvent
+
+from domain.errors import InvalidCursor
+from domain.job import ENDED, JobState, job_stream
+from domain.log import EventLog, Recorded
+
+_CURSOR = re.compile(r"(0|[1-9][0-9]{0,17})(?::(0|[1-9][0-9]{0,8}))?")
+_RETRY = b"retry: 1000\n\n"
+_CHUNK_BYTES = 256 * 1024
+_PAGE = 64
+_SEND_TIMEOUT_S = 60
+
+HEADERS = {"Cache-Control": "no-cache, no-store, no-transform"}
+
+
+@dataclass(frozen=True, slots=True)
+class Cursor:
+    """What a reader has seen: all before `position`, and of that event all frames up to `index`
+    (None: all).
+    """
+
+    position: int
+    index: int | None = None
+
+    @property
+    def after(self) -> int:
+        """The position to read on after."""
+        return self.position if self.index is None else self.position - 1
+
+
+def cursor_of(request: Request, log: EventLog, after: int | None = None) -> Cursor | None:
+    """The reader's cursor: Last-Event-ID, then ``?last_event_id=``, then `after`; None at first.
+
+    InvalidCursor for text that is no cursor and for a position that the log has not reached.
+    """
+    given = request.headers.get("last-event-id") or request.query_params.get("last_event_id")
+    if not given:
+        given = None if after is None else str(after)
+    if given is None:
+        return None
+    match = _CURSOR.fullmatch(given)
+    if match is None:
+        raise InvalidCursor("Last-Event-ID is not a position of this log.")
+    cursor = Cursor(int(match[1]), None if match[2] is None else int(match[2]))
+    if cursor.position > log.head or (cursor.position == 0 and cursor.index is not None):
+        raise InvalidCursor("Last-Event-ID is a position that this log has not reached.")
+    return cursor
+
+
+class WireForm:
+    """One way to write events as frames; the frames of an event are made once for all readers."""
+
+    def __init__(self, name: str, encode: Callable[[Recorded], list[bytes]]) -> None:
+        self.name = name
+        self._encode = encode
+        self._shared: tuple[tuple[int, int, int], list[bytes]] = ((0, 0, 0), [])
+
+    def frames(self, event: Recorded) -> list[bytes]:
+        return event.frames(self.name, self._encode)
+
+    def chunks(self, page: list[Recorded], cursor: Cursor | None) -> list[bytes]:
+        """A page as few large writes. Readers at the same place share the very bytes."""
+        if cursor is not None and cursor.index is not None and page[0].position == cursor.position:
+            first = self.frames(page[0])[cursor.index + 1 :]
+            return _joined([*first, *self._flat(page[1:])])
+        key = (page[0].position, page[-1].position, len(page))
+        if self._shared[0] != key:
+            self._shared = (key, _joined(self._flat(page)))
+        return self._shared[1]
+
+    def _flat(self, page: list[Recorded]) -> Iterable[bytes]:
+        return (frame for event in page for frame in self.frames(event))
+
+
+def _joined(frames: Iterable[bytes]) -> list[bytes]:
+    chunks: list[bytes] = []
+    held: list[bytes] = []
+    size = 0
+    for frame in frames:
+        held.append(frame)
+        size += len(frame)
+        if size >= _CHUNK_BYTES:
+            chunks.append(b"".join(held))
+            held, size = [], 0
+    if held:
+        chunks.append(b"".join(held))
+    return chunks
+
+
+def _envelope(event: Recorded) -> list[bytes]:
+    return [b"id: %d\nevent: %s\ndata: %s\n\n" % (event.position, event.type.encode(), event.wire)]
+
+
+ENVELOPES = WireForm("envelope", _envelope)
+"""Each event as its whole envelope, under its type name."""
+
+
+def event_stream(chunks: AsyncIterator[bytes]) -> Response:
+    """The response: pings every 15 s, ends at shutdown, drops a client that takes nothing for a
+    minute.
+    """
+    return EventSourceResponse(
+        chunks,
+        headers=HEADERS,
+        sep="\n",
+        send_timeout=_SEND_TIMEOUT_S,
+        ping_message_factory=lambda: ServerSentEvent(comment="heartbeat", sep="\n"),
+    )
+
+
+async def read_log(
+    log: EventLog,
+    form: WireForm,
+    cursor: Cursor | None,
+    *,
+    subject: str | None = None,
+    types: tuple[str, ...] = (),
+    actor: str | None = None,
+) -> AsyncIterator[bytes]:
+    """All that matches past the cursor, for ever."""
+    yield _RETRY
+    after = cursor.after if cursor else 0
+    async for page in log.tail(after, subject, types, limit=4 * _PAGE):
+        shown = page if actor is None else [event for event in page if event.actor == actor]
+        if shown:
+            for chunk in form.chunks(shown, cursor):
+                yield chunk
+
+
+async def read_job(
+    log: EventLog,
+    form: WireForm,
+    job_id: str,
+    cursor: Cursor | None,
+    *,
+    end_at: int | None,
+    types: tuple[str, ...] = (),
+) -> AsyncIterator[bytes]:
+    """A job from the cursor to its end. `end_at` is the position to stop at when it has ended
+    already.
+    """
+    yield _RETRY
+    after = cursor.after if cursor else 0
+    if end_at is not None and after >= end_at:
+        return
+    async for page in log.tail(after, job_stream(job_id), limit=_PAGE):
+        shown = [event for event in page if not types or event.type in types]
+        if shown:
+            for chunk in form.chunks(shown, cursor):
+                yield chunk
+        if end_at is not None:
+            if page[-1].position >= end_at:
+                return
+        elif any(ends(event) for event in page):
+            return
+
+
+def ends(event: Recorded) -> bool:
+    """Whether a stream of this event's job is over with it."""
+    return event.type == "job.finished" and JobState(event.data["outcome"]) in ENDED

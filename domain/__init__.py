@@ -1,0 +1,1 @@
+"""What can happen: events, aggregates and their commands, and the event log."""

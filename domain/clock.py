@@ -1,0 +1,35 @@
+"""Time as the domain sees it: aware, UTC, and given from outside so that a test can turn it."""
+
+from collections.abc import Callable
+from datetime import UTC, datetime
+
+Clock = Callable[[], datetime]
+
+
+def system_clock() -> datetime:
+    """The present, aware, in UTC."""
+    return datetime.now(UTC)
+
+
+def format_time(moment: datetime) -> str:
+    """ISO 8601 in UTC with six digits of a second and ``Z``: fixed width, so text order is time
+    order.
+
+    Raises ValueError for a naive datetime, which could mean any instant.
+    """
+    if moment.tzinfo is None:
+        raise ValueError("A time needs a zone: naive datetimes are refused.")
+    return moment.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%S.%fZ")
+
+
+def parse_time(text: str) -> datetime:
+    """The inverse of `format_time`; takes any ISO 8601 time that names its offset."""
+    moment = datetime.fromisoformat(text)
+    if moment.tzinfo is None:
+        raise ValueError("A time needs a zone: naive datetimes are refused.")
+    return moment.astimezone(UTC)
+
+
+def elapsed_ms(start: str, end: str) -> int:
+    """Whole milliseconds from one stored time to another, never negative (clocks step back)."""
+    return max(0, round((parse_time(end) - parse_time(start)).total_seconds() * 1000))

@@ -1,0 +1,142 @@
+"""Commands on jobs: load the aggregate, let it decide, append what it decided."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+from domain.clock import Clock, system_clock
+from domain.errors import (
+    IdempotencyMismatch,
+    JobNotFound,
+    PreconditionFailed,
+    VersionConflict,
+)
+from domain.event import Event
+from domain.idempotency import RequestAccepted, idempotency_stream
+from domain.job import Job, JobQueued, JobSubmitted, evolve, job_stream
+from domain.log import Context, EventLog, NewEvent, Recorded, new_events
+
+_RETRIES = 8
+
+Decide = Callable[[Job], list[Event]]
+
+
+@dataclass(frozen=True, slots=True)
+class IdempotencyKey:
+    """A caller's key and the fingerprint of what it asks with it."""
+
+    principal: str
+    key: str
+    fingerprint: str
+
+
+@dataclass(frozen=True, slots=True)
+class Submission:
+    """The answer to a submission. `replayed` is true when an earlier request with the key had made
+    the job.
+    """
+
+    job_id: str
+    events: tuple[Recorded, Recorded]
+    """Submitted and queued, as they stand in the log."""
+    replayed: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Changed:
+    """The job after a command, and the position of the newest event about it (0: nothing was to
+    do).
+    """
+
+    job: Job
+    position: int
+
+
+class Jobs:
+    """The job aggregates of one log."""
+
+    def __init__(self, log: EventLog, clock: Clock = system_clock) -> None:
+        self._log = log
+        self._clock = clock
+
+    def load(self, job_id: str) -> Job:
+        """Fold the job's own stream. JobNotFound when there is none, or it was deleted."""
+        job = fold(job_id, self._log.stream(job_stream(job_id)))
+        if job.version == 0 or job.deleted:
+            raise JobNotFound(job_id)
+        return job
+
+    async def submit(
+        self,
+        job_id: str,
+        submitted: JobSubmitted,
+        context: Context,
+        idempotency: IdempotencyKey | None = None,
+    ) -> Submission:
+        """Accept a job and queue it. IdempotencyMismatch when the key was used
+        for something else.
+        """
+        stream = job_stream(job_id)
+        events = new_events(stream, [submitted, JobQueued(attempt=1)], context, self._clock)
+        expected = {stream: 0}
+        if idempotency is not None:
+            events.append(self._accepted(idempotency, job_id, context))
+            expected[events[-1].stream] = 0
+        try:
+            recorded = await self._log.append(events, expected)
+        except VersionConflict as conflict:
+            if idempotency is None or conflict.stream == stream:
+                raise
+            return self._replay(idempotency)
+        return Submission(job_id, (recorded[0], recorded[1]))
+
+    def _accepted(self, key: IdempotencyKey, job_id: str, context: Context) -> NewEvent:
+        accepted = RequestAccepted(fingerprint=key.fingerprint, result=job_id)
+        stream = idempotency_stream(key.principal, key.key)
+        return new_events(stream, [accepted], context, self._clock)[0]
+
+    def _replay(self, key: IdempotencyKey) -> Submission:
+        first = self._log.stream(idempotency_stream(key.principal, key.key))[0]
+        if first.data["fingerprint"] != key.fingerprint:
+            raise IdempotencyMismatch
+        job_id = str(first.data["result"])
+        submitted, queued = self._log.stream(job_stream(job_id))[:2]
+        return Submission(job_id, (submitted, queued), replayed=True)
+
+    async def execute(
+        self, job_id: str, decide: Decide, context: Context, *, if_match: int | None = None
+    ) -> Changed:
+        """Let the job decide and append its events; decide again when somebody else was first.
+
+        Raises JobNotFound, what `decide` raises, and PreconditionFailed when `if_match` is not the
+        version.
+        """
+        conflict: VersionConflict | None = None
+        for _ in range(_RETRIES):
+            stored = self._log.stream(job_stream(job_id))
+            job = fold(job_id, stored)
+            if job.version == 0 or job.deleted:
+                raise JobNotFound(job_id)
+            if if_match is not None and job.version != if_match:
+                raise PreconditionFailed(
+                    f"The job is at version {job.version}, not {if_match}: read it again."
+                )
+            events = decide(job)
+            if not events:
+                return Changed(job, stored[-1].position)
+            new = new_events(job.stream, events, context, self._clock)
+            try:
+                recorded = await self._log.append(new, {job.stream: job.version})
+            except VersionConflict as lost:
+                conflict = lost
+                continue
+            return Changed(fold(job_id, recorded, job), recorded[-1].position)
+        assert conflict is not None
+        raise conflict
+
+
+def fold(job_id: str, events: Sequence[Recorded], job: Job | None = None) -> Job:
+    """The job after `events` of its own stream."""
+    job = job or Job(job_id)
+    for recorded in events:
+        job = evolve(job, recorded.event(), recorded.version, recorded.at)
+    return job

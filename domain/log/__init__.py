@@ -1,0 +1,19 @@
+"""The event log: append with expected versions, read, tail; one conformance
+suite for every store.
+"""
+
+from domain.log.envelope import SYSTEM, Context, NewEvent, Recorded, new_events, subject_of, uuid7
+from domain.log.log import EventLog, Tail, open_sqlite_log
+
+__all__ = [
+    "SYSTEM",
+    "Context",
+    "EventLog",
+    "NewEvent",
+    "Recorded",
+    "Tail",
+    "new_events",
+    "open_sqlite_log",
+    "subject_of",
+    "uuid7",
+]

@@ -1,0 +1,217 @@
+"""Group commit: one thread writes all that is waiting in one transaction and answers everyone after
+it.
+
+A commit costs one fsync whatever it holds, so a busy log is as durable as an idle one and much
+faster.
+"""
+
+import logging
+import queue
+import threading
+from collections import OrderedDict
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+
+from eventsourcing.persistence import IntegrityError, PersistenceError, StoredEvent, Tracking
+
+from domain.errors import CrewlogError, LogUnavailable, VersionConflict
+from domain.log.envelope import Recorded
+from domain.log.recorder import SQLiteLogRecorder
+
+logger = logging.getLogger("crewlog.log")
+
+_MAX_COMMANDS = 512
+_MAX_BYTES = 8 * 1024 * 1024
+_CACHED_VERSIONS = 200_000
+
+Outcome = Sequence[Recorded] | CrewlogError
+
+
+@dataclass(slots=True)
+class AppendCommand:
+    """Events of one caller. All of them are written, or none."""
+
+    events: Sequence[StoredEvent]
+    actors: Sequence[str]
+    expected: Mapping[str, int]
+    checkpoint: tuple[str, int] | None
+    done: Callable[["AppendCommand"], None]
+    outcome: Outcome | None = field(default=None)
+
+
+class Appender:
+    """Owns the writing connection and the head. `committed` is called on its thread after each
+    commit.
+    """
+
+    def __init__(
+        self,
+        recorder: SQLiteLogRecorder,
+        committed: Callable[[list[Recorded], list[AppendCommand]], None],
+    ) -> None:
+        self._recorder = recorder
+        self._committed = committed
+        self._head = recorder.max_notification_id() or 0
+        self._versions: OrderedDict[str, int] = OrderedDict()
+        self._checkpoints: dict[str, int] = {}
+        self._uncertain = False
+        self._waiting: queue.SimpleQueue[AppendCommand | None] = queue.SimpleQueue()
+        self._closed = False
+        self._thread = threading.Thread(target=self._run, name="log-appender", daemon=True)
+        self._thread.start()
+
+    def submit(self, command: AppendCommand) -> None:
+        """Queue a command; it is answered through `done` once it is durable or refused."""
+        if self._closed:
+            raise LogUnavailable("The log is closed.")
+        self._waiting.put(command)
+
+    def close(self) -> None:
+        """Write what is waiting, then stop."""
+        if not self._closed:
+            self._closed = True
+            self._waiting.put(None)
+            self._thread.join()
+
+    def _run(self) -> None:
+        while True:
+            batch, more = self._take()
+            if batch:
+                written = self._write(batch)
+                self._committed(written, batch)
+            if not more:
+                return
+
+    def _take(self) -> tuple[list[AppendCommand], bool]:
+        first = self._waiting.get()
+        if first is None:
+            return [], False
+        batch, size = [first], _size(first)
+        while len(batch) < _MAX_COMMANDS and size < _MAX_BYTES:
+            try:
+                command = self._waiting.get_nowait()
+            except queue.Empty:
+                break
+            if command is None:
+                return batch, False
+            batch.append(command)
+            size += _size(command)
+        return batch, True
+
+    def _write(self, batch: list[AppendCommand]) -> list[Recorded]:
+        try:
+            if self._uncertain:
+                self._recover()
+            return self._commit(batch, self._judge(batch))
+        except IntegrityError:
+            # A version that was not cached was wrong. Look every stream up and judge again: the
+            # commands that conflict fail alone, and the rest of the batch is written.
+            self._versions.clear()
+            self._look_up({s for command in batch for s in command.expected})
+            try:
+                return self._commit(batch, self._judge(batch))
+            except PersistenceError as error:
+                return self._refuse(batch, error)
+        except PersistenceError as error:
+            return self._refuse(batch, error)
+        except Exception as error:
+            logger.exception("The appender met an error that it does not know.")
+            return self._refuse(batch, error)
+
+    def _judge(self, batch: list[AppendCommand]) -> list[AppendCommand]:
+        """Check each command's expectations as if those before it were written;
+        answer the losers.
+        """
+        unknown = {
+            stream
+            for command in batch
+            for stream, expected in command.expected.items()
+            if stream not in self._versions
+            # A stream that should not exist yet is checked by the table itself when it is written.
+            and (expected > 0 or not any(e.originator_id == stream for e in command.events))
+        }
+        self._look_up(unknown)
+        accepted: list[AppendCommand] = []
+        ahead: dict[str, int] = {}
+        for command in batch:
+            conflict = self._conflict(command, ahead)
+            if conflict is not None:
+                command.outcome = conflict
+                continue
+            command.outcome = None
+            for event in command.events:
+                ahead[str(event.originator_id)] = event.originator_version
+            accepted.append(command)
+        return accepted
+
+    def _recover(self) -> None:
+        """After a failure nobody can be sure what reached the disk: ask it, and
+        publish what did.
+        """
+        rows = self._recorder.select_rows(self._head, -1)
+        self._uncertain = False
+        if rows:
+            self._head = rows[-1][0]
+            self._committed([Recorded(*row) for row in rows], [])
+
+    def _conflict(self, command: AppendCommand, ahead: Mapping[str, int]) -> VersionConflict | None:
+        if command.checkpoint is not None:
+            name, position = command.checkpoint
+            if name not in self._checkpoints:
+                self._checkpoints[name] = self._recorder.max_tracking_id(name) or 0
+            if position <= self._checkpoints[name]:
+                return VersionConflict(f"checkpoint {name}", position, self._checkpoints[name])
+        for stream, expected in command.expected.items():
+            actual = ahead.get(stream, self._versions.get(stream, 0))
+            if actual != expected:
+                return VersionConflict(stream, expected, actual)
+        return None
+
+    def _look_up(self, streams: set[str]) -> None:
+        if streams:
+            self._versions.update(self._recorder.stream_versions(list(streams)))
+
+    def _commit(self, batch: list[AppendCommand], accepted: list[AppendCommand]) -> list[Recorded]:
+        events = [event for command in accepted for event in command.events]
+        trackings = [Tracking(*c.checkpoint) for c in accepted if c.checkpoint is not None]
+        if not events and not trackings:
+            for command in accepted:
+                command.outcome = []
+            return []
+        self._recorder.insert_events(
+            events,
+            first_position=self._head + 1,
+            actors=[actor for command in accepted for actor in command.actors],
+            trackings=trackings,
+        )
+        recorded: list[Recorded] = []
+        for command in accepted:
+            mine = [
+                Recorded(position, str(e.originator_id), e.originator_version, e.topic, e.state)
+                for position, e in enumerate(command.events, self._head + 1)
+            ]
+            self._head += len(mine)
+            command.outcome = mine
+            recorded.extend(mine)
+        for event in recorded:
+            self._versions[event.stream] = event.version
+            self._versions.move_to_end(event.stream)
+        while len(self._versions) > _CACHED_VERSIONS:
+            self._versions.popitem(last=False)
+        self._checkpoints.update((t.application_name, t.notification_id) for t in trackings)
+        return recorded
+
+    def _refuse(self, batch: list[AppendCommand], error: Exception) -> list[Recorded]:
+        logger.error("The log could not be written: %s", error)
+        # What reached the disk is known only to the disk: believe nothing that was cached.
+        self._versions.clear()
+        self._checkpoints.clear()
+        self._uncertain = True
+        for command in batch:
+            if not isinstance(command.outcome, VersionConflict):
+                command.outcome = LogUnavailable(f"The log cannot be written: {error}")
+        return []
+
+
+def _size(command: AppendCommand) -> int:
+    return sum(len(event.state) for event in command.events)

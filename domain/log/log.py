@@ -1,0 +1,434 @@
+"""The log: append, read, tail. Everything that crewlog knows is in it or follows from it."""
+
+import asyncio
+import threading
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import orjson
+from eventsourcing.persistence import PersistenceError
+
+from domain.errors import CrewlogError, LogRefused, LogUnavailable
+from domain.event import schemas
+from domain.log.appender import AppendCommand, Appender
+from domain.log.envelope import NewEvent, Recorded, uuid7
+from domain.log.lock import OwnerLock
+from domain.log.mapper import EventMapper
+from domain.log.recent import RecentEvents
+from domain.log.recorder import Datastore, SQLiteLogRecorder, sqlite_version
+from domain.log.wakeup import LoopSide
+from domain.redaction import Redactor
+
+FORMAT = 1
+"""The format of the log's own tables; a log with a higher one is refused untouched."""
+
+PAGE = 500
+"""Events a read gives at most unless asked otherwise."""
+
+_SCAN = 50_000
+"""Positions that one page of a rarely matching filter looks at before it hands back a cursor."""
+
+
+class EventLog:
+    """One log, owned by this process. Thread-safe; `append` and `tail` are for event loops.
+
+    Built by `open_sqlite_log`; another store gives another recorder and passes tests/conformance.
+    """
+
+    def __init__(
+        self,
+        writer: SQLiteLogRecorder,
+        reader: SQLiteLogRecorder,
+        mapper: EventMapper,
+        lock: OwnerLock,
+    ) -> None:
+        self._writer = writer
+        self._reader = reader
+        self._mapper = mapper
+        self._lock = lock
+        self.id = writer.meta()["id"]
+        """A name that this log keeps for ever; what derives from it says whose it is."""
+        self._recent = RecentEvents(writer.max_notification_id() or 0)
+        self._grown = threading.Condition()
+        self._sides: dict[asyncio.AbstractEventLoop, LoopSide] = {}
+        self._closed = False
+        self._appender = Appender(writer, self._committed)
+        self._pool = ThreadPoolExecutor(max_workers=4, thread_name_prefix="log-reader")
+
+    @property
+    def head(self) -> int:
+        """The newest position that is durable and visible to readers; 0 for an empty log."""
+        return self._recent.head
+
+    # Writing
+
+    async def append(
+        self,
+        events: Sequence[NewEvent],
+        expected: Mapping[str, int],
+        *,
+        checkpoint: tuple[str, int] | None = None,
+    ) -> Sequence[Recorded]:
+        """Write all of `events` or none, and return them with their positions once they are
+        durable.
+
+        `expected` names the version that each stream must have (0: it must not exist); it covers
+        every stream written to and may name more, which are then only checked. `checkpoint` is a
+        reader's name and the position it has dealt with, stored in the same transaction; it must
+        move forward.
+
+        Raises VersionConflict when an expectation fails, LogUnavailable when the store cannot
+        write.
+        """
+        side = self._side(asyncio.get_running_loop())
+        future: asyncio.Future[Sequence[Recorded]] = side.loop.create_future()
+        command = self._command(events, expected, checkpoint, side.answering(future))
+        self._appender.submit(command)
+        return await future
+
+    def append_blocking(
+        self,
+        events: Sequence[NewEvent],
+        expected: Mapping[str, int],
+        *,
+        checkpoint: tuple[str, int] | None = None,
+    ) -> Sequence[Recorded]:
+        """`append` for a thread that has no event loop."""
+        answered = threading.Event()
+        command = self._command(events, expected, checkpoint, lambda _: answered.set())
+        self._appender.submit(command)
+        answered.wait()
+        if isinstance(command.outcome, CrewlogError):
+            raise command.outcome
+        return command.outcome or []
+
+    def _command(
+        self,
+        events: Sequence[NewEvent],
+        expected: Mapping[str, int],
+        checkpoint: tuple[str, int] | None,
+        done: Callable[[AppendCommand], None],
+    ) -> AppendCommand:
+        versions = dict(expected)
+        stored = []
+        for new in events:
+            if new.stream not in versions:
+                raise ValueError(f"An append to {new.stream} must state the version it expects.")
+            versions[new.stream] += 1
+            stored.append(self._mapper.stored(new, versions[new.stream]))
+        actors = [new.context.actor for new in events]
+        return AppendCommand(stored, actors, expected, checkpoint, done)
+
+    def _committed(self, recorded: list[Recorded], batch: list[AppendCommand]) -> None:
+        if recorded:
+            self._recent.extend(recorded)
+            subjects = {event.subject for event in recorded}
+            with self._grown:
+                self._grown.notify_all()
+            for side in list(self._sides.values()):
+                side.wake(subjects)
+        for command in batch:
+            command.done(command)
+        for side in list(self._sides.values()):
+            side.flush()
+
+    # Reading
+
+    def read(
+        self,
+        after: int,
+        limit: int = PAGE,
+        subject: str | None = None,
+        types: Sequence[str] = (),
+        *,
+        before: int | None = None,
+        actor: str | None = None,
+    ) -> list[Recorded]:
+        """Up to `limit` events past the position `after`, in order. Blocks on the disk when it
+        must.
+        """
+        if before is None and actor is None:
+            near = self._recent.read(after, limit, subject)
+            if near is not None and (not types or near[1] >= self.head):
+                return [e for e in near[0] if not types or e.type in types]
+        return self._from_disk(after, limit, subject, types, before, actor)
+
+    def _from_disk(
+        self,
+        after: int,
+        limit: int,
+        subject: str | None,
+        types: Sequence[str],
+        before: int | None = None,
+        actor: str | None = None,
+        newest_first: bool = False,
+    ) -> list[Recorded]:
+        try:
+            rows = self._reader.select_rows(
+                after,
+                limit,
+                before=before,
+                subject=subject,
+                types=types,
+                actor=actor,
+                newest_first=newest_first,
+            )
+        except PersistenceError as error:
+            raise LogUnavailable(f"The log cannot be read: {error}") from error
+        return [Recorded(*row) for row in rows]
+
+    def page(
+        self,
+        after: int,
+        limit: int,
+        *,
+        before: int | None = None,
+        subject: str | None = None,
+        types: Sequence[str] = (),
+        actor: str | None = None,
+    ) -> tuple[list[Recorded], int | None]:
+        """A page and the position to go on after, None at the end.
+
+        The work of one page is bounded: where a filter matches rarely the page may be short or
+        empty and still give a position to go on after.
+        """
+        end = min(self.head, before - 1 if before is not None else self.head)
+        unindexed = subject is None and (bool(types) or actor is not None)
+        stop = min(end, after + _SCAN) if unindexed else end
+        found = self._from_disk(after, limit, subject, types, stop + 1, actor)
+        if len(found) == limit:
+            last = found[-1].position
+            return found, last if last < end else None
+        return found, stop if stop < end else None
+
+    def event_at(self, position: int) -> Recorded | None:
+        """The event at a position, or None past the head."""
+        found = self._from_disk(position - 1, 1, None, (), position + 1) if position > 0 else []
+        return found[0] if found else None
+
+    def stream(self, name: str, after_version: int = 0) -> list[Recorded]:
+        """Every event of one stream past a version, in order."""
+        try:
+            rows = self._reader.select_stream(name, gt=after_version)
+        except PersistenceError as error:
+            raise LogUnavailable(f"The log cannot be read: {error}") from error
+        return [Recorded(*row) for row in rows]
+
+    def last_of_stream(self, name: str) -> Recorded | None:
+        """The newest event of one stream, or None where there is no such stream."""
+        rows = self._reader.select_stream(name, desc=True, limit=1)
+        return Recorded(*rows[0]) if rows else None
+
+    def last_about(self, subject: str) -> int:
+        """The newest position about a subject; 0 where there is none."""
+        found = self._from_disk(0, 1, subject, (), newest_first=True)
+        return found[0].position if found else 0
+
+    def pages(self, after: int = 0, subject: str | None = None) -> Iterator[list[Recorded]]:
+        """The log as it stands now, page by page, for exports, verification and rebuilds."""
+        end = self.head + 1
+        while page := self._from_disk(after, 1_000, subject, (), end):
+            yield page
+            after = page[-1].position
+
+    def checkpoint(self, name: str) -> int:
+        """The position up to which the reader of that name has dealt with the log; 0 at first."""
+        return self._reader.max_tracking_id(name) or 0
+
+    # Live reading
+
+    def tail(
+        self, after: int, subject: str | None = None, types: Sequence[str] = (), limit: int = PAGE
+    ) -> "Tail":
+        """Pages of events past `after`, from disk and then live, with no gap and no repeat, for
+        ever.
+        """
+        return Tail(self, after, subject, types, limit)
+
+    def read_near(
+        self, after: int, limit: int, subject: str | None
+    ) -> tuple[list[Recorded], int] | None:
+        """What memory has past `after`, and how far that goes; None where only the disk knows."""
+        return self._recent.read(after, limit, subject)
+
+    async def read_far(
+        self, after: int, limit: int, subject: str | None, types: Sequence[str]
+    ) -> tuple[list[Recorded], int]:
+        """The same from the disk, without holding up the event loop."""
+        head = self.head
+        loop = asyncio.get_running_loop()
+        page = await loop.run_in_executor(self._pool, self._from_disk, after, limit, subject, types)
+        if len(page) == limit:
+            return page, page[-1].position
+        return page, max(head, page[-1].position if page else 0)
+
+    async def grown(self, subject: str | None) -> None:
+        """Sleep until something about `subject` was committed after the caller's last look, in this
+        same step.
+        """
+        await self._side(asyncio.get_running_loop()).wait(subject)
+
+    def wait_beyond(
+        self, position: int, timeout_s: float, unless: Callable[[], bool] = lambda: False
+    ) -> None:
+        """Block a thread until the head has passed `position`, `unless` is true, or the time is
+        over.
+        """
+        with self._grown:
+            self._grown.wait_for(
+                lambda: self.head > position or self._closed or unless(), timeout_s
+            )
+
+    def wake_all(self) -> None:
+        """Let blocked threads look at the state of the world again (at shutdown)."""
+        with self._grown:
+            self._grown.notify_all()
+
+    def _side(self, loop: asyncio.AbstractEventLoop) -> LoopSide:
+        side = self._sides.get(loop)
+        if side is None:
+            for other in [other for other in self._sides if other.is_closed()]:
+                del self._sides[other]
+            side = self._sides[loop] = LoopSide(loop)
+        return side
+
+    # The whole
+
+    def import_rows(
+        self, pages: Iterator[list[Recorded]], actors: Callable[[Recorded], str]
+    ) -> int:
+        """Write exported events at their own positions into an empty log, in one transaction.
+
+        Returns how many. Raises LogRefused when the log is not empty.
+        """
+        if self.head:
+            raise LogRefused(
+                f"This log holds {self.head} events already: an import needs an empty one."
+            )
+        with self._writer.datastore.transaction(commit=True) as cursor:
+            count = 0
+            for page in pages:
+                self._writer._insert_events(
+                    cursor,
+                    [self._mapper.to_stored_event(event) for event in page],
+                    first_position=count + 1,
+                    actors=[actors(event) for event in page],
+                )
+                count += len(page)
+        return count
+
+    def versions(self) -> dict[str, str]:
+        """What the storage is made of: for readyz and doctor."""
+        return {"store": "sqlite", "sqlite": sqlite_version(), "format": str(FORMAT)}
+
+    def close(self) -> None:
+        """Write what is waiting and let go of the files."""
+        if self._closed:
+            return
+        self._appender.close()
+        self._closed = True
+        self.wake_all()
+        self._pool.shutdown(wait=True)
+        self._reader.datastore.close()
+        self._writer.datastore.close()
+        self._lock.release()
+
+
+class Tail:
+    """A subscriber: a position and nothing else. A slow one costs nothing and loses nothing."""
+
+    def __init__(
+        self, log: EventLog, after: int, subject: str | None, types: Sequence[str], limit: int
+    ) -> None:
+        self._log = log
+        self._subject = subject
+        self._types = types
+        self._limit = limit
+        self.position = after
+        """Everything up to here was given out, or did not match."""
+
+    def __aiter__(self) -> AsyncIterator[list[Recorded]]:
+        return self
+
+    async def __anext__(self) -> list[Recorded]:
+        while True:
+            near = self._log.read_near(self.position, self._limit, self._subject)
+            if near is None:
+                page, covered = await self._log.read_far(
+                    self.position, self._limit, self._subject, self._types
+                )
+            else:
+                page, covered = near
+                if covered == self.position:
+                    await self._log.grown(self._subject)
+                    continue
+                if self._types:
+                    page = [event for event in page if event.type in self._types]
+            self.position = covered
+            if page:
+                return page
+
+
+def open_sqlite_log(directory: Path, *, redactor: Redactor, purpose: str = "crewlog") -> EventLog:
+    """Open (or make) the log in `directory` and own it until closed.
+
+    Raises LogRefused when another process owns it or a newer version wrote it; the file is then
+    untouched.
+    """
+    try:
+        directory.mkdir(mode=0o700, parents=True, exist_ok=True)
+        lock = OwnerLock(directory / "owner.lock").acquire(purpose)
+    except OSError as error:
+        raise LogRefused(
+            f"The data directory {directory} cannot be used: {error.strerror}."
+        ) from error
+    path = directory / "log.db"
+    try:
+        _refuse_newer(path)
+        writer = SQLiteLogRecorder(Datastore(path, writes=True))
+        writer.create_table()
+        reader = SQLiteLogRecorder(Datastore(path, writes=False, connections=4))
+        _describe(writer)
+        return EventLog(writer, reader, EventMapper(redactor), lock)
+    except PersistenceError as error:
+        lock.release()
+        raise LogRefused(f"The log {path} cannot be opened: {error}") from error
+    except BaseException:
+        lock.release()
+        raise
+
+
+def _describe(writer: SQLiteLogRecorder) -> None:
+    """Say in the log itself what it is, unless it says so already."""
+    said = writer.meta()
+    ours = orjson.loads(said.get("schemas", "{}")) | dict(schemas())
+    now = {
+        "id": said.get("id") or uuid7(),
+        "format": str(FORMAT),
+        "schemas": orjson.dumps(ours, option=orjson.OPT_SORT_KEYS).decode(),
+    }
+    if now != said:
+        writer.set_meta(now)
+
+
+def _refuse_newer(path: Path) -> None:
+    if not path.exists() or not path.stat().st_size:
+        return
+    datastore = Datastore(path, writes=False)
+    try:
+        meta = SQLiteLogRecorder(datastore).meta()
+    finally:
+        datastore.close()
+    if int(meta.get("format", "0")) > FORMAT:
+        raise LogRefused(
+            f"The log {path} has format {meta['format']}; this version of crewlog reads up "
+            f"to {FORMAT}. A newer version wrote it: use that one. Nothing was changed."
+        )
+    ours = schemas()
+    for name, number in orjson.loads(meta.get("schemas", "{}")).items():
+        if number > ours.get(name, number):
+            raise LogRefused(
+                f"The log {path} holds {name} events of schema {number}; this version of crewlog "
+                f"reads up to {ours[name]}. A newer version wrote it: use that one. Nothing was changed."
+            )

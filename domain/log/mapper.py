@@ -1,0 +1,42 @@
+"""How an event becomes a stored row and back, in the terms of the eventsourcing library."""
+
+from typing import Any, cast
+
+from eventsourcing.persistence import JSONTranscoder, Mapper, StoredEvent
+
+from domain.event import Json
+from domain.log.envelope import NewEvent, Recorded, encode_state
+from domain.redaction import Redactor
+
+
+class EventMapper(Mapper[str]):
+    """Maps `NewEvent` to `StoredEvent` with a stable type name for its topic, and rows to
+    `Recorded`.
+
+    Credentials are taken out here, on the only way into the log, so that no caller can forget to.
+    """
+
+    def __init__(self, redactor: Redactor) -> None:
+        super().__init__(JSONTranscoder())
+        self.redactor = redactor
+
+    def stored(self, new: NewEvent, version: int) -> StoredEvent:
+        """The row of `new` as event number `version` of its stream, redacted and encoded."""
+        data = cast(Json, self.redactor.value(new.event.model_dump(mode="json")))
+        return StoredEvent(new.stream, version, new.event.type, encode_state(new, data))
+
+    def to_stored_event(self, domain_event: Any) -> StoredEvent:
+        """Re-encode an event that is in the log already, as the library's own tools ask for it."""
+        return StoredEvent(
+            domain_event.stream, domain_event.version, domain_event.type, domain_event.state
+        )
+
+    def to_domain_event(self, stored_event: StoredEvent) -> Any:
+        """A `Recorded` without a position: one event of one stream."""
+        return Recorded(
+            0,
+            str(stored_event.originator_id),
+            stored_event.originator_version,
+            stored_event.topic,
+            stored_event.state,
+        )

@@ -1,0 +1,88 @@
+"""The newest events, in memory, so that readers near the head share them instead of reading the
+disk.
+"""
+
+import threading
+from bisect import bisect_right
+from collections import deque
+
+from domain.log.envelope import Recorded
+
+_MAX_EVENTS = 8_192
+_MAX_BYTES = 32 * 1024 * 1024
+
+
+class RecentEvents:
+    """A window of consecutive positions that ends at the head. Thread-safe."""
+
+    def __init__(
+        self, head: int, max_events: int = _MAX_EVENTS, max_bytes: int = _MAX_BYTES
+    ) -> None:
+        self._lock = threading.Lock()
+        self._floor = head
+        self._events: deque[Recorded] = deque()
+        self._by_subject: dict[str, deque[Recorded]] = {}
+        self._bytes = 0
+        self._max_events = max_events
+        self._max_bytes = max_bytes
+        self.head = head
+
+    def extend(self, events: list[Recorded]) -> None:
+        """Take up events just committed, in order, and let go of the oldest beyond the bounds."""
+        with self._lock:
+            for event in events:
+                self._events.append(event)
+                self._by_subject.setdefault(event.subject, deque()).append(event)
+                self._bytes += len(event.state)
+            while len(self._events) > self._max_events or (
+                self._bytes > self._max_bytes and len(self._events) > 1
+            ):
+                self._drop_oldest()
+            if events:
+                self.head = events[-1].position
+
+    def _drop_oldest(self) -> None:
+        oldest = self._events.popleft()
+        self._bytes -= len(oldest.state)
+        self._floor = oldest.position
+        siblings = self._by_subject[oldest.subject]
+        siblings.popleft()
+        if not siblings:
+            del self._by_subject[oldest.subject]
+
+    def read(
+        self, after: int, limit: int, subject: str | None
+    ) -> tuple[list[Recorded], int] | None:
+        """Up to `limit` events past `after`, and the position up to which nothing was left out.
+
+        None when `after` lies before the window, so that only the disk knows.
+        """
+        with self._lock:
+            if after < self._floor:
+                return None
+            if after >= self.head:
+                return [], after
+            source = self._events if subject is None else self._by_subject.get(subject)
+            if not source:
+                return [], self.head
+            page = _past(source, after, limit)
+            complete = len(page) < limit
+            return page, self.head if complete else page[-1].position
+
+
+def _past(events: deque[Recorded], after: int, limit: int) -> list[Recorded]:
+    """The first `limit` events past `after`. Readers are mostly at the end, so it is searched from
+    there.
+    """
+    if events[-1].position <= after:
+        return []
+    newest: list[Recorded] = []
+    for event in reversed(events):
+        if event.position <= after:
+            break
+        newest.append(event)
+        if len(newest) > 4 * limit:
+            start = bisect_right(events, after, key=lambda e: e.position)
+            return [events[i] for i in range(start, min(start + limit, len(events)))]
+    newest.reverse()
+    return newest[:limit]

@@ -1,0 +1,284 @@
+"""The SQLite recorder: the eventsourcing library's, with an explicit dense position and a subject.
+
+What differs from the library and why (docs/adr/0002-sqlite-recorder.md): its position is the
+implicit rowid, which SQLite may renumber; it begins deferred transactions; and every pooled
+connection may write.
+"""
+
+import sqlite3
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from eventsourcing.persistence import Notification, OperationalError, StoredEvent, Tracking
+from eventsourcing.sqlite import (
+    SQLiteConnection,
+    SQLiteConnectionPool,
+    SQLiteCursor,
+    SQLiteDatastore,
+    SQLiteProcessRecorder,
+    SQLiteTransaction,
+)
+
+from domain.log.envelope import subject_of
+
+Row = tuple[int, str, int, str, bytes]
+"""position, stream, version, type, state."""
+
+_ROW = "position, originator_id, originator_version, topic, state"
+
+
+class _ImmediateTransaction(SQLiteTransaction):
+    """Takes the write lock at once: a deferred one that reads first fails when
+    it comes to write.
+    """
+
+    def __enter__(self) -> SQLiteCursor:
+        cursor = self.connection.cursor()
+        try:
+            cursor.execute("BEGIN IMMEDIATE" if self.commit else "BEGIN")
+        except sqlite3.Error as error:
+            raise OperationalError(error) from error
+        return cursor
+
+    def __exit__(self, *error: Any) -> None:
+        try:
+            super().__exit__(*error)
+        finally:
+            # A commit that failed (a full disk) leaves its transaction open, and the next BEGIN
+            # fails.
+            if self.connection._sqlite_conn.in_transaction:
+                self.connection.rollback()
+
+
+class _Connection(SQLiteConnection):
+    @contextmanager
+    def transaction(self, *, commit: bool) -> Iterator[SQLiteCursor]:
+        with _ImmediateTransaction(self, commit=commit) as cursor, cursor:
+            yield cursor
+
+
+class _Pool(SQLiteConnectionPool):
+    """Connections of one kind: the one that writes and checkpoints, or those that only read."""
+
+    def __init__(self, *, writes: bool, **options: Any) -> None:
+        super().__init__(**options)
+        self._writes = writes
+
+    def _create_connection(self) -> SQLiteConnection:
+        made = super()._create_connection()
+        raw = made._sqlite_conn
+        raw.row_factory = None
+        if self._writes:
+            # Acknowledged means durable: FULL is the default of the library, and is stated.
+            raw.execute("PRAGMA synchronous=FULL")
+        else:
+            raw.execute("PRAGMA query_only=1")
+            raw.execute("PRAGMA wal_autocheckpoint=0")
+        return _Connection(raw, max_age=None)
+
+
+class Datastore(SQLiteDatastore):
+    """One SQLite file through either its one writing connection or its readers."""
+
+    def __init__(self, path: Path, *, writes: bool, connections: int = 1) -> None:
+        name = path.resolve().as_uri()
+        super().__init__(name, originator_id_type="text", pool_size=connections, max_overflow=0)
+        self.pool.close()
+        self.pool = _Pool(
+            writes=writes,
+            db_name=name,
+            pool_size=connections,
+            max_overflow=0 if writes else 16,
+            pool_timeout=30.0,
+        )
+
+
+class SQLiteLogRecorder(SQLiteProcessRecorder):
+    """Rows of the log. Positions are given by the caller, who is alone in writing and knows the
+    head.
+    """
+
+    def __init__(self, datastore: SQLiteDatastore) -> None:
+        super().__init__(datastore, events_table_name="events")
+        self.insert_events_statement = (
+            "INSERT INTO events "
+            "(position, originator_id, originator_version, topic, state, subject, actor) VALUES (?,?,?,?,?,?,?)"
+        )
+        self.select_max_notification_id_statement = "SELECT MAX(position) FROM events"
+
+    def construct_create_table_statements(self) -> list[str]:
+        tracking = super().construct_create_table_statements()[1:]
+        return [
+            "CREATE TABLE IF NOT EXISTS events ("
+            "position INTEGER PRIMARY KEY AUTOINCREMENT, "
+            "originator_id TEXT NOT NULL, "
+            "originator_version INTEGER NOT NULL, "
+            "topic TEXT NOT NULL, "
+            "state BLOB NOT NULL, "
+            "subject TEXT NOT NULL, "
+            "actor TEXT NOT NULL, "
+            "UNIQUE (originator_id, originator_version))",
+            "CREATE INDEX IF NOT EXISTS events_by_subject ON events (subject)",
+            "CREATE TABLE IF NOT EXISTS meta (key TEXT PRIMARY KEY, value TEXT NOT NULL)",
+            *tracking,
+        ]
+
+    def _insert_events(
+        self, c: SQLiteCursor, stored_events: Sequence[StoredEvent], **options: Any
+    ) -> Sequence[int]:
+        """Insert at consecutive positions from `first_position`; `actors` runs
+        beside the events.
+        """
+        first: int = options["first_position"]
+        actors: Sequence[str] = options["actors"]
+        c.executemany(
+            self.insert_events_statement,
+            [
+                (
+                    position,
+                    event.originator_id,
+                    event.originator_version,
+                    event.topic,
+                    event.state,
+                    subject_of(str(event.originator_id)),
+                    actor,
+                )
+                for position, (event, actor) in enumerate(
+                    zip(stored_events, actors, strict=True), first
+                )
+            ],
+        )
+        trackings: Sequence[Tracking] = options.get("trackings", ())
+        for tracking in trackings:
+            self._insert_tracking(c, tracking)
+        return range(first, first + len(stored_events))
+
+    def select_events(
+        self,
+        originator_id: Any,
+        *,
+        gt: int | None = None,
+        lte: int | None = None,
+        desc: bool = False,
+        limit: int | None = None,
+    ) -> Sequence[StoredEvent]:
+        return [
+            StoredEvent(row[1], row[2], row[3], row[4])
+            for row in self.select_stream(originator_id, gt=gt, lte=lte, desc=desc, limit=limit)
+        ]
+
+    def select_stream(
+        self,
+        stream: str,
+        *,
+        gt: int | None = None,
+        lte: int | None = None,
+        desc: bool = False,
+        limit: int | None = None,
+    ) -> list[Row]:
+        """Rows of one stream by version."""
+        with self.datastore.transaction(commit=False) as c:
+            c.execute(
+                f"SELECT {_ROW} FROM events WHERE originator_id=? AND originator_version>? "
+                "AND originator_version<=? "
+                f"ORDER BY originator_version {'DESC' if desc else 'ASC'} LIMIT ?",
+                (
+                    stream,
+                    0 if gt is None else gt,
+                    (1 << 62) if lte is None else lte,
+                    -1 if limit is None else limit,
+                ),
+            )
+            rows: list[Row] = c.fetchall()
+            return rows
+
+    def select_rows(
+        self,
+        after: int,
+        limit: int,
+        *,
+        before: int | None = None,
+        subject: str | None = None,
+        types: Sequence[str] = (),
+        actor: str | None = None,
+        newest_first: bool = False,
+    ) -> list[Row]:
+        """Rows with ``after < position < before`` in the order of position."""
+        clauses, params = ["position>?"], [after]
+        filters: list[Any] = []
+        if before is not None:
+            clauses.append("position<?")
+            params.append(before)
+        if subject is not None:
+            clauses.append("subject=?")
+            filters.append(subject)
+        if types:
+            # The unary plus keeps SQLite on the position or subject index.
+            clauses.append(f"+topic IN ({','.join('?' * len(types))})")
+            filters.extend(types)
+        if actor is not None:
+            clauses.append("actor=?")
+            filters.append(actor)
+        with self.datastore.transaction(commit=False) as c:
+            c.execute(
+                f"SELECT {_ROW} FROM events WHERE {' AND '.join(clauses)} "
+                f"ORDER BY position {'DESC' if newest_first else 'ASC'} LIMIT ?",
+                [*params, *filters, limit],
+            )
+            rows: list[Row] = c.fetchall()
+            return rows
+
+    def select_notifications(
+        self,
+        start: int | None,
+        limit: int,
+        stop: int | None = None,
+        topics: Sequence[str] = (),
+        *,
+        inclusive_of_start: bool = True,
+    ) -> Sequence[Notification]:
+        after = 0 if start is None else start - 1 if inclusive_of_start else start
+        before = None if stop is None else stop + 1
+        return [
+            Notification(
+                id=position,
+                originator_id=stream,
+                originator_version=version,
+                topic=topic,
+                state=state,
+            )
+            for position, stream, version, topic, state in self.select_rows(
+                after, limit, before=before, types=topics
+            )
+        ]
+
+    def _max_notification_id(self, c: SQLiteCursor) -> int:
+        return int(super()._max_notification_id(c) or 0)
+
+    def stream_versions(self, streams: Sequence[str]) -> dict[str, int]:
+        """The newest version of each stream; 0 for one that does not exist."""
+        found = dict.fromkeys(streams, 0)
+        with self.datastore.transaction(commit=False) as c:
+            for stream in streams:
+                c.execute(
+                    "SELECT MAX(originator_version) FROM events WHERE originator_id=?", (stream,)
+                )
+                found[stream] = c.fetchone()[0] or 0
+        return found
+
+    def meta(self) -> dict[str, str]:
+        """What the log says of itself: its format and the event schemas that were written to it."""
+        with self.datastore.transaction(commit=False) as c:
+            c.execute("SELECT key, value FROM meta")
+            return dict(c.fetchall())
+
+    def set_meta(self, values: dict[str, str]) -> None:
+        with self.datastore.transaction(commit=True) as c:
+            c.executemany("INSERT OR REPLACE INTO meta VALUES (?,?)", list(values.items()))
+
+
+def sqlite_version() -> str:
+    """The version of the SQLite library in this process."""
+    return sqlite3.sqlite_version

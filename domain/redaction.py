@@ -1,0 +1,341 @@
+"""Hides credentials before anything reaches the log, which is for ever.
+
+Two kinds are hidden: the secrets that are known (the server's own, given to `Redactor`), and what
+has the form of one: credentials in URLs (`contracts/gitoma.md §5`, and its failing 9.15), the
+tokens that well-known services issue, private keys, and values assigned to names such as
+`password`. The second is a judgement. It prefers hiding: a password in the log cannot be taken
+back, a word too many that is hidden can be asked for again. But output stays readable, so code,
+prose about tokens, counts of tokens, hashes and identifiers are left alone; the corpus in
+`tests/domain/test_redaction.py` says where the line is.
+
+Ordinary lines are the hot path: each rule first asks for a substring that its pattern cannot do
+without. No pattern can take more than linear time: repetitions are bounded or cannot give back.
+"""
+
+import json
+import re
+from base64 import b64decode, b64encode, urlsafe_b64encode
+from collections.abc import Iterable
+from typing import NamedTuple, TypeAlias
+from urllib.parse import quote, quote_plus
+
+JSON: TypeAlias = "bool | int | float | str | list[JSON] | dict[str, JSON] | None"
+
+HIDDEN = "[REDACTED]"
+SHORTEST_SECRET = 6
+"""Shorter secrets are not looked for: they would be found in ordinary words."""
+
+_MOST_PASSES = 8
+_DEEPEST = 200
+
+
+class Redactor:
+    """Hides what looks like a credential, and the given secrets wherever they appear.
+
+    A secret is also found URL-encoded, JSON-escaped, and within base64 at any alignment; of one
+    with several lines, each line of 16 characters or more as well. Secrets shorter than
+    `SHORTEST_SECRET` are passed over. Redacting twice changes nothing more.
+    """
+
+    def __init__(self, secrets: Iterable[str] = ()) -> None:
+        forms = {form for secret in secrets for form in _forms(secret)}
+        self._secrets = sorted(forms, key=lambda form: (-len(form), form))
+
+    def text(self, s: str) -> str:
+        """`s` with each credential replaced by `[REDACTED]`, those in URLs by `REDACTED@`."""
+        for _ in range(_MOST_PASSES):
+            redacted = self._once(s)
+            if redacted is s or redacted == s:
+                return s
+            s = redacted  # what was hidden may have been what kept something else from view
+        return s
+
+    def value(self, v: JSON) -> JSON:
+        """Redacts every string in a JSON value, keys included; knows `{"password": "..."}` too.
+
+        What is nested deeper than 200 levels is hidden as a whole.
+        """
+        return self._value(v, _DEEPEST)
+
+    def _value(self, v: JSON, depth: int) -> JSON:
+        if isinstance(v, str):
+            return self.text(v)
+        if isinstance(v, (list, tuple)):
+            return [self._value(item, depth - 1) for item in v] if depth else HIDDEN
+        if isinstance(v, dict):
+            return self._members(v, depth - 1) if depth else HIDDEN
+        return v
+
+    def _members(self, members: dict[str, JSON], depth: int) -> JSON:
+        redacted: dict[str, JSON] = {}
+        for name, v in members.items():
+            if isinstance(v, str) and _SECRET_NAME.search(name) and not _is_placeholder(v):
+                v = HIDDEN
+            redacted[self.text(name)] = self._value(v, depth)
+        return redacted
+
+    def _once(self, s: str) -> str:
+        for secret in self._secrets:
+            if secret in s:
+                s = s.replace(secret, HIDDEN)
+        if "://" in s and "@" in s:
+            s = _URL_CREDENTIALS.sub(_hide_userinfo, s)
+        if "PRIVATE KEY" in s:
+            s = _hide_private_keys(s)
+        for trigger, token in _TOKENS:
+            if trigger in s:
+                s = token.sub(HIDDEN, s)
+        if "=" in s or ":" in s or "--" in s or "asic " in s or "earer " in s:
+            s = _hide_assigned(s)
+        return s
+
+
+def _forms(secret: str) -> set[str]:
+    """The texts in which a secret may appear."""
+    if len(secret) < SHORTEST_SECRET or secret in HIDDEN:
+        return set()
+    encoded = secret.encode("utf-8", "surrogatepass")
+    forms = {secret, quote(encoded, safe=""), quote_plus(encoded), json.dumps(secret)[1:-1]}
+    for shift in range(3):
+        # Base64 works in groups of three bytes: what depends on neighbours is left off.
+        first = (shift * 8 + 5) // 6
+        last = (shift + len(encoded)) * 8 // 6
+        for encode in (b64encode, urlsafe_b64encode):
+            forms.add(encode(b"\0" * shift + encoded).decode()[first:last])
+    forms.update(line for line in map(str.strip, secret.splitlines()) if len(line) >= 16)
+    return forms
+
+
+_URL_CREDENTIALS = re.compile(
+    r"""
+    (?<=[A-Za-z0-9+.-])://
+    (?:
+        ([^\s/?#"'<>`\\]*)@                 # everything up to the last @ of the authority
+      | ([^\s/?#"'<>`\\:@]{0,128}+          # or a password with a raw slash in it,
+        :(?!\d{1,5}[/?#])                   # which is not a port and a path
+        (?:(?!://)[^\s"'<>`\\@]){1,64}+)@
+    )
+    """,
+    re.VERBOSE,
+)
+_WITH_LOGIN_NAMES = ("ssh", "sftp", "rsync")  # where a user without a password is no secret
+
+
+def _hide_userinfo(match: re.Match[str]) -> str:
+    before = match.string[max(0, match.start() - 8) : match.start()].lower()
+    userinfo = match[1] if match[1] is not None else match[2]
+    if not userinfo or (":" not in userinfo and before.endswith(_WITH_LOGIN_NAMES)):
+        return match[0]
+    return "://REDACTED@"
+
+
+_KEY_BEGIN = re.compile(r"-----BEGIN (?:[A-Z0-9]{1,20} ){0,4}PRIVATE KEY(?: BLOCK)?-----")
+_KEY_END = re.compile(r"-----END (?:[A-Z0-9]{1,20} ){0,4}PRIVATE KEY(?: BLOCK)?-----")
+_KEY_BODY = re.compile(r"(?:\s|\\[nr]){0,8}[A-Za-z0-9+/=]{16}")
+
+
+def _hide_private_keys(s: str) -> str:
+    """Hides from BEGIN to END; without an END, to the end of the text if a key follows at all."""
+    parts, position = [], 0
+    while begin := _KEY_BEGIN.search(s, position):
+        end = _KEY_END.search(s, begin.end())
+        if end is None:
+            if _KEY_BODY.match(s, begin.end()):
+                parts.append(s[position : begin.start()] + HIDDEN)
+                position = len(s)
+            break
+        parts.append(s[position : begin.start()] + HIDDEN)
+        position = end.end()
+    parts.append(s[position:])
+    return "".join(parts)
+
+
+def _token(trigger: str, pattern: str) -> tuple[str, re.Pattern[str]]:
+    return trigger, re.compile(rf"(?<![A-Za-z0-9_]){pattern}")
+
+
+_TOKENS = (
+    _token("gh", r"gh[pousr]_[A-Za-z0-9]{16,}+"),
+    _token("github_pat_", r"github_pat_[A-Za-z0-9_]{16,}+"),
+    _token("gl", r"gl(?:pat|dt|rt|cbt|ptt|ft|oas|soat|agent|imt)-[A-Za-z0-9_.-]{16,}+"),
+    _token("xox", r"xox[abeoprs]-[A-Za-z0-9-]{10,}+"),
+    _token("AKIA", r"AKIA[A-Z0-9]{16}(?![A-Za-z0-9])"),
+    _token("ASIA", r"ASIA[A-Z0-9]{16}(?![A-Za-z0-9])"),
+    _token("AIza", r"AIza[A-Za-z0-9_-]{30,}+"),
+    _token("sk-", r"sk-(?=[A-Za-z_-]{0,64}[0-9])[A-Za-z0-9_-]{20,}+"),
+    _token("k_live_", r"[prs]k_live_[A-Za-z0-9]{10,}+"),
+    _token("k_test_", r"[prs]k_test_[A-Za-z0-9]{10,}+"),
+    _token("npm_", r"npm_[A-Za-z0-9]{30,}+"),
+    _token("pypi-", r"pypi-(?:Ag[A-Za-z0-9_-]{14,}+|[A-Za-z0-9_-]{50,}+)"),
+    _token("hf_", r"hf_[A-Za-z0-9]{20,}+"),
+    _token("eyJ", r"(?<!-)eyJ[A-Za-z0-9_-]{5,}+\.[A-Za-z0-9_-]{5,}+(?:\.[A-Za-z0-9_-]*+){1,3}"),
+    _token(
+        "o",  # not a name of ours that is an identifier: those have no capitals
+        r"(?:crewlog|gitoma)_(?=[a-z0-9_-]{0,64}[A-Z])(?=[A-Z0-9_-]{0,64}[a-z])[A-Za-z0-9_-]{20,}+",
+    ),
+)
+
+_LOGIN = r"(?:password|passwd|passphrase|(?<![A-Za-z])pwd|(?<=[_-])pass)"
+_KEY = r"(?:api|access|secret|private|account|auth|signing|encryption|master|shared)[_.-]?key"
+_NAME = rf"(?:{_LOGIN}|token|secret|{_KEY}|(?<=_)auth|(?<=[_-])credentials?)"
+_IGNORE = re.ASCII | re.IGNORECASE
+
+_SECRET_NAME = re.compile(rf"{_NAME}\Z", _IGNORE)
+_IS_PASSWORD = re.compile(rf"{_LOGIN}\Z", _IGNORE)
+_VALUE = r"""
+    (?:
+        [bfru]{0,2}(?P<quote>\\?["'])
+        (?P<quoted>(?:(?!(?P=quote))(?:\\[^\n]|[^\\\n]))*+)
+      | (?P<bare>[^\s"'&;<>\\`]++)
+    )
+"""
+_ASSIGNED = re.compile(
+    rf"""
+    (?P<name>{_NAME})
+    (?P<sign>
+        (?:\\?["'])?\]?[ \t]{{0,8}}
+        (?: :[ ]?(?:str|bytes|string|SecretStr)(?:[ ]?\|[ ]?None)?[ ]?= | => | := | ={{1,3}} | : )
+        [ \t]{{0,8}}
+    )
+    {_VALUE}
+    """,
+    _IGNORE | re.VERBOSE,
+)
+_MAY_ASSIGN = re.compile(
+    r"(?:word|passwd|phrase|pwd|pass|token|secret|key|auth|credentials?)"
+    r"""(?:\\?["'])?\]?[ \t]{0,8}[:=]"""
+)
+"""Half of `_ASSIGNED`, in lower case, for speed: the end of a name and a sign."""
+
+_FLAG = re.compile(
+    rf"(?<![\w-])(?P<name>--(?:[a-z0-9]++-){{0,4}}{_NAME})(?P<sign>[ \t]{{1,8}}){_VALUE}",
+    _IGNORE | re.VERBOSE,
+)
+_QUERY = re.compile(
+    r"([?&](?:key|auth|jwt|sig|signature|x-amz-signature)=)([^\s&\"'#<>\\\[\]]{16,}+)", _IGNORE
+)
+_AUTHORIZATION = re.compile(
+    r"""
+    (authorization(?:\\?["'])?[ \t]{0,4}[:=][ \t]{0,4}(?:\\?["'])?)
+    ((?:bearer|basic|token|digest|negotiate|apikey|bot)[ \t]{1,4})?
+    ([^\s"',;\\]++)
+    """,
+    _IGNORE | re.VERBOSE,
+)
+_BEARER = re.compile(r"(\bbearer[ \t]{1,4})([A-Za-z0-9._~+/=-]{8,}+)", _IGNORE)
+_BASIC = re.compile(r"(\bbasic[ \t]{1,4})([A-Za-z0-9+/]{8,}+={0,2})", _IGNORE)
+
+_PLACEHOLDER = re.compile(
+    r"""
+    [\[\](){},.:*•…<>|-]*
+  | \[?(?:redacted|hidden|masked|secret|removed|filtered|unset|missing|empty|required|optional)\]?
+  | none|null|nil|undefined|true|false|yes|no|on|off
+  | str|int|bytes|bool|string|any|secretstr|optional\[.*
+  | x{3,}
+  | <[^>]*>.*                               # <token>
+  | \{.*                                    # {token}, {{ token }}, or an object
+  | (?-i:\$\{?[A-Z_][A-Z0-9_]*\}?)          # $TOKEN
+  | \$[({].*
+  | %[a-z]|%\(.*|(?-i:%[A-Z_]+%)
+    """,
+    _IGNORE | re.VERBOSE | re.DOTALL,
+)
+_CODE = re.compile(
+    rf"""
+    [a-z_.]+\(.*                            # get_token(...)
+  | (?:self|cls|this|os|args|opts|options|settings|config|env|process|request|response|params|ctx)
+    \.[a-z_][a-z_.\[]*
+  | (?:[a-z]+[_.])*{_NAME}                  # token=token, token=access_token
+    """,
+    _IGNORE | re.VERBOSE | re.DOTALL,
+)
+_PATH = re.compile(
+    r"(?:~|\.{1,2})/|/(?:app|data|dev|etc|home|mnt|opt|proc|root|run|srv|tmp|Users|usr|var|work)/"
+)
+_DIRECTORY = re.compile(r"[A-Za-z]:|[~./]")
+_SHORT_NUMBER = re.compile(r"[0-9.,]{1,8}", re.ASCII)
+_DIGIT = re.compile(r"[0-9]")
+_PLAIN_WORD = re.compile(r"[A-Za-z]+(?:[-_'][A-Za-z]+)*", re.ASCII)
+_TRAILING = ",.)]}:"
+
+
+def _is_placeholder(value: str) -> bool:
+    return _PLACEHOLDER.fullmatch(value) is not None
+
+
+class _Assignment(NamedTuple):
+    """A value that is assigned, without quotes, to a name that sounds secret."""
+
+    name: str
+    sign: str
+    value: str
+    is_last: bool  # nothing follows on the line
+
+    def is_secret(self) -> bool:
+        if _CODE.fullmatch(self.value) or _PATH.match(self.value):
+            return False
+        if self.name.lower() == "pwd" and _DIRECTORY.match(self.value):
+            return False  # the shell's working directory
+        if _IS_PASSWORD.search(self.name):
+            return "=" in self.sign or self.is_last or not _PLAIN_WORD.fullmatch(self.value)
+        if self.name.lower() == "token" and _SHORT_NUMBER.fullmatch(self.value):
+            return False  # a count of tokens
+        if self.sign in ("=", "=>"):
+            return True
+        return len(self.value) >= 20 or (len(self.value) >= 6 and bool(_DIGIT.search(self.value)))
+
+
+def _hide_assigned(s: str) -> str:
+    lowered = s.lower()
+    if "authorization" in lowered:
+        s = _AUTHORIZATION.sub(_hide_authorization, s)
+    if "bearer" in lowered:
+        s = _BEARER.sub(_hide_bearer, s)
+    if "basic" in lowered:
+        s = _BASIC.sub(_hide_basic, s)
+    for word in ("token", "key", "pass", "secret", "auth", "pwd", "credential"):
+        if word in lowered:
+            if _MAY_ASSIGN.search(lowered):
+                s = _ASSIGNED.sub(_hide_value, s)
+            if "--" in s:
+                s = _FLAG.sub(_hide_value, s)
+            break
+    if "?" in s:
+        s = _QUERY.sub(rf"\1{HIDDEN}", s)
+    return s
+
+
+def _hide_value(match: re.Match[str]) -> str:
+    name, sign, quoted, bare = match.group("name", "sign", "quoted", "bare")
+    if quoted is not None:
+        shown = not quoted or _is_placeholder(quoted)
+        return match[0] if shown else f"{match[0][: match.start('quoted') - match.start()]}{HIDDEN}"
+    value = bare if _is_placeholder(bare) else bare.rstrip(_TRAILING)
+    if _is_placeholder(value) or value.rstrip(_TRAILING) + "]" == HIDDEN:
+        return match[0]
+    line_end = match.string[match.end() : match.end() + 1]
+    assignment = _Assignment(name, sign.strip(" \t\\\"'"), value, line_end in ("", "\n", "\r"))
+    if not assignment.is_secret():
+        return match[0]
+    return f"{name}{sign}{HIDDEN}{bare[len(value) :]}"
+
+
+def _hide_authorization(match: re.Match[str]) -> str:
+    before, scheme, value = match[1], match[2] or "", match[3]
+    guessed = len(value) >= 16 and _DIGIT.search(value)
+    if _is_placeholder(value) or not (scheme or guessed):
+        return match[0]
+    return f"{before}{scheme}{HIDDEN}"
+
+
+def _hide_bearer(match: re.Match[str]) -> str:
+    return match[1] + HIDDEN if len(match[2]) >= 24 or _DIGIT.search(match[2]) else match[0]
+
+
+def _hide_basic(match: re.Match[str]) -> str:
+    """Only what decodes to `user:password`: much prose has the word basic in it."""
+    try:
+        decoded = b64decode(match[2] + "=" * (-len(match[2]) % 4), validate=True).decode()
+    except ValueError:
+        return match[0]
+    return match[1] + HIDDEN if ":" in decoded and decoded.isprintable() else match[0]

@@ -1,0 +1,144 @@
+"""Analytics: one narrow row a job, from which any period is summed up."""
+
+from typing import Any
+
+from sqlalchemy import Column, ColumnElement, Integer, String, func, select
+
+from domain.clock import elapsed_ms
+from domain.job import job_id_of
+from domain.log import Recorded
+from projections.engine import Reading
+from projections.projection import Projection, Row
+
+
+def _columns() -> tuple[Column[Any], ...]:
+    return (
+        Column("job_id", String, primary_key=True),
+        Column("day", String, nullable=False),
+        Column("created_at", String, nullable=False),
+        Column("label", String, nullable=False),
+        Column("outcome", String),
+        Column("queued_at", String),
+        Column("wait_ms", Integer),
+        Column("run_ms", Integer),
+        Column("lines", Integer, nullable=False),
+        Column("attempts", Integer, nullable=False),
+    )
+
+
+def _submitted(_: Row | None, event: Recorded) -> Row:
+    return {
+        "job_id": job_id_of(event.subject),
+        "day": event.at[:10],
+        "created_at": event.at,
+        "label": event.data["label"],
+        "outcome": None,
+        "queued_at": None,
+        "wait_ms": None,
+        "run_ms": None,
+        "lines": 0,
+        "attempts": 0,
+    }
+
+
+def _queued(row: Row | None, event: Recorded) -> Row | None:
+    return row and {**row, "queued_at": event.at, "outcome": None}
+
+
+def _started(row: Row | None, event: Recorded) -> Row | None:
+    if row is None:
+        return None
+    wait = elapsed_ms(row["queued_at"], event.at) if row["queued_at"] else 0
+    return {**row, "wait_ms": wait, "attempts": event.data["attempt"]}
+
+
+def _finished(row: Row | None, event: Recorded) -> Row | None:
+    data = event.data
+    return row and {
+        **row,
+        "outcome": data["outcome"],
+        "run_ms": data["run_ms"] if data["attempt"] else None,
+        "lines": data["lines"],
+    }
+
+
+ANALYTICS = Projection(
+    name="analytics",
+    version=1,
+    columns=_columns,
+    key=lambda event: job_id_of(event.subject),
+    folds={
+        "job.submitted": _submitted,
+        "job.queued": _queued,
+        "job.started": _started,
+        "job.finished": _finished,
+    },
+    births=frozenset({"job.submitted"}),
+    indexes=(("created_at",),),
+)
+
+
+def overview(reading: Reading, since: str) -> dict[str, Any]:
+    """Jobs created since a time (ISO 8601 in UTC), summed up by outcome, label and day; times in
+    milliseconds.
+    """
+    facts = reading.table("analytics")
+    period = facts.c.created_at >= since
+    by_outcome = {
+        outcome or "open": count
+        for outcome, count in reading.connection.execute(
+            select(facts.c.outcome, func.count()).where(period).group_by(facts.c.outcome)
+        )
+    }
+    ended = sum(count for outcome, count in by_outcome.items() if outcome != "open")
+    completed = by_outcome.get("completed", 0)
+    lines = reading.connection.execute(select(func.sum(facts.c.lines)).where(period)).scalar()
+    return {
+        "totalJobs": sum(by_outcome.values()),
+        "byOutcome": by_outcome,
+        "byLabel": _grouped(reading, facts.c.label, period, "label"),
+        "byDay": _grouped(reading, facts.c.day, period, "day"),
+        "successRate": round(completed / ended, 4) if ended else None,
+        "queueWaitMs": _percentiles(reading, facts.c.wait_ms, period),
+        "runTimeMs": _percentiles(reading, facts.c.run_ms, period),
+        "outputLines": int(lines or 0),
+    }
+
+
+def _grouped(
+    reading: Reading, column: Any, period: ColumnElement[bool], name: str
+) -> list[dict[str, Any]]:
+    facts = reading.table("analytics")
+    groups: dict[str, dict[str, Any]] = {}
+    rows = reading.connection.execute(
+        select(column, facts.c.outcome, func.count(), func.sum(facts.c.lines))
+        .where(period)
+        .group_by(column, facts.c.outcome)
+        .order_by(column)
+    )
+    for value, outcome, count, lines in rows:
+        group = groups.setdefault(
+            value, {name: value, "total": 0, "byOutcome": {}, "outputLines": 0}
+        )
+        group["total"] += count
+        group["byOutcome"][outcome or "open"] = count
+        group["outputLines"] += lines
+    return list(groups.values())
+
+
+def _percentiles(reading: Reading, column: Any, period: ColumnElement[bool]) -> dict[str, Any]:
+    """Nearest-rank p50 and p95 of a column; nulls where there is nothing to rank."""
+    measured = [period, column.is_not(None)]
+    count = int(
+        reading.connection.execute(
+            select(func.count()).where(*measured).select_from(column.table)
+        ).scalar_one()
+    )
+    ranked: dict[str, Any] = {"p50": None, "p95": None, "count": count}
+    for name, share in (("p50", 0.50), ("p95", 0.95)):
+        if count:
+            rank = max(0, -(-int(share * 100) * count // 100) - 1)
+            ranked[name] = reading.connection.execute(
+                select(column).where(*measured).order_by(column).limit(1).offset(rank)
+            ).scalar()
+    return ranked

@@ -1,0 +1,531 @@
+"""The engine: reads the log, folds it into every projection, and keeps position and rows in one
+transaction.
+
+It runs on a thread of its own and is the only writer of the views database, which may be deleted at
+any time: the next start fills it again. A rebuild fills a new generation of a projection's table
+beside the live one and takes its place, with the digests compared, at the moment when both stand at
+the same position.
+"""
+
+import asyncio
+import contextlib
+import logging
+import threading
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from sqlalchemy import (
+    Column,
+    Connection,
+    Engine,
+    Integer,
+    MetaData,
+    String,
+    Table,
+    create_engine,
+    delete,
+    event,
+    select,
+    text,
+)
+from sqlalchemy.exc import DatabaseError, SQLAlchemyError
+from sqlalchemy.pool import QueuePool
+
+from domain.errors import CrewlogError, LogUnavailable, NotFound, WrongState
+from domain.log import EventLog
+from projections.filling import Filling
+from projections.projection import Projection
+
+logger = logging.getLogger("crewlog.projections")
+
+_FORMAT = "1"
+_LIVE_PAGE = 1_000
+_REBUILD_PAGE = 2_500
+_RETRY_S = 0.5
+_ZERO = f"{0:032x}"
+
+
+class ViewsUnavailable(CrewlogError):
+    """The views cannot answer yet: they are being filled, or cannot be written."""
+
+
+class UnknownProjection(NotFound):
+    def __init__(self, name: str) -> None:
+        super().__init__(f"There is no projection called {name!r}.")
+
+
+class RebuildRuns(WrongState):
+    def __init__(self, name: str) -> None:
+        super().__init__(f"A rebuild of {name} is running already.")
+
+
+@dataclass(frozen=True, slots=True)
+class ProjectionStatus:
+    """Where one projection stands. `progress` is 0 to 1; `rebuild_matched` is of the last rebuild,
+    if any.
+    """
+
+    name: str
+    version: int
+    position: int
+    lag: int
+    status: str
+    progress: float
+    digest: str
+    unknown_events: int
+    rebuild_matched: bool | None
+    failure: str | None
+
+
+class _Slot:
+    """One projection: its live filling, if there is one, and the one that will replace it."""
+
+    def __init__(self, projection: Projection) -> None:
+        self.projection = projection
+        self.live: Filling | None = None
+        self.next: Filling | None = None
+        self.matched: bool | None = None
+
+    def fillings(self) -> Iterator[Filling]:
+        for filling in (self.live, self.next):
+            if filling is not None:
+                yield filling
+
+
+class Reading:
+    """A consistent look at the views: every table as of one moment."""
+
+    def __init__(
+        self, connection: Connection, tables: dict[str, Table], positions: dict[str, int]
+    ) -> None:
+        self.connection = connection
+        self._tables = tables
+        self.positions = positions
+        """The log position that each view shows."""
+
+    def table(self, name: str) -> Table:
+        """The live table of a projection. ViewsUnavailable while it is filled
+        for the first time.
+        """
+        table = self._tables.get(name)
+        if table is None:
+            raise ViewsUnavailable(f"The view of {name} is being built; try again in a moment.")
+        return table
+
+    def rows(self, statement: Any) -> list[dict[str, Any]]:
+        """All rows of a select, by column name."""
+        return [dict(row) for row in self.connection.execute(statement).mappings()]
+
+
+class Views:
+    """The views database and the thread that keeps it up with the log."""
+
+    def __init__(self, path: Path, log: EventLog, projections: Sequence[Projection]) -> None:
+        self._path = path
+        self._log = log
+        self._slots = {p.name: _Slot(p) for p in projections}
+        self._metadata = MetaData()
+        self._states = Table(
+            "fillings",
+            MetaData(),
+            Column("name", String, primary_key=True),
+            Column("generation", Integer, primary_key=True),
+            Column("version", Integer, nullable=False),
+            Column("live", Integer, nullable=False),
+            Column("position", Integer, nullable=False),
+            Column("digest", String, nullable=False),
+            Column("unknown", Integer, nullable=False),
+        )
+        self._requests: list[str] = []
+        self._guard = threading.Lock()
+        self._stopping = False
+        self._started = False
+        self._error: str | None = None
+        self._waiters: list[tuple[int, asyncio.AbstractEventLoop, asyncio.Future[None]]] = []
+        self._engine = self._open()
+        self._thread = threading.Thread(target=self._run, name="projections", daemon=True)
+
+    # Lifetime
+
+    def start(self) -> None:
+        """Begin to follow the log."""
+        self._started = True
+        self._thread.start()
+
+    def close(self) -> None:
+        """Stop after the page at hand. Nothing is lost: position and rows are one transaction."""
+        self._stopping = True
+        self._log.wake_all()
+        if self._started:
+            self._thread.join()
+        self._engine.dispose()
+
+    def _open(self) -> Engine:
+        engine = _make_engine(self._path)
+        try:
+            self._load(engine)
+        except DatabaseError as error:
+            logger.warning("The views database is unusable (%s): it is built anew.", error.orig)
+            engine.dispose()
+            for suffix in ("", "-wal", "-shm"):
+                self._path.with_name(self._path.name + suffix).unlink(missing_ok=True)
+            engine = _make_engine(self._path)
+            self._load(engine)
+        return engine
+
+    def _load(self, engine: Engine) -> None:
+        """Take up what an earlier run left, as far as it is of this log and of today's versions."""
+        identity = f"{_FORMAT}:{self._log.id}"
+        with engine.begin() as connection:
+            connection.execute(text("CREATE TABLE IF NOT EXISTS about (log TEXT NOT NULL)"))
+            self._states.create(connection, checkfirst=True)
+            about = connection.execute(text("SELECT log FROM about")).scalar()
+            furthest = max(
+                (row.position for row in connection.execute(select(self._states))), default=0
+            )
+            if about != identity or furthest > self._log.head:
+                self._forget_all(connection)
+                connection.execute(text("INSERT INTO about VALUES (:log)"), {"log": identity})
+            for slot in self._slots.values():
+                self._take_up(connection, slot)
+
+    def _forget_all(self, connection: Connection) -> None:
+        for row in connection.execute(select(self._states)).all():
+            connection.execute(text(f"DROP TABLE IF EXISTS {row.name}_{row.generation}"))
+        connection.execute(delete(self._states))
+        connection.execute(text("DELETE FROM about"))
+
+    def _take_up(self, connection: Connection, slot: _Slot) -> None:
+        projection = slot.projection
+        found = connection.execute(
+            select(self._states).where(self._states.c.name == projection.name)
+        ).all()
+        slot.live = slot.next = None
+        for row in found:
+            if row.version != projection.version:
+                self._drop(connection, projection.name, row.generation)
+                continue
+            table = projection.table(row.generation, self._metadata)
+            filling = Filling(projection, row.generation, table)
+            filling.resume(row.position, row.digest, row.unknown)
+            if row.live:
+                slot.live = filling
+            else:
+                slot.next = filling
+        if slot.live is None and slot.next is None:
+            newest = max((row.generation for row in found), default=0)
+            slot.next = self._begin(connection, projection, newest + 1)
+
+    def _begin(self, connection: Connection, projection: Projection, generation: int) -> Filling:
+        table = projection.table(generation, self._metadata)
+        table.create(connection)
+        connection.execute(
+            self._states.insert().values(
+                name=projection.name,
+                generation=generation,
+                version=projection.version,
+                live=0,
+                position=0,
+                digest=_ZERO,
+                unknown=0,
+            )
+        )
+        return Filling(projection, generation, table)
+
+    def _drop(self, connection: Connection, name: str, generation: int) -> None:
+        connection.execute(text(f"DROP TABLE IF EXISTS {name}_{generation}"))
+        connection.execute(
+            delete(self._states).where(
+                self._states.c.name == name, self._states.c.generation == generation
+            )
+        )
+
+    # The thread
+
+    def _run(self) -> None:
+        while not self._stopping:
+            try:
+                worked = self._step()
+                self._error = None
+            except (SQLAlchemyError, LogUnavailable) as error:
+                logger.error("The views cannot be written: %s", error)
+                self._error = str(error)
+                self._roll_back()
+                self._log.wait_beyond(self._log.head, _RETRY_S, lambda: self._stopping)
+                continue
+            if not worked:
+                self._log.wait_beyond(
+                    self._lowest(), 5.0, lambda: self._stopping or bool(self._requests)
+                )
+
+    def _lowest(self) -> int:
+        return min(
+            (f.position for s in self._slots.values() for f in s.fillings() if f.failure is None),
+            default=self._log.head,
+        )
+
+    def _step(self) -> bool:
+        """One page of the live fillings, then one of those that are being rebuilt. False: nothing
+        to do.
+        """
+        self._begin_requested()
+        live = [s.live for s in self._slots.values() if s.live is not None]
+        behind = [s.next for s in self._slots.values() if s.next is not None]
+        worked = self._advance(live, _LIVE_PAGE)
+        worked = self._advance(behind, _REBUILD_PAGE) or worked
+        return self._promote() or worked
+
+    def _begin_requested(self) -> None:
+        with self._guard:
+            requested, self._requests = self._requests, []
+        for name in requested:
+            slot = self._slots[name]
+            newest = max((f.generation for f in slot.fillings()), default=0)
+            with self._engine.begin() as connection:
+                filling = self._begin(connection, slot.projection, newest + 1)
+            slot.next = filling
+
+    def _advance(self, fillings: list[Filling], limit: int) -> bool:
+        """Fold one page into those that stand lowest; they share the reading and the decoding."""
+        healthy = [f for f in fillings if f.failure is None]
+        if not healthy:
+            return False
+        position = min(f.position for f in healthy)
+        head = self._log.head
+        if position >= head:
+            return False
+        group = [f for f in healthy if f.position == position]
+        page = self._log.read(position, limit)
+        covered = page[-1].position if page else head
+        with self._engine.begin() as connection:
+            for filling in group:
+                try:
+                    filling.fold(connection, page, covered)
+                except SQLAlchemyError:
+                    raise
+                except Exception as error:
+                    logger.exception("%s cannot fold the log", filling.projection.name)
+                    filling.failure = f"between {position} and {covered}: {error!r}"
+                    raise _FoldFailed from error
+                self._save(connection, filling)
+        self._release_waiters()
+        return True
+
+    def _save(self, connection: Connection, filling: Filling) -> None:
+        connection.execute(
+            self._states.update()
+            .where(
+                self._states.c.name == filling.projection.name,
+                self._states.c.generation == filling.generation,
+            )
+            .values(position=filling.position, digest=filling.digest, unknown=filling.unknown)
+        )
+
+    def _promote(self) -> bool:
+        """Put each rebuilt filling that has caught up in the place of the live one."""
+        promoted = False
+        for slot in self._slots.values():
+            ready = slot.next
+            if ready is None or ready.failure is not None:
+                continue
+            live = slot.live
+            goal = self._log.head if live is None or live.failure else live.position
+            if ready.position != goal:
+                continue
+            with self._engine.begin() as connection:
+                if live is not None:
+                    self._drop(connection, live.projection.name, live.generation)
+                connection.execute(
+                    self._states.update()
+                    .where(
+                        self._states.c.name == ready.projection.name,
+                        self._states.c.generation == ready.generation,
+                    )
+                    .values(live=1)
+                )
+            if live is not None and live.failure is None:
+                slot.matched = live.digest == ready.digest
+                if not slot.matched:
+                    logger.error(
+                        "%s: the rebuilt digest %s differs from the live one %s at position %d",
+                        slot.projection.name,
+                        ready.digest,
+                        live.digest,
+                        ready.position,
+                    )
+            slot.live, slot.next = ready, None
+            promoted = True
+        if promoted:
+            self._release_waiters()
+        return promoted
+
+    def _roll_back(self) -> None:
+        """After a failed transaction: every filling goes back to what the database holds."""
+        with contextlib.suppress(SQLAlchemyError), self._engine.connect() as connection:
+            saved = {(r.name, r.generation): r for r in connection.execute(select(self._states))}
+            for slot in self._slots.values():
+                for filling in slot.fillings():
+                    row = saved.get((slot.projection.name, filling.generation))
+                    if row is not None:
+                        filling.resume(row.position, row.digest, row.unknown)
+
+    # Reading
+
+    @property
+    def position(self) -> int:
+        """The position that every live view has reached; -1 while one of them has never been
+        filled.
+        """
+        lowest = None
+        for slot in self._slots.values():
+            if slot.live is None or slot.live.failure is not None:
+                return -1
+            if lowest is None or slot.live.position < lowest:
+                lowest = slot.live.position
+        return self._log.head if lowest is None else lowest
+
+    async def caught_up(self, timeout_s: float = 5.0) -> None:
+        """Wait until the views show all that was in the log at this call (read your writes).
+
+        ViewsUnavailable when they have not got there within `timeout_s` seconds.
+        """
+        goal = self._log.head
+        if self.position >= goal:
+            return
+        loop = asyncio.get_running_loop()
+        future: asyncio.Future[None] = loop.create_future()
+        with self._guard:
+            self._waiters.append((goal, loop, future))
+        if self.position >= goal:
+            self._release_waiters()
+        try:
+            await asyncio.wait_for(future, timeout_s)
+        except TimeoutError:
+            raise ViewsUnavailable(self._why_behind(goal)) from None
+        finally:
+            with self._guard:
+                self._waiters = [w for w in self._waiters if w[2] is not future]
+
+    def _why_behind(self, goal: int) -> str:
+        if self._error:
+            return "The views cannot be written at the moment; nothing that was accepted is lost."
+        lowest = max(0, self._lowest())
+        return f"The views are being built: they are at {lowest} of {goal}. Try again in a moment."
+
+    def _release_waiters(self) -> None:
+        position = self.position
+        with self._guard:
+            due = [w for w in self._waiters if w[0] <= position]
+            if not due:
+                return
+            self._waiters = [w for w in self._waiters if w[0] > position]
+        by_loop: dict[asyncio.AbstractEventLoop, list[asyncio.Future[None]]] = {}
+        for _, loop, future in due:
+            by_loop.setdefault(loop, []).append(future)
+        for loop, futures in by_loop.items():
+            with contextlib.suppress(RuntimeError):
+                loop.call_soon_threadsafe(_resolve, futures)
+
+    @contextlib.contextmanager
+    def reading(self) -> Iterator[Reading]:
+        """Look at all views as of one moment. ViewsUnavailable when the database cannot be read."""
+        try:
+            with self._engine.connect() as connection, connection.begin():
+                states = connection.execute(_LIVE).all()
+                tables = {
+                    name: self._slots[name].projection.table(generation, self._metadata)
+                    for name, generation, _ in states
+                    if name in self._slots
+                }
+                yield Reading(connection, tables, {name: at for name, _, at in states})
+        except SQLAlchemyError as error:
+            raise ViewsUnavailable(f"The views cannot be read: {type(error).__name__}.") from error
+
+    # Status and rebuilds
+
+    def rebuild(self, name: str) -> None:
+        """Ask for a rebuild beside the live table. UnknownProjection, or RebuildRuns while one
+        runs.
+        """
+        slot = self._slots.get(name)
+        if slot is None:
+            raise UnknownProjection(name)
+        with self._guard:
+            if slot.next is not None or name in self._requests:
+                raise RebuildRuns(name)
+            self._requests.append(name)
+        self._log.wake_all()
+
+    def status(self) -> list[ProjectionStatus]:
+        """Where every projection stands."""
+        head = self._log.head
+        return [self._status_of(slot, head) for slot in self._slots.values()]
+
+    def _status_of(self, slot: _Slot, head: int) -> ProjectionStatus:
+        live, filling = slot.live, slot.next
+        rebuilding = filling is not None or slot.projection.name in self._requests
+        shown = live or filling
+        at = filling.position if filling is not None else 0
+        failure = next((f.failure for f in slot.fillings() if f.failure), None)
+        return ProjectionStatus(
+            name=slot.projection.name,
+            version=slot.projection.version,
+            position=shown.position if shown else 0,
+            lag=max(0, head - (shown.position if shown else 0)),
+            status="failed" if failure else "rebuilding" if rebuilding else "live",
+            progress=(round(at / head, 4) if head else 1.0) if rebuilding else 1.0,
+            digest=shown.digest if shown else _ZERO,
+            unknown_events=shown.unknown if shown else 0,
+            rebuild_matched=slot.matched,
+            failure=failure,
+        )
+
+    def recount(self) -> dict[str, str]:
+        """The digests counted from the tables themselves, for tests and `doctor`."""
+        with self._engine.connect() as connection, connection.begin():
+            return {
+                name: slot.live.recount(connection)
+                for name, slot in self._slots.items()
+                if slot.live is not None
+            }
+
+
+class _FoldFailed(SQLAlchemyError):
+    """Rolls the transaction back when a fold has raised."""
+
+
+_LIVE = text("SELECT name, generation, position FROM fillings WHERE live = 1")
+
+
+def _resolve(futures: list[asyncio.Future[None]]) -> None:
+    for future in futures:
+        if not future.done():
+            future.set_result(None)
+
+
+def _make_engine(path: Path) -> Engine:
+    engine = create_engine(
+        f"sqlite:///{path}",
+        poolclass=QueuePool,
+        pool_size=8,
+        max_overflow=16,
+        connect_args={"check_same_thread": False, "timeout": 10.0},
+    )
+
+    @event.listens_for(engine, "connect")
+    def _configure(connection: Any, _: Any) -> None:
+        # The driver's own transaction handling leaves reads outside any transaction; ours begin in
+        # it.
+        connection.isolation_level = None
+        connection.execute("PRAGMA journal_mode=WAL")
+        # The views can be made again from the log, so they need not survive a power cut to the last
+        # row.
+        connection.execute("PRAGMA synchronous=NORMAL")
+
+    @event.listens_for(engine, "begin")
+    def _begin(connection: Connection) -> None:
+        connection.exec_driver_sql("BEGIN")
+
+    return engine

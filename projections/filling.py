@@ -1,0 +1,170 @@
+"""One filling of one projection: a table, how far it has got, and the digest of what is in it.
+
+The digest is the sum modulo 2**128 of the BLAKE2b hashes of all rows, each in canonical JSON. A sum
+does not care in which order or in which batches rows came, so equal events give equal digests, and
+it is kept up to date row by row.
+"""
+
+from collections import OrderedDict
+from collections.abc import Callable, Iterable
+from hashlib import blake2b
+from operator import itemgetter
+from typing import Any
+
+import orjson
+from sqlalchemy import Connection, Table, bindparam, delete, select
+
+from domain.event import REGISTRY
+from domain.log import Recorded
+from projections.projection import Fold, Projection, Row
+
+_MODULUS = 1 << 128
+_CACHED_ROWS = 20_000
+_LOOK_UP = 400
+
+_Values = tuple[Any, ...]
+
+
+def row_hash(values: _Values) -> int:
+    """The hash of one row: its column values in order, as one JSON array."""
+    return int.from_bytes(blake2b(orjson.dumps(values), digest_size=16).digest(), "big")
+
+
+def digest_of(rows: Iterable[_Values]) -> str:
+    """The digest of a whole table, counted from its rows: what the running one must be equal to."""
+    return f"{sum(map(row_hash, rows)) % _MODULUS:032x}"
+
+
+class Filling:
+    """Folds pages of events into its table, each page and its position in the
+    caller's transaction.
+    """
+
+    def __init__(self, projection: Projection, generation: int, table: Table) -> None:
+        self.projection = projection
+        self.generation = generation
+        self.table = table
+        self.position = 0
+        self.unknown = 0
+        self.failure: str | None = None
+        self._sum = 0
+        self._rows: OrderedDict[Any, tuple[Row, int]] = OrderedDict()
+        self._columns = [column.name for column in table.columns]
+        self._values: Callable[[Row], _Values] = itemgetter(*self._columns)
+        self._key_name = self._columns[0]
+        self._upsert: str | None = None
+
+    @property
+    def digest(self) -> str:
+        return f"{self._sum:032x}"
+
+    def resume(self, position: int, digest: str, unknown: int) -> None:
+        """Go on from what the database says. Also after a failed transaction: nothing cached is
+        believed.
+        """
+        self.position = position
+        self._sum = int(digest, 16)
+        self.unknown = unknown
+        self._rows.clear()
+
+    def fold(self, connection: Connection, page: list[Recorded], covered: int) -> None:
+        """Fold a page in order and write the rows that it changed; `covered` is the position after
+        it.
+
+        On any error the caller rolls the transaction back and calls `resume`.
+        """
+        projection = self.projection
+        folds, key_of = projection.folds, projection.key
+        work: list[tuple[Any, Fold, Recorded]] = []
+        for event in page:
+            fold = folds.get(event.type)
+            if fold is not None:
+                work.append((key_of(event), fold, event))
+            elif event.type not in REGISTRY:
+                self.unknown += 1
+        changed = self._apply(connection, work)
+        if changed:
+            self._write(connection, changed)
+        self.position = covered
+
+    def _apply(
+        self, connection: Connection, work: list[tuple[Any, Fold, Recorded]]
+    ) -> dict[Any, Row | None]:
+        before = self._load(connection, work)
+        now: dict[Any, Row | None] = {}
+        for key, fold, event in work:
+            row = now[key] if key in now else before.get(key)
+            now[key] = fold(row, event)
+        return now
+
+    def _load(
+        self, connection: Connection, work: list[tuple[Any, Fold, Recorded]]
+    ) -> dict[Any, Row]:
+        births = self.projection.births
+        rows: dict[Any, Row] = {}
+        missing: dict[Any, None] = {}
+        seen: set[Any] = set()
+        for key, _, event in work:
+            if key in seen:
+                continue
+            seen.add(key)
+            cached = self._rows.get(key)
+            if cached is not None:
+                rows[key] = cached[0]
+            elif event.type not in births:
+                missing[key] = None
+        wanted = list(missing)
+        for start in range(0, len(wanted), _LOOK_UP):
+            statement = select(self.table).where(
+                self.table.c[self._key_name].in_(bindparam("keys", expanding=True))
+            )
+            for found in connection.execute(statement, {"keys": wanted[start : start + _LOOK_UP]}):
+                values = tuple(found)
+                row = dict(zip(self._columns, values, strict=True))
+                rows[row[self._key_name]] = row
+                self._rows[row[self._key_name]] = (row, row_hash(values))
+        return rows
+
+    def _write(self, connection: Connection, changed: dict[Any, Row | None]) -> None:
+        gone: list[Any] = []
+        written: list[_Values] = []
+        total = self._sum
+        cache, values_of = self._rows, self._values
+        for key, row in changed.items():
+            old = cache.pop(key, None)
+            if old is not None:
+                total -= old[1]
+            if row is None:
+                if old is not None:
+                    gone.append(key)
+                continue
+            values = values_of(row)
+            hashed = row_hash(values)
+            total += hashed
+            cache[key] = (row, hashed)
+            written.append(values)
+        self._sum = total % _MODULUS
+        if written:
+            connection.exec_driver_sql(self._upsert_statement(connection), written)
+        if gone:
+            statement = delete(self.table).where(self.table.c[self._key_name] == bindparam("gone"))
+            connection.execute(statement, [{"gone": key} for key in gone])
+        while len(cache) > _CACHED_ROWS:
+            cache.popitem(last=False)
+
+    def _upsert_statement(self, connection: Connection) -> str:
+        """Plain SQL for the driver: SQLAlchemy's own many-rows path costs more than the fold."""
+        if self._upsert is None:
+            mark = "?" if connection.dialect.paramstyle == "qmark" else "%s"
+            columns, rest = ", ".join(self._columns), self._columns[1:]
+            self._upsert = (
+                f"INSERT INTO {self.table.name} ({columns}) "
+                f"VALUES ({', '.join([mark] * len(self._columns))}) "
+                f"ON CONFLICT ({self._key_name}) DO UPDATE SET "
+                + ", ".join(f"{name} = excluded.{name}" for name in rest)
+            )
+        return self._upsert
+
+    def recount(self, connection: Connection) -> str:
+        """The digest counted from the table itself."""
+        return digest_of(tuple(row) for row in connection.execute(select(self.table)))

@@ -1,0 +1,106 @@
+"""The timeline: what happened to a job, in order, each with who did it and a
+sentence for a person.
+"""
+
+from collections.abc import Callable
+from typing import Any
+
+from sqlalchemy import Column, Integer, String, select
+
+from domain.event import Json
+from domain.job import job_id_of
+from domain.log import Recorded
+from projections.engine import Reading
+from projections.projection import Projection, Row
+
+Sentence = Callable[[Json], str]
+
+
+def _finished(data: Json) -> str:
+    seconds = data["run_ms"] / 1000
+    ran = f" after {seconds:.1f} s" if data["attempt"] else ""
+    ended = {
+        "completed": f"Completed{ran}",
+        "cancelled": f"Cancelled{ran}",
+        "timed_out": f"Timed out{ran}",
+        "failed": f"Failed{ran}",
+    }[data["outcome"]]
+    code = data["exit_code"]
+    if code is not None and code < 0:
+        ended += f", killed by signal {-code}"
+    elif code:
+        ended += f", exit code {code}"
+    return f"{ended}: {data['reason']}" if data["reason"] else f"{ended}."
+
+
+def _progressed(data: Json) -> str:
+    if data["fraction"] is None:
+        return f"Progress: {data['text']}"
+    return f"Progress {float(data['fraction']):.0%}: {data['text']}"
+
+
+SENTENCES: dict[str, Sentence] = {
+    "job.submitted": lambda d: f"Submitted: {d['title']}",
+    "job.queued": lambda d: (
+        "Queued." if d["attempt"] == 1 else f"Queued again, for attempt {d['attempt']}."
+    ),
+    "job.started": lambda d: f"Attempt {d['attempt']} started on {d['node']}.",
+    "job.output_dropped": lambda d: (
+        f"Output over the limit: {d['bytes']} bytes from byte {d['from_offset']} on were dropped."
+    ),
+    "job.progressed": _progressed,
+    "job.messaged": lambda d: f"Message: {d['text']}",
+    "job.cancel_requested": lambda d: f"Cancellation requested: {d['reason']}",
+    "job.paused": lambda d: f"Attempt {d['attempt']} paused.",
+    "job.resumed": lambda d: f"Attempt {d['attempt']} resumed.",
+    "job.attempt_lost": lambda d: f"Attempt {d['attempt']} was lost: {d['reason']}",
+    "job.finished": _finished,
+    "job.archived": lambda _: "Archived.",
+    "job.unarchived": lambda _: "Put back on the board.",
+    "job.deleted": lambda _: "Deleted.",
+}
+"""What a person reads for each event. Output is not here: it has a view of its own."""
+
+
+def _columns() -> tuple[Column[Any], ...]:
+    return (
+        Column("position", Integer, primary_key=True),
+        Column("job_id", String, nullable=False),
+        Column("at", String, nullable=False),
+        Column("actor", String, nullable=False),
+        Column("type", String, nullable=False),
+        Column("sentence", String, nullable=False),
+    )
+
+
+def _entry(_: Row | None, event: Recorded) -> Row:
+    return {
+        "position": event.position,
+        "job_id": job_id_of(event.subject),
+        "at": event.at,
+        "actor": event.actor,
+        "type": event.type,
+        "sentence": SENTENCES[event.type](event.data),
+    }
+
+
+TIMELINE = Projection(
+    name="timeline",
+    version=1,
+    columns=_columns,
+    key=lambda event: event.position,
+    folds=dict.fromkeys(SENTENCES, _entry),
+    births=frozenset(SENTENCES),
+    indexes=(("job_id", "position"),),
+)
+
+
+def job_timeline(reading: Reading, job_id: str, after: int, limit: int) -> list[Row]:
+    """Entries of one job past a position, oldest first."""
+    timeline = reading.table("timeline")
+    return reading.rows(
+        select(timeline)
+        .where(timeline.c.job_id == job_id, timeline.c.position > after)
+        .order_by(timeline.c.position)
+        .limit(limit)
+    )

@@ -1,0 +1,1 @@
+"""What makes things happen: the dispatcher, the executors, and the policies that read the log."""

@@ -1,0 +1,143 @@
+"""What an executor promises: an attempt begins at most once, its output is kept, its end is known.
+
+An executor runs attempts somewhere (`local`: a process on this machine) and knows nothing of jobs,
+events or the log. What it runs outlives the server that asked for it; `adopt` finds it again. Every
+executor passes `tests/conformance/test_executors.py`.
+"""
+
+import os
+import re
+from collections.abc import AsyncIterator, Collection, Mapping
+from dataclasses import dataclass, field
+from typing import Literal, Protocol
+
+Reason = Literal["exited", "cancelled", "timed_out", "spawn_failed", "lost"]
+
+CHUNK = 262_144
+"""The most bytes that `Running.output` yields at a time."""
+
+_JOB_ID = re.compile(r"[A-Za-z0-9_-][A-Za-z0-9._-]{0,199}", re.ASCII)
+
+
+@dataclass(frozen=True, slots=True)
+class AttemptSpec:
+    """All that is needed to run one attempt. Raises `ValueError` where no system could run it.
+
+    The environment's values are left out of the representation, and no error quotes them.
+    """
+
+    job_id: str  # a safe file name: letters, digits, '.', '_', '-'; does not begin with '.'
+    attempt: int  # 1-based
+    argv: tuple[str, ...]  # the program first; looked up in the PATH of `env`
+    cwd: str  # absolute
+    env: Mapping[str, str] = field(repr=False)  # the complete environment of the process
+    timeout_ms: int  # wall clock from spawn; 0 = none
+    output_limit: int  # bytes kept of the merged output
+    grace_ms: int = 5_000  # between SIGTERM and SIGKILL
+
+    def __post_init__(self) -> None:
+        check_attempt(self.job_id, self.attempt)
+        if not self.argv or not self.argv[0]:
+            raise ValueError("There is no program to run.")
+        if not os.path.isabs(self.cwd):
+            raise ValueError("The working directory is not an absolute path.")
+        if min(self.timeout_ms, self.output_limit, self.grace_ms) < 0:
+            raise ValueError("A time or size of the attempt is below zero.")
+        if any(not name or "=" in name for name in self.env):
+            raise ValueError("The name of an environment variable is empty or contains '='.")
+        for text in (*self.argv, self.cwd, *self.env, *self.env.values()):
+            if not _can_be_passed(text):
+                raise ValueError("An argument, path or variable holds a character no system takes.")
+
+
+def check_attempt(job_id: str, attempt: int) -> None:
+    """Raises `ValueError` unless the two can name an attempt's directory."""
+    if not _JOB_ID.fullmatch(job_id):
+        raise ValueError("The job id is not a safe file name.")
+    if attempt < 1:
+        raise ValueError("Attempts are counted from 1.")
+
+
+def _can_be_passed(text: str) -> bool:
+    try:
+        return b"\0" not in os.fsencode(text)
+    except UnicodeEncodeError:
+        return False
+
+
+@dataclass(frozen=True, slots=True)
+class Exit:
+    """How an attempt ended.
+
+    `cancelled` and `timed_out` are what the executor did, whatever code the process then ended
+    with; a process that ended before it was sent a signal has `exited`. `spawn_failed`: nothing
+    ever ran. `lost`: it ran, and what watched it is gone, so nobody knows its exit code.
+    """
+
+    reason: Reason
+    exit_code: int | None  # negative: killed by that signal; None: there was no process, or lost
+    output_bytes: int  # what the process wrote in all
+    kept_bytes: int  # what is in the spool; the rest was dropped from this offset on
+    duration_ms: int
+    error: str | None = None  # a sentence for a person, with spawn_failed and lost
+
+
+class Running(Protocol):
+    """An attempt that has begun or ended. Its methods may be called at any time, in any order."""
+
+    def output(self, offset: int = 0) -> AsyncIterator[bytes]:
+        """Every byte kept from `offset` on, live, in chunks of at most `CHUNK` bytes.
+
+        Ends when the attempt has ended and everything was yielded. May be called again, with
+        another offset.
+        """
+        ...
+
+    async def wait(self) -> Exit:
+        """The end. Any number of callers get the same one."""
+        ...
+
+    async def cancel(self) -> None:
+        """SIGTERM to the process group, SIGKILL after the grace. Idempotent, also at the end."""
+        ...
+
+    async def discard(self) -> None:
+        """Removes what is kept of an ended attempt; call it when the end is in the log.
+
+        Raises `RuntimeError` while the attempt runs.
+        """
+        ...
+
+
+class Executor(Protocol):
+    """Begins attempts, and finds again those that an earlier server began."""
+
+    @property
+    def name(self) -> str:
+        """The name of the node."""
+        ...
+
+    async def start(self, spec: AttemptSpec) -> Running:
+        """Begins the attempt. What cannot be run does not raise: it ends as `spawn_failed`.
+
+        Starting an attempt that has begun before runs nothing and gives what `adopt` gives.
+        """
+        ...
+
+    async def adopt(self, job_id: str, attempt: int) -> Running | None:
+        """What an earlier server began: running, ended or lost. None: it never began here.
+
+        After None nothing begins by itself any more, and `start` runs the attempt exactly once.
+        """
+        ...
+
+    async def sweep(self, keep: Collection[tuple[str, int]]) -> None:
+        """Removes what is kept of attempts (job id, number) neither running nor in `keep`."""
+        ...
+
+    async def close(self) -> None:
+        """Lets go of every attempt without ending any.
+
+        Whoever still waits for one waits for ever: cancel those tasks first.
+        """
+        ...

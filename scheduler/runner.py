@@ -1,0 +1,232 @@
+"""The runner of one attempt: its output into the log as it comes, then its end.
+
+Nothing is kept here that the log and the spool do not have: a server that dies in the middle is
+followed by one that reads the last output event, goes on in the spool where that stops, and loses
+and doubles nothing.
+"""
+
+import asyncio
+import contextlib
+import logging
+import secrets
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from typing import TypeVar
+
+from domain.clock import Clock, system_clock
+from domain.errors import JobAlreadyEnded, LogUnavailable, NotFound, StaleAttempt, VersionConflict
+from domain.event import Event
+from domain.job import (
+    Job,
+    JobFinished,
+    JobOutput,
+    JobOutputDropped,
+    Outcome,
+    job_stream,
+    output_stream,
+)
+from domain.jobs import Jobs
+from domain.log import Context, EventLog, new_events
+from scheduler.executor import Exit, Running
+from scheduler.lines import Line, LineSplitter
+
+logger = logging.getLogger("crewlog.runner")
+
+BATCH_S = 0.05
+"""Output waits at most this long for more to share its event."""
+
+BATCH_BYTES = 64 * 1024
+"""Text that one output event holds at the most, unless a single line is longer."""
+
+_BACKOFF_S = (0.1, 0.25, 0.5, 1.0, 2.0)
+
+T = TypeVar("T")
+
+
+class Fenced(Exception):
+    """This attempt is no longer the job's current one: whatever it still has to
+    say is not written.
+    """
+
+
+class OutputPump:
+    """Appends one attempt's lines to ``job-<id>/output``, fenced by the version of the job's own
+    stream.
+    """
+
+    def __init__(
+        self, log: EventLog, jobs: Jobs, job_id: str, attempt: int, context: Context, clock: Clock
+    ) -> None:
+        self._log = log
+        self._jobs = jobs
+        self._job_id = job_id
+        self._attempt = attempt
+        self._context = context
+        self._clock = clock
+        self._stream = output_stream(job_id)
+        self._version = 0
+        self._job_version = 0
+        self.lines = 0
+        self.offset = 0
+
+    def resume(self) -> None:
+        """Find out from the log where to go on. Raises Fenced when the attempt is not current."""
+        self._look_at_job()
+        last = self._log.last_of_stream(self._stream)
+        self._version = last.version if last else 0
+        self.lines = last.data["first_line"] + len(last.data["lines"]) - 1 if last else 0
+        same = last is not None and last.data["attempt"] == self._attempt
+        self.offset = last.data["end_offset"] if last is not None and same else 0
+
+    def _look_at_job(self) -> None:
+        try:
+            job = self._jobs.load(self._job_id)
+        except NotFound:
+            raise Fenced from None
+        if job.ended or job.attempt != self._attempt:
+            raise Fenced
+        self._job_version = job.version
+
+    async def append(self, lines: Sequence[Line]) -> None:
+        """Append lines as events of at most BATCH_BYTES of text. Raises Fenced, VersionConflict,
+        LogUnavailable.
+        """
+        events: list[Event] = []
+        first, count = 0, self.lines
+        size = 0
+        for index, line in enumerate(lines):
+            size += len(line.text)
+            if size >= BATCH_BYTES or index == len(lines) - 1:
+                piece = lines[first : index + 1]
+                events.append(self._event(piece, count + 1))
+                count += len(piece)
+                first, size = index + 1, 0
+        await self._write(events)
+        self._version += len(events)
+        self.lines, self.offset = count, lines[-1].end
+
+    def _event(self, lines: Sequence[Line], first_line: int) -> JobOutput:
+        return JobOutput(
+            attempt=self._attempt,
+            first_line=first_line,
+            lines=[line.text for line in lines],
+            end_offset=lines[-1].end,
+        )
+
+    async def _write(self, events: list[Event]) -> None:
+        own = job_stream(self._job_id)
+        while True:
+            new = new_events(self._stream, events, self._context, self._clock)
+            expected = {self._stream: self._version, own: self._job_version}
+            try:
+                await self._log.append(new, expected)
+                return
+            except VersionConflict as conflict:
+                if conflict.stream != own:
+                    raise
+                self._look_at_job()
+
+
+class Runner:
+    """Sees one attempt through to its end in the log."""
+
+    def __init__(self, log: EventLog, jobs: Jobs, clock: Clock = system_clock) -> None:
+        self._log = log
+        self._jobs = jobs
+        self._clock = clock
+
+    async def see_through(self, job: Job, attempt: int, running: Running, context: Context) -> None:
+        """Pump the output, wait for the exit, append the end, discard the spool.
+
+        While the log cannot be written the process goes on into its spool and nothing is lost; this
+        tries again until it can. Cancelling this coroutine leaves the process to be adopted.
+        """
+        pump = OutputPump(self._log, self._jobs, job.id, attempt, context, self._clock)
+        try:
+            await _persistently(lambda: self._pump(pump, running))
+            ended = await running.wait()
+            await _persistently(lambda: self._end(job.id, attempt, ended, pump.lines, context))
+        except (Fenced, StaleAttempt, JobAlreadyEnded, NotFound):
+            logger.warning("attempt %d of job %s is not current any more", attempt, job.id)
+            await running.cancel()
+            await running.wait()
+        await running.discard()
+
+    async def _pump(self, pump: OutputPump, running: Running) -> None:
+        pump.resume()
+        splitter = LineSplitter(start=pump.offset)
+        chunks = running.output(pump.offset)
+        loop = asyncio.get_running_loop()
+        pending: list[Line] = []
+        size = 0
+        due = loop.time()
+        coming: asyncio.Task[bytes | None] | None = asyncio.create_task(_next(chunks))
+        try:
+            while coming is not None or pending:
+                if coming is not None:
+                    wait = max(0.0, due - loop.time()) if pending else None
+                    await asyncio.wait({coming}, timeout=wait)
+                    if coming.done():
+                        data = coming.result()
+                        coming = None if data is None else asyncio.create_task(_next(chunks))
+                        lines = splitter.finish() if data is None else splitter.feed(data)
+                        pending += lines
+                        size += sum(len(line.text) for line in lines)
+                if pending and (coming is None or size >= BATCH_BYTES or loop.time() >= due):
+                    await pump.append(pending)
+                    pending, size = [], 0
+                    due = loop.time() + BATCH_S
+        finally:
+            if coming is not None:
+                coming.cancel()
+                with contextlib.suppress(asyncio.CancelledError, Exception):
+                    await coming
+
+    async def _end(
+        self, job_id: str, attempt: int, ended: Exit, lines: int, context: Context
+    ) -> None:
+        def decide(job: Job) -> list[Event]:
+            events: list[Event] = []
+            if ended.output_bytes > ended.kept_bytes:
+                dropped = ended.output_bytes - ended.kept_bytes
+                events += job.report(
+                    JobOutputDropped(attempt=attempt, from_offset=ended.kept_bytes, bytes=dropped)
+                )
+            if ended.reason == "lost":
+                return events + job.lose_attempt(attempt, ended.error or "", secrets.token_hex(6))
+            return events + job.finish(_finished(attempt, ended, lines))
+
+        await self._jobs.execute(job_id, decide, context)
+
+
+def _finished(attempt: int, ended: Exit, lines: int) -> JobFinished:
+    outcome = {
+        "exited": Outcome.COMPLETED if ended.exit_code == 0 else Outcome.FAILED,
+        "cancelled": Outcome.CANCELLED,
+        "timed_out": Outcome.TIMED_OUT,
+        "spawn_failed": Outcome.FAILED,
+    }[ended.reason]
+    return JobFinished(
+        attempt=attempt,
+        outcome=outcome,
+        exit_code=ended.exit_code,
+        reason=ended.error or "",
+        error_id=secrets.token_hex(6) if ended.reason == "spawn_failed" else None,
+        run_ms=ended.duration_ms,
+        lines=lines,
+        output_bytes=ended.output_bytes,
+    )
+
+
+async def _next(chunks: AsyncIterator[bytes]) -> bytes | None:
+    return await anext(chunks, None)
+
+
+async def _persistently(work: Callable[[], Awaitable[T]]) -> T:
+    """Try again, ever more slowly, while the log is unavailable."""
+    tries = 0
+    while True:
+        try:
+            return await work()
+        except LogUnavailable:
+            await asyncio.sleep(_BACKOFF_S[min(tries, len(_BACKOFF_S) - 1)])
+            tries += 1

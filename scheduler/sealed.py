@@ -1,0 +1,74 @@
+"""Sealed specs: what a job needs to run and the log must not know, until the job has ended.
+
+The log is for ever, so it keeps the names of a job's environment variables and a redacted argv. The
+values lie in a file of mode 0600 that is durable before the job is accepted and is removed when the
+job has ended.
+"""
+
+import contextlib
+import os
+import time
+from collections.abc import Collection
+from dataclasses import dataclass
+from pathlib import Path
+
+import orjson
+
+
+@dataclass(frozen=True, slots=True)
+class Sealed:
+    """The private part of a job: the argv as it was given and the environment's values by name."""
+
+    argv: tuple[str, ...]
+    env: dict[str, str]
+
+
+class SealedSpecs:
+    """One file a job under `root`. Methods block on the disk; OSError when it cannot be written."""
+
+    def __init__(self, root: Path) -> None:
+        self._root = root
+        self._opened = time.time()
+        root.mkdir(mode=0o700, parents=True, exist_ok=True)
+
+    def seal(self, job_id: str, sealed: Sealed) -> None:
+        """Write and fsync, file and directory, so that an accepted job cannot lose it."""
+        path = self._path(job_id)
+        draft = path.with_suffix(".draft")
+        file = os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600)
+        try:
+            os.write(file, orjson.dumps({"argv": sealed.argv, "env": sealed.env}))
+            os.fsync(file)
+        finally:
+            os.close(file)
+        draft.replace(path)
+        directory = os.open(self._root, os.O_RDONLY | os.O_CLOEXEC)
+        try:
+            os.fsync(directory)
+        finally:
+            os.close(directory)
+
+    def open(self, job_id: str) -> Sealed | None:
+        """The private part, or None when there is no such file (any more)."""
+        try:
+            said = orjson.loads(self._path(job_id).read_bytes())
+        except FileNotFoundError:
+            return None
+        return Sealed(tuple(said["argv"]), dict(said["env"]))
+
+    def discard(self, job_id: str) -> None:
+        with contextlib.suppress(FileNotFoundError):
+            self._path(job_id).unlink()
+
+    def sweep(self, keep: Collection[str]) -> None:
+        """Remove what belongs to no job in `keep`: left by a crash between sealing and accepting.
+
+        What was sealed since this object was made is of jobs that are just being accepted, and
+        stays.
+        """
+        for path in self._root.iterdir():
+            if path.stem not in keep and path.stat().st_mtime < self._opened:
+                path.unlink(missing_ok=True)
+
+    def _path(self, job_id: str) -> Path:
+        return self._root / f"{job_id}.json"
