@@ -85,6 +85,7 @@ class Redactor:
         for trigger, token in _TOKENS:
             if trigger in s:
                 s = token.sub(HIDDEN, s)
+        # Without its first letter a word is found in either of its usual cases.
         if "=" in s or ":" in s or "--" in s or "asic " in s or "earer " in s:
             s = _hide_assigned(s)
         return s
@@ -154,6 +155,9 @@ def _token(trigger: str, pattern: str) -> tuple[str, re.Pattern[str]]:
     return trigger, re.compile(rf"(?<![A-Za-z0-9_]){pattern}")
 
 
+# Random text has capitals; an identifier of ours has none.
+_OURS = r"(?=[a-z0-9_-]{0,64}[A-Z])(?=[A-Z0-9_-]{0,64}[a-z])[A-Za-z0-9_-]{20,}+"
+
 _TOKENS = (
     _token("gh", r"gh[pousr]_[A-Za-z0-9]{16,}+"),
     _token("github_pat_", r"github_pat_[A-Za-z0-9_]{16,}+"),
@@ -169,10 +173,8 @@ _TOKENS = (
     _token("pypi-", r"pypi-(?:Ag[A-Za-z0-9_-]{14,}+|[A-Za-z0-9_-]{50,}+)"),
     _token("hf_", r"hf_[A-Za-z0-9]{20,}+"),
     _token("eyJ", r"(?<!-)eyJ[A-Za-z0-9_-]{5,}+\.[A-Za-z0-9_-]{5,}+(?:\.[A-Za-z0-9_-]*+){1,3}"),
-    _token(
-        "o",  # not a name of ours that is an identifier: those have no capitals
-        r"(?:crewlog|gitoma)_(?=[a-z0-9_-]{0,64}[A-Z])(?=[A-Z0-9_-]{0,64}[a-z])[A-Za-z0-9_-]{20,}+",
-    ),
+    _token("crewlog_", rf"crewlog_{_OURS}"),
+    _token("gitoma_", rf"gitoma_{_OURS}"),
 )
 
 _LOGIN = r"(?:password|passwd|passphrase|(?<![A-Za-z])pwd|(?<=[_-])pass)"

@@ -278,14 +278,14 @@ class Views:
         return self._promote() or worked
 
     def _begin_requested(self) -> None:
-        with self._guard:
-            requested, self._requests = self._requests, []
-        for name in requested:
+        for name in list(self._requests):
             slot = self._slots[name]
             newest = max((f.generation for f in slot.fillings()), default=0)
             with self._engine.begin() as connection:
                 filling = self._begin(connection, slot.projection, newest + 1)
-            slot.next = filling
+            with self._guard:
+                slot.next = filling
+                self._requests.remove(name)
 
     def _advance(self, fillings: list[Filling], limit: int) -> bool:
         """Fold one page into those that stand lowest; they share the reading and the decoding."""
@@ -310,6 +310,8 @@ class Views:
                     filling.failure = f"between {position} and {covered}: {error!r}"
                     raise _FoldFailed from error
                 self._save(connection, filling)
+        for filling in group:
+            filling.publish()
         self._release_waiters()
         return True
 
@@ -382,8 +384,8 @@ class Views:
         for slot in self._slots.values():
             if slot.live is None or slot.live.failure is not None:
                 return -1
-            if lowest is None or slot.live.position < lowest:
-                lowest = slot.live.position
+            if lowest is None or slot.live.committed.position < lowest:
+                lowest = slot.live.committed.position
         return self._log.head if lowest is None else lowest
 
     async def caught_up(self, timeout_s: float = 5.0) -> None:
@@ -466,18 +468,20 @@ class Views:
     def _status_of(self, slot: _Slot, head: int) -> ProjectionStatus:
         live, filling = slot.live, slot.next
         rebuilding = filling is not None or slot.projection.name in self._requests
-        shown = live or filling
-        at = filling.position if filling is not None else 0
+        shown_filling = live or filling
+        assert shown_filling is not None
+        shown = shown_filling.committed
+        at = filling.committed.position if filling is not None else 0
         failure = next((f.failure for f in slot.fillings() if f.failure), None)
         return ProjectionStatus(
             name=slot.projection.name,
             version=slot.projection.version,
-            position=shown.position if shown else 0,
-            lag=max(0, head - (shown.position if shown else 0)),
+            position=shown.position,
+            lag=max(0, head - shown.position),
             status="failed" if failure else "rebuilding" if rebuilding else "live",
-            progress=(round(at / head, 4) if head else 1.0) if rebuilding else 1.0,
-            digest=shown.digest if shown else _ZERO,
-            unknown_events=shown.unknown if shown else 0,
+            progress=round(at / head, 4) if rebuilding and head else 1.0,
+            digest=shown.digest,
+            unknown_events=shown.unknown,
             rebuild_matched=slot.matched,
             failure=failure,
         )

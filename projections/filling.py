@@ -9,7 +9,7 @@ from collections import OrderedDict
 from collections.abc import Callable, Iterable
 from hashlib import blake2b
 from operator import itemgetter
-from typing import Any
+from typing import Any, NamedTuple
 
 import orjson
 from sqlalchemy import Connection, Table, bindparam, delete, select
@@ -35,6 +35,14 @@ def digest_of(rows: Iterable[_Values]) -> str:
     return f"{sum(map(row_hash, rows)) % _MODULUS:032x}"
 
 
+class Committed(NamedTuple):
+    """What everybody may know of a filling: all of it is in the database."""
+
+    position: int
+    digest: str
+    unknown: int
+
+
 class Filling:
     """Folds pages of events into its table, each page and its position in the
     caller's transaction.
@@ -46,6 +54,7 @@ class Filling:
         self.table = table
         self.position = 0
         self.unknown = 0
+        self.committed = Committed(0, "0" * 32, 0)
         self.failure: str | None = None
         self._sum = 0
         self._rows: OrderedDict[Any, tuple[Row, int]] = OrderedDict()
@@ -66,6 +75,11 @@ class Filling:
         self._sum = int(digest, 16)
         self.unknown = unknown
         self._rows.clear()
+        self.publish()
+
+    def publish(self) -> None:
+        """Let others see how far it is: called when the transaction of the last `fold` is committed."""
+        self.committed = Committed(self.position, self.digest, self.unknown)
 
     def fold(self, connection: Connection, page: list[Recorded], covered: int) -> None:
         """Fold a page in order and write the rows that it changed; `covered` is the position after

@@ -52,7 +52,8 @@ class LocalExecutor:
             _prepare(directory, spec)
             shim = self._spawn(directory)
         except OSError as error:
-            (directory / "spec").unlink(missing_ok=True)
+            with suppress(OSError):
+                (directory / "spec").unlink()
             return _NeverBegan(f"The job could not be prepared: {error.strerror}.")
         return self._follow(key, shim)
 
@@ -266,7 +267,7 @@ class _NeverBegan:
 
 
 class _Shim:
-    """A shim that this process began, until it is reaped. Only that needs its parent."""
+    """A shim that this process began, until it is reaped: all that being its parent is for."""
 
     def __init__(self, pid: int, reaped: Callable[[], None]) -> None:
         self.gone = False

@@ -251,7 +251,8 @@ class Attempt:
             moments.append(self.spool.retry_at)
         if self.ring_at is not None:
             moments.append(self.ring_at)
-        return max(0, int((min(moments) - now) * 1000) + 1) if min(moments) > now else 0
+        wait = min(moments) - now
+        return int(wait * 1000) + 1 if wait > 0 else 0
 
     def has_ended(self) -> bool:
         """Looks without reaping, where the system lets one."""

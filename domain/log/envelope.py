@@ -4,8 +4,8 @@ import os
 import re
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
-from typing import Any
+from dataclasses import dataclass
+from typing import Any, NamedTuple
 
 import orjson
 
@@ -14,18 +14,17 @@ from domain.event import REGISTRY, Event, Json
 
 _STREAM_NAME = re.compile(r"[a-z][a-z0-9]*-[A-Za-z0-9._~-]{1,200}(?:/[a-z0-9][a-z0-9._-]{0,60})?")
 
+_VARIANT = {digit: "89ab"[int(digit, 16) & 3] for digit in "0123456789abcdef"}
+
 ENVELOPE_FIELDS = ("schema", "id", "at", "actor", "request_id", "cause", "data")
 """What the stored state holds; position, stream, version and type are columns beside it."""
 
 
 def uuid7() -> str:
     """A time-ordered UUID (RFC 9562 section 5.7): 48 bits of milliseconds, then random bits."""
-    milliseconds = time.time_ns() // 1_000_000
-    value = (milliseconds & (1 << 48) - 1) << 80 | int.from_bytes(os.urandom(10), "big")
-    value = value & ~(0xF << 76) | 0x7 << 76
-    value = value & ~(0x3 << 62) | 0x2 << 62
-    text = f"{value:032x}"
-    return f"{text[:8]}-{text[8:12]}-{text[12:16]}-{text[16:20]}-{text[20:]}"
+    text = ((time.time_ns() // 1_000_000).to_bytes(6, "big") + os.urandom(10)).hex()
+    variant = _VARIANT[text[16]]
+    return f"{text[:8]}-{text[8:12]}-7{text[13:16]}-{variant}{text[17:20]}-{text[20:]}"
 
 
 def subject_of(stream: str) -> str:
@@ -45,15 +44,14 @@ class Context:
 SYSTEM = Context(actor="system")
 
 
-@dataclass(frozen=True, slots=True)
-class NewEvent:
+class NewEvent(NamedTuple):
     """An event on its way into the log. `at` is ISO 8601 in UTC; `id` a UUIDv7."""
 
     stream: str
     event: Event
     context: Context
     at: str
-    id: str = field(default_factory=uuid7)
+    id: str
 
 
 def new_events(
@@ -66,7 +64,7 @@ def new_events(
     if not _STREAM_NAME.fullmatch(stream):
         raise ValueError(f"{stream!r} is not a stream name: noun-id or noun-id/sub.")
     at = format_time(clock())
-    return [NewEvent(stream, event, context, at) for event in events]
+    return [NewEvent(stream, event, context, at, uuid7()) for event in events]
 
 
 class Recorded:

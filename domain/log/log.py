@@ -1,6 +1,7 @@
 """The log: append, read, tail. Everything that crewlog knows is in it or follows from it."""
 
 import asyncio
+import sqlite3
 import threading
 from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -391,7 +392,7 @@ def open_sqlite_log(directory: Path, *, redactor: Redactor, purpose: str = "crew
         reader = SQLiteLogRecorder(Datastore(path, writes=False, connections=4))
         _describe(writer)
         return EventLog(writer, reader, EventMapper(redactor), lock)
-    except PersistenceError as error:
+    except (PersistenceError, sqlite3.Error) as error:
         lock.release()
         raise LogRefused(f"The log {path} cannot be opened: {error}") from error
     except BaseException:
@@ -430,5 +431,6 @@ def _refuse_newer(path: Path) -> None:
         if number > ours.get(name, number):
             raise LogRefused(
                 f"The log {path} holds {name} events of schema {number}; this version of crewlog "
-                f"reads up to {ours[name]}. A newer version wrote it: use that one. Nothing was changed."
+                f"reads up to {ours[name]}. A newer version wrote it: use that one. "
+                "Nothing was changed."
             )

@@ -1,0 +1,408 @@
+"""`crewlog jobs`: run one and follow it, list, look at, cancel, read what they wrote."""
+
+import signal
+import sys
+import threading
+from collections import deque
+from collections.abc import Iterator
+from pathlib import Path
+from types import FrameType
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from api.commands import terminal
+from api.commands.options import AsJson, Data, Token, Url, connect
+from domain.errors import CrewlogError
+
+if TYPE_CHECKING:
+    from api.client import Client
+
+app = typer.Typer(no_args_is_help=True, help="Run jobs, and see what became of them.")
+
+_FOLLOWED = "job.output,job.output_dropped,job.finished"
+_WRITTEN = "job.output,job.output_dropped"
+_RECENT = 1_000
+_PAGE = 100
+
+JobId = Annotated[str, typer.Argument(metavar="ID", help="Id of the job, or how only it begins.")]
+
+
+class NoSuchJob(CrewlogError):
+    """An id, or the beginning of one, that does not name exactly one job."""
+
+
+@app.command(context_settings={"allow_interspersed_args": False})
+def run(
+    argv: Annotated[
+        list[str],
+        typer.Argument(metavar="[--] ARGV...", help="The program and its arguments; no shell."),
+    ],
+    title: Annotated[str | None, typer.Option(help="What the job is called in lists.")] = None,
+    cwd: Annotated[
+        str | None,
+        typer.Option(
+            metavar="DIR",
+            help="Directory on the server's machine; a relative one, and none, is below the "
+            "server's working directory.",
+        ),
+    ] = None,
+    env: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--env",
+            metavar="K=V",
+            help="Environment variable for the job; only its name gets into the log. Repeatable.",
+        ),
+    ] = None,
+    timeout: Annotated[
+        float | None,
+        typer.Option(metavar="S", help="Time limit in seconds. Otherwise the server's."),
+    ] = None,
+    label: Annotated[
+        list[str] | None, typer.Option("--label", metavar="L", help="A label. Repeatable.")
+    ] = None,
+    detach: Annotated[
+        bool, typer.Option("--detach", "-d", help="Print the id and leave; the job goes on.")
+    ] = False,
+    idempotency_key: Annotated[
+        str | None,
+        typer.Option(metavar="K", help="The same key again means the same job, not a second one."),
+    ] = None,
+    as_json: AsJson = False,
+    url: Url = None,
+    token: Token = None,
+    data: Data = None,
+) -> None:
+    """Run a command as a job and follow its output to the end.
+
+    The exit code is the job's: 0 when it completed, that of its process when it failed (128+n when
+    signal n killed it, 1 where there was none), 124 when it timed out, 130 when it was cancelled.
+    Ctrl-C asks for the job to be cancelled; a second one leaves it alone. With --json the job is
+    printed at its end instead of its output.
+    """
+    body = {
+        "argv": argv,
+        "title": title,
+        "cwd": cwd,
+        "env": _variables(env or []),
+        "timeoutS": timeout,
+        "labels": label or [],
+    }
+    headers = {"Idempotency-Key": idempotency_key} if idempotency_key else {}
+    with connect(url, token, data) as client:
+        job = client.post("/api/jobs", body, headers)
+        if detach:
+            terminal.print_json(job) if as_json else terminal.write_line(job["id"])
+            return
+        terminal.notice(f"Job {job['id']}")
+        with _Interrupts(job["id"], lambda: connect(url, token, data)) as interrupts:
+            try:
+                for line in _followed(client, job["id"], after=None):
+                    if not as_json:
+                        terminal.write_line(line)
+            except KeyboardInterrupt:
+                raise interrupts.left() from None
+        job = client.get(f"/api/jobs/{job['id']}")
+    if as_json:
+        terminal.print_json(job)
+    terminal.notice(_ending(job))
+    raise typer.Exit(exit_code(job))
+
+
+def _variables(given: list[str]) -> dict[str, str]:
+    variables = {}
+    for pair in given:
+        name, equals, value = pair.partition("=")
+        if not (name and equals):
+            raise typer.BadParameter(f"{pair!r} is not NAME=VALUE.", param_hint="--env")
+        variables[name] = value
+    return variables
+
+
+def exit_code(job: dict[str, Any]) -> int:
+    """The result of an ended job as the exit code of a command."""
+    outcome, code = job["outcome"], job["exitCode"]
+    if outcome == "completed":
+        return 0
+    if outcome == "cancelled":
+        return 130
+    if outcome == "timed_out":
+        return 124
+    if not code:
+        return 1
+    return int(code) if code > 0 else 128 - int(code)
+
+
+def _ending(job: dict[str, Any]) -> str:
+    outcome = str(job["outcome"]).replace("_", " ").capitalize()
+    reason = f": {terminal.plain(job['failureReason'])}" if job["failureReason"] else "."
+    return f"{outcome} after {terminal.duration(job['runMs'])}{reason}"
+
+
+class _Interrupts:
+    """While it is entered, Ctrl-C cancels the job, and a second Ctrl-C leaves."""
+
+    def __init__(self, job_id: str, connect_anew: Any) -> None:
+        self._job_id = job_id
+        self._connect = connect_anew
+        self._asked: threading.Thread | None = None
+
+    def __enter__(self) -> "_Interrupts":
+        self._before = signal.signal(signal.SIGINT, self._interrupt)
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        signal.signal(signal.SIGINT, self._before)
+
+    def _interrupt(self, _number: int, _frame: FrameType | None) -> None:
+        if self._asked is not None:
+            raise KeyboardInterrupt
+        # In a thread: the interrupted reader may hold what a request needs.
+        self._asked = threading.Thread(target=self._cancel, daemon=True)
+        self._asked.start()
+
+    def _cancel(self) -> None:
+        terminal.notice("\nCancelling the job; Ctrl-C again leaves without waiting for its end.")
+        try:
+            with self._connect() as client:
+                client.post(f"/api/jobs/{self._job_id}/cancel")
+        except CrewlogError as error:
+            terminal.notice(f"It could not be cancelled: {error}")
+
+    def left(self) -> typer.Exit:
+        terminal.notice(f"Left. See what becomes of it: crewlog jobs show {self._job_id}")
+        return typer.Exit(130)
+
+
+@app.command("list")
+def list_(
+    state: Annotated[
+        str | None,
+        typer.Option(help="Only in these states, by comma: queued, running, completed, failed…"),
+    ] = None,
+    label: Annotated[str | None, typer.Option(help="Only with this label.")] = None,
+    limit: Annotated[int, typer.Option(min=1, help="The newest so many.")] = 20,
+    every: Annotated[bool, typer.Option("--all", help="All there are.")] = False,
+    as_json: AsJson = False,
+    url: Url = None,
+    token: Token = None,
+    data: Data = None,
+) -> None:
+    """List jobs, newest first."""
+    with connect(url, token, data) as client:
+        jobs = list(_listed(client, None if every else limit, state=state, label=label))
+    if as_json:
+        terminal.print_json(jobs)
+        return
+    if not jobs:
+        terminal.notice("No jobs.")
+        return
+    terminal.print_table(
+        ("ID", "STATE", "CREATED", "RAN", "LINES", "LABEL", "TITLE"),
+        (
+            (
+                job["id"],
+                terminal.state_cell(state_of(job)),
+                terminal.ago(job["createdAt"]),
+                terminal.duration(job["runMs"]),
+                str(job["lines"]),
+                job["label"],
+                job["title"],
+            )
+            for job in jobs
+        ),
+        whole=("ID", "STATE"),
+    )
+
+
+def state_of(job: dict[str, Any]) -> str:
+    """The state, with the outcome in place of what a dialect makes of it."""
+    return str(job["outcome"] or job["state"])
+
+
+def _listed(client: "Client", limit: int | None, **filters: Any) -> Iterator[dict[str, Any]]:
+    cursor, left = None, limit
+    while left is None or left > 0:
+        size = _PAGE if left is None else min(_PAGE, left)
+        page = client.get("/api/jobs", limit=size, cursor=cursor, **filters)
+        yield from page["items"]
+        if not page["hasMore"]:
+            return
+        cursor = page["cursor"]
+        left = None if left is None else left - size
+
+
+def _resolve(client: "Client", given: str) -> str:
+    """The id that `given` is or begins."""
+    if len(given) >= 36:
+        return given
+    found = [job for job in _listed(client, _RECENT) if job["id"].startswith(given.lower())]
+    if not found:
+        raise NoSuchJob(f"None of the newest {_RECENT} jobs has an id that begins with {given!r}.")
+    if len(found) > 1:
+        some = ", ".join(job["id"] for job in found[:3]) + ("…" if len(found) > 3 else "")
+        raise NoSuchJob(f"{len(found)} jobs have ids that begin with {given!r}: {some}")
+    return str(found[0]["id"])
+
+
+@app.command()
+def show(
+    job_id: JobId,
+    as_json: AsJson = False,
+    url: Url = None,
+    token: Token = None,
+    data: Data = None,
+) -> None:
+    """Show a job and what happened to it."""
+    with connect(url, token, data) as client:
+        found = _resolve(client, job_id)
+        job = client.get(f"/api/jobs/{found}")
+        timeline = list(_timeline(client, found))
+    if as_json:
+        terminal.print_json({**job, "timeline": timeline})
+        return
+    terminal.print_fields(_details(job))
+    terminal.console().print()
+    print_timeline(timeline)
+
+
+def _timeline(client: "Client", job_id: str) -> Iterator[dict[str, Any]]:
+    after = 0
+    while items := client.get(f"/api/jobs/{job_id}/timeline", after=after, limit=1_000)["items"]:
+        yield from items
+        after = items[-1]["position"]
+
+
+def print_timeline(timeline: list[dict[str, Any]]) -> None:
+    """What happened to a job, as a table."""
+    terminal.print_table(
+        ("POSITION", "TIME", "WHO", "WHAT"),
+        (
+            (
+                str(entry["position"]),
+                terminal.moment(entry["timestamp"]),
+                entry["actor"],
+                entry["sentence"],
+            )
+            for entry in timeline
+        ),
+        whole=("POSITION", "TIME"),
+    )
+
+
+def _details(job: dict[str, Any]) -> Iterator[tuple[str, terminal.Cell]]:
+    yield "Job", job["id"]
+    yield "Title", job["title"]
+    yield "State", terminal.state_cell(state_of(job))
+    if job["failureReason"]:
+        yield "Reason", (job["failureReason"], "red")
+    if job["errorId"]:
+        yield "Error id", job["errorId"]
+    if job["exitCode"] is not None:
+        yield "Exit code", str(job["exitCode"])
+    yield "Command", job["prompt"]
+    yield "Directory", job["cwd"]
+    if job["env"]:
+        yield "Environment", ", ".join(job["env"])
+    yield "Labels", ", ".join(job["labels"]) or job["label"]
+    yield "Owner", job["owner"]
+    yield "Created", terminal.moment(job["createdAt"])
+    yield "Started", terminal.moment(job["startedAt"])
+    yield "Ended", terminal.moment(job["completedAt"])
+    yield "Ran", terminal.duration(job["runMs"])
+    yield "Output", f"{job['lines']} lines, {job['outputBytes']} bytes"
+    if job["droppedBytes"]:
+        yield "Dropped", (f"{job['droppedBytes']} bytes over the limit", "yellow")
+
+
+@app.command()
+def cancel(
+    job_id: JobId,
+    as_json: AsJson = False,
+    url: Url = None,
+    token: Token = None,
+    data: Data = None,
+) -> None:
+    """Ask for a job's end. Asking again changes nothing."""
+    with connect(url, token, data) as client:
+        job = client.post(f"/api/jobs/{_resolve(client, job_id)}/cancel")
+    if as_json:
+        terminal.print_json(job)
+    elif job["outcome"]:
+        terminal.write_line(f"Cancelled {job['id']}.")
+    else:
+        terminal.write_line(f"Cancelling {job['id']}: its processes are told to end.")
+
+
+@app.command()
+def logs(
+    job_id: JobId,
+    follow: Annotated[
+        bool, typer.Option("--follow", "-f", help="Go on with what it writes until its end.")
+    ] = False,
+    tail: Annotated[
+        int | None, typer.Option("--tail", "-n", min=0, help="Only the last so many lines.")
+    ] = None,
+    as_json: AsJson = False,
+    url: Url = None,
+    token: Token = None,
+    data: Data = None,
+) -> None:
+    """Print what a job wrote, from its first line. With --json each line is an object."""
+    with connect(url, token, data) as client:
+        found = _resolve(client, job_id)
+        ended = client.get(f"/api/jobs/{found}")["outcome"] is not None
+        position = 0
+        kept: deque[str] = deque(maxlen=tail)
+        for position, lines in _written(client, found):
+            shown = [_as_shown(line, as_json) for line in lines]
+            if tail is None:
+                for line in shown:
+                    terminal.write_line(line)
+            else:
+                kept.extend(shown)
+        for line in kept:
+            terminal.write_line(line)
+        if follow and not ended:
+            for line in _followed(client, found, after=position):
+                terminal.write_line(_as_shown(line, as_json))
+
+
+def _as_shown(line: str, as_json: bool) -> str:
+    import json
+
+    return json.dumps({"line": line}, ensure_ascii=False) if as_json else line
+
+
+def _written(client: "Client", job_id: str) -> Iterator[tuple[int, list[str]]]:
+    """What is in the log by now: positions and the lines there."""
+    after: int | None = 0
+    while after is not None:
+        page = client.get(
+            "/api/log", subject=f"job-{job_id}", type=_WRITTEN, after=after, limit=1_000
+        )
+        for event in page["events"]:
+            yield event["position"], _lines_of(event)
+        after = page["next"]
+
+
+def _followed(client: "Client", job_id: str, after: int | None) -> Iterator[str]:
+    """The job's lines as they come, until its end."""
+    import orjson
+
+    stream = client.follow("/api/log/stream", subject=f"job-{job_id}", type=_FOLLOWED, after=after)
+    for frame in stream:
+        event = orjson.loads(frame.data)
+        if event["type"] == "job.finished":
+            return
+        yield from _lines_of(event)
+
+
+def _lines_of(event: dict[str, Any]) -> list[str]:
+    if event["type"] == "job.output":
+        return list(event["data"]["lines"])
+    return [f"[{event['data']['bytes']} bytes of output over the limit were dropped]"]
+
+
+__all__ = ["app", "exit_code", "print_timeline", "state_of"]

@@ -1,0 +1,95 @@
+"""Options that many commands share, and what follows from them: which server, which directory."""
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from domain.errors import CrewlogError
+
+if TYPE_CHECKING:
+    from api.client import Client
+    from api.settings import Settings
+
+_SERVER = "Which server"
+
+Url = Annotated[
+    str | None,
+    typer.Option(
+        "--url",
+        envvar="CREWLOG_URL",
+        metavar="URL",
+        help="The server. Otherwise the one that runs on the data directory, "
+        "otherwise http://127.0.0.1:8080.",
+        show_default=False,
+        rich_help_panel=_SERVER,
+    ),
+]
+Token = Annotated[
+    str | None,
+    typer.Option(
+        "--token",
+        envvar="CREWLOG_TOKEN",
+        metavar="TOKEN",
+        help="The server's token. Otherwise the one in the data directory.",
+        show_default=False,
+        rich_help_panel=_SERVER,
+    ),
+]
+Data = Annotated[
+    Path | None,
+    typer.Option(
+        "--data",
+        envvar="CREWLOG_DATA",
+        metavar="DIR",
+        help="The server's data directory.",
+        show_default=False,
+        rich_help_panel=_SERVER,
+    ),
+]
+AsJson = Annotated[
+    bool, typer.Option("--json", help="Print JSON to stdout, and nothing else.", show_default=False)
+]
+
+
+class BadSettings(CrewlogError):
+    """The settings cannot be used; the text says which one and why."""
+
+
+def connect(url: str | None, token: str | None, data: Path | None) -> "Client":
+    """A client of the server that these options mean."""
+    from api.client import Client, find
+    from api.commands.terminal import notice
+
+    return Client(lambda: find(url, token, lambda: data_directory(data)), notice=notice)
+
+
+def data_directory(given: Path | None) -> Path:
+    """The data directory that is meant: the given one, or that of the settings."""
+    if given is not None:
+        return given.expanduser().absolute()
+    return load_settings().data
+
+
+def load_settings(**given: Any) -> "Settings":
+    """The settings, where what was given is stronger than environment and file. BadSettings."""
+    import os
+    import tomllib
+
+    from pydantic import ValidationError
+
+    from api.settings import Settings
+
+    file = os.environ.get("CREWLOG_CONFIG")
+    if file is not None and not Path(file).is_file():
+        raise BadSettings(f"The settings file {file}, which CREWLOG_CONFIG names, is not there.")
+    try:
+        return Settings(**given)
+    except ValidationError as error:
+        problem = error.errors()[0]
+        name = ".".join(str(part) for part in problem["loc"])
+        if problem["type"] == "extra_forbidden":
+            raise BadSettings(f"There is no setting called {name!r}.") from error
+        raise BadSettings(f"The setting {name!r} is not valid: {problem['msg']}.") from error
+    except (tomllib.TOMLDecodeError, OSError, UnicodeError) as error:
+        raise BadSettings(f"The settings file {file} cannot be read: {error}.") from error

@@ -1,0 +1,145 @@
+"""What commands print: tables and colours for people at a terminal, plain columns in a pipe, JSON.
+
+Texts from outside are shown with their control characters made visible, so that no title of a job
+can drive the terminal; the output of jobs itself goes through as it is.
+"""
+
+import json
+import sys
+from collections.abc import Iterable, Sequence
+from datetime import UTC, datetime
+from functools import cache
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+Cell = str | tuple[str, str]
+"""A text, or a text and its style."""
+
+_ENDLESS = 10_000
+
+STATE_STYLES = {
+    "queued": "blue",
+    "held": "blue",
+    "running": "cyan",
+    "completed": "green",
+    "failed": "red",
+    "timed_out": "magenta",
+    "cancelled": "yellow",
+}
+
+
+@cache
+def console(*, stderr: bool = False) -> "Console":
+    """The terminal. Colours only where it is one and NO_COLOR is not set; in a pipe nothing is
+    wrapped.
+    """
+    from rich.console import Console
+
+    terminal = (sys.stderr if stderr else sys.stdout).isatty()
+    return Console(
+        stderr=stderr,
+        markup=False,
+        highlight=False,
+        emoji=False,
+        force_terminal=terminal,
+        width=None if terminal else _ENDLESS,
+    )
+
+
+def notice(sentence: str) -> None:
+    """Say something beside the output: on stderr."""
+    print(sentence, file=sys.stderr, flush=True)
+
+
+def write_line(line: str) -> None:
+    """A line of a job's output, at once."""
+    sys.stdout.write(line + "\n")
+    sys.stdout.flush()
+
+
+def print_json(value: Any, *, indent: int | None = 2) -> None:
+    """One JSON document; on one line where `indent` is None."""
+    write_line(json.dumps(value, ensure_ascii=False, indent=indent))
+
+
+def plain(text: Any) -> str:
+    """`text` on one line, with control characters as their escapes."""
+    return "".join(
+        character if character.isprintable() else character.encode("unicode_escape").decode()
+        for character in str(text)
+    )
+
+
+def print_table(
+    columns: Sequence[str], rows: Iterable[Sequence[Cell]], *, whole: Sequence[str] = ()
+) -> None:
+    """Rows under headings. At a terminal cells are cut to its width, except in the columns
+    `whole`.
+    """
+    from rich import box
+    from rich.cells import cell_len
+    from rich.table import Table
+    from rich.text import Text
+
+    shown = [[_styled(cell) for cell in row] for row in rows]
+    screen = console()
+    table = Table(box=box.SIMPLE_HEAD if screen.is_terminal else None, pad_edge=False)
+    for number, column in enumerate(columns):
+        longest = max([len(column), *(cell_len(row[number][0]) for row in shown)])
+        table.add_column(column, no_wrap=True, min_width=longest if column in whole else None)
+    for row in shown:
+        table.add_row(*(Text(text, style) for text, style in row))
+    screen.print(table)
+
+
+def print_fields(fields: Iterable[tuple[str, Cell]]) -> None:
+    """Names and values, one a line."""
+    from rich.text import Text
+
+    shown = [(name, _styled(cell)) for name, cell in fields]
+    width = max(len(name) for name, _ in shown)
+    for name, (text, style) in shown:
+        console().print(
+            Text.assemble((name.ljust(width + 2), "dim"), (text, style)), soft_wrap=True
+        )
+
+
+def _styled(cell: Cell) -> tuple[str, str]:
+    text, style = (cell, "") if isinstance(cell, str) else cell
+    return plain(text), style
+
+
+def state_cell(state: str) -> Cell:
+    return state, STATE_STYLES.get(state, "")
+
+
+def moment(at: str | None) -> str:
+    """A stored time, to the second, in the zone of this machine."""
+    if at is None:
+        return "-"
+    return datetime.fromisoformat(at).astimezone().strftime("%Y-%m-%d %H:%M:%S")
+
+
+def ago(at: str | None) -> str:
+    """How long ago a stored time was, in its largest unit."""
+    if at is None:
+        return "-"
+    seconds = max(0, int((datetime.now(UTC) - datetime.fromisoformat(at)).total_seconds()))
+    for unit, size in (("d", 86_400), ("h", 3_600), ("m", 60)):
+        if seconds >= size:
+            return f"{seconds // size}{unit} ago"
+    return f"{seconds}s ago"
+
+
+def duration(milliseconds: int | None) -> str:
+    """A time span for a person."""
+    if milliseconds is None:
+        return "-"
+    seconds = milliseconds / 1000
+    if seconds < 60:
+        return f"{seconds:.1f} s"
+    minutes, rest = divmod(round(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours} h {minutes:02} min" if hours else f"{minutes} min {rest:02} s"

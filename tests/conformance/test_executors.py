@@ -1,0 +1,701 @@
+"""What every executor promises, with real processes; and what the local one adds.
+
+A new executor joins `EXECUTORS` and must pass the first part unchanged. Jobs are small shell
+scripts; where one must not go on yet, it waits for a file that the test makes.
+"""
+
+import asyncio
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+import textwrap
+import time
+from collections.abc import Awaitable, Callable, Coroutine
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from scheduler import local
+from scheduler.executor import CHUNK, AttemptSpec, Executor, Exit, Running
+from scheduler.local import LocalExecutor
+
+EXECUTORS: list[Callable[[Path], Executor]] = [LocalExecutor]
+ROOM_S = 20.0  # how long a condition may take on a busy machine before it counts as never
+WAIT_FOR_GATE = "while [ ! -e gate ]; do sleep 0.01; done; "
+
+
+class World:
+    """An executor, a directory for its jobs, and what tests do with both."""
+
+    def __init__(self, make: Callable[[Path], Executor], folder: Path) -> None:
+        self.make = make
+        self.root = folder / "root"
+        self.cwd = folder / "cwd"
+        self.cwd.mkdir()
+
+    def spec(self, *argv: str, job: str = "job-1", **changes: Any) -> AttemptSpec:
+        fields: dict[str, Any] = {
+            "job_id": job,
+            "attempt": 1,
+            "argv": argv,
+            "cwd": str(self.cwd),
+            "env": {"PATH": os.environ["PATH"]},
+            "timeout_ms": 0,
+            "output_limit": 1_000_000,
+        }
+        return AttemptSpec(**{**fields, **changes})
+
+    def shell(self, script: str, **changes: Any) -> AttemptSpec:
+        return self.spec("sh", "-c", script, **changes)
+
+    def run(self, scenario: Callable[[Executor], Coroutine[Any, Any, None]]) -> None:
+        """One life of a server: a loop and an executor of its own."""
+
+        async def life() -> None:
+            executor = self.make(self.root)
+            try:
+                async with asyncio.timeout(ROOM_S):
+                    await scenario(executor)
+            finally:
+                await executor.close()
+
+        asyncio.run(life())
+
+    def ends(self, spec: AttemptSpec) -> tuple[bytes, Exit]:
+        """The whole output and the end of a job."""
+        seen: list[tuple[bytes, Exit]] = []
+
+        async def scenario(executor: Executor) -> None:
+            running = await executor.start(spec)
+            seen.append((await everything(running), await running.wait()))
+
+        self.run(scenario)
+        return seen[0]
+
+    def open_gate(self) -> None:
+        (self.cwd / "gate").touch()
+
+    def pid(self, name: str) -> int:
+        """A pid that the job wrote to a file."""
+        path = self.cwd / name
+        eventually(lambda: path.exists() and path.read_text().endswith("\n"))
+        return int(path.read_text())
+
+
+@pytest.fixture(params=EXECUTORS, ids=lambda make: make.__name__)
+def world(request: pytest.FixtureRequest, tmp_path: Path) -> World:
+    return World(request.param, tmp_path)
+
+
+async def everything(running: Running, offset: int = 0) -> bytes:
+    return b"".join([chunk async for chunk in running.output(offset)])
+
+
+def eventually(holds: Callable[[], bool]) -> None:
+    deadline = time.monotonic() + ROOM_S
+    while not holds():
+        assert time.monotonic() < deadline, "it never came true"
+        time.sleep(0.005)
+
+
+async def soon(holds: Callable[[], bool]) -> None:
+    while not holds():
+        await asyncio.sleep(0.005)
+
+
+def is_dead(pid: int) -> bool:
+    """Gone, or a zombie that nobody has reaped: it runs nothing."""
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] in "ZX"
+    except (FileNotFoundError, ProcessLookupError):
+        return True
+
+
+def test_output_is_merged_and_the_exit_code_is_known(world: World) -> None:
+    output, end = world.ends(world.shell("echo out; echo err >&2; exit 3"))
+    assert output == b"out\nerr\n"
+    assert (end.reason, end.exit_code, end.error) == ("exited", 3, None)
+    assert (end.output_bytes, end.kept_bytes) == (8, 8)
+
+
+def test_a_job_gets_its_own_environment_directory_and_no_input(world: World) -> None:
+    env = {"PATH": os.environ["PATH"], "A": "1", "EMPTY": "", "UTF": "é\n="}
+    output, _ = world.ends(world.spec("env", "-0", env=env))
+    assert sorted(output.rstrip(b"\0").split(b"\0")) == sorted(
+        f"{name}={value}".encode() for name, value in env.items()
+    )
+    output, end = world.ends(world.shell("pwd; cat; echo done", job="job-2"))
+    assert output.decode() == f"{world.cwd}\ndone\n"
+    assert end.exit_code == 0
+
+
+def test_arguments_reach_the_job_byte_for_byte(world: World) -> None:
+    argv = ("printf", "%s|", "", "a b", "*", "$HOME", "é", os.fsdecode(b"\xff"), "\n")
+    assert world.ends(world.spec(*argv))[0] == b"|a b|*|$HOME|\xc3\xa9|\xff|\n|"
+
+
+def test_a_job_killed_by_a_signal_has_a_negative_exit_code(world: World) -> None:
+    assert world.ends(world.shell("kill -9 $$"))[1].exit_code == -9
+
+
+@pytest.mark.parametrize(
+    ("changes", "sentence"),
+    [
+        ({"argv": ("no-such-thing",)}, "No such program: 'no-such-thing'."),
+        ({"argv": ("./no/such",)}, "No such program: './no/such'."),
+        ({"argv": ("./plain",)}, "No permission to run the program, or it is not executable"),
+        ({"argv": ("./noise",)}, "Not a program that this system can run"),
+        ({"argv": ("true", "x" * 3_000_000)}, "are too long: 'true'."),
+        ({"cwd": "/no/such"}, "No such working directory: '/no/such'."),
+        ({"cwd": "/dev/null"}, "The working directory is not a directory: '/dev/null'."),
+        ({"argv": ('é"\\\n🙂',)}, "No such program: 'é\"\\\\\\n🙂'."),
+    ],
+)
+def test_what_cannot_be_run_ends_with_a_sentence(
+    world: World, changes: dict[str, Any], sentence: str
+) -> None:
+    (world.cwd / "plain").write_text("text")
+    (world.cwd / "noise").write_bytes(b"\0\1\2")
+    (world.cwd / "noise").chmod(0o700)
+    env = {"PATH": os.environ["PATH"], "X_TOKEN": "s3cr3t"}
+    output, end = world.ends(world.spec("true", **{"env": env, **changes}))
+    assert output == b""
+    assert (end.reason, end.exit_code, end.output_bytes) == ("spawn_failed", None, 0)
+    assert end.error is not None
+    assert sentence in end.error
+    assert "s3cr3t" not in end.error
+
+
+def test_output_is_seen_while_the_job_runs_and_from_any_offset(world: World) -> None:
+    async def scenario(executor: Executor) -> None:
+        running = await executor.start(world.shell(f"echo one; {WAIT_FOR_GATE} echo two"))
+        live = running.output()
+        assert await anext(live) == b"one\n"
+        late = asyncio.create_task(everything(running, 2))
+        world.open_gate()
+        assert await anext(live) == b"two\n"
+        assert [chunk async for chunk in live] == []
+        assert await late == b"e\ntwo\n"
+        assert await everything(running) == b"one\ntwo\n"
+        assert await everything(running, 100) == b""
+
+    world.run(scenario)
+
+
+def test_a_large_output_is_complete_and_comes_in_bounded_chunks(world: World) -> None:
+    async def scenario(executor: Executor) -> None:
+        spec = world.shell("seq 1 300000", output_limit=10_000_000)
+        running = await executor.start(spec)
+        chunks = [chunk async for chunk in running.output()]
+        assert max(map(len, chunks)) <= CHUNK
+        assert b"".join(chunks) == b"".join(b"%d\n" % n for n in range(1, 300_001))
+
+    world.run(scenario)
+
+
+def test_output_over_the_limit_is_counted_and_dropped(world: World) -> None:
+    output, end = world.ends(world.shell("head -c 500000 /dev/zero; echo end", output_limit=1_000))
+    assert output == b"\0" * 1_000
+    assert (end.reason, end.output_bytes, end.kept_bytes) == ("exited", 500_004, 1_000)
+    assert world.ends(world.shell("echo x", job="job-2", output_limit=0))[0] == b""
+
+
+@pytest.mark.parametrize(
+    ("script", "code"),
+    [
+        ("echo up; exec sleep 60", -signal.SIGTERM),
+        ("trap 'echo bye; exit 0' TERM; echo up; while :; do sleep 0.01; done", 0),
+        ("trap '' TERM; echo up; while :; do sleep 0.01; done", -signal.SIGKILL),
+        ("trap '' TERM; echo up; while :; do echo chatter; done", -signal.SIGKILL),
+        ("echo up; kill -STOP $$; echo never", -signal.SIGTERM),
+    ],
+    ids=["plain", "cooperative", "deaf", "deaf-and-chatty", "stopped"],
+)
+@pytest.mark.parametrize("how", ["cancelled", "timed_out"])
+def test_cancel_and_timeout_end_every_job(world: World, script: str, code: int, how: str) -> None:
+    async def scenario(executor: Executor) -> None:
+        timeout_ms = 1_000 if how == "timed_out" else 0
+        spec = world.shell(script, timeout_ms=timeout_ms, grace_ms=200, output_limit=10_000)
+        running = await executor.start(spec)
+        live = running.output()
+        assert (await anext(live)).startswith(b"up\n")
+        if how == "cancelled":
+            await asyncio.gather(running.cancel(), running.cancel())
+            await running.cancel()
+        end = await running.wait()
+        assert (end.reason, end.exit_code) == (how, code)
+        assert end.kept_bytes == len(await everything(running))
+        await running.cancel()
+        assert await running.wait() == end
+
+    world.run(scenario)
+
+
+def test_a_cancel_reaches_the_whole_group(world: World) -> None:
+    async def scenario(executor: Executor) -> None:
+        script = (
+            "(trap '' TERM; sh -c 'echo $PPID > deaf'; while :; do sleep 0.01; done) & sleep 60"
+        )
+        running = await executor.start(world.shell(script, grace_ms=100))
+        deaf = await asyncio.to_thread(world.pid, "deaf")
+        await running.cancel()
+        assert (await running.wait()).reason == "cancelled"
+        await soon(lambda: is_dead(deaf))
+
+    world.run(scenario)
+
+
+@pytest.mark.parametrize("turns", range(0, 60, 6))
+def test_a_cancel_at_any_instant_of_the_start_ends_the_job_once(world: World, turns: int) -> None:
+    async def scenario(executor: Executor) -> None:
+        running = await executor.start(world.shell("echo ran >> ran; exec sleep 60"))
+        for _ in range(turns):
+            await asyncio.sleep(0.0005)
+        await running.cancel()
+        end = await running.wait()
+        assert end.reason == "cancelled"
+        assert end.exit_code in (None, -signal.SIGTERM)
+
+    world.run(scenario)
+
+
+def test_an_end_before_the_cancel_stays_an_end(world: World) -> None:
+    async def scenario(executor: Executor) -> None:
+        running = await executor.start(world.shell("exit 0"))
+        end = await running.wait()
+        await running.cancel()
+        assert await running.wait() == end
+        assert end.reason == "exited"
+
+    world.run(scenario)
+
+
+def test_the_end_is_the_exit_and_not_the_pipe(world: World) -> None:
+    """A child in the group is killed; one that left the group cannot keep the job running."""
+    script = (
+        "sleep 60 & echo $! > inside; setsid sh -c 'echo $$ > outside; exec sleep 60' & "
+        "while [ ! -s outside ]; do sleep 0.01; done; echo last"
+    )
+    output, end = world.ends(world.shell(script))
+    outside = world.pid("outside")
+    try:
+        assert (output, end.reason, end.exit_code) == (b"last\n", "exited", 0)
+        eventually(lambda: is_dead(world.pid("inside")))
+        assert not is_dead(outside)
+    finally:
+        os.kill(outside, signal.SIGKILL)
+
+
+def test_a_job_that_closes_its_output_is_still_running(world: World) -> None:
+    output, end = world.ends(world.shell("echo x; exec >&- 2>&-; sleep 0.1; exit 7"))
+    assert (output, end.exit_code) == (b"x\n", 7)
+
+
+def test_an_attempt_runs_once_however_often_it_is_started(world: World) -> None:
+    async def scenario(executor: Executor) -> None:
+        spec = world.shell("echo ran >> ran; echo out")
+        runs = await asyncio.gather(*(executor.start(spec) for _ in range(4)))
+        ends = [await run.wait() for run in runs]
+        ends.append(await (await executor.start(spec)).wait())
+        assert len(set(ends)) == 1
+
+    world.run(scenario)
+    world.run(scenario)
+    assert (world.cwd / "ran").read_text() == "ran\n"
+
+
+def test_attempts_of_a_job_are_apart(world: World) -> None:
+    assert world.ends(world.shell("echo first", attempt=1))[0] == b"first\n"
+    assert world.ends(world.shell("echo second", attempt=2))[0] == b"second\n"
+
+
+def test_what_never_began_is_not_adopted_and_can_be_started(world: World) -> None:
+    async def scenario(executor: Executor) -> None:
+        assert await executor.adopt("job-1", 1) is None
+        running = await executor.start(world.shell("echo x"))
+        assert await executor.adopt("job-1", 2) is None
+        assert await everything(running) == b"x\n"
+
+    world.run(scenario)
+
+
+def test_a_running_attempt_is_adopted_with_all_its_output(world: World) -> None:
+    script = f"echo one; {WAIT_FOR_GATE} echo two; exit 5"
+
+    async def first_life(executor: Executor) -> None:
+        running = await executor.start(world.shell(script))
+        assert await anext(running.output()) == b"one\n"
+
+    async def second_life(executor: Executor) -> None:
+        running = await executor.adopt("job-1", 1)
+        assert running is not None
+        world.open_gate()
+        assert await everything(running, 1) == b"ne\ntwo\n"
+        assert (await running.wait()).exit_code == 5
+
+    world.run(first_life)
+    world.run(second_life)
+
+
+def test_an_attempt_that_ended_while_no_server_ran_is_adopted(world: World) -> None:
+    async def first_life(executor: Executor) -> None:
+        await executor.start(world.shell(f"{WAIT_FOR_GATE} echo alone; echo > done; exit 4"))
+
+    async def second_life(executor: Executor) -> None:
+        running = await executor.adopt("job-1", 1)
+        assert running is not None
+        assert await everything(running) == b"alone\n"
+        assert (await running.wait()).exit_code == 4
+
+    world.run(first_life)
+    world.open_gate()
+    eventually((world.cwd / "done").exists)
+    world.run(second_life)
+
+
+def test_cancel_and_timeout_reach_an_adopted_attempt(world: World) -> None:
+    async def first_life(executor: Executor) -> None:
+        for job, timeout_ms in (("to-cancel", 0), ("to-end", 500)):
+            script = "echo up; exec sleep 60"
+            running = await executor.start(world.shell(script, job=job, timeout_ms=timeout_ms))
+            assert await anext(running.output()) == b"up\n"
+
+    async def second_life(executor: Executor) -> None:
+        to_cancel = await executor.adopt("to-cancel", 1)
+        to_end = await executor.adopt("to-end", 1)
+        assert to_cancel is not None
+        assert to_end is not None
+        await to_cancel.cancel()
+        assert (await to_cancel.wait()).reason == "cancelled"
+        assert (await to_end.wait()).reason == "timed_out"
+
+    world.run(first_life)
+    world.run(second_life)
+
+
+def test_a_job_outlives_a_server_that_is_killed_and_no_byte_is_lost(world: World) -> None:
+    server = subprocess.Popen(
+        [sys.executable, "-c", SERVER, str(world.root), str(world.cwd)],
+        stdout=subprocess.PIPE,
+        cwd=Path(local.__file__).parents[1],
+    )
+    assert server.stdout is not None
+    with server.stdout:
+        assert server.stdout.readline() == b"1\n"
+        server.kill()
+        server.wait()
+
+    async def second_life(executor: Executor) -> None:
+        running = await executor.adopt("job-1", 1)
+        assert running is not None
+        world.open_gate()
+        output = await everything(running)
+        assert output == b"".join(b"%d\n" % n for n in range(1, 50_001))
+        end = await running.wait()
+        assert (end.reason, end.exit_code, end.output_bytes) == ("exited", 9, len(output))
+
+    world.run(second_life)
+
+
+SERVER = textwrap.dedent(
+    f"""
+    import asyncio, os, sys
+    from pathlib import Path
+    from scheduler.executor import AttemptSpec
+    from scheduler.local import LocalExecutor
+
+    async def main():
+        script = "seq 1 25000; {WAIT_FOR_GATE} seq 25001 50000; exit 9"
+        env = {{"PATH": os.environ["PATH"]}}
+        spec = AttemptSpec("job-1", 1, ("sh", "-c", script), sys.argv[2], env, 0, 10**7)
+        running = await LocalExecutor(Path(sys.argv[1])).start(spec)
+        async for chunk in running.output():
+            print(chunk.split()[0].decode(), flush=True)
+
+    asyncio.run(main())
+    """
+)
+
+
+def test_an_ended_attempt_is_discarded_and_a_running_one_is_not(world: World) -> None:
+    async def scenario(executor: Executor) -> None:
+        running = await executor.start(world.shell(WAIT_FOR_GATE))
+        with pytest.raises(RuntimeError):
+            await running.discard()
+        world.open_gate()
+        await running.wait()
+        await running.discard()
+        await running.discard()
+        assert await executor.adopt("job-1", 1) is None
+        assert await everything(running) == b""
+
+    world.run(scenario)
+
+
+def test_a_sweep_leaves_what_runs_and_what_is_wanted(world: World) -> None:
+    async def scenario(executor: Executor) -> None:
+        for job in ("wanted", "unwanted"):
+            await (await executor.start(world.shell("echo x", job=job))).wait()
+        running = await executor.start(world.shell(WAIT_FOR_GATE + "echo y", job="runs"))
+        await executor.sweep([("wanted", 1)])
+        # What has ended may hold its lock an instant longer: then it is left to the next sweep.
+        while await executor.adopt("unwanted", 1) is not None:
+            await executor.sweep([("wanted", 1)])
+        wanted = await executor.adopt("wanted", 1)
+        assert wanted is not None
+        assert await everything(wanted) == b"x\n"
+        world.open_gate()
+        assert await everything(running) == b"y\n"
+
+    world.run(scenario)
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"job_id": "../x"},
+        {"job_id": ".."},
+        {"job_id": ""},
+        {"job_id": "a/b"},
+        {"job_id": "a\n"},
+        {"attempt": 0},
+        {"argv": ()},
+        {"argv": ("",)},
+        {"argv": ("a", "b\0")},
+        {"argv": ("a", "\ud800")},
+        {"cwd": "relative"},
+        {"env": {"A=B": "s3cr3t"}},
+        {"env": {"A": "s3cr3t\0"}},
+        {"timeout_ms": -1},
+        {"output_limit": -1},
+    ],
+)
+def test_what_no_system_can_run_is_refused(world: World, changes: dict[str, Any]) -> None:
+    with pytest.raises(ValueError, match=r"\.$") as refused:
+        world.spec(**{"argv": ("true",), **changes})
+    assert "s3cr3t" not in str(refused.value)
+
+
+# The local executor: how it keeps those promises with files, locks and signals.
+
+
+@pytest.fixture
+def here(tmp_path: Path) -> World:
+    return World(LocalExecutor, tmp_path)
+
+
+def prepared(world: World, spec: AttemptSpec) -> Path:
+    """The directory of an attempt just before its shim is begun."""
+    directory = world.root / spec.job_id / str(spec.attempt)
+    local._prepare(directory, spec)
+    return directory
+
+
+def shims(directory: Path, count: int = 1) -> list[int]:
+    return [local._spawn_shim(directory) for _ in range(count)]
+
+
+def reap(pids: list[int]) -> None:
+    for pid in pids:
+        os.waitpid(pid, 0)
+
+
+def test_two_shims_of_an_attempt_run_it_once(here: World) -> None:
+    directory = prepared(here, here.shell("echo ran >> ran"))
+    reap(shims(directory, 4))
+    reap(shims(directory, 1))
+    assert (here.cwd / "ran").read_text() == "ran\n"
+    assert not (directory / "spec").exists()
+
+
+def test_a_shim_begun_before_adopt_says_never_began_runs_nothing(here: World) -> None:
+    directory = prepared(here, here.shell("echo ran >> ran"))
+
+    async def scenario(executor: Executor) -> None:
+        assert await executor.adopt("job-1", 1) is None
+        await asyncio.to_thread(reap, shims(directory))
+        assert not (here.cwd / "ran").exists()
+        await (await executor.start(here.shell("echo ran >> ran"))).wait()
+
+    here.run(scenario)
+    assert (here.cwd / "ran").read_text() == "ran\n"
+
+
+def kill_shim_of(world: World, then: Callable[[Running], Awaitable[None]], adopt: bool) -> None:
+    """Kills the shim of a job under its server, or under one that has adopted the job."""
+
+    async def first_life(executor: Executor) -> None:
+        running = await executor.start(world.shell("echo $$ > child; echo $PPID > shim; sleep 60"))
+        await asyncio.to_thread(world.pid, "shim")
+        if not adopt:
+            os.kill(world.pid("shim"), signal.SIGKILL)
+            await then(running)
+
+    async def second_life(executor: Executor) -> None:
+        running = await executor.adopt("job-1", 1)
+        assert running is not None
+        os.kill(world.pid("shim"), signal.SIGKILL)
+        await then(running)
+
+    world.run(first_life)
+    if adopt:
+        world.run(second_life)
+
+
+@pytest.mark.parametrize("adopt", [False, True])
+def test_an_attempt_whose_shim_is_killed_is_lost_and_dead(here: World, adopt: bool) -> None:
+    async def then(running: Running) -> None:
+        end = await running.wait()
+        assert (end.reason, end.exit_code) == ("lost", None)
+        assert end.error
+        await soon(lambda: is_dead(here.pid("child")))
+
+    kill_shim_of(here, then, adopt)
+
+    async def later(executor: Executor) -> None:
+        running = await executor.adopt("job-1", 1)
+        assert running is not None
+        assert (await running.wait()).reason == "lost"
+        await running.discard()
+
+    here.run(later)
+
+
+def test_the_environment_lies_on_disk_only_until_it_is_read(here: World) -> None:
+    async def scenario(executor: Executor) -> None:
+        env = {"PATH": os.environ["PATH"], "X_TOKEN": "s3cr3t-value"}
+        running = await executor.start(here.shell("echo up; " + WAIT_FOR_GATE, env=env))
+        assert await anext(running.output()) == b"up\n"
+        directory = here.root / "job-1" / "1"
+        files = [path for path in directory.iterdir() if path.is_file()]
+        assert all(b"s3cr3t-value" not in path.read_bytes() for path in files)
+        assert directory.stat().st_mode & 0o777 == 0o700
+        assert all(path.stat().st_mode & 0o077 == 0 for path in files)
+        here.open_gate()
+        await running.wait()
+
+    here.run(scenario)
+
+
+def test_a_job_inherits_no_descriptor_and_no_signal_setting(here: World) -> None:
+    with socket.socket() as listener:
+        listener.set_inheritable(True)
+        output, _ = here.ends(
+            here.shell("ls /proc/self/fd; grep -E 'Sig(Blk|Ign)' /proc/self/status")
+        )
+    *descriptors, blocked, ignored = output.decode().splitlines()
+    assert descriptors == ["0", "1", "2", "3"]  # 3 is the directory that ls reads
+    for mask in (blocked, ignored):
+        assert int(mask.split()[1], 16) & 0x7FFF_FFFF == 0  # 32 and up are the C library's
+
+
+def test_the_shim_knows_nothing_of_the_servers_environment(here: World) -> None:
+    os.environ["CREWLOG_PROBE"] = "s3cr3t"
+    try:
+        output, _ = here.ends(here.shell("cat /proc/$PPID/environ"))
+    finally:
+        del os.environ["CREWLOG_PROBE"]
+    assert b"s3cr3t" not in output
+
+
+def test_a_job_and_its_shim_survive_the_signals_of_a_terminal(here: World) -> None:
+    async def scenario(executor: Executor) -> None:
+        running = await executor.start(here.shell(f"echo $PPID > shim; {WAIT_FOR_GATE} echo ok"))
+        shim = await asyncio.to_thread(here.pid, "shim")
+        assert os.getsid(shim) == shim
+        for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+            os.kill(shim, number)
+        here.open_gate()
+        assert await everything(running) == b"ok\n"
+        assert (await running.wait()).exit_code == 0
+
+    here.run(scenario)
+
+
+def test_no_descriptor_and_no_zombie_stays_behind(here: World) -> None:
+    async def scenario(executor: Executor) -> None:
+        before, children = set(os.listdir("/proc/self/fd")), own_children()
+        for number in range(10):
+            running = await executor.start(here.shell("echo x", job=f"job-{number}"))
+            assert await everything(running) == b"x\n"
+            await running.wait()
+        adopted = await executor.adopt("job-0", 1)
+        assert adopted is not None
+        failed = await executor.start(here.spec("no-such-thing", job="failing"))
+        await failed.wait()
+        await soon(lambda: own_children() <= children)
+        assert set(os.listdir("/proc/self/fd")) == before
+
+    here.run(scenario)
+
+
+def own_children() -> set[int]:
+    children = Path(f"/proc/self/task/{os.getpid()}/children").read_text()
+    return set(map(int, children.split()))
+
+
+def test_a_closed_executor_holds_nothing_and_ends_nothing(here: World) -> None:
+    children = own_children()
+
+    async def scenario(executor: Executor) -> None:
+        before = set(os.listdir("/proc/self/fd"))
+        await executor.start(here.shell(f"{WAIT_FOR_GATE} echo > done"))
+        await executor.close()
+        assert set(os.listdir("/proc/self/fd")) == before
+
+    here.run(scenario)
+    here.open_gate()
+    eventually((here.cwd / "done").exists)
+    reap(sorted(own_children() - children))
+
+
+def test_a_full_disk_holds_the_output_back_and_loses_none(here: World) -> None:
+    directory = prepared(here, here.shell("seq 1 20000; echo > done"))
+    (directory / "spool").unlink()
+    (directory / "spool").symlink_to("/dev/full")
+    pids = shims(directory)
+    eventually((here.cwd / "done").exists)
+    assert not (directory / "exit.json").exists()
+    (directory / "spool").unlink()
+    reap(pids)
+    expected = b"".join(b"%d\n" % n for n in range(1, 20_001))
+    assert (directory / "spool").read_bytes() == expected
+    end = json.loads((directory / "exit.json").read_bytes())
+    assert (end["reason"], end["exit_code"], end["kept_bytes"]) == ("exited", 0, len(expected))
+
+
+def test_a_job_that_waits_for_the_disk_can_be_cancelled(here: World) -> None:
+    directory = prepared(here, here.shell("yes", grace_ms=100))
+    (directory / "spool").unlink()
+    (directory / "spool").symlink_to("/dev/full")
+    pids = shims(directory)
+    eventually((directory / "started").exists)
+    (directory / "cancel").touch()
+    control = os.open(directory / "control", os.O_RDWR)
+    os.write(control, b".")
+    (directory / "spool").unlink()
+    reap(pids)
+    os.close(control)
+    assert json.loads((directory / "exit.json").read_bytes())["reason"] == "cancelled"
+
+
+def test_a_root_that_cannot_be_written_fails_the_attempt_with_a_sentence(here: World) -> None:
+    here.root.write_text("not a directory")
+    output, end = here.ends(here.shell("echo x"))
+    assert (output, end.reason) == (b"", "spawn_failed")
+    assert end.error == "The job could not be prepared: File exists."
+
+
+def test_an_attempt_whose_files_somebody_removes_is_lost(here: World) -> None:
+    async def scenario(executor: Executor) -> None:
+        running = await executor.start(here.shell(f"echo $$ > child; {WAIT_FOR_GATE}"))
+        await asyncio.to_thread(here.pid, "child")
+        (here.root / "job-1").rename(here.cwd / "elsewhere")
+        here.open_gate()
+        assert (await running.wait()).reason == "lost"
+
+    here.run(scenario)

@@ -1,0 +1,397 @@
+"""The suite that every store of the log passes. A new store adds itself to STORES."""
+
+import asyncio
+import random
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from domain.errors import LogRefused, VersionConflict
+from domain.job import JobMessaged, JobProgressed
+from domain.log import Context, EventLog, NewEvent, Recorded, new_events, open_sqlite_log
+from domain.redaction import Redactor
+
+Open = Callable[[Path], EventLog]
+
+STORES: dict[str, Open] = {
+    "sqlite": lambda path: open_sqlite_log(path, redactor=Redactor()),
+}
+
+WHO = Context(actor="tester", request_id="r-1", cause="c-1")
+
+
+@pytest.fixture(params=sorted(STORES))
+def opens(request: pytest.FixtureRequest) -> Open:
+    return STORES[request.param]
+
+
+@pytest.fixture
+def log(opens: Open, tmp_path: Path) -> Iterator[EventLog]:
+    opened = opens(tmp_path)
+    yield opened
+    opened.close()
+
+
+def said(stream: str, *texts: str) -> list[NewEvent]:
+    return new_events(stream, [JobMessaged(text=text) for text in texts], WHO)
+
+
+def texts(events: "list[Recorded]") -> list[str]:
+    return [event.data["text"] for event in events]
+
+
+def put(log: EventLog, stream: str, after: int, *words: str) -> list[Recorded]:
+    return list(log.append_blocking(said(stream, *words), {stream: after}))
+
+
+async def take(
+    log: EventLog, count: int, after: int = 0, subject: str | None = None
+) -> list[Recorded]:
+    """The first `count` events of a tail."""
+    found: list[Recorded] = []
+    async for page in log.tail(after, subject):
+        found += page
+        if len(found) >= count:
+            return found
+    return found
+
+
+def test_positions_are_dense_and_versions_count_within_the_stream(log: EventLog) -> None:
+    put(log, "job-a", 0, "one", "two")
+    put(log, "job-b", 0, "three")
+    put(log, "job-a", 2, "four")
+    assert [(e.position, e.stream, e.version) for e in log.read(0)] == [
+        (1, "job-a", 1),
+        (2, "job-a", 2),
+        (3, "job-b", 1),
+        (4, "job-a", 3),
+    ]
+    assert log.head == 4
+
+
+def test_the_envelope_comes_back_whole(log: EventLog) -> None:
+    new = said("job-a", "hello")
+    log.append_blocking(new, {"job-a": 0})
+    found = log.event_at(1)
+    assert found is not None
+    assert (found.id, found.at, found.type, found.schema) == (
+        new[0].id,
+        new[0].at,
+        "job.messaged",
+        1,
+    )
+    assert (found.actor, found.request_id, found.cause) == ("tester", "r-1", "c-1")
+    assert found.event() == JobMessaged(text="hello")
+    assert found.as_json()["data"] == {"text": "hello"}
+
+
+def test_a_wrong_expectation_fails_its_own_command_alone(log: EventLog) -> None:
+    put(log, "job-a", 0, "one")
+
+    async def race() -> list[object]:
+        return await asyncio.gather(
+            *(log.append(said("job-a", f"try {n}"), {"job-a": 1}) for n in range(20)),
+            *(log.append(said(f"job-{n}", "mine"), {f"job-{n}": 0}) for n in range(20)),
+            return_exceptions=True,
+        )
+
+    answers = asyncio.run(race())
+    conflicts = [answer for answer in answers if isinstance(answer, VersionConflict)]
+    assert len(conflicts) == 19
+    assert {c.stream for c in conflicts} == {"job-a"}
+    assert log.head == 1 + 1 + 20
+    assert [e.position for e in log.read(0)] == list(range(1, 23))
+
+
+def test_an_append_is_all_or_nothing_across_streams(log: EventLog) -> None:
+    put(log, "job-a", 0, "one")
+    both = [*said("job-b", "new"), *said("job-a", "late")]
+    with pytest.raises(VersionConflict):
+        log.append_blocking(both, {"job-b": 0, "job-a": 0})
+    assert log.head == 1
+    assert log.stream("job-b") == []
+
+
+def test_a_stream_that_is_only_checked_fences_the_append(log: EventLog) -> None:
+    put(log, "job-a", 0, "one")
+    put(log, "job-a", 1, "two")
+    with pytest.raises(VersionConflict) as caught:
+        log.append_blocking(said("job-a/output", "x"), {"job-a/output": 0, "job-a": 1})
+    assert (caught.value.stream, caught.value.actual) == ("job-a", 2)
+    log.append_blocking(said("job-a/output", "x"), {"job-a/output": 0, "job-a": 2})
+
+
+@pytest.mark.parametrize("expected", [1, 2, 7])
+def test_an_expectation_ahead_of_the_stream_is_a_conflict_and_makes_no_gap(
+    log: EventLog, expected: int
+) -> None:
+    with pytest.raises(VersionConflict):
+        put(log, "job-a", expected, "too early")
+    assert log.head == 0
+
+
+def test_conflicts_are_judged_from_the_disk_after_a_restart(opens: Open, tmp_path: Path) -> None:
+    first = opens(tmp_path)
+    put(first, "job-a", 0, "one", "two")
+    first.close()
+    again = opens(tmp_path)
+    try:
+
+        async def both() -> tuple[object, object]:
+            return await asyncio.gather(
+                again.append(said("job-a", "stale"), {"job-a": 0}),
+                again.append(said("job-b", "fine"), {"job-b": 0}),
+                return_exceptions=True,
+            )
+
+        answers = asyncio.run(both())
+        assert isinstance(answers[0], VersionConflict)
+        assert answers[0].actual == 2
+        assert again.head == 3
+        assert again.event_at(3) is not None
+    finally:
+        again.close()
+
+
+def test_an_unstated_stream_is_refused_before_anything_is_written(log: EventLog) -> None:
+    with pytest.raises(ValueError, match="must state the version"):
+        log.append_blocking(said("job-a", "x"), {})
+    assert log.head == 0
+
+
+@pytest.mark.parametrize(
+    "name", ["", "job", "job-", "job-a b", "job-a/", "job-ä", "job-a/b/c", "Job-a"]
+)
+def test_a_bad_stream_name_is_refused(name: str) -> None:
+    with pytest.raises(ValueError, match="not a stream name"):
+        said(name, "x")
+
+
+def test_a_checkpoint_is_stored_with_its_events_or_not_at_all(log: EventLog) -> None:
+    assert log.checkpoint("mailer") == 0
+    log.append_blocking(said("job-a", "one"), {"job-a": 0}, checkpoint=("mailer", 5))
+    assert log.checkpoint("mailer") == 5
+    with pytest.raises(VersionConflict):
+        log.append_blocking(said("job-a", "two"), {"job-a": 0}, checkpoint=("mailer", 6))
+    assert log.checkpoint("mailer") == 5
+
+
+@pytest.mark.parametrize("position", [4, 5])
+def test_a_checkpoint_only_moves_forward_so_an_effect_happens_once(
+    log: EventLog, position: int
+) -> None:
+    log.append_blocking(said("job-a", "one"), {"job-a": 0}, checkpoint=("mailer", 5))
+    with pytest.raises(VersionConflict):
+        log.append_blocking(said("job-b", "x"), {"job-b": 0}, checkpoint=("mailer", position))
+    assert log.head == 1
+
+
+def test_a_checkpoint_survives_a_restart(opens: Open, tmp_path: Path) -> None:
+    log = opens(tmp_path)
+    log.append_blocking(said("job-a", "one"), {"job-a": 0}, checkpoint=("mailer", 5))
+    log.close()
+    again = opens(tmp_path)
+    try:
+        with pytest.raises(VersionConflict):
+            again.append_blocking(said("job-b", "x"), {"job-b": 0}, checkpoint=("mailer", 5))
+        again.append_blocking([], {}, checkpoint=("mailer", 6))
+        assert again.checkpoint("mailer") == 6
+    finally:
+        again.close()
+
+
+def test_reads_are_by_subject_type_actor_and_bounds(log: EventLog) -> None:
+    put(log, "job-a", 0, "one")
+    log.append_blocking(
+        new_events("job-a/output", [JobProgressed(attempt=1, fraction=None, text="p")], WHO),
+        {"job-a/output": 0},
+    )
+    put(log, "job-b", 0, "two")
+    log.append_blocking(
+        new_events("job-b", [JobMessaged(text="by other")], Context(actor="other")), {"job-b": 1}
+    )
+    assert [e.position for e in log.read(0, subject="job-a")] == [1, 2]
+    assert [e.position for e in log.read(0, types=["job.progressed"])] == [2]
+    assert [e.position for e in log.read(1, limit=2)] == [2, 3]
+    assert [e.position for e in log.read(0, actor="other")] == [4]
+    assert [e.position for e in log.read(0, before=3)] == [1, 2]
+    assert log.read(0, subject="job-") == []
+
+
+@pytest.mark.parametrize("filters", [{"types": ["job.progressed"]}, {"actor": "rare"}])
+def test_a_page_with_a_rare_filter_does_bounded_work_and_still_ends(
+    log: EventLog, filters: dict[str, object], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("domain.log.log._SCAN", 10)
+    put(log, "job-a", 0, *(f"{n}" for n in range(45)))
+    rare = new_events(
+        "job-b", [JobProgressed(attempt=1, fraction=None, text="p")], Context(actor="rare")
+    )
+    log.append_blocking(rare, {"job-b": 0})
+    put(log, "job-c", 0, *(f"{n}" for n in range(25)))
+    found, after, pages = [], 0, 0
+    while True:
+        page, following = log.page(after, 5, **filters)  # type: ignore[arg-type]
+        found += page
+        pages += 1
+        if following is None:
+            break
+        assert following > after
+        after = following
+    assert [e.position for e in found] == [46]
+    assert pages == 8
+
+
+def test_pages_without_a_filter_are_full_and_end_at_the_head(log: EventLog) -> None:
+    put(log, "job-a", 0, *(f"{n}" for n in range(7)))
+    first, following = log.page(0, 4)
+    assert ([e.position for e in first], following) == ([1, 2, 3, 4], 4)
+    rest, following = log.page(4, 4)
+    assert ([e.position for e in rest], following) == ([5, 6, 7], None)
+    assert log.page(4, 3)[1] is None
+
+
+def test_a_tail_catches_up_from_disk_and_goes_live_with_no_gap(opens: Open, tmp_path: Path) -> None:
+    before = opens(tmp_path)
+    put(before, "job-a", 0, *(f"{n}" for n in range(700)))
+    before.close()
+    log = opens(tmp_path)
+
+    async def scenario() -> list[Recorded]:
+        reading = asyncio.create_task(take(log, 900))
+        for n in range(200):
+            await log.append(said("job-b", f"live {n}"), {"job-b": n})
+        return await reading
+
+    try:
+        assert [e.position for e in asyncio.run(scenario())] == list(range(1, 901))
+    finally:
+        log.close()
+
+
+def test_a_tail_of_a_subject_sees_its_sub_streams_and_nothing_else(log: EventLog) -> None:
+    async def scenario() -> list[Recorded]:
+        reading = asyncio.create_task(take(log, 60, subject="job-a"))
+        for n in range(30):
+            await log.append(said("job-a", "own"), {"job-a": n})
+            await log.append(said("job-b", "foreign"), {"job-b": n})
+            await log.append(said("job-a/output", "sub"), {"job-a/output": n})
+        return await reading
+
+    found = asyncio.run(scenario())
+    assert {e.subject for e in found} == {"job-a"}
+    assert len(found) == 60
+    assert [e.position for e in found] == sorted(e.position for e in found)
+
+
+def test_a_reader_slower_than_the_window_in_memory_loses_nothing(
+    opens: Open, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("domain.log.recent.RecentEvents.__init__.__defaults__", (16, 1 << 20))
+    log = opens(tmp_path)
+
+    async def scenario() -> list[int]:
+        seen: list[int] = []
+        tail = log.tail(0, limit=5)
+        for n in range(20):
+            words = [f"{n}-{m}" for m in range(10)]
+            await log.append(said("job-a", *words), {"job-a": n * 10})
+            if n % 3 == 0:
+                seen += [e.position for e in await anext(tail)]
+        while len(seen) < 200:
+            seen += [e.position for e in await anext(tail)]
+        return seen
+
+    try:
+        assert asyncio.run(scenario()) == list(range(1, 201))
+    finally:
+        log.close()
+
+
+@settings(
+    max_examples=15, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
+)
+@given(data=st.data())
+def test_any_readers_that_disconnect_anywhere_see_each_event_once(
+    opens: Open, tmp_path_factory: pytest.TempPathFactory, data: st.DataObject
+) -> None:
+    """Writers and readers at once; each reader drops and resumes at the cursor it had, at will."""
+    log = opens(tmp_path_factory.mktemp("log"))
+    total = 120
+    seed = data.draw(st.integers(0, 2**32))
+    subjects = data.draw(
+        st.lists(st.sampled_from([None, "job-0", "job-1"]), min_size=1, max_size=4)
+    )
+
+    async def reader(subject: str | None, dice: random.Random) -> list[Recorded]:
+        seen: list[Recorded] = []
+        goal = total if subject is None else total // 4
+        while len(seen) < goal:
+            tail = log.tail(seen[-1].position if seen else 0, subject, limit=dice.randint(1, 9))
+            for _ in range(dice.randint(1, 4)):
+                page = await anext(tail)
+                keep = page[: dice.randint(1, len(page))]
+                seen += keep
+                if len(keep) < len(page) or len(seen) >= goal:
+                    break
+        return seen
+
+    async def writer(stream: str, dice: random.Random) -> None:
+        for version in range(total // 4):
+            await log.append(said(stream, f"{version}"), {stream: version})
+            if dice.random() < 0.3:
+                await asyncio.sleep(0)
+
+    async def scenario() -> list[list[Recorded]]:
+        readers = [
+            asyncio.create_task(reader(subject, random.Random(seed + n)))
+            for n, subject in enumerate(subjects)
+        ]
+        await asyncio.gather(*(writer(f"job-{n}", random.Random(seed - n)) for n in range(4)))
+        return list(await asyncio.gather(*readers))
+
+    try:
+        for subject, seen in zip(subjects, asyncio.run(scenario()), strict=True):
+            expected = [e for e in log.read(0, total) if subject in (None, e.subject)]
+            assert [e.position for e in seen] == [e.position for e in expected]
+    finally:
+        log.close()
+
+
+def test_a_second_owner_is_refused_by_name(opens: Open, tmp_path: Path) -> None:
+    log = opens(tmp_path)
+    try:
+        with pytest.raises(LogRefused, match=r"belongs to another process \(crewlog, pid \d+ on"):
+            opens(tmp_path)
+        put(log, "job-a", 0, "the first goes on")
+    finally:
+        log.close()
+    again = opens(tmp_path)
+    assert again.head == 1
+    again.close()
+
+
+def test_the_log_keeps_its_name(opens: Open, tmp_path: Path) -> None:
+    log = opens(tmp_path)
+    name = log.id
+    log.close()
+    again = opens(tmp_path)
+    assert again.id == name
+    again.close()
+
+
+def test_nothing_is_appended_to_a_closed_log(opens: Open, tmp_path: Path) -> None:
+    log = opens(tmp_path)
+    log.close()
+    from domain.errors import LogUnavailable
+
+    with pytest.raises(LogUnavailable):
+        put(log, "job-a", 0, "x")
+
+
+def test_credentials_are_gone_before_they_are_stored(log: EventLog) -> None:
+    put(log, "job-a", 0, "cloning https://user:hunter2@example.com/x.git")
+    assert texts(log.read(0)) == ["cloning https://REDACTED@example.com/x.git"]

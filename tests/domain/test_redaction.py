@@ -1,0 +1,256 @@
+"""What is hidden, what is left alone, and that neither hostile nor ordinary input is a burden."""
+
+import base64
+import json
+from urllib.parse import quote
+
+import pytest
+from hypothesis import example, given
+from hypothesis import strategies as st
+
+from domain.redaction import HIDDEN, Redactor
+
+GITHUB = "ghp_" + "a1B2c3D4e5F6g7H8i9J0k1L2m3N4o5P6q7R8"
+AWS_SECRET = "wJalrXUtnFEMI/K7MDENG/bPxRfiCYEXAMPLEKEY"
+OURS = "gitoma_" + "Zq3-x8Kw_Lr0Tf9vBn2YcHs5Jm1Pd7Ga4Ue6Ri8Ot2Z"
+KEY_TEXT = "MIIEvQIBADANBgkqhkiG9w0BAQEFAASCBKcwggSjAgEAAoIBAQC7"
+JWT = "eyJhbGciOiJIUzI1NiJ9.eyJzdWIiOiIxMjM0NTY3ODkwIn0.dozjgNryP4J3jVmNHl0w5N_XgL0n3I9PlFUP0THsR8U"
+
+MUST_HIDE = [
+    # (text, what must not be left of it)
+    ("https://user:hunter2@example.com/x", "hunter2"),
+    ("fatal: unable to access 'https://ghp_x@github.com/o/r.git/': 403", "ghp_x"),
+    ("git clone https://x-access-token:tok@github.com/o/r", "tok@"),
+    ("git://me:pw@host/r ssh://me:pw@host/r", "pw"),
+    ("postgres://crew:p%40ss@db:5432/crew", "p%40ss"),
+    ("postgres://crew:pa/ss#word@db/crew", "ss#word"),
+    ("redis://:s3cr3t@cache:6379/0", "s3cr3t"),
+    ("amqp://u:p@ss@host//", "p@ss"),
+    ("git+https://oauth2:abc@gitlab.com/x", "abc"),
+    ('{"url":"https://u:topsecret@h/x"}', "topsecret"),
+    (f"remote: {GITHUB}", GITHUB),
+    (f"x={GITHUB}.", GITHUB),
+    ("gho_" + "A" * 36, "AAAA"),
+    ("github_pat_11ABCDEFG0aBcDeFgHiJkL_mNoPqRsTuVwXyZ0123456789", "mNoPqRs"),
+    ("glpat-xxYYzz11223344556677", "xxYYzz"),
+    ("xoxb-123456789012-abcdefABCDEF", "abcdefABCDEF"),
+    ("AKIAIOSFODNN7EXAMPLE", "IOSFODNN7"),
+    ("ASIAIOSFODNN7EXAMPLE", "IOSFODNN7"),
+    (f"aws_secret_access_key={AWS_SECRET}", AWS_SECRET),
+    (f"aws_secret_access_key = {AWS_SECRET}", AWS_SECRET),
+    (f'"SecretAccessKey": "{AWS_SECRET}"', AWS_SECRET),
+    ("AIzaSyD-1234567890abcdefghijklmnopqrstu", "1234567890abc"),
+    ("sk-abcdefghijklmnopqrstuvwxyz0123456789ABCDEFGH", "abcdefghij"),
+    ("sk-proj-abcdefghijklmnop_qrstuvwxyz-0123456789", "abcdefghij"),
+    ("sk-ant-api03-abcdefghijklmnopqrstuvwxyz", "abcdefghij"),
+    ("npm_abcdefghijklmnopqrstuvwxyz0123456789", "abcdefghij"),
+    ("pypi-AgEIcHlwaS5vcmcCJDAwMDAwMDAw", "AgEIcHlw"),
+    ("sk_live_4eC39HqLyjWDarjtT1zdp7dc", "4eC39"),
+    ("hf_abcdefghijklmnopqrstuvwxyzABCDEFGH", "abcdefghij"),
+    (f"cookie: session={JWT}; path=/", "dozjgNryP4J3"),
+    (f"token is {OURS}", OURS),
+    ("crewlog_" + OURS[7:], OURS[7:]),
+    ("Authorization: Bearer tok", "tok"),
+    ("authorization: basic dXNlcjpwYXNz", "dXNlcjpwYXNz"),
+    ('{"Authorization": "Bearer abc.def"}', "abc.def"),
+    ("curl -H 'Authorization: token abc123' https://h", "abc123"),
+    ("Proxy-Authorization: Basic dXNlcjpwYXNz", "dXNlcjpwYXNz"),
+    ("sent Bearer 0a1b2c3d4e5f", "0a1b2c3d4e5f"),
+    ("sent basic dXNlcjpwYXNz", "dXNlcjpwYXNz"),
+    ("password=hunter2", "hunter2"),
+    ("PASSWORD=x", "=x"),
+    ("DB_PASSWORD=correct-horse", "correct-horse"),
+    ("MYSQL_PASS=letmein", "letmein"),
+    ("password: hunter2", "hunter2"),
+    ("  password: correcthorse", "correcthorse"),
+    ("password = 'correct horse battery'", "horse"),
+    ('"password": "correct \\"horse\\" battery"', "battery"),
+    ('password="cut in the middle', "middle"),
+    ("{'passwd': 'abc'}", "abc"),
+    ('{\\"token\\": \\"abc\\"}', "abc"),
+    ("token=abc", "abc"),
+    ("GITHUB_TOKEN=abcdef", "abcdef"),
+    ("//registry.npmjs.org/:_authToken=abc-def", "abc-def"),
+    ("//registry.npmjs.org/:_auth=YWJjOmRlZg", "YWJjOmRlZg"),
+    ("api_key=0123", "0123"),
+    ("apiKey: '0123'", "0123"),
+    ("X-Api-Key: 0123abcd", "0123abcd"),
+    ("client_secret=abc&grant=x", "abc"),
+    ("Server=db;Uid=sa;Pwd=hunter2;Encrypt=yes", "hunter2"),
+    ("AccountKey=Zm9vYmFyYmF6cXV4==;x", "Zm9vYmFy"),
+    ("password: str = 'hunter2'", "hunter2"),
+    ("GET /x?access_token=abc123&page=2", "abc123"),
+    ("https://h/x?key=0123456789abcdef0123", "0123456789abcdef"),
+    ("https://h/x?a=1&sig=0123456789abcdef0123", "0123456789abcdef"),
+    ("tool --token 0123abcd --verbose", "0123abcd"),
+    ("tool --db-password 'a b'", "a b"),
+    (f"-----BEGIN PRIVATE KEY-----\n{KEY_TEXT}\n-----END PRIVATE KEY-----", KEY_TEXT),
+    (f"-----BEGIN RSA PRIVATE KEY-----\\n{KEY_TEXT}\\n-----END RSA PRIVATE KEY-----", KEY_TEXT),
+    (f"-----BEGIN OPENSSH PRIVATE KEY-----\n{KEY_TEXT}\n{KEY_TEXT}", KEY_TEXT),
+    ("-----BEGIN PGP PRIVATE KEY BLOCK-----\nx: y\n-----END PGP PRIVATE KEY BLOCK-----", "x: y"),
+]
+
+MUST_KEEP = [
+    "",
+    "commit 9fceb02d0ae598e95dc970b74767f19372d61af8",
+    "sha256:e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855",
+    "job 550e8400-e29b-41d4-a716-446655440000 started",
+    "mail a@b.c or <first.last@example.com>",
+    "git@github.com:o/r.git",
+    "ssh://git@github.com/o/r.git and git+ssh://git@host/r",
+    "https://example.com/path?x=1#y",
+    "https://host/path@v1.2",
+    "https://medium.com/@user and http://localhost:8080/a@b",
+    "https://registry.npmjs.org/@scope/pkg/-/pkg-1.0.0.tgz",
+    '{"homepage":"https://a.b","mail":"x@y.z"}',
+    "file:///home/a@b/c",
+    "token=",
+    "password:",
+    "Enter password: ",
+    'password=""',
+    "the password must be at least 8 characters",
+    "password: must be at least 8 characters",
+    "max_tokens=4096 tokens: 1234, token_count=12 token: 128",
+    "prompt_tokens=12, completion_tokens=7",
+    "SyntaxError: Unexpected token: } in JSON at position 4",
+    "unexpected token: identifier",
+    "def login(user: str, password: str, token: str | None = None) -> None:",
+    "    token = get_token()",
+    "    client = Client(token=token, password=self.password, secret=settings.secret)",
+    "password=None token=null secret=true",
+    "curl -H 'Authorization: Bearer $TOKEN' -u user:${PASSWORD}",
+    "export TOKEN=$OTHER_TOKEN password=<password> token={token} secret=***",
+    'token = os.environ["X"]',
+    "Missing or malformed Authorization header.",
+    "HTTP basic authentication, the basic understanding of bearer tokens, bearer authentication",
+    "PWD=/work/main OLDPWD=/tmp",
+    "private_key=/home/me/.ssh/id_ed25519",
+    "tests/test_auth.py::test_token_is_checked[secret-key] PASSED   [ 50%]",
+    "FAILED tests/test_x.py::test_password - AssertionError: assert 'a' == 'b'",
+    '  File "/usr/lib/python3.11/secrets.py", line 12, in token_hex',
+    "task-0123456789abcdefghijklmnop risk-assessment-2024-report-final",
+    "class sk-fading-circle-something-long",
+    "npm_config_registry npm_package_dependencies_left_pad_version",
+    "crewlog_projection_engine_checkpoint_table_name_v2",
+    "gitoma_state_directory_of_the_current_user",
+    "aGVsbG8gd29ybGQsIHRoaXMgaXMgb3JkaW5hcnkgYmFzZTY0IHRleHQ=",
+    "the file begins with -----BEGIN PRIVATE KEY----- and a line break",
+    "-----BEGIN CERTIFICATE-----\nMIIB\n-----END CERTIFICATE-----",
+    "keyboard: us, monkey: 1, turkey=x",
+    "Collecting hf_transfer==0.1.9",
+]
+
+
+@pytest.mark.parametrize(("text", "secret"), MUST_HIDE)
+def test_what_looks_like_a_credential_is_hidden(text: str, secret: str) -> None:
+    assert secret in text
+    assert secret not in Redactor().text(text)
+
+
+@pytest.mark.parametrize("text", MUST_KEEP)
+def test_ordinary_text_is_left_alone(text: str) -> None:
+    assert Redactor().text(text) == text
+
+
+@pytest.mark.parametrize("text", [text for text, _ in MUST_HIDE])
+def test_redacting_twice_changes_nothing_more(text: str) -> None:
+    once = Redactor().text(text)
+    assert Redactor().text(once) == once
+
+
+WORDS = ["password", "token", "_key", "api", "pwd", "Bearer ", "basic ", "Authorization", "hunter2"]
+SIGNS = [*"=: \"'\\@/[](){},.&?\nx", "://", "--", "https"]
+SECRETS = ["eyJabcdef", "0123456789abcdef", "ghp_", "sk-", GITHUB, KEY_TEXT, HIDDEN, "REDACTED"]
+MARKS = ["-----BEGIN PRIVATE KEY-----", "-----END PRIVATE KEY-----"]
+FRAGMENTS = st.sampled_from([*WORDS, *SIGNS, *SECRETS, *MARKS])
+TEXTS = st.one_of(st.lists(FRAGMENTS, max_size=14).map("".join), st.text(max_size=60))
+
+
+@given(TEXTS, st.lists(st.text(min_size=4, max_size=9), max_size=2))
+@example("password=[REDACTED", [])
+@example("http://a:b/" * 80 + "@", [])
+@example("password=]]]]]abc", ["]abc=]"])
+def test_redaction_is_idempotent_for_any_text(text: str, secrets: list[str]) -> None:
+    redactor = Redactor(secrets)
+    once = redactor.text(text)
+    assert redactor.text(once) == once
+
+
+def test_what_stays_around_a_hidden_value_is_readable() -> None:
+    hide = Redactor().text
+    assert hide("https://u:p@h/x") == "https://REDACTED@h/x"
+    assert hide("Authorization: Bearer abc") == f"Authorization: Bearer {HIDDEN}"
+    assert hide("f(password=hunter2, x=1)") == f"f(password={HIDDEN}, x=1)"
+    assert hide('{"token": "abc", "n": 1}') == f'{{"token": "{HIDDEN}", "n": 1}}'
+    assert hide("?access_token=abc1&page=2") == f"?access_token={HIDDEN}&page=2"
+
+
+SECRET = "s3rver/secret+value é"
+
+
+@pytest.mark.parametrize(
+    "form",
+    [
+        SECRET,
+        quote(SECRET, safe=""),
+        json.dumps(SECRET),
+        base64.b64encode(SECRET.encode()).decode(),
+        base64.b64encode(f"user:{SECRET}".encode()).decode(),
+        base64.b64encode(f"x-user:{SECRET}:more".encode()).decode(),
+        base64.urlsafe_b64encode(f"ab{SECRET}~~~".encode()).decode(),
+    ],
+)
+def test_a_given_secret_is_hidden_in_every_form(form: str) -> None:
+    plain = f"<<{form}>>"
+    assert Redactor().text(plain) == plain
+    assert HIDDEN in Redactor([SECRET]).text(plain)
+    assert SECRET not in Redactor([SECRET]).text(plain)
+
+
+def test_each_long_line_of_a_given_secret_is_hidden() -> None:
+    secret = f"begin\n{KEY_TEXT}\nend"
+    assert Redactor([secret]).text(f"| {KEY_TEXT}") == f"| {HIDDEN}"
+
+
+def test_short_secrets_are_passed_over() -> None:
+    assert Redactor(["", "a", "12345"]).text("a 12345") == "a 12345"
+
+
+def test_every_string_of_a_json_value_is_redacted() -> None:
+    value = Redactor().value(
+        {
+            "argv": ["git", "clone", "https://u:p@h/r"],
+            "password": "hunter2",
+            "env": {"API_KEY": "x1", "EMPTY_TOKEN": ""},
+            "n": [1, 2.5, None, True],
+            GITHUB: "key",
+        }
+    )
+    assert value == {
+        "argv": ["git", "clone", "https://REDACTED@h/r"],
+        "password": HIDDEN,
+        "env": {"API_KEY": HIDDEN, "EMPTY_TOKEN": ""},
+        "n": [1, 2.5, None, True],
+        HIDDEN: "key",
+    }
+    assert Redactor().value(value) == value
+
+
+def test_a_value_of_any_depth_is_taken() -> None:
+    deep = json.loads("[" * 900 + '"x"' + "]" * 900)
+    assert HIDDEN in json.dumps(Redactor().value(deep))
+
+
+HOSTILE = ["a", "=", ":", "@", "/", "://a:", "://a:@", "http://a:b/", "token=", "token ", 'token="']
+HOSTILE += ["token\\", "eyJabcde.", "--a-", "-----BEGIN PRIVATE KEY-----", "basic aaaaaaaa ", "sk-"]
+
+
+@pytest.mark.timeout(20)
+@pytest.mark.parametrize("piece", HOSTILE)
+def test_hostile_input_of_any_length_is_redacted_in_the_end(piece: str) -> None:
+    """Linear work is a fraction of a second; work by the square would take an hour."""
+    assert (
+        Redactor()
+        .text(piece * (262_144 // len(piece)) + " @\ntoken=x1")
+        .endswith("token=" + HIDDEN)
+    )

@@ -1,0 +1,358 @@
+"""What the engine promises: same events give the same bytes, readers never see an empty view,
+nothing stops for ever.
+"""
+
+import asyncio
+import random
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from sqlalchemy import Column, Integer, String, create_engine, select
+
+from domain.errors import JobNotFound
+from domain.event import Event
+from domain.job import JobMessaged, JobOutput
+from domain.jobs import Jobs
+from domain.log import SYSTEM, EventLog, Recorded, new_events, open_sqlite_log
+from domain.redaction import Redactor
+from projections.engine import RebuildRuns, UnknownProjection, Views, ViewsUnavailable
+from projections.filling import Filling
+from projections.jobs import JOBS, find_job, list_jobs
+from projections.projection import Projection, Row
+from projections.views import PROJECTIONS
+from tests.domain.test_job import COMMANDS, submitted
+
+
+@pytest.fixture
+def log(tmp_path: Path) -> Iterator[EventLog]:
+    opened = open_sqlite_log(tmp_path / "log", redactor=Redactor())
+    yield opened
+    opened.close()
+
+
+def started(log: EventLog, path: Path, projections: tuple[Projection, ...] = PROJECTIONS) -> Views:
+    views = Views(path, log, projections)
+    views.start()
+    return views
+
+
+def until_caught_up(views: Views) -> None:
+    asyncio.run(views.caught_up(20.0))
+
+
+def until(condition: Any, seconds: float = 20.0) -> None:
+    deadline = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < deadline, "It did not happen in time."
+        time.sleep(0.005)
+
+
+def digests(views: Views) -> dict[str, str]:
+    return {status.name: status.digest for status in views.status()}
+
+
+def make_history(log: EventLog, seed: int, jobs: int = 12) -> None:
+    """Jobs that go any way a job can go, interleaved."""
+    dice = random.Random(seed)
+    repository = Jobs(log)
+
+    async def one(number: int) -> None:
+        job_id = f"j{seed}-{number}"
+        await repository.submit(job_id, submitted(), SYSTEM)
+        written = 0
+        for name in ["start", *dice.choices(sorted(COMMANDS), k=dice.randint(0, 8))]:
+            try:
+                await repository.execute(job_id, COMMANDS[name], SYSTEM)
+            except (JobNotFound, Exception):
+                continue
+            if dice.random() < 0.7:
+                lines = [f"line {n}" for n in range(dice.randint(1, 4))]
+                output = JobOutput(
+                    attempt=1, first_line=written + 1, lines=lines, end_offset=written + 9
+                )
+                written += len(lines)
+                stream = f"job-{job_id}/output"
+                version = len(log.stream(stream))
+                await log.append(new_events(stream, [output], SYSTEM), {stream: version})
+
+    async def everything() -> None:
+        await asyncio.gather(*(one(number) for number in range(jobs)))
+
+    asyncio.run(everything())
+
+
+def test_every_digest_is_the_digest_of_the_rows(log: EventLog, tmp_path: Path) -> None:
+    views = started(log, tmp_path / "views.db")
+    make_history(log, 1)
+    until_caught_up(views)
+    assert views.recount() == digests(views)
+    assert len(set(digests(views).values())) == len(PROJECTIONS)
+    views.close()
+
+
+def test_deleting_the_views_and_starting_again_gives_the_same_digests(
+    log: EventLog, tmp_path: Path
+) -> None:
+    views = started(log, tmp_path / "views.db")
+    make_history(log, 2)
+    until_caught_up(views)
+    before = digests(views)
+    views.close()
+    for file in tmp_path.glob("views.db*"):
+        file.unlink()
+    again = started(log, tmp_path / "views.db")
+    until_caught_up(again)
+    assert digests(again) == before
+    again.close()
+
+
+def test_a_restart_goes_on_from_the_checkpoint_without_folding_twice(
+    log: EventLog, tmp_path: Path
+) -> None:
+    make_history(log, 3)
+    views = started(log, tmp_path / "views.db")
+    until_caught_up(views)
+    before = digests(views)
+    views.close()
+    again = Views(tmp_path / "views.db", log, PROJECTIONS)
+    assert {status.position for status in again.status()} == {log.head}
+    again.start()
+    make_history(log, 4)
+    until_caught_up(again)
+    assert again.recount() == digests(again)
+    assert digests(again) != before
+    again.close()
+
+
+@settings(
+    max_examples=20, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
+)
+@given(cuts=st.lists(st.integers(1, 400), max_size=12), seed=st.integers(0, 3))
+def test_any_split_into_batches_gives_the_same_bytes(
+    tmp_path_factory: pytest.TempPathFactory, cuts: list[int], seed: int
+) -> None:
+    directory = tmp_path_factory.mktemp("split")
+    log = open_sqlite_log(directory / "log", redactor=Redactor())
+    make_history(log, seed)
+    events = log.read(0, 10_000)
+    log.close()
+    edges = [0, *sorted(c for c in set(cuts) if c < len(events)), len(events)]
+    whole = fold(directory / "whole.db", [events])
+    pieces = fold(
+        directory / "pieces.db", [events[a:b] for a, b in zip(edges, edges[1:], strict=False)]
+    )
+    assert whole == pieces
+
+
+def fold(path: Path, pages: list[list[Recorded]]) -> list[tuple[str, list[tuple[Any, ...]]]]:
+    """The digest and the rows of every projection after these pages."""
+    from sqlalchemy import MetaData
+
+    engine = create_engine(f"sqlite:///{path}")
+    found = []
+    for projection in PROJECTIONS:
+        table = projection.table(1, MetaData())
+        filling = Filling(projection, 1, table)
+        with engine.begin() as connection:
+            table.create(connection)
+        for page in pages:
+            if page:
+                with engine.begin() as connection:
+                    filling.fold(connection, page, page[-1].position)
+        with engine.begin() as connection:
+            rows = [tuple(row) for row in connection.execute(select(table).order_by(*table.c[:1]))]
+            assert filling.recount(connection) == filling.digest
+        found.append((filling.digest, rows))
+    engine.dispose()
+    return found
+
+
+def test_a_reader_sees_its_own_writes(log: EventLog, tmp_path: Path) -> None:
+    views = started(log, tmp_path / "views.db")
+
+    async def scenario() -> None:
+        for number in range(50):
+            await Jobs(log).submit(f"mine-{number}", submitted(), SYSTEM)
+            await views.caught_up()
+            with views.reading() as reading:
+                assert find_job(reading, f"mine-{number}")["state"] == "queued"
+
+    asyncio.run(scenario())
+    views.close()
+
+
+def test_a_reader_waits_no_longer_than_it_is_told(log: EventLog, tmp_path: Path) -> None:
+    views = Views(tmp_path / "views.db", log, PROJECTIONS)
+    make_history(log, 5, jobs=1)
+    with pytest.raises(ViewsUnavailable, match=r"they are at 0 of \d+"):
+        asyncio.run(views.caught_up(0.01))
+    with pytest.raises(ViewsUnavailable, match="being built"), views.reading() as reading:
+        reading.table("jobs")
+    views.close()
+
+
+def test_a_rebuild_runs_beside_the_live_view_and_matches(log: EventLog, tmp_path: Path) -> None:
+    make_history(log, 6)
+    views = started(log, tmp_path / "views.db")
+    until_caught_up(views)
+    before = digests(views)
+    for projection in PROJECTIONS:
+        views.rebuild(projection.name)
+    reads = 0
+    while any(status.status == "rebuilding" for status in views.status()):
+        with views.reading() as reading:
+            assert len(list_jobs(reading, limit=100)[0]) > 0
+        reads += 1
+    assert digests(views) == before
+    assert all(status.rebuild_matched for status in views.status())
+    assert views.recount() == before
+    views.close()
+    assert table_names(tmp_path / "views.db") == {
+        "about",
+        "fillings",
+        "jobs_2",
+        "timeline_2",
+        "output_2",
+        "analytics_2",
+    }
+
+
+def table_names(path: Path) -> set[str]:
+    import sqlite3
+
+    raw = sqlite3.connect(path)
+    names = {row[0] for row in raw.execute("SELECT name FROM sqlite_master WHERE type = 'table'")}
+    raw.close()
+    return names
+
+
+def test_a_rebuild_shows_where_live_rows_differ_from_the_log(log: EventLog, tmp_path: Path) -> None:
+    """A digest that has gone wrong (here: by hand) is found by the rebuild, which then puts it
+    right.
+    """
+    make_history(log, 7)
+    views = started(log, tmp_path / "views.db")
+    until_caught_up(views)
+    good = digests(views)
+    views.close()
+    import sqlite3
+
+    raw = sqlite3.connect(tmp_path / "views.db")
+    raw.execute(
+        "UPDATE fillings SET digest = '00000000000000000000000000000001' WHERE name = 'jobs'"
+    )
+    raw.commit()
+    raw.close()
+    again = started(log, tmp_path / "views.db")
+    until_caught_up(again)
+    assert digests(again) != good
+    again.rebuild("jobs")
+    until(
+        lambda: again.status()[0].status == "live" and again.status()[0].rebuild_matched is not None
+    )
+    assert again.status()[0].rebuild_matched is False
+    assert digests(again) == good
+    again.close()
+
+
+def test_rebuilding_what_is_unknown_or_being_rebuilt_is_refused(
+    log: EventLog, tmp_path: Path
+) -> None:
+    views = Views(tmp_path / "views.db", log, PROJECTIONS)
+    with pytest.raises(UnknownProjection):
+        views.rebuild("nothing")
+    with pytest.raises(RebuildRuns):
+        views.rebuild("jobs")
+    views.close()
+
+
+def test_a_new_version_of_a_projection_is_filled_anew(log: EventLog, tmp_path: Path) -> None:
+    make_history(log, 8)
+    views = started(log, tmp_path / "views.db")
+    until_caught_up(views)
+    views.close()
+    from dataclasses import replace
+
+    newer = replace(JOBS, version=JOBS.version + 1)
+    again = Views(tmp_path / "views.db", log, (newer,))
+    assert again.status()[0].position == 0
+    again.start()
+    until_caught_up(again)
+    assert again.recount() == digests(again)
+    again.close()
+
+
+def test_views_of_another_log_are_not_believed(log: EventLog, tmp_path: Path) -> None:
+    make_history(log, 9)
+    views = started(log, tmp_path / "views.db")
+    until_caught_up(views)
+    views.close()
+    other = open_sqlite_log(tmp_path / "other", redactor=Redactor())
+    again = started(other, tmp_path / "views.db")
+    make_history(other, 10, jobs=3)
+    until_caught_up(again)
+    with again.reading() as reading:
+        assert len(list_jobs(reading, limit=100)[0]) <= 3
+    assert again.recount() == digests(again)
+    again.close()
+    other.close()
+
+
+def test_a_damaged_views_database_is_built_anew(log: EventLog, tmp_path: Path) -> None:
+    make_history(log, 11)
+    views = started(log, tmp_path / "views.db")
+    until_caught_up(views)
+    before = digests(views)
+    views.close()
+    (tmp_path / "views.db").write_bytes(b"no database at all" * 500)
+    again = started(log, tmp_path / "views.db")
+    until_caught_up(again)
+    assert digests(again) == before
+    again.close()
+
+
+def test_unknown_event_types_are_counted_and_passed_over(log: EventLog, tmp_path: Path) -> None:
+    from domain.event import REGISTRY
+
+    class FromTheFuture(Event, type="future.happened"):
+        """Written by a later version."""
+
+    log.append_blocking(new_events("job-x", [FromTheFuture()], SYSTEM), {"job-x": 0})
+    del REGISTRY["future.happened"]
+    views = started(log, tmp_path / "views.db")
+    make_history(log, 12, jobs=2)
+    until_caught_up(views)
+    assert {status.unknown_events for status in views.status()} == {1}
+    assert views.recount() == digests(views)
+    views.close()
+
+
+def _raises(_: Row | None, event: Recorded) -> Row | None:
+    if event.data["text"] == "poison":
+        raise RuntimeError("cannot fold this")
+    return {"position": event.position, "text": event.data["text"]}
+
+
+FRAGILE = Projection(
+    name="fragile",
+    version=1,
+    columns=lambda: (Column("position", Integer, primary_key=True), Column("text", String)),
+    key=lambda event: event.position,
+    folds={"job.messaged": _raises},
+)
+
+
+def test_a_fold_that_fails_stops_its_own_view_and_says_so(log: EventLog, tmp_path: Path) -> None:
+    views = started(log, tmp_path / "views.db", (*PROJECTIONS, FRAGILE))
+    make_history(log, 13, jobs=2)
+    log.append_blocking(new_events("job-p", [JobMessaged(text="poison")], SYSTEM), {"job-p": 0})
+    until(lambda: views.status()[-1].status == "failed")
+    make_history(log, 14, jobs=2)
+    until(lambda: all(status.position == log.head for status in views.status()[:-1]))
+    assert "cannot fold this" in str(views.status()[-1].failure)
+    views.close()

@@ -1,0 +1,117 @@
+"""However the reads cut the bytes, the lines are the same, and every line says where to resume."""
+
+import tracemalloc
+from itertools import pairwise
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from scheduler.lines import Line, LineSplitter
+
+PIECES = st.sampled_from([b"\n", b"\r", b"\r\n", b"a", b"bc", b"\xc3\xa9", "🙂".encode(), b"\xff"])
+STREAMS = st.lists(PIECES | st.binary(max_size=4), max_size=30).map(b"".join)
+CUTS = st.lists(st.integers(0, 120), max_size=12)
+LIMITS = st.integers(1, 12) | st.just(1_048_576)
+
+
+def split(data: bytes, limit: int = 1_048_576, start: int = 0) -> list[Line]:
+    splitter = LineSplitter(limit, start)
+    return splitter.feed(data) + splitter.finish()
+
+
+def texts(data: bytes, limit: int = 1_048_576) -> list[str]:
+    return [line.text for line in split(data, limit)]
+
+
+@given(STREAMS, CUTS, LIMITS)
+def test_any_cut_of_the_input_gives_the_same_lines(
+    data: bytes, cuts: list[int], limit: int
+) -> None:
+    splitter = LineSplitter(limit)
+    edges = [0, *sorted(cuts), len(data)]
+    chunked = [line for a, b in pairwise(edges) for line in splitter.feed(data[a:b])]
+    assert chunked + splitter.finish() == split(data, limit)
+
+
+@given(STREAMS, LIMITS)
+def test_resuming_at_the_end_of_any_line_gives_the_rest(data: bytes, limit: int) -> None:
+    lines = split(data, limit)
+    for number, line in enumerate(lines, start=1):
+        assert split(data[line.end :], limit, line.end) == lines[number:]
+
+
+@given(STREAMS)
+def test_the_lines_account_for_every_byte(data: bytes) -> None:
+    lines = split(data)
+    ends = [0, *(line.end for line in lines)]
+    assert ends[-1] == len(data)
+    assert sorted(ends) == ends
+    for (begin, end), line in zip(pairwise(ends), lines, strict=True):
+        content = data[begin:end].rstrip(b"\r\n")
+        assert line.text == content.decode("utf-8", "backslashreplace").replace("\0", "\\x00")
+
+
+@pytest.mark.parametrize(
+    ("data", "expected"),
+    [
+        (b"", []),
+        (b"a\nb", ["a", "b"]),
+        (b"a\r\nb\r\n", ["a", "b"]),
+        (b"10%\r20%\r\n", ["10%", "20%"]),
+        (b"\n\r\n\r", ["", "", ""]),
+        (b"a\r", ["a"]),
+        (b"nul\0 esc\x1b[1m", ["nul\\x00 esc\x1b[1m"]),
+        (b"bad \xff\xc3\n", ["bad \\xff\\xc3"]),
+        ("form\x0cfeed\x85 and\u2028line".encode(), ["form\x0cfeed\x85 and\u2028line"]),
+    ],
+)
+def test_lines_end_at_lf_crlf_and_lone_cr_only(data: bytes, expected: list[str]) -> None:
+    assert texts(data) == expected
+
+
+def test_a_line_is_given_as_soon_as_it_is_complete() -> None:
+    splitter = LineSplitter()
+    assert splitter.feed(b"one\ntw") == [Line("one", 4)]
+    assert splitter.feed(b"o\r") == []
+    assert splitter.feed(b"\n") == [Line("two", 9)]
+    assert splitter.feed(b"50%\r") == []
+    assert splitter.feed(b"6") == [Line("50%", 13)]
+    assert splitter.finish() == [Line("6", 14)]
+    assert splitter.finish() == []
+
+
+def test_offsets_count_from_the_start_offset() -> None:
+    assert split(b"a\nb", start=100) == [Line("a", 102), Line("b", 103)]
+
+
+def test_a_line_over_the_limit_is_cut_and_says_so() -> None:
+    said = " …(line cut: 3 bytes over the limit of 4 were dropped)"
+    assert texts(b"abcd\nabcdefg\nx", 4) == ["abcd", "abcd" + said, "x"]
+
+
+def test_a_line_is_cut_between_two_characters() -> None:
+    said = " …(line cut: {} bytes over the limit of 4 were dropped)"
+    assert texts("abcé".encode(), 4) == ["abc" + said.format(2)]
+    assert texts("🙂🙂".encode(), 4) == ["🙂" + said.format(4)]
+    assert texts("a🙂".encode(), 4) == ["a" + said.format(4)]
+
+
+def test_a_line_of_any_length_takes_bounded_memory() -> None:
+    chunk = b"x" * 65_536
+    splitter = LineSplitter(limit=1_000)
+    tracemalloc.start()
+    try:
+        for _ in range(1_000):
+            assert splitter.feed(chunk) == []
+        assert tracemalloc.get_traced_memory()[1] < 1_000_000
+    finally:
+        tracemalloc.stop()
+    (line,) = splitter.feed(b"\n")
+    assert line.end == 65_536_001
+    assert line.text.startswith("x" * 1_000 + " …(line cut: 65535000 bytes")
+
+
+def test_a_limit_below_one_byte_is_refused() -> None:
+    with pytest.raises(ValueError, match="at least one byte"):
+        LineSplitter(0)

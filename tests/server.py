@@ -1,0 +1,138 @@
+"""A real server in a process of its own, for tests, benchmarks and the demo."""
+
+import json
+import os
+import subprocess
+import sys
+import time
+from pathlib import Path
+from types import TracebackType
+from typing import Self
+from urllib.request import ProxyHandler, build_opener
+
+CREWLOG = str(Path(sys.executable).with_name("crewlog"))
+"""The installed command."""
+
+_DEADLINE_S = 30.0
+_direct = build_opener(ProxyHandler({}))
+
+
+def environment(**env: str) -> dict[str, str]:
+    """This process's environment without settings of any crewlog, and then `env`."""
+    own = ("CREWLOG_", "GITOMA_")
+    return {k: v for k, v in os.environ.items() if not k.startswith(own)} | env
+
+
+class Server:
+    """`crewlog serve` on a free port, listening once `start` has returned.
+
+    ``with Server(data) as server:`` starts it and stops it. What it prints goes to a file beside
+    the data directory. Jobs outlive it, as they do in life: end them before leaving.
+    """
+
+    def __init__(self, data: Path, *options: str, cwd: Path | None = None, **env: str) -> None:
+        self.data = data
+        self.output = data.with_name(f"{data.name}.out")
+        self.url = ""
+        self._options = options
+        self._cwd = cwd
+        self._env = env
+        self._process: subprocess.Popen[bytes] | None = None
+
+    @classmethod
+    def start(cls, data: Path, *options: str, cwd: Path | None = None, **env: str) -> Self:
+        """A server that listens. `options` are of `crewlog serve`, `env` is added to the
+        environment.
+        """
+        return cls(data, *options, cwd=cwd, **env)._launch(0)
+
+    @property
+    def token(self) -> str:
+        return self._env.get("CREWLOG_TOKEN") or (self.data / "token").read_text().strip()
+
+    @property
+    def headers(self) -> dict[str, str]:
+        """What a request needs to be let in."""
+        return {"Authorization": f"Bearer {self.token}"}
+
+    @property
+    def pid(self) -> int:
+        assert self._process is not None, "The server is not running."
+        return self._process.pid
+
+    @property
+    def running(self) -> bool:
+        return self._process is not None and self._process.poll() is None
+
+    def kill(self) -> None:
+        """SIGKILL: no goodbye."""
+        if self._process is not None:
+            self._process.kill()
+            self._process.wait()
+            self._process = None
+
+    def stop(self) -> int:
+        """SIGTERM, and the exit code. Killed when it has not gone in time."""
+        process, self._process = self._process, None
+        if process is None:
+            return 0
+        process.terminate()
+        try:
+            return process.wait(_DEADLINE_S)
+        except subprocess.TimeoutExpired:
+            process.kill()
+            return process.wait()
+
+    def restart(self, port: int = 0) -> Self:
+        """Start again on the same data; `url` is another one unless `port` says which."""
+        self.stop()
+        return self._launch(port)
+
+    def _launch(self, port: int) -> Self:
+        # An old one would name the port of the last run.
+        (self.data / "server.json").unlink(missing_ok=True)
+        command = [CREWLOG, "serve", "--port", str(port), "--data", str(self.data)]
+        with self.output.open("ab") as output:
+            self._process = subprocess.Popen(
+                [*command, *self._options],
+                stdin=subprocess.DEVNULL,
+                stdout=output,
+                stderr=output,
+                cwd=self._cwd,
+                env=environment(**self._env),
+            )
+        try:
+            self._wait_until_it_listens()
+        except BaseException:
+            self.kill()
+            raise
+        return self
+
+    def _wait_until_it_listens(self) -> None:
+        deadline = time.monotonic() + _DEADLINE_S
+        while time.monotonic() < deadline:
+            if not self.running:
+                break
+            if self._answers():
+                return
+            time.sleep(0.02)
+        raise RuntimeError(f"The server did not start:\n{self.output.read_text()}")
+
+    def _answers(self) -> bool:
+        try:
+            self.url = json.loads((self.data / "server.json").read_text())["url"]
+            with _direct.open(f"{self.url}/healthz", timeout=5) as answer:
+                return bool(answer.read() == b"ok")
+        except (OSError, ValueError):
+            return False
+
+    def __enter__(self) -> Self:
+        return self if self.running else self._launch(0)
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self.stop()
