@@ -28,6 +28,8 @@ _LONGEST_RETRY_S = 10.0
 class Unreachable(CrewlogError):
     """No server could be talked to, or no longer."""
 
+    exit_code = 2
+
 
 class Rejected(CrewlogError):
     """The server answered with an error; the text is what it said."""

@@ -27,6 +27,7 @@ SHORTEST_SECRET = 6
 
 _MOST_PASSES = 8
 _DEEPEST = 200
+_MOST_NAMES = 1_000
 
 
 class Redactor:
@@ -40,6 +41,7 @@ class Redactor:
     def __init__(self, secrets: Iterable[str] = ()) -> None:
         forms = {form for secret in secrets for form in _forms(secret)}
         self._secrets = sorted(forms, key=lambda form: (-len(form), form))
+        self._names: dict[str, tuple[str, bool]] = {}
 
     def text(self, s: str) -> str:
         """`s` with each credential replaced by `[REDACTED]`, those in URLs by `REDACTED@`."""
@@ -69,10 +71,22 @@ class Redactor:
     def _members(self, members: dict[str, JSON], depth: int) -> JSON:
         redacted: dict[str, JSON] = {}
         for name, v in members.items():
-            if isinstance(v, str) and _SECRET_NAME.search(name) and not _is_placeholder(v):
+            shown, is_secret = self._name(name)
+            if is_secret and isinstance(v, str) and not _is_placeholder(v):
                 v = HIDDEN
-            redacted[self.text(name)] = self._value(v, depth)
+            redacted[shown] = self._value(v, depth)
         return redacted
+
+    def _name(self, name: str) -> tuple[str, bool]:
+        """A member's name as it may be shown, and whether it is a secret's. Names recur, so they
+        are kept.
+        """
+        known = self._names.get(name)
+        if known is None:
+            known = (self.text(name), _SECRET_NAME.search(name) is not None)
+            if len(self._names) < _MOST_NAMES:
+                self._names[name] = known
+        return known
 
     def _once(self, s: str) -> str:
         for secret in self._secrets:
@@ -159,9 +173,12 @@ def _token(trigger: str, pattern: str) -> tuple[str, re.Pattern[str]]:
 _OURS = r"(?=[a-z0-9_-]{0,64}[A-Z])(?=[A-Z0-9_-]{0,64}[a-z])[A-Za-z0-9_-]{20,}+"
 
 _TOKENS = (
-    _token("gh", r"gh[pousr]_[A-Za-z0-9]{16,}+"),
+    *(_token(f"gh{kind}_", rf"gh{kind}_[A-Za-z0-9]{{16,}}+") for kind in "pousr"),
     _token("github_pat_", r"github_pat_[A-Za-z0-9_]{16,}+"),
-    _token("gl", r"gl(?:pat|dt|rt|cbt|ptt|ft|oas|soat|agent|imt)-[A-Za-z0-9_.-]{16,}+"),
+    *(
+        _token(f"gl{kind}-", rf"gl{kind}-[A-Za-z0-9_.-]{{16,}}+")
+        for kind in ("pat", "dt", "rt", "cbt", "ptt", "ft", "oas", "soat", "agent", "imt")
+    ),
     _token("xox", r"xox[abeoprs]-[A-Za-z0-9-]{10,}+"),
     _token("AKIA", r"AKIA[A-Z0-9]{16}(?![A-Za-z0-9])"),
     _token("ASIA", r"ASIA[A-Z0-9]{16}(?![A-Za-z0-9])"),

@@ -78,7 +78,9 @@ class Filling:
         self.publish()
 
     def publish(self) -> None:
-        """Let others see how far it is: called when the transaction of the last `fold` is committed."""
+        """Let others see how far it is: called when the transaction of the last `fold` is
+        committed.
+        """
         self.committed = Committed(self.position, self.digest, self.unknown)
 
     def fold(self, connection: Connection, page: list[Recorded], covered: int) -> None:

@@ -1,13 +1,13 @@
 """`crewlog jobs`: run one and follow it, list, look at, cancel, read what they wrote."""
 
+import json
 import signal
-import sys
 import threading
 from collections import deque
-from collections.abc import Iterator
-from pathlib import Path
+from collections.abc import Callable, Iterator
 from types import FrameType
 from typing import TYPE_CHECKING, Annotated, Any
+from urllib.parse import quote
 
 import typer
 
@@ -143,7 +143,7 @@ def _ending(job: dict[str, Any]) -> str:
 class _Interrupts:
     """While it is entered, Ctrl-C cancels the job, and a second Ctrl-C leaves."""
 
-    def __init__(self, job_id: str, connect_anew: Any) -> None:
+    def __init__(self, job_id: str, connect_anew: "Callable[[], Client]") -> None:
         self._job_id = job_id
         self._connect = connect_anew
         self._asked: threading.Thread | None = None
@@ -236,7 +236,7 @@ def _listed(client: "Client", limit: int | None, **filters: Any) -> Iterator[dic
 def _resolve(client: "Client", given: str) -> str:
     """The id that `given` is or begins."""
     if len(given) >= 36:
-        return given
+        return quote(given, safe="")
     found = [job for job in _listed(client, _RECENT) if job["id"].startswith(given.lower())]
     if not found:
         raise NoSuchJob(f"None of the newest {_RECENT} jobs has an id that begins with {given!r}.")
@@ -355,7 +355,7 @@ def logs(
         ended = client.get(f"/api/jobs/{found}")["outcome"] is not None
         position = 0
         kept: deque[str] = deque(maxlen=tail)
-        for position, lines in _written(client, found):
+        for position, lines in _written(client, found):  # noqa: B007 - where to go on from
             shown = [_as_shown(line, as_json) for line in lines]
             if tail is None:
                 for line in shown:
@@ -370,8 +370,6 @@ def logs(
 
 
 def _as_shown(line: str, as_json: bool) -> str:
-    import json
-
     return json.dumps({"line": line}, ensure_ascii=False) if as_json else line
 
 
@@ -389,11 +387,9 @@ def _written(client: "Client", job_id: str) -> Iterator[tuple[int, list[str]]]:
 
 def _followed(client: "Client", job_id: str, after: int | None) -> Iterator[str]:
     """The job's lines as they come, until its end."""
-    import orjson
-
     stream = client.follow("/api/log/stream", subject=f"job-{job_id}", type=_FOLLOWED, after=after)
     for frame in stream:
-        event = orjson.loads(frame.data)
+        event = json.loads(frame.data)
         if event["type"] == "job.finished":
             return
         yield from _lines_of(event)
@@ -403,6 +399,3 @@ def _lines_of(event: dict[str, Any]) -> list[str]:
     if event["type"] == "job.output":
         return list(event["data"]["lines"])
     return [f"[{event['data']['bytes']} bytes of output over the limit were dropped]"]
-
-
-__all__ = ["app", "exit_code", "print_timeline", "state_of"]

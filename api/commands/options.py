@@ -55,6 +55,8 @@ AsJson = Annotated[
 class BadSettings(CrewlogError):
     """The settings cannot be used; the text says which one and why."""
 
+    exit_code = 2
+
 
 def connect(url: str | None, token: str | None, data: Path | None) -> "Client":
     """A client of the server that these options mean."""

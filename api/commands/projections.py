@@ -2,6 +2,7 @@
 
 import time
 from typing import TYPE_CHECKING, Annotated, Any
+from urllib.parse import quote
 
 import typer
 
@@ -64,7 +65,7 @@ def rebuild(
             [name] if name else [v["name"] for v in client.get("/api/projections")["projections"]]
         )
         for wanted in names:
-            client.post(f"/api/projections/{wanted}/rebuild")
+            client.post(f"/api/projections/{quote(wanted, safe='')}/rebuild")
         views = _rebuilt(client, names)
     if as_json:
         terminal.print_json({"projections": [views[wanted] for wanted in names]})

@@ -336,7 +336,8 @@ function failure(job) {
 function runTime(job) {
   if (job.runMs !== null) return job.attempt ? duration(job.runMs) : "";
   if (!job.startedAt || isOver(job)) return "";
-  return duration(Math.max(0, Math.floor((now() - Date.parse(job.startedAt)) / 1000) * 1000));
+  const ms = Math.max(0, now() - Date.parse(job.startedAt));
+  return ms < 60_000 ? `${Math.floor(ms / 1000)} s` : duration(ms);
 }
 
 /** A state as an icon and a word, so that colour is never the only sign. */
@@ -397,6 +398,9 @@ function wordsOf(line) {
   return words;
 }
 
+/** Words as they are passed on, each in a frame of its own, so that no quoting needs explaining. */
+const codes = (words) => words.flatMap((word) => [make("code", {}, word || "(empty)"), " "]);
+
 const looksLikeShell = (words) =>
   words.length > 0 && words.some((word) => /^(\||\|\||&&?|;|[0-9]?>>?|<)$|^[$~]/.test(word));
 
@@ -428,7 +432,7 @@ class RunForm {
     }
     try {
       const words = wordsOf(line);
-      const shown = words.flatMap((word) => [make("code", {}, word || "(empty)"), " "]);
+      const shown = codes(words);
       if (looksLikeShell(words)) {
         const caution = "There is no shell: this is passed on as it is. Use sh -c '…' for it.";
         shown.push(make("span", { class: "caution" }, caution));
@@ -722,10 +726,12 @@ class OutputView {
   }
 
   #tell() {
-    const all = this.#from === 0 && this.#to === this.#total;
-    const range = `Lines ${numbers.format(this.#from + 1)} to ${numbers.format(this.#to)} of ${numbers.format(this.#total)}`;
+    // Line 0 is the command, which is not output.
+    const [last, total] = [Math.max(0, this.#to - 1), Math.max(0, this.#total - 1)];
+    const all = this.#from === 0 && last === total;
+    const range = `Lines ${numbers.format(this.#from || 1)} to ${numbers.format(last)} of ${numbers.format(total)}`;
     const gone = this.#gone && this.#from === this.#gone ? "; earlier ones are in the log only" : "";
-    say($("output-range"), all ? counted(this.#total, "line") : range + gone);
+    say($("output-range"), all ? counted(total, "line") : range + gone);
     $("earlier").hidden = this.#from <= this.#gone;
     $("later").hidden = this.#follow || (this.#to === this.#total && this.#total <= SHOWN_LINES);
   }
@@ -912,7 +918,7 @@ class JobPage {
     const dropped = job.droppedBytes ? `, ${size(job.droppedBytes)} over the limit dropped` : "";
     const facts = {
       "Exit code": job.exitCode === null ? NONE : String(job.exitCode),
-      Command: mono(job.prompt),
+      Command: make("div", { class: "words" }, ...codes(job.argv)),
       Directory: mono(job.cwd),
       Environment: mono(job.env.join(" ")),
       Label: [job.label, ...job.labels.filter((label) => label !== job.label)].join(", "),

@@ -89,7 +89,8 @@ class Appender:
             return [], False
         batch, size = [first], _size(first)
         waiting = self._waiting.qsize() + 1
-        # Callers who wait for an answer send nothing meanwhile. Taking all of them at once makes writer and callers
+        # Callers who wait for an answer send nothing meanwhile. Taking all of them at once makes
+        # writer and callers
         # take turns; taking half lets one half be written while the other prepares its next.
         most = waiting if waiting <= _SMALL_BATCH else min(waiting // 2, _MAX_COMMANDS)
         while len(batch) < most and size < _MAX_BYTES:

@@ -153,8 +153,10 @@ class SQLiteLogRecorder(SQLiteProcessRecorder):
         ]
         start = 0
         while start < len(rows):
-            # Many rows in one statement: each statement gives up the interpreter's lock and has to wait for it again,
-            # which costs a busy server more than the insert. Powers of two keep the statements few and prepared.
+            # Many rows in one statement: each statement gives up the interpreter's lock and has to
+            # wait for it again,
+            # which costs a busy server more than the insert. Powers of two keep the statements few
+            # and prepared.
             count = min(_MOST_ROWS, 1 << (len(rows) - start).bit_length() - 1)
             c.execute(_INSERT[count], list(chain.from_iterable(rows[start : start + count])))
             start += count
