@@ -96,9 +96,11 @@ class Redactor:
             s = _URL_CREDENTIALS.sub(_hide_userinfo, s)
         if "PRIVATE KEY" in s:
             s = _hide_private_keys(s)
-        for trigger, token in _TOKENS:
-            if trigger in s:
-                s = token.sub(HIDDEN, s)
+        for character, tokens in _TOKENS:
+            if character in s:
+                for trigger, token in tokens:
+                    if trigger in s:
+                        s = token.sub(HIDDEN, s)
         # Without its first letter a word is found in either of its usual cases.
         if "=" in s or ":" in s or "--" in s or "asic " in s or "earer " in s:
             s = _hide_assigned(s)
@@ -173,26 +175,47 @@ def _token(trigger: str, pattern: str) -> tuple[str, re.Pattern[str]]:
 _OURS = r"(?=[a-z0-9_-]{0,64}[A-Z])(?=[A-Z0-9_-]{0,64}[a-z])[A-Za-z0-9_-]{20,}+"
 
 _TOKENS = (
-    *(_token(f"gh{kind}_", rf"gh{kind}_[A-Za-z0-9]{{16,}}+") for kind in "pousr"),
-    _token("github_pat_", r"github_pat_[A-Za-z0-9_]{16,}+"),
-    *(
-        _token(f"gl{kind}-", rf"gl{kind}-[A-Za-z0-9_.-]{{16,}}+")
-        for kind in ("pat", "dt", "rt", "cbt", "ptt", "ft", "oas", "soat", "agent", "imt")
+    (
+        "_",
+        (
+            *(_token(f"gh{kind}_", rf"gh{kind}_[A-Za-z0-9]{{16,}}+") for kind in "pousr"),
+            _token("github_pat_", r"github_pat_[A-Za-z0-9_]{16,}+"),
+            _token("k_live_", r"[prs]k_live_[A-Za-z0-9]{10,}+"),
+            _token("k_test_", r"[prs]k_test_[A-Za-z0-9]{10,}+"),
+            _token("npm_", r"npm_[A-Za-z0-9]{30,}+"),
+            _token("hf_", r"hf_[A-Za-z0-9]{20,}+"),
+            _token("crewlog_", rf"crewlog_{_OURS}"),
+            _token("gitoma_", rf"gitoma_{_OURS}"),
+        ),
     ),
-    _token("xox", r"xox[abeoprs]-[A-Za-z0-9-]{10,}+"),
-    _token("AKIA", r"AKIA[A-Z0-9]{16}(?![A-Za-z0-9])"),
-    _token("ASIA", r"ASIA[A-Z0-9]{16}(?![A-Za-z0-9])"),
-    _token("AIza", r"AIza[A-Za-z0-9_-]{30,}+"),
-    _token("sk-", r"sk-(?=[A-Za-z_-]{0,64}[0-9])[A-Za-z0-9_-]{20,}+"),
-    _token("k_live_", r"[prs]k_live_[A-Za-z0-9]{10,}+"),
-    _token("k_test_", r"[prs]k_test_[A-Za-z0-9]{10,}+"),
-    _token("npm_", r"npm_[A-Za-z0-9]{30,}+"),
-    _token("pypi-", r"pypi-(?:Ag[A-Za-z0-9_-]{14,}+|[A-Za-z0-9_-]{50,}+)"),
-    _token("hf_", r"hf_[A-Za-z0-9]{20,}+"),
-    _token("eyJ", r"(?<!-)eyJ[A-Za-z0-9_-]{5,}+\.[A-Za-z0-9_-]{5,}+(?:\.[A-Za-z0-9_-]*+){1,3}"),
-    _token("crewlog_", rf"crewlog_{_OURS}"),
-    _token("gitoma_", rf"gitoma_{_OURS}"),
+    (
+        "-",
+        (
+            *(
+                _token(f"gl{kind}-", rf"gl{kind}-[A-Za-z0-9_.-]{{16,}}+")
+                for kind in ("pat", "dt", "rt", "cbt", "ptt", "ft", "oas", "soat", "agent", "imt")
+            ),
+            _token("xox", r"xox[abeoprs]-[A-Za-z0-9-]{10,}+"),
+            _token("sk-", r"sk-(?=[A-Za-z_-]{0,64}[0-9])[A-Za-z0-9_-]{20,}+"),
+            _token("pypi-", r"pypi-(?:Ag[A-Za-z0-9_-]{14,}+|[A-Za-z0-9_-]{50,}+)"),
+        ),
+    ),
+    (
+        "",
+        (
+            _token("AKIA", r"AKIA[A-Z0-9]{16}(?![A-Za-z0-9])"),
+            _token("ASIA", r"ASIA[A-Z0-9]{16}(?![A-Za-z0-9])"),
+            _token("AIza", r"AIza[A-Za-z0-9_-]{30,}+"),
+            _token(
+                "eyJ",
+                r"(?<!-)eyJ[A-Za-z0-9_-]{5,}+\.[A-Za-z0-9_-]{5,}+(?:\.[A-Za-z0-9_-]*+){1,3}",
+            ),
+        ),
+    ),
 )
+"""Tokens by a character that all of a group contain, each by a text that it contains: most lines
+lack the first.
+"""
 
 _LOGIN = r"(?:password|passwd|passphrase|(?<![A-Za-z])pwd|(?<=[_-])pass)"
 _KEY = r"(?:api|access|secret|private|account|auth|signing|encryption|master|shared)[_.-]?key"
