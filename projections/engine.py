@@ -44,6 +44,7 @@ _FORMAT = "1"
 _LIVE_PAGE = 1_000
 _REBUILD_PAGE = 2_500
 _RETRY_S = 0.5
+_LINGER_S = 0.02
 _ZERO = f"{0:032x}"
 
 
@@ -143,6 +144,7 @@ class Views:
         self._stopping = False
         self._started = False
         self._error: str | None = None
+        self._wanted = threading.Event()
         self._waiters: list[tuple[int, asyncio.AbstractEventLoop, asyncio.Future[None]]] = []
         self._engine = self._open()
         self._thread = threading.Thread(target=self._run, name="projections", daemon=True)
@@ -157,6 +159,7 @@ class Views:
     def close(self) -> None:
         """Stop after the page at hand. Nothing is lost: position and rows are one transaction."""
         self._stopping = True
+        self._wanted.set()
         self._log.wake_all()
         if self._started:
             self._thread.join()
@@ -259,6 +262,16 @@ class Views:
                 self._log.wait_beyond(
                     self._lowest(), 5.0, lambda: self._stopping or bool(self._requests)
                 )
+                self._linger()
+
+    def _linger(self) -> None:
+        """Let more events come before they are folded together, unless somebody waits to see them.
+
+        A transaction for each event would cost the server more than the events themselves.
+        """
+        self._wanted.clear()
+        if not self._waiters and not self._stopping and not self._requests:
+            self._wanted.wait(_LINGER_S)
 
     def _lowest(self) -> int:
         return min(
@@ -309,20 +322,25 @@ class Views:
                     logger.exception("%s cannot fold the log", filling.projection.name)
                     filling.failure = f"between {position} and {covered}: {error!r}"
                     raise _FoldFailed from error
-                self._save(connection, filling)
+            self._save(connection, group)
         for filling in group:
             filling.publish()
         self._release_waiters()
         return True
 
-    def _save(self, connection: Connection, filling: Filling) -> None:
+    def _save(self, connection: Connection, group: list[Filling]) -> None:
         connection.execute(
-            self._states.update()
-            .where(
-                self._states.c.name == filling.projection.name,
-                self._states.c.generation == filling.generation,
-            )
-            .values(position=filling.position, digest=filling.digest, unknown=filling.unknown)
+            _SAVE,
+            [
+                {
+                    "name": filling.projection.name,
+                    "generation": filling.generation,
+                    "position": filling.position,
+                    "digest": filling.digest,
+                    "unknown": filling.unknown,
+                }
+                for filling in group
+            ],
         )
 
     def _promote(self) -> bool:
@@ -400,6 +418,7 @@ class Views:
         future: asyncio.Future[None] = loop.create_future()
         with self._guard:
             self._waiters.append((goal, loop, future))
+        self._wanted.set()
         if self.position >= goal:
             self._release_waiters()
         try:
@@ -458,6 +477,7 @@ class Views:
             if slot.next is not None or name in self._requests:
                 raise RebuildRuns(name)
             self._requests.append(name)
+        self._wanted.set()
         self._log.wake_all()
 
     def status(self) -> list[ProjectionStatus]:
@@ -500,6 +520,10 @@ class _FoldFailed(SQLAlchemyError):
     """Rolls the transaction back when a fold has raised."""
 
 
+_SAVE = text(
+    "UPDATE fillings SET position = :position, digest = :digest, unknown = :unknown "
+    "WHERE name = :name AND generation = :generation"
+)
 _LIVE = text("SELECT name, generation, position FROM fillings WHERE live = 1")
 
 

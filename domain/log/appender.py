@@ -21,7 +21,6 @@ from domain.log.recorder import SQLiteLogRecorder
 logger = logging.getLogger("crewlog.log")
 
 _MAX_COMMANDS = 512
-_SMALL_BATCH = 8
 _MAX_BYTES = 8 * 1024 * 1024
 _CACHED_VERSIONS = 200_000
 
@@ -88,12 +87,7 @@ class Appender:
         if first is None:
             return [], False
         batch, size = [first], _size(first)
-        waiting = self._waiting.qsize() + 1
-        # Callers who wait for an answer send nothing meanwhile. Taking all of them at once makes
-        # writer and callers
-        # take turns; taking half lets one half be written while the other prepares its next.
-        most = waiting if waiting <= _SMALL_BATCH else min(waiting // 2, _MAX_COMMANDS)
-        while len(batch) < most and size < _MAX_BYTES:
+        while len(batch) < _MAX_COMMANDS and size < _MAX_BYTES:
             try:
                 command = self._waiting.get_nowait()
             except queue.Empty:

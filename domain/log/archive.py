@@ -5,6 +5,7 @@ takes back the very bytes, so export, import and export again give the same file
 imported, and whatever `verify` walks over, is held against the same rules.
 """
 
+import sqlite3
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -290,7 +291,8 @@ def stored_log(directory: Path) -> Iterator[StoredLog]:
         try:
             wrote = int(recorder.meta().get("format", "0"))
             stored = StoredLog(recorder)
-        except (PersistenceError, ValueError) as error:
+        except (PersistenceError, sqlite3.Error, ValueError) as error:
+            # The library lets the errors of opening a file through as they are.
             raise LogRefused(f"{path} is not a log of crewlog: {error}.") from error
         if wrote > FORMAT:
             raise LogRefused(

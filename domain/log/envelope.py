@@ -74,7 +74,17 @@ class Recorded:
     object of today's schema (older ones are upcast here).
     """
 
-    __slots__ = ("_encoded", "_state", "position", "state", "stream", "type", "version")
+    __slots__ = (
+        "_data",
+        "_encoded",
+        "_state",
+        "_subject",
+        "position",
+        "state",
+        "stream",
+        "type",
+        "version",
+    )
 
     def __init__(self, position: int, stream: str, version: int, type: str, state: bytes) -> None:
         self.position = position
@@ -83,14 +93,19 @@ class Recorded:
         self.type = type
         self.state = state
         self._state: Json | None = None
-        self._encoded: dict[str, list[bytes]] = {}
+        self._data: Json | None = None
+        self._subject: str | None = None
+        self._encoded: dict[str, list[bytes]] | None = None
 
     def __repr__(self) -> str:
         return f"<{self.position} {self.type} {self.stream}@{self.version}>"
 
     @property
     def subject(self) -> str:
-        return subject_of(self.stream)
+        subject = self._subject
+        if subject is None:
+            subject = self._subject = subject_of(self.stream)
+        return subject
 
     @property
     def decoded(self) -> Json:
@@ -105,7 +120,9 @@ class Recorded:
 
     @property
     def data(self) -> Json:
-        data: Json = self.decoded["data"]
+        data = self._data
+        if data is None:
+            data = self._data = self.decoded["data"]
         return data
 
     @property
@@ -154,6 +171,8 @@ class Recorded:
         """This event in the wire form `form`, encoded at first use and shared by every reader after
         it.
         """
+        if self._encoded is None:
+            self._encoded = {}
         made = self._encoded.get(form)
         if made is None:
             made = self._encoded[form] = encode(self)

@@ -8,7 +8,6 @@ connection may write.
 import sqlite3
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -26,13 +25,6 @@ from domain.log.envelope import subject_of
 
 Row = tuple[int, str, int, str, bytes]
 """position, stream, version, type, state."""
-
-_MOST_ROWS = 128
-_INSERT = {
-    1 << power: "INSERT INTO events (position, originator_id, originator_version, topic, state, "
-    "subject, actor) VALUES " + ",".join(["(?,?,?,?,?,?,?)"] * (1 << power))
-    for power in range(_MOST_ROWS.bit_length())
-}
 
 _ROW = "position, originator_id, originator_version, topic, state"
 
@@ -110,6 +102,10 @@ class SQLiteLogRecorder(SQLiteProcessRecorder):
 
     def __init__(self, datastore: SQLiteDatastore) -> None:
         super().__init__(datastore, events_table_name="events")
+        self.insert_events_statement = (
+            "INSERT INTO events (position, originator_id, originator_version, topic, state, "
+            "subject, actor) VALUES (?,?,?,?,?,?,?)"
+        )
         self.select_max_notification_id_statement = "SELECT MAX(position) FROM events"
 
     def construct_create_table_statements(self) -> list[str]:
@@ -151,15 +147,7 @@ class SQLiteLogRecorder(SQLiteProcessRecorder):
                 zip(stored_events, actors, strict=True), first
             )
         ]
-        start = 0
-        while start < len(rows):
-            # Many rows in one statement: each statement gives up the interpreter's lock and has to
-            # wait for it again,
-            # which costs a busy server more than the insert. Powers of two keep the statements few
-            # and prepared.
-            count = min(_MOST_ROWS, 1 << (len(rows) - start).bit_length() - 1)
-            c.execute(_INSERT[count], list(chain.from_iterable(rows[start : start + count])))
-            start += count
+        c.executemany(self.insert_events_statement, rows)
         trackings: Sequence[Tracking] = options.get("trackings", ())
         for tracking in trackings:
             self._insert_tracking(c, tracking)
