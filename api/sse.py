@@ -5,13 +5,17 @@
 holds a cursor and nothing else, and several frames that are ready go out in one write.
 """
 
+import asyncio
 import re
 from collections.abc import AsyncIterator, Callable, Iterable
 from dataclasses import dataclass
+from typing import Any
 
 from fastapi import Request
 from fastapi.responses import Response
-from sse_starlette import EventSourceResponse, ServerSentEvent
+from sse_starlette import EventSourceResponse
+from sse_starlette.sse import SendTimeoutError
+from starlette.types import Receive, Scope, Send
 
 from domain.errors import InvalidCursor
 from domain.job import ENDED, JobState, job_stream
@@ -22,8 +26,19 @@ _RETRY = b"retry: 1000\n\n"
 _CHUNK_BYTES = 256 * 1024
 _PAGE = 64
 _SEND_TIMEOUT_S = 60
+_PING_S = 15
+_HEARTBEAT = b": heartbeat\n\n"
 
 HEADERS = {"Cache-Control": "no-cache, no-store, no-transform"}
+
+
+STREAMED: dict[int | str, dict[str, Any]] = {
+    200: {
+        "description": "Server-Sent Events, for as long as there are some to come.",
+        "content": {"text/event-stream": {"schema": {"type": "string"}}},
+    }
+}
+"""How a route that streams is documented."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -108,17 +123,53 @@ ENVELOPES = WireForm("envelope", _envelope)
 """Each event as its whole envelope, under its type name."""
 
 
-def event_stream(chunks: AsyncIterator[bytes]) -> Response:
-    """The response: pings every 15 s, ends at shutdown, drops a client that takes nothing for a
-    minute.
+class _LogStream(EventSourceResponse):
+    """An EventSourceResponse whose chunks are bytes that are ready to be sent.
+
+    Disconnect, shutdown and keep-alive are the library's. Its time limit of each send costs as much
+    as the send, so the keep-alive task watches over it instead: a client that has taken nothing for
+    a minute is let go.
     """
-    return EventSourceResponse(
-        chunks,
-        headers=HEADERS,
-        sep="\n",
-        send_timeout=_SEND_TIMEOUT_S,
-        ping_message_factory=lambda: ServerSentEvent(comment="heartbeat", sep="\n"),
-    )
+
+    def __init__(self, chunks: AsyncIterator[bytes]) -> None:
+        super().__init__(chunks, headers=HEADERS, sep="\n", ping=_PING_S)
+        self._blocked_since: float | None = None
+        self._last_sent = 0.0
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        await super().__call__(scope, receive, send)
+        if self.active and self._blocked_since is None:
+            # The server stops. Ended and not cut, so that no reader takes it for a broken network.
+            await send({"type": "http.response.body", "body": b"", "more_body": False})
+
+    async def _stream_response(self, send: Send) -> None:
+        clock = asyncio.get_running_loop().time
+        await send(
+            {"type": "http.response.start", "status": self.status_code, "headers": self.raw_headers}
+        )
+        async for chunk in self.body_iterator:
+            self._blocked_since = self._last_sent = clock()
+            await send({"type": "http.response.body", "body": chunk, "more_body": True})
+            self._blocked_since = None
+        self.active = False
+        await send({"type": "http.response.body", "body": b"", "more_body": False})
+
+    async def _ping(self, send: Send) -> None:
+        clock = asyncio.get_running_loop().time
+        while self.active:
+            await asyncio.sleep(_PING_S)
+            if self._blocked_since is not None:
+                if clock() - self._blocked_since > _SEND_TIMEOUT_S:
+                    raise SendTimeoutError
+            elif clock() - self._last_sent >= _PING_S / 2:
+                self._blocked_since = clock()
+                await send({"type": "http.response.body", "body": _HEARTBEAT, "more_body": True})
+                self._blocked_since = None
+
+
+def event_stream(chunks: AsyncIterator[bytes]) -> Response:
+    """The response that sends these chunks as they come."""
+    return _LogStream(chunks)
 
 
 async def read_log(

@@ -1,6 +1,5 @@
 """The envelope around every event: who, when, why, and where in the order of all things."""
 
-import os
 import re
 import time
 from collections.abc import Callable, Mapping
@@ -10,6 +9,7 @@ from typing import Any, NamedTuple
 import orjson
 
 from domain.clock import Clock, format_time, system_clock
+from domain.entropy import random_bytes
 from domain.event import REGISTRY, Event, Json
 
 _STREAM_NAME = re.compile(r"[a-z][a-z0-9]*-[A-Za-z0-9._~-]{1,200}(?:/[a-z0-9][a-z0-9._-]{0,60})?")
@@ -22,7 +22,7 @@ ENVELOPE_FIELDS = ("schema", "id", "at", "actor", "request_id", "cause", "data")
 
 def uuid7() -> str:
     """A time-ordered UUID (RFC 9562 section 5.7): 48 bits of milliseconds, then random bits."""
-    text = ((time.time_ns() // 1_000_000).to_bytes(6, "big") + os.urandom(10)).hex()
+    text = ((time.time_ns() // 1_000_000).to_bytes(6, "big") + random_bytes(10)).hex()
     variant = _VARIANT[text[16]]
     return f"{text[:8]}-{text[8:12]}-7{text[13:16]}-{variant}{text[17:20]}-{text[20:]}"
 

@@ -23,6 +23,9 @@ class RecentEvents:
         self._events: deque[Recorded] = deque()
         self._by_subject: dict[str, deque[Recorded]] = {}
         self._bytes = 0
+        self._shared: tuple[tuple[int, int, int, str | None], tuple[list[Recorded], int]] | None = (
+            None
+        )
         self._max_events = max_events
         self._max_bytes = max_bytes
         self.head = head
@@ -62,12 +65,19 @@ class RecentEvents:
                 return None
             if after >= self.head:
                 return [], after
-            source = self._events if subject is None else self._by_subject.get(subject)
-            if not source:
-                return [], self.head
-            page = _past(source, after, limit)
-            complete = len(page) < limit
-            return page, self.head if complete else page[-1].position
+            # Readers of the same thing mostly stand at the same place: the first makes the page for
+            # all.
+            asked = (after, self.head, limit, subject)
+            if self._shared is None or self._shared[0] != asked:
+                self._shared = (asked, self._page(after, limit, subject))
+            return self._shared[1]
+
+    def _page(self, after: int, limit: int, subject: str | None) -> tuple[list[Recorded], int]:
+        source = self._events if subject is None else self._by_subject.get(subject)
+        if not source:
+            return [], self.head
+        page = _past(source, after, limit)
+        return page, self.head if len(page) < limit else page[-1].position
 
 
 def _past(events: deque[Recorded], after: int, limit: int) -> list[Recorded]:

@@ -1,4 +1,6 @@
-"""Durable appends by 64 concurrent callers, against rows that raw sqlite3 writes 100 to a transaction."""
+"""Durable appends by 64 concurrent callers, against rows that raw sqlite3 writes 100 to a
+transaction.
+"""
 
 import asyncio
 import sqlite3
@@ -81,8 +83,14 @@ def _raw_rate(raw: sqlite3.Connection, run: int, state: bytes) -> float:
             "INSERT INTO events (originator_id, originator_version, topic, state, subject, actor) "
             "VALUES (?,?,?,?,?,?)",
             [
-                (f"job-bench-{run}-{n % CALLERS}", n // CALLERS + 1, "job.messaged", state,
-                 f"job-bench-{run}-{n % CALLERS}", "system")
+                (
+                    f"job-bench-{run}-{n % CALLERS}",
+                    n // CALLERS + 1,
+                    "job.messaged",
+                    state,
+                    f"job-bench-{run}-{n % CALLERS}",
+                    "system",
+                )
                 for n in range(start, start + 100)
             ],
         )

@@ -1,4 +1,6 @@
-"""The baselines that speak HTTP, each a server process: ``python -m tests.bench.bare fastapi|asgi PORT-FILE``."""
+"""The baselines that speak HTTP, each a server process: ``python -m tests.bench.bare fastapi|asgi
+PORT-FILE``.
+"""
 
 import asyncio
 import socket
@@ -42,7 +44,9 @@ def fastapi_app() -> FastAPI:
 
 
 class Fanout:
-    """Sends the same prepared bytes to every reader: what no log, no cursor and no framework would cost."""
+    """Sends the same prepared bytes to every reader: what no log, no cursor and no framework would
+    cost.
+    """
 
     def __init__(self) -> None:
         self.chunks = [
@@ -87,7 +91,11 @@ def serve(app: Any, port_file: Path) -> None:
     listener.bind(("127.0.0.1", 0))
     listener.listen(2048)
     config = uvicorn.Config(
-        app, log_config=None, access_log=False, proxy_headers=False, server_header=False,
+        app,
+        log_config=None,
+        access_log=False,
+        proxy_headers=False,
+        server_header=False,
         timeout_graceful_shutdown=1,
     )
     port_file.write_text(str(listener.getsockname()[1]))

@@ -18,7 +18,9 @@ from tests.server import Server
 
 CLIENTS = 16
 SECONDS = 3.0
-BODY = orjson.dumps({"argv": ["make", "-C", "src", "test"], "cwd": "/srv/project", "title": "tests"})
+BODY = orjson.dumps(
+    {"argv": ["make", "-C", "src", "test"], "cwd": "/srv/project", "title": "tests"}
+)
 
 
 @contextmanager
@@ -71,7 +73,9 @@ def http_create_vs_bare_fastapi_post() -> tuple[Ratio, dict[str, float]]:
 
 
 def submit_to_start() -> dict[str, float]:
-    """Milliseconds from the request of a job to its ``job.started`` in the log, one job at a time."""
+    """Milliseconds from the request of a job to its ``job.started`` in the log,
+    one job at a time.
+    """
     waits: list[float] = []
 
     async def scenario(url: str, token: str) -> float:

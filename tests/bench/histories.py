@@ -26,16 +26,34 @@ def job_events(number: int, outputs: int) -> list[tuple[str, int, Event]]:
     """One job from start to end: stream, version, event."""
     own, out = job_stream(job_id(number)), output_stream(job_id(number))
     submitted = JobSubmitted(
-        kind="command", label="bench", title=f"job {number}", owner="operator",
-        argv=["make", "test"], cwd="/srv/project", env_names=[], sealed=False, timeout_ms=0,
-        labels=["bench"], links=Links(),
+        kind="command",
+        label="bench",
+        title=f"job {number}",
+        owner="operator",
+        argv=["make", "test"],
+        cwd="/srv/project",
+        env_names=[],
+        sealed=False,
+        timeout_ms=0,
+        labels=["bench"],
+        links=Links(),
     )
     finished = JobFinished(
-        attempt=1, outcome=Outcome.COMPLETED, exit_code=0, reason="", error_id=None, run_ms=1234,
-        lines=outputs * 5, output_bytes=outputs * 450,
+        attempt=1,
+        outcome=Outcome.COMPLETED,
+        exit_code=0,
+        reason="",
+        error_id=None,
+        run_ms=1234,
+        lines=outputs * 5,
+        output_bytes=outputs * 450,
     )
     lines = [
-        (out, n + 1, JobOutput(attempt=1, first_line=n * 5 + 1, lines=[LINE] * 5, end_offset=n * 450))
+        (
+            out,
+            n + 1,
+            JobOutput(attempt=1, first_line=n * 5 + 1, lines=[LINE] * 5, end_offset=n * 450),
+        )
         for n in range(outputs)
     ]
     return [

@@ -1,4 +1,6 @@
-"""A small HTTP/1.1 client that costs less than the servers it measures: bytes in, status and length out."""
+"""A small HTTP/1.1 client that costs less than the servers it measures: bytes in, status and length
+out.
+"""
 
 import asyncio
 import time
@@ -45,7 +47,9 @@ class Connection:
 async def rate(
     connections: list[Connection], request: bytes, seconds: float, status: int
 ) -> tuple[float, list[float]]:
-    """Requests a second over all connections in a closed loop, and each one's latency in seconds."""
+    """Requests a second over all connections in a closed loop, and each one's
+    latency in seconds.
+    """
     latencies: list[float] = []
     until = time.perf_counter() + seconds
 

@@ -9,17 +9,19 @@ from statistics import median
 
 @dataclass(frozen=True)
 class Ratio:
-    """`value` is the median of ours / baseline over the rounds; the rates are the medians of each side."""
+    """`value` is the median of ours / baseline over the rounds; the rates are the medians of each
+    side.
+    """
 
     value: float
     ours: float
     baseline: float
 
 
-def ratio(
-    ours: Callable[[], float], baseline: Callable[[], float], *, rounds: int = 3
-) -> Ratio:
-    """Both give a rate, higher is better. They run in turn, so that a machine that slows down slows both."""
+def ratio(ours: Callable[[], float], baseline: Callable[[], float], *, rounds: int = 3) -> Ratio:
+    """Both give a rate, higher is better. They run in turn, so that a machine that slows down slows
+    both.
+    """
     pairs = [(ours(), baseline()) for _ in range(rounds)]
     return Ratio(
         round(median(a / b for a, b in pairs), 3),

@@ -103,7 +103,8 @@ from domain.redaction import Redactor
 
 log = open_sqlite_log(Path(sys.argv[1]), redactor=Redactor())
 def put(after):
-    log.append_blocking(new_events("job-a", [JobMessaged(text="x" * 4000)], SYSTEM), {"job-a": after})
+    event = JobMessaged(text="x" * 4000)
+    log.append_blocking(new_events("job-a", [event], SYSTEM), {"job-a": after})
 done = 0
 for _ in range(20):
     put(done)

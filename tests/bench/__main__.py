@@ -1,0 +1,63 @@
+"""``make bench``: one JSON object on stdout, each key a ratio to a baseline, the raw figures under
+``raw``.
+"""
+
+import sys
+from collections.abc import Callable
+from typing import Any
+
+import orjson
+
+from tests.bench.append import append_group_commit_vs_raw_sqlite
+from tests.bench.create import http_create_vs_bare_fastapi_post, submit_to_start
+from tests.bench.fanout import sse_fanout_vs_bare_asgi
+from tests.bench.lists import cold_start, job_stream_1m_vs_1k, list_page_100k_vs_1k
+from tests.bench.measure import Ratio, say
+from tests.bench.rebuild import rebuild_vs_raw_scan
+
+REACH = {
+    "append_group_commit_vs_raw_sqlite": 0.35,
+    "http_create_vs_bare_fastapi_post": 0.35,
+    "sse_fanout_vs_bare_asgi": 0.6,
+    "rebuild_vs_raw_scan": 0.12,
+    "list_page_100k_vs_1k": 0.8,
+    "job_stream_1m_vs_1k": 0.8,
+}
+
+RATIOS: tuple[Callable[[], Any], ...] = (
+    append_group_commit_vs_raw_sqlite,
+    http_create_vs_bare_fastapi_post,
+    sse_fanout_vs_bare_asgi,
+    rebuild_vs_raw_scan,
+    list_page_100k_vs_1k,
+    job_stream_1m_vs_1k,
+)
+
+
+def main(names: list[str]) -> None:
+    """Run the named ratios, or everything."""
+    result: dict[str, Any] = {}
+    raw: dict[str, Any] = {}
+    for benchmark in RATIOS:
+        name = benchmark.__name__
+        if names and name not in names:
+            continue
+        say(name)
+        found = benchmark()
+        measured, more = found if isinstance(found, tuple) else (found, {})
+        assert isinstance(measured, Ratio)
+        result[name] = measured.value
+        raw[name] = {"ours": measured.ours, "baseline": measured.baseline, "reach": REACH[name]}
+        raw |= more
+        reached = "reached" if measured.value >= REACH[name] else "NOT reached"
+        say(f"  {measured.value} ({reached}: {REACH[name]})")
+    if not names:
+        say("starts")
+        raw |= submit_to_start()
+        raw |= cold_start()
+    result["raw"] = raw
+    print(orjson.dumps(result, option=orjson.OPT_INDENT_2).decode())
+
+
+if __name__ == "__main__":
+    main(sys.argv[1:])

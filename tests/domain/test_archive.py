@@ -1,0 +1,275 @@
+"""The log as a whole: exports come back as they were, and what is broken is found where it is."""
+
+import sqlite3
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import orjson
+import pytest
+
+from domain.errors import LogDamaged, LogRefused
+from domain.job import JobFinished, JobOutput, JobQueued, JobStarted, JobSubmitted, Links, Outcome
+from domain.log import SYSTEM, EventLog, new_events, open_sqlite_log
+from domain.log.archive import BadExport, Verified, import_export, read_export, stored_log, verify
+from domain.redaction import Redactor
+
+JOBS = 3
+EVENTS_OF_A_JOB = 5
+
+
+@contextmanager
+def opened(directory: Path) -> Iterator[EventLog]:
+    log = open_sqlite_log(directory, redactor=Redactor([]), purpose="a test")
+    try:
+        yield log
+    finally:
+        log.close()
+
+
+def fill(log: EventLog) -> None:
+    for number in range(JOBS):
+        stream = f"job-{number}"
+        submitted = JobSubmitted(
+            kind="command",
+            label="command",
+            title="Ein schöner Titel",
+            owner="operator",
+            argv=["true"],
+            cwd="/",
+            env_names=[],
+            sealed=False,
+            timeout_ms=0,
+            labels=[],
+            links=Links(),
+        )
+        output = JobOutput(attempt=1, first_line=1, lines=["one", "two\u2028"], end_offset=8)
+        finished = JobFinished(
+            attempt=1,
+            outcome=Outcome.COMPLETED,
+            exit_code=0,
+            reason="",
+            error_id=None,
+            run_ms=1,
+            lines=2,
+            output_bytes=8,
+        )
+        started = JobStarted(attempt=1, node="local", timeout_ms=0)
+        begun = new_events(stream, [submitted, JobQueued(attempt=1), started], SYSTEM)
+        written = new_events(f"{stream}/output", [output], SYSTEM)
+        ended = new_events(stream, [finished], SYSTEM)
+        log.append_blocking([*begun, *written, *ended], {stream: 0, f"{stream}/output": 0})
+
+
+def exported(directory: Path) -> bytes:
+    with opened(directory) as log:
+        return b"".join(event.wire + b"\n" for page in log.pages() for event in page)
+
+
+def walked(directory: Path) -> Verified:
+    with stored_log(directory) as stored:
+        return verify(stored.pages(), written=stored.written)
+
+
+@pytest.fixture
+def directory(tmp_path: Path) -> Path:
+    directory = tmp_path / "data"
+    with opened(directory) as log:
+        fill(log)
+    return directory
+
+
+def lines_of(export: bytes) -> list[bytes]:
+    return export.splitlines(keepends=True)
+
+
+def changed(line: bytes, **fields: object) -> bytes:
+    return orjson.dumps({**orjson.loads(line), **fields}) + b"\n"
+
+
+def foreign_line(position: int, stream: str, state: bytes) -> bytes:
+    head = b'{"position":%d,"stream":"%s","version":1,"type":"thing.happened",'
+    return head % (position, stream.encode()) + state[1:] + b"\n"
+
+
+def test_an_export_imported_and_exported_again_is_the_same_to_the_byte(
+    directory: Path, tmp_path: Path
+) -> None:
+    export = exported(directory)
+    with opened(tmp_path / "copy") as log:
+        assert import_export(log, lines_of(export)) == JOBS * EVENTS_OF_A_JOB
+    assert exported(tmp_path / "copy") == export
+    assert walked(tmp_path / "copy") == walked(directory)
+
+
+def test_an_import_neither_redacts_nor_encodes_anew(tmp_path: Path) -> None:
+    state = (
+        b'{"schema":1,"id":"01a2006c-0544-77e8-a26f-d0bb0f8bfdc6",'
+        b'"at":"2026-11-21T23:23:30.000000Z","actor":"operator","request_id":null,"cause":null,'
+        b'"data":{"url":"https://me:secret@example.org/","number":1.500e0,"text":"\\u00e9"}}'
+    )
+    export = foreign_line(1, "thing-1", state) + foreign_line(2, "thing-2", state)
+    with opened(tmp_path / "copy") as log:
+        import_export(log, lines_of(export))
+    assert exported(tmp_path / "copy") == export
+
+
+def test_a_log_goes_on_after_an_import(directory: Path, tmp_path: Path) -> None:
+    with opened(tmp_path / "copy") as log:
+        import_export(log, lines_of(exported(directory)))
+    with opened(tmp_path / "copy") as log:
+        assert log.head == JOBS * EVENTS_OF_A_JOB
+        stream = log.stream("job-1")
+        [event] = log.append_blocking(
+            new_events("job-1", [JobQueued(attempt=2)], SYSTEM), {"job-1": stream[-1].version}
+        )
+        assert event.position == JOBS * EVENTS_OF_A_JOB + 1
+    assert walked(tmp_path / "copy").events == JOBS * EVENTS_OF_A_JOB + 1
+
+
+def test_an_export_that_another_tool_spaced_out_is_taken(directory: Path, tmp_path: Path) -> None:
+    export = exported(directory)
+    spaced = [line.replace(b'":', b'": ') for line in lines_of(export)]
+    with opened(tmp_path / "copy") as log:
+        import_export(log, spaced)
+    assert exported(tmp_path / "copy") == export
+
+
+def test_a_log_that_is_not_empty_takes_no_import(directory: Path) -> None:
+    export = exported(directory)
+    with opened(directory) as log, pytest.raises(LogRefused, match="15 events already"):
+        import_export(log, lines_of(export))
+    assert exported(directory) == export
+
+
+BROKEN_LINES: dict[str, tuple[Callable[[bytes], bytes], str]] = {
+    "cut short": (lambda line: line[:40] + b"\n", "not JSON"),
+    "not an object": (lambda line: b"[1]\n", "not a JSON object"),
+    "without a field": (lambda line: line.replace(b'"actor"', b'"aktor"'), "no actor"),
+    "a text for a position": (lambda line: changed(line, position="7"), "whole numbers"),
+    "a gap": (lambda line: changed(line, position=70), "Position 7: missing"),
+    "a repeated version": (lambda line: changed(line, version=1), "where 2 must follow"),
+    "an impossible stream": (lambda line: changed(line, stream='a"b'), "name of its stream"),
+    "an impossible type": (lambda line: changed(line, type="job"), "name of its type"),
+    "an id that is none": (lambda line: changed(line, id="x"), "envelope's id"),
+    "a local time": (lambda line: changed(line, at="2026-11-21T23:23:30"), "envelope's at"),
+    "nobody": (lambda line: changed(line, actor=""), "envelope's actor"),
+    "a number for a cause": (lambda line: changed(line, cause=3), "envelope's cause"),
+    "a newer schema": (lambda line: changed(line, schema=99), "schema 99"),
+    "other data": (lambda line: changed(line, data={"attempt": "one"}), "data is not that of"),
+    "no data": (lambda line: changed(line, data=None), "envelope's data"),
+}
+
+
+@pytest.mark.parametrize("name", BROKEN_LINES)
+def test_a_bad_line_is_named_and_nothing_is_imported(
+    name: str, directory: Path, tmp_path: Path
+) -> None:
+    break_it, said = BROKEN_LINES[name]
+    lines = lines_of(exported(directory))
+    lines[6] = break_it(lines[6])
+    with opened(tmp_path / "copy") as log:
+        with pytest.raises(BadExport, match=said) as refused:
+            import_export(log, lines)
+        assert refused.value.line == 7
+        assert str(refused.value).startswith("Line 7: ")
+    with opened(tmp_path / "copy") as log:
+        assert log.head == 0
+        assert import_export(log, lines_of(exported(directory))) == JOBS * EVENTS_OF_A_JOB
+
+
+def test_a_bad_line_after_whole_pages_takes_them_back(tmp_path: Path) -> None:
+    def state(number: int) -> bytes:
+        return (
+            b'{"schema":1,"id":"01a2006c-0544-77e8-a26f-%012d",'
+            b'"at":"2026-11-21T23:23:30.000000Z","actor":"a","request_id":null,"cause":null,'
+            b'"data":{}}' % number
+        )
+
+    lines = [foreign_line(n, f"thing-{n}", state(n)) for n in range(1, 2_501)]
+    with opened(tmp_path / "copy") as log:
+        with pytest.raises(BadExport, match="Line 2501"):
+            import_export(log, [*lines, b"{}\n"])
+        assert import_export(log, lines) == 2_500
+
+
+def test_the_export_of_one_subject_is_no_log(directory: Path) -> None:
+    about_one = [line for line in lines_of(exported(directory)) if b'"job-1' in line]
+    with pytest.raises(BadExport, match="Only the export of a whole log"):
+        list(read_export(about_one))
+
+
+def test_a_sound_log_is_sound_while_its_owner_writes(directory: Path) -> None:
+    with opened(directory) as log:
+        assert walked(directory) == Verified(JOBS * EVENTS_OF_A_JOB, 2 * JOBS, {})
+        log.append_blocking(new_events("job-9", [JobQueued(attempt=1)], SYSTEM), {"job-9": 0})
+        assert walked(directory).events == JOBS * EVENTS_OF_A_JOB + 1
+
+
+def test_unknown_types_are_counted(directory: Path) -> None:
+    damage(directory, "UPDATE events SET topic = 'job.vanished' WHERE position IN (2, 7)")
+    assert walked(directory).unknown == {"job.vanished": 2}
+
+
+def damage(directory: Path, statement: str, *parameters: object) -> None:
+    connection = sqlite3.connect(directory / "log.db")
+    try:
+        with connection:
+            connection.execute(statement, parameters)
+    finally:
+        connection.close()
+
+
+DAMAGE = {
+    "a gap": ("DELETE FROM events WHERE position = 7", 7, "missing"),
+    "a lost beginning": ("DELETE FROM events WHERE position < 4", 1, "missing"),
+    "a lost end": ("DELETE FROM events WHERE position > 12", 13, "missing, as is all up to 15"),
+    "a version": (
+        "UPDATE events SET originator_version = 9 WHERE position = 7",
+        7,
+        "version 9 of job-1, where 2 must follow",
+    ),
+    "another stream": (
+        "UPDATE events SET originator_id = 'job-0', originator_version = 9 WHERE position = 7",
+        7,
+        "version 9 of job-0",
+    ),
+    "a type": ("UPDATE events SET topic = 'job.started' WHERE position = 7", 7, "job.started"),
+    "bytes": ("UPDATE events SET state = x'00ff' WHERE position = 7", 7, "not a JSON object"),
+    "a text": ("UPDATE events SET state = 'text' WHERE position = 7", 7, "not a JSON object"),
+    "an actor": (
+        "UPDATE events SET state = CAST(replace(CAST(state AS TEXT), '\"system\"', '\"\"') AS BLOB)"
+        " WHERE position = 7",
+        7,
+        "actor",
+    ),
+    "a time": (
+        "UPDATE events SET state = CAST(replace(CAST(state AS TEXT), 'Z\"', '+01:00\"') AS BLOB)"
+        " WHERE position = 7",
+        7,
+        "envelope's at",
+    ),
+}
+
+
+@pytest.mark.parametrize("name", DAMAGE)
+def test_verify_names_the_first_broken_position(name: str, directory: Path) -> None:
+    statement, position, said = DAMAGE[name]
+    damage(directory, statement)
+    with pytest.raises(LogDamaged, match=said) as found:
+        walked(directory)
+    assert found.value.position == position
+
+
+def test_verify_refuses_what_is_no_log(tmp_path: Path) -> None:
+    with pytest.raises(LogRefused, match="There is no log"):
+        walked(tmp_path)
+    (tmp_path / "log.db").write_bytes(b"something else, and long enough to be looked at" * 100)
+    with pytest.raises(LogRefused, match="is not a log"):
+        walked(tmp_path)
+
+
+def test_verify_refuses_a_newer_format(directory: Path) -> None:
+    damage(directory, "UPDATE meta SET value = '99' WHERE key = 'format'")
+    with pytest.raises(LogRefused, match="format 99"):
+        walked(directory)
