@@ -11,6 +11,7 @@ const MOST_JOBS = 1_000; // jobs that the list shows at most
 const SHOWN_LINES = 5_000; // lines in the document at a time
 const HELD_LINES = 200_000; // lines that this page keeps
 const SILENCE_MS = 45_000; // three heartbeats missed: the connection is dead
+const PATIENT_AFTER = 3; // failures in a row, after which the waits grow: a restart is quicker
 const LONGEST_WAIT_MS = 15_000;
 const STATUS_MS = 5_000;
 
@@ -236,7 +237,8 @@ class EventStream {
   }
 
   #pause() {
-    const base = Math.min(this.#retryMs * 2 ** Math.max(0, this.#failures - 1), LONGEST_WAIT_MS);
+    const doubled = Math.max(0, this.#failures - PATIENT_AFTER);
+    const base = Math.min(this.#retryMs * 2 ** doubled, LONGEST_WAIT_MS);
     const wait = document.hidden ? 2 ** 30 : base * (0.75 + Math.random() / 2);
     return new Promise((resolve) => {
       const timer = setTimeout(resolve, wait);
@@ -306,7 +308,8 @@ function duration(ms) {
   if (ms < 60_000) return `${(ms / 1_000).toFixed(1)} s`;
   const minutes = Math.floor(ms / 60_000);
   if (minutes < 60) return `${minutes} min ${Math.floor((ms % 60_000) / 1_000)} s`;
-  return `${Math.floor(minutes / 60)} h ${minutes % 60} min`;
+  const hours = `${Math.floor(minutes / 60)} h`;
+  return minutes % 60 ? `${hours} ${minutes % 60} min` : hours;
 }
 
 function size(bytes) {
