@@ -266,4 +266,5 @@ def _detail(response: httpx2.Response) -> str:
 
 def _problem(problem: Any) -> str:
     where = ".".join(str(part) for part in problem.get("loc", ())[1:])
-    return f"{where}: {problem.get('msg')}" if where else str(problem.get("msg"))
+    said = str(problem.get("msg")).removeprefix("Value error, ")
+    return f"{where}: {said}" if where else said

@@ -100,6 +100,7 @@ class Server:
                 stderr=output,
                 cwd=self._cwd,
                 env=environment(**self._env),
+                process_group=0,  # Ctrl-C is for whoever started it, who then stops it
             )
         try:
             self._wait_until_it_listens()

@@ -199,7 +199,7 @@ def list_(
         terminal.notice("No jobs.")
         return
     terminal.print_table(
-        ("ID", "STATE", "CREATED", "RAN", "LINES", "LABEL", "TITLE"),
+        ("ID", "STATE", "CREATED", "RAN", "LINES", "TITLE"),
         (
             (
                 job["id"],
@@ -207,12 +207,12 @@ def list_(
                 terminal.ago(job["createdAt"]),
                 terminal.duration(job["runMs"]),
                 str(job["lines"]),
-                job["label"],
                 job["title"],
             )
             for job in jobs
         ),
-        whole=("ID", "STATE"),
+        flexible=("TITLE",),
+        optional=("LINES", "RAN", "CREATED"),
     )
 
 
@@ -287,7 +287,7 @@ def print_timeline(timeline: list[dict[str, Any]]) -> None:
             )
             for entry in timeline
         ),
-        whole=("POSITION", "TIME"),
+        flexible=("WHAT",),
     )
 
 

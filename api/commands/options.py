@@ -92,6 +92,7 @@ def load_settings(**given: Any) -> "Settings":
         name = ".".join(str(part) for part in problem["loc"])
         if problem["type"] == "extra_forbidden":
             raise BadSettings(f"There is no setting called {name!r}.") from error
-        raise BadSettings(f"The setting {name!r} is not valid: {problem['msg']}.") from error
+        said = problem["msg"].removeprefix("Value error, ").rstrip(".")
+        raise BadSettings(f"The setting {name!r} is not valid: {said}.") from error
     except (tomllib.TOMLDecodeError, OSError, UnicodeError) as error:
         raise BadSettings(f"The settings file {file} cannot be read: {error}.") from error

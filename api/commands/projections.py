@@ -41,7 +41,7 @@ def status(
             )
             for view in said["projections"]
         ),
-        whole=("NAME", "STATUS"),
+        optional=("PROGRESS", "VERSION"),
     )
 
 

@@ -6,7 +6,7 @@ can drive the terminal; the output of jobs itself goes through as it is.
 
 import json
 import sys
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from datetime import UTC, datetime
 from functools import cache
 from typing import TYPE_CHECKING, Any
@@ -18,6 +18,8 @@ Cell = str | tuple[str, str]
 """A text, or a text and its style."""
 
 _ENDLESS = 10_000
+_BETWEEN = 3
+_LEAST = 12
 
 STATE_STYLES = {
     "queued": "blue",
@@ -73,25 +75,55 @@ def plain(text: Any) -> str:
 
 
 def print_table(
-    columns: Sequence[str], rows: Iterable[Sequence[Cell]], *, whole: Sequence[str] = ()
+    columns: Sequence[str],
+    rows: Iterable[Sequence[Cell]],
+    *,
+    flexible: Sequence[str] = (),
+    optional: Sequence[str] = (),
 ) -> None:
-    """Rows under headings. At a terminal cells are cut to its width, except in the columns
-    `whole`.
+    """Rows under headings. On a narrow terminal the columns `flexible` are cut down to a limit,
+    and where that is not enough the `optional` ones are left out.
     """
     from rich import box
-    from rich.cells import cell_len
     from rich.table import Table
     from rich.text import Text
 
-    shown = [[_styled(cell) for cell in row] for row in rows]
     screen = console()
+    shown = {
+        column: [_styled(cell) for cell in cells]
+        for column, *cells in zip(columns, *rows, strict=True)
+    }
+    widths = _widths(shown, flexible, screen.width)
+    for column in optional:
+        if _across(widths) > screen.width:
+            del shown[column]
+            widths = _widths(shown, flexible, screen.width)
     table = Table(box=box.SIMPLE_HEAD if screen.is_terminal else None, pad_edge=False)
-    for number, column in enumerate(columns):
-        longest = max([len(column), *(cell_len(row[number][0]) for row in shown)])
-        table.add_column(column, no_wrap=True, min_width=longest if column in whole else None)
-    for row in shown:
+    for column, width in widths.items():
+        table.add_column(column, no_wrap=True, width=width, overflow="ellipsis")
+    for row in zip(*shown.values(), strict=True):
         table.add_row(*(Text(text, style) for text, style in row))
     screen.print(table)
+
+
+def _widths(
+    columns: Mapping[str, Sequence[tuple[str, str]]], flexible: Sequence[str], screen: int
+) -> dict[str, int]:
+    """A width for each column: its longest cell, less what the flexible ones must give up."""
+    from rich.cells import cell_len
+
+    widths = {
+        column: max([len(column), *(cell_len(text) for text, _ in cells)])
+        for column, cells in columns.items()
+    }
+    for column in reversed(flexible):
+        excess = _across(widths) - screen
+        widths[column] -= max(0, min(excess, widths[column] - _LEAST))
+    return widths
+
+
+def _across(widths: Mapping[str, int]) -> int:
+    return sum(widths.values()) + len(widths) * _BETWEEN
 
 
 def print_fields(fields: Iterable[tuple[str, Cell]]) -> None:

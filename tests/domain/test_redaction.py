@@ -254,3 +254,11 @@ def test_hostile_input_of_any_length_is_redacted_in_the_end(piece: str) -> None:
         .text(piece * (262_144 // len(piece)) + " @\ntoken=x1")
         .endswith("token=" + HIDDEN)
     )
+
+
+@given(st.lists(TEXTS, min_size=1, max_size=30))
+@example([*(f"line {n}" for n in range(20)), f"token {GITHUB}"])
+@example([*(f"line {n}" for n in range(20)), "password=hunter2x9"])
+def test_many_texts_together_come_out_as_each_alone(texts: list[str]) -> None:
+    redactor = Redactor(["hunter2-the-secret"])
+    assert redactor.value(list(texts)) == [redactor.text(text) for text in texts]

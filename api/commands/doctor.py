@@ -1,0 +1,228 @@
+"""`crewlog doctor`: looks at all that a server needs, and says what to do where it is missing."""
+
+import os
+import shutil
+import sqlite3
+import stat
+import sys
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+
+import typer
+
+from api.commands import terminal
+from api.commands.options import AsJson, Data, Token, Url, connect, data_directory
+from domain.errors import CrewlogError
+
+if TYPE_CHECKING:
+    from api.client import Client
+
+_OLDEST_PYTHON = (3, 11)
+_WAL_RESET_BUG = ((3, 7, 0), (3, 51, 2))
+_LITTLE_SPACE = 1024**3
+_NO_SPACE = 100 * 1024**2
+_MUCH_LAG = 10_000
+
+_MARKS = {"ok": ("✓ ok  ", "green"), "warn": ("! warn", "yellow"), "fail": ("✗ fail", "red")}
+
+
+@dataclass(frozen=True, slots=True)
+class Check:
+    """What was looked at, how it stands, and what to do about it (empty: nothing)."""
+
+    name: str
+    status: Literal["ok", "warn", "fail"]
+    sentence: str
+    remedy: str = ""
+
+
+def doctor(
+    as_json: AsJson = False, url: Url = None, token: Token = None, data: Data = None
+) -> None:
+    """Check this machine, the data directory and the server. Exit code 1 when something fails."""
+    directory = data_directory(data)
+    with connect(url, token, data) as client:
+        checks = [*_machine(), *_directory(directory), *_server(client)]
+    if as_json:
+        terminal.print_json({"checks": [asdict(check) for check in checks]})
+    else:
+        for check in checks:
+            _print(check)
+    if any(check.status == "fail" for check in checks):
+        raise typer.Exit(1)
+
+
+def _print(check: Check) -> None:
+    from rich.text import Text
+
+    line = Text.assemble(
+        _MARKS[check.status], f"  {check.name:<16}{terminal.plain(check.sentence)}"
+    )
+    terminal.console().print(line, soft_wrap=True)
+    if check.remedy:
+        terminal.console().print(f"{'':24}→ {terminal.plain(check.remedy)}", soft_wrap=True)
+
+
+def _machine() -> Iterator[Check]:
+    yield _python()
+    yield sqlite_check(sqlite3.sqlite_version)
+    yield _program("git", "jobs on repositories need it", "Install git.")
+    yield _program(
+        "gitoma",
+        "the dispatches of /api/v1 cannot run without it",
+        "Install gitoma, or set CREWLOG_GITOMA_COMMAND to the command that runs it.",
+    )
+
+
+def _python() -> Check:
+    running = ".".join(str(part) for part in sys.version_info[:3])
+    if sys.version_info < _OLDEST_PYTHON:
+        return Check("python", "fail", f"Python {running} is too old.", "Install 3.11 or newer.")
+    return Check("python", "ok", f"Python {running}.")
+
+
+def sqlite_check(version: str) -> Check:
+    """SQLite from 3.7.0 to 3.51.2 can corrupt a WAL database that two connections write at once."""
+    first, last = _WAL_RESET_BUG
+    number = tuple(int(part) for part in version.split("."))
+    if first <= number <= last:
+        return Check(
+            "sqlite",
+            "warn",
+            f"SQLite {version} has the WAL-reset bug of 3.7.0 to 3.51.2. crewlog avoids it: one "
+            "connection alone writes and checkpoints.",
+            "Let no other program write to log.db; SQLite 3.51.3 or newer has it repaired.",
+        )
+    return Check("sqlite", "ok", f"SQLite {version}.")
+
+
+def _program(name: str, why: str, remedy: str) -> Check:
+    found = shutil.which(name)
+    if found is None:
+        return Check(name, "warn", f"{name} is not on PATH: {why}.", remedy)
+    return Check(name, "ok", f"{name} is {found}.")
+
+
+def _directory(directory: Path) -> Iterator[Check]:
+    try:
+        mode = directory.stat().st_mode
+    except FileNotFoundError:
+        yield Check(
+            "data",
+            "warn",
+            f"{directory} is not there yet.",
+            "The first start of a server makes it.",
+        )
+        return
+    except OSError as error:
+        yield Check(
+            "data",
+            "fail",
+            f"{directory} cannot be looked at: {error.strerror}.",
+            "Give yourself the right to, or name another directory with --data.",
+        )
+        return
+    yield _usable(directory, mode)
+    yield _privacy("data mode", directory, mode, 0o700)
+    yield _space(directory)
+    token = directory / "token"
+    try:
+        yield _privacy("token mode", token, token.stat().st_mode, 0o600)
+    except OSError:
+        yield Check(
+            "token mode",
+            "ok",
+            f"There is no token file in {directory}: the token is from the settings, or is made "
+            "at the first start.",
+        )
+
+
+def _usable(directory: Path, mode: int) -> Check:
+    if not stat.S_ISDIR(mode):
+        return Check("data", "fail", f"{directory} is no directory.", "Name another with --data.")
+    if not os.access(directory, os.R_OK | os.W_OK | os.X_OK):
+        return Check(
+            "data",
+            "fail",
+            f"{directory} cannot be written.",
+            "Run as its owner, mount it for writing, or name another directory with --data.",
+        )
+    return Check("data", "ok", f"{directory} can be written.")
+
+
+def _privacy(name: str, path: Path, mode: int, private: int) -> Check:
+    actual = stat.S_IMODE(mode)
+    if actual & ~private:
+        return Check(
+            name,
+            "warn" if stat.S_ISDIR(mode) else "fail",
+            f"{path} has mode {actual:04o}: others may look into it.",
+            f"chmod {private:o} {path}",
+        )
+    return Check(name, "ok", f"{path} has mode {actual:04o}.")
+
+
+def _space(directory: Path) -> Check:
+    free = shutil.disk_usage(directory).free
+    sentence = f"{free / 1024**3:.1f} GiB are free."
+    if free < _NO_SPACE:
+        return Check("space", "fail", sentence, "Make room: the log can hardly be written.")
+    if free < _LITTLE_SPACE:
+        return Check("space", "warn", sentence, "Make room before the log fills the disk.")
+    return Check("space", "ok", sentence)
+
+
+def _server(client: "Client") -> Iterator[Check]:
+    from api.client import Rejected, Unreachable
+
+    try:
+        url = client.endpoint.url
+        with client.download("/healthz") as chunks:
+            alive = b"".join(chunks) == b"ok"
+    except Unreachable as error:
+        yield Check("server", "fail", str(error).partition(". ")[0] + ".", "crewlog serve")
+        return
+    except CrewlogError as error:
+        yield Check("server", "fail", f"{url} answered: {error}", "Check --url and allowed_hosts.")
+        return
+    if not alive:
+        yield Check("server", "fail", f"What answers at {url} is no crewlog.", "Check --url.")
+        return
+    yield Check("server", "ok", f"It answers at {url}.")
+    try:
+        client.get("/api/jobs", limit=1)
+        yield Check("token", "ok", "The server takes the token.")
+    except Rejected as error:
+        yield Check("token", "fail", str(error), "The token of a server is in its data directory.")
+    yield from _readiness(client)
+
+
+def _readiness(client: "Client") -> Iterator[Check]:
+    from api.client import Rejected
+
+    try:
+        said = client.get("/readyz")
+    except Rejected as error:
+        yield Check(
+            "ready", "fail", f"It is not ready: {error}", "See 'crewlog projections status'."
+        )
+        return
+    yield Check("ready", "ok", "It is ready.")
+    if "readers" in said:
+        yield _lag(said["readers"])
+        storage = said["storage"]
+        yield Check("storage", "ok", " ".join(f"{name} {storage[name]}" for name in storage) + ".")
+
+
+def _lag(readers: list[dict[str, Any]]) -> Check:
+    slowest = max(readers, key=lambda reader: int(reader["lag"]))
+    if slowest["lag"] > _MUCH_LAG:
+        return Check(
+            "lag",
+            "warn",
+            f"{slowest['name']} is {slowest['lag']} events behind.",
+            "Look again in a moment; if it grows, look at the server's log.",
+        )
+    return Check("lag", "ok", f"No reader of the log is more than {slowest['lag']} events behind.")

@@ -1,0 +1,276 @@
+"""`crewlog log`: look at the log, take it out, put it in, and check that it is sound."""
+
+import json
+import os
+import sys
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import IO, TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from api.commands import terminal
+from api.commands.options import AsJson, Data, Token, Url, connect, data_directory
+from domain.errors import CrewlogError, LogDamaged
+
+if TYPE_CHECKING:
+    from api.client import Client
+    from domain.log import Recorded
+    from domain.log.archive import StoredLog
+
+app = typer.Typer(no_args_is_help=True, help="The log of all events, on which all else rests.")
+
+_PAGE = 1_000
+_SUMMARY = 200
+_STDIO = Path("-")
+
+Subject = Annotated[
+    str | None, typer.Option(metavar="NAME", help="Only about this, for instance job-<id>.")
+]
+Types = Annotated[
+    str | None, typer.Option("--type", metavar="TYPES", help="Only of these types, by comma.")
+]
+Actor = Annotated[str | None, typer.Option(metavar="NAME", help="Only caused by this one.")]
+
+
+class FileTrouble(CrewlogError):
+    """A file that cannot be read or written."""
+
+
+@app.command()
+def show(
+    after: Annotated[int, typer.Option(min=0, help="Only past this position.")] = 0,
+    before: Annotated[int | None, typer.Option(min=0, help="Only before this position.")] = None,
+    limit: Annotated[int, typer.Option(min=1, help="At most so many.")] = 100,
+    subject: Subject = None,
+    types: Types = None,
+    actor: Actor = None,
+    as_json: AsJson = False,
+    url: Url = None,
+    token: Token = None,
+    data: Data = None,
+) -> None:
+    """Show events in the order of the log."""
+    filters = {"before": before, "subject": subject, "type": types, "actor": actor}
+    with connect(url, token, data) as client:
+        page = _page(client, after, limit, filters)
+    if as_json:
+        terminal.print_json(page)
+        return
+    terminal.print_table(
+        ("POSITION", "TIME", "TYPE", "STREAM", "WHO", "DATA"),
+        (
+            (
+                str(event["position"]),
+                terminal.moment(event["at"]),
+                event["type"],
+                event["stream"],
+                event["actor"],
+                _summary(event["data"]),
+            )
+            for event in page["events"]
+        ),
+        flexible=("STREAM", "DATA"),
+        optional=("WHO",),
+    )
+    if page["next"] is not None:
+        terminal.notice(f"There is more: --after {page['next']}")
+
+
+def _page(client: "Client", after: int, limit: int, filters: dict[str, Any]) -> dict[str, Any]:
+    """Up to `limit` events, from as many of the server's bounded pages as that takes."""
+    events: list[dict[str, Any]] = []
+    following: int | None = after
+    while True:
+        size = min(_PAGE, limit - len(events))
+        page = client.get("/api/log", after=following, limit=size, **filters)
+        events += page["events"]
+        following = page["next"]
+        if following is None or len(events) >= limit:
+            return {"events": events, "next": following, "head": page["head"]}
+
+
+def _summary(data: Any) -> str:
+    text = json.dumps(data, ensure_ascii=False)
+    return text if len(text) <= _SUMMARY else text[: _SUMMARY - 1] + "…"
+
+
+@app.command()
+def tail(
+    after: Annotated[
+        int | None, typer.Option(min=0, help="From past this position; otherwise from now on.")
+    ] = None,
+    subject: Subject = None,
+    types: Types = None,
+    actor: Actor = None,
+    as_json: AsJson = False,
+    url: Url = None,
+    token: Token = None,
+    data: Data = None,
+) -> None:
+    """Show events as they come, each once, through restarts of the server.
+
+    About one job it ends with the job. With --json each event is a line of JSON.
+    """
+    with connect(url, token, data) as client:
+        start = client.get("/api/log", limit=1)["head"] if after is None else after
+        stream = client.follow(
+            "/api/log/stream", after=start, subject=subject, type=types, actor=actor
+        )
+        for frame in stream:
+            if as_json:
+                terminal.write_line(frame.data)
+                continue
+            event = json.loads(frame.data)
+            terminal.write_line(
+                f"{event['position']:>8}  {terminal.moment(event['at'])}  {event['type']:<20}  "
+                f"{event['stream']}  {event['actor']}  {terminal.plain(_summary(event['data']))}"
+            )
+
+
+@app.command()
+def export(
+    file: Annotated[Path, typer.Argument(metavar="[FILE|-]", help="- is stdout.")] = _STDIO,
+    subject: Subject = None,
+    url: Url = None,
+    token: Token = None,
+    data: Data = None,
+) -> None:
+    """Write the log as NDJSON, one event a line, up to its head of now."""
+    events = 0
+    with (
+        connect(url, token, data) as client,
+        client.download("/api/log/export", subject=subject) as chunks,
+        _whole_file(file) as output,
+    ):
+        for chunk in chunks:
+            output.write(chunk)
+            events += chunk.count(b"\n")
+    if file != _STDIO:
+        terminal.notice(f"Exported {events} events to {file}.")
+
+
+@contextmanager
+def _whole_file(path: Path) -> Iterator[IO[bytes]]:
+    """A file that gets its name only when all of it is there; stdout for ``-``."""
+    if path == _STDIO:
+        yield sys.stdout.buffer
+        sys.stdout.buffer.flush()
+        return
+    part = path.with_name(f"{path.name}.part")
+    try:
+        # The log tells all that jobs said: it is nobody else's to read.
+        opened = os.open(part, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600)
+        with open(opened, "wb") as file:
+            yield file
+        part.replace(path)
+    except OSError as error:
+        raise FileTrouble(f"{path} cannot be written: {error.strerror}.") from error
+    finally:
+        part.unlink(missing_ok=True)
+
+
+@app.command("import")
+def import_(
+    file: Annotated[Path, typer.Argument(metavar="FILE", help="An export; - is stdin.")],
+    as_json: AsJson = False,
+    data: Data = None,
+) -> None:
+    """Put the export of a whole log into a data directory without one, all of it or nothing.
+
+    No server may run there. Positions, ids and all else are kept. A job that was queued when the
+    log was exported runs once a server starts on it.
+    """
+    from domain.log import open_sqlite_log
+    from domain.log.archive import import_export
+    from domain.redaction import Redactor
+
+    directory = data_directory(data)
+    with _lines(file) as lines:
+        log = open_sqlite_log(directory, redactor=Redactor([]), purpose="crewlog log import")
+        try:
+            events = import_export(log, lines)
+        finally:
+            log.close()
+    if as_json:
+        terminal.print_json({"events": events, "data": str(directory)})
+    else:
+        terminal.write_line(f"Imported {events} events into {directory}.")
+
+
+@contextmanager
+def _lines(path: Path) -> Iterator[Iterable[bytes]]:
+    if path == _STDIO:
+        yield sys.stdin.buffer
+        return
+    try:
+        file = path.open("rb")
+    except OSError as error:
+        raise FileTrouble(f"{path} cannot be read: {error.strerror}.") from error
+    with file:
+        yield file
+
+
+@app.command()
+def verify(as_json: AsJson = False, data: Data = None) -> None:
+    """Walk the whole log and name the first position at which it is broken.
+
+    Reads the files in the data directory, whether a server runs on them or not. Exit code 1 when
+    something is broken.
+    """
+    from domain.log.archive import stored_log
+    from domain.log.archive import verify as walk
+
+    directory = data_directory(data)
+    with stored_log(directory) as stored:
+        try:
+            with _progress(stored) as seen:
+                verified = walk(seen(stored.pages()), written=stored.written)
+        except LogDamaged as damage:
+            if not as_json:
+                raise
+            broken = {"position": damage.position, "reason": damage.reason}
+            terminal.print_json({"sound": False, "broken": broken})
+            raise typer.Exit(1) from None
+    if as_json:
+        terminal.print_json(
+            {
+                "sound": True,
+                "broken": None,
+                "events": verified.events,
+                "streams": verified.streams,
+                "unknown": verified.unknown,
+            }
+        )
+        return
+    terminal.write_line(f"Sound: {verified.events} events in {verified.streams} streams.")
+    for name, count in verified.unknown.items():
+        terminal.write_line(f"  {count} events of the type {name}, which this version passes over.")
+
+
+Pages = Iterable["list[Recorded]"]
+
+
+@contextmanager
+def _progress(stored: "StoredLog") -> Iterator[Callable[[Pages], Pages]]:
+    """A bar at a terminal; gives a function to lead the pages through."""
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TimeRemainingColumn
+
+    screen = terminal.console(stderr=True)
+    with Progress(
+        BarColumn(),
+        MofNCompleteColumn(),
+        TimeRemainingColumn(),
+        console=screen,
+        transient=True,
+        disable=not screen.is_terminal,
+    ) as progress:
+        bar = progress.add_task("verify", total=stored.head)
+
+        def seen(pages: Pages) -> Pages:
+            for page in pages:
+                yield page
+                progress.advance(bar, len(page))
+
+        yield seen
