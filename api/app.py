@@ -158,15 +158,16 @@ def create_app(parts: Parts) -> FastAPI:
     async def lm_studio() -> LMStudioHealth:
         return await probe(settings.lm_studio_base_url, settings.lm_studio_model)
 
-    app.include_router(
-        job_routes(
-            parts.jobs,
-            parts.intake,
-            parts.views,
-            workdir=settings.workdir,
-            default_timeout_s=settings.job_timeout_s,
-        )
+    job_router = job_routes(
+        parts.jobs,
+        parts.intake,
+        parts.views,
+        workdir=settings.workdir,
+        default_timeout_s=settings.job_timeout_s,
     )
+    # Routing is a walk along a list: what is asked most stands before it all, even the documents.
+    app.router.routes.insert(0, job_router.routes.pop(0))
+    app.include_router(job_router)
     app.include_router(
         gitoma_routes(
             parts.log,

@@ -1,9 +1,11 @@
 """What request bodies are made of: texts that every store, process and stream can carry."""
 
-from typing import Annotated
+from typing import Any
 
-from pydantic import AfterValidator, BaseModel, ConfigDict
+from pydantic import BaseModel, ConfigDict, GetCoreSchemaHandler, GetJsonSchemaHandler
 from pydantic.alias_generators import to_camel
+from pydantic_core import CoreSchema
+from pydantic_core.core_schema import no_info_after_validator_function
 
 
 def _carriable(text: str) -> str:
@@ -16,8 +18,22 @@ def _carriable(text: str) -> str:
     return text
 
 
-Text = Annotated[str, AfterValidator(_carriable)]
-"""Text without NUL and lone surrogates."""
+class _Carriable:
+    """Stands last in `Annotated`, so that limits of length are checked, and named, first."""
+
+    def __get_pydantic_core_schema__(
+        self, source: Any, handler: GetCoreSchemaHandler
+    ) -> CoreSchema:
+        return no_info_after_validator_function(_carriable, handler(source))
+
+    def __get_pydantic_json_schema__(
+        self, schema: CoreSchema, handler: GetJsonSchemaHandler
+    ) -> dict[str, Any]:
+        return {"pattern": r"^[^\x00]*$", **handler(schema)}
+
+
+CARRIABLE = _Carriable()
+"""Makes a text one without NUL and lone surrogates."""
 
 
 class Body(BaseModel):

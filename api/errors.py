@@ -8,9 +8,13 @@ unless it was written for people.
 import logging
 from typing import Any
 
-from fastapi import FastAPI, Request
+from fastapi import FastAPI, Request, Response
+from fastapi.exception_handlers import http_exception_handler
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse
+from pydantic import BaseModel
+from starlette.exceptions import HTTPException
+from starlette.routing import Match
 
 from domain.errors import (
     CrewlogError,
@@ -39,6 +43,8 @@ STATUS: tuple[tuple[type[CrewlogError], int], ...] = (
     (ViewsUnavailable, 503),
 )
 
+_METHODS = ("DELETE", "GET", "HEAD", "PATCH", "POST", "PUT")
+
 UNAVAILABLE = "The server cannot write to or read from its storage at the moment. Try again later."
 
 
@@ -46,6 +52,7 @@ def install(app: FastAPI) -> None:
     """Answer domain errors and validation errors of `app` in the house's shape."""
     app.add_exception_handler(CrewlogError, _domain_error)
     app.add_exception_handler(RequestValidationError, _invalid)
+    app.add_exception_handler(405, _method_not_allowed)
 
 
 async def _domain_error(request: Request, error: Exception) -> JSONResponse:
@@ -71,6 +78,33 @@ async def _invalid(request: Request, error: Exception) -> JSONResponse:
     return JSONResponse({"detail": detail, "error_id": request.state.request_id}, 422)
 
 
+async def _method_not_allowed(request: Request, error: Exception) -> Response:
+    """Allow names every method of the path (RFC 9110 section 10.2.1), not only of one route."""
+    assert isinstance(error, HTTPException)
+    error.headers = {"Allow": ", ".join(m for m in _METHODS if _routed(request, m))}
+    return await http_exception_handler(request, error)
+
+
+def _routed(request: Request, method: str) -> bool:
+    scope = {**request.scope, "method": method, "path_params": {}}
+    return any(route.matches(scope)[0] is Match.FULL for route in request.app.routes)
+
+
+class Fault(BaseModel):
+    """What is wrong with one field. The value itself is never given back."""
+
+    loc: list[str | int]
+    msg: str
+    type: str
+
+
+class Refusal(BaseModel):
+    """The body of every 4xx and 5xx; `error_id` is the request's id, where there is one."""
+
+    detail: str | list[Fault]
+    error_id: str | None = None
+
+
 def documented(*statuses: int) -> dict[int | str, dict[str, Any]]:
     """The `responses` of a route for these statuses, for the OpenAPI document."""
     said = {
@@ -86,7 +120,14 @@ def documented(*statuses: int) -> dict[int | str, dict[str, Any]]:
         429: "Too many requests.",
         503: "Storage or views are unavailable, or the server has no token.",
     }
-    return {status: {"description": said[status]} for status in statuses}
+    bodies: dict[int, dict[str, Any]] = {
+        204: {},
+        400: {"model": Refusal, "content": {"text/plain": {"schema": {"type": "string"}}}},
+    }
+    return {
+        status: {"description": said[status], **bodies.get(status, {"model": Refusal})}
+        for status in statuses
+    }
 
 
 SECURED = documented(400, 401, 403, 422, 503)

@@ -7,7 +7,6 @@ a middleware that buffers or spawns a task for each response would cost every re
 
 import logging
 import re
-import secrets
 from collections.abc import Callable, Iterable, Sequence
 from contextvars import ContextVar
 from functools import lru_cache
@@ -23,6 +22,8 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, PlainTextResponse, Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from starlette.websockets import WebSocketClose
+
+from domain.entropy import random_bytes
 
 logger = logging.getLogger("crewlog.http")
 
@@ -124,7 +125,7 @@ def _request_id(headers: RawHeaders) -> str:
     given = _header(headers, b"x-request-id")
     if given is not None and _printable(given):
         return given.decode("ascii")
-    return secrets.token_hex(8)
+    return random_bytes(8).hex()
 
 
 class _Exchange:

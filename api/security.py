@@ -7,7 +7,9 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Annotated
 
-from fastapi import Depends, Header, HTTPException, Request
+from fastapi import Depends, HTTPException, Request
+from fastapi.openapi.models import HTTPBearer
+from fastapi.security.base import SecurityBase
 
 from domain.log import Context
 
@@ -59,12 +61,16 @@ class Security:
         return OPERATOR
 
 
-async def _principal(
-    request: Request, authorization: Annotated[str | None, Header(include_in_schema=False)] = None
-) -> Principal:
-    security: Security = request.app.state.security
-    return security.resolve(authorization)
+class _Bearer(SecurityBase):
+    """The dependency of a route behind the token, in a form that the OpenAPI document can name."""
+
+    scheme_name = "bearer"
+    model = HTTPBearer(description="The server's token.")
+
+    async def __call__(self, request: Request) -> Principal:
+        security: Security = request.app.state.security
+        return security.resolve(request.headers.get("authorization"))
 
 
-Authenticated = Annotated[Principal, Depends(_principal)]
+Authenticated = Annotated[Principal, Depends(_Bearer())]
 """The parameter of a route that needs somebody."""

@@ -26,6 +26,13 @@ def _default_data() -> Path:
     return Path(base).expanduser() / "crewlog"
 
 
+def _also(name: str, alias: str) -> AliasChoices:
+    """A setting that has another variable too. Its own name comes first: it is stronger, and the
+    key by which the sources are merged.
+    """
+    return AliasChoices(f"crewlog_{name}", alias)
+
+
 Names = Annotated[tuple[str, ...], NoDecode]
 """A list that is written with commas in the environment."""
 
@@ -51,7 +58,7 @@ class Settings(BaseSettings):
     )
     token: SecretStr | None = Field(
         None,
-        validation_alias=AliasChoices("gitoma_api_token"),
+        validation_alias=_also("token", "gitoma_api_token"),
         description="The server's bearer token. Without one, a token is made on first start.",
     )
     log_level: str = Field("info", description="debug, info, warning or error.")
@@ -70,17 +77,17 @@ class Settings(BaseSettings):
     )
     allowed_hosts: Names = Field(
         DEFAULT_ALLOWED_HOSTS,
-        validation_alias=AliasChoices("gitoma_allowed_hosts"),
+        validation_alias=_also("allowed_hosts", "gitoma_allowed_hosts"),
         description="Host headers that are answered.",
     )
     cors_origins: Names = Field(
         (),
-        validation_alias=AliasChoices("gitoma_cors_origins"),
+        validation_alias=_also("cors_origins", "gitoma_cors_origins"),
         description="Origins whose pages may call this server.",
     )
     ws_allowed_origins: Names = Field(
         (),
-        validation_alias=AliasChoices("gitoma_ws_allowed_origins"),
+        validation_alias=_also("ws_allowed_origins", "gitoma_ws_allowed_origins"),
         description="Origins whose pages may open the state socket, beside this server's own.",
     )
     gitoma_command: str = Field("gitoma", description="Program that the gitoma dispatches run.")

@@ -81,7 +81,7 @@ class WireForm:
     def __init__(self, name: str, encode: Callable[[Recorded], list[bytes]]) -> None:
         self.name = name
         self._encode = encode
-        self._shared: tuple[tuple[int, int, int], list[bytes]] = ((0, 0, 0), [])
+        self._shared: tuple[tuple[int, ...], list[bytes]] = ((), [])
 
     def frames(self, event: Recorded) -> list[bytes]:
         return event.frames(self.name, self._encode)
@@ -91,7 +91,7 @@ class WireForm:
         if cursor is not None and cursor.index is not None and page[0].position == cursor.position:
             first = self.frames(page[0])[cursor.index + 1 :]
             return _joined([*first, *self._flat(page[1:])])
-        key = (page[0].position, page[-1].position, len(page))
+        key = tuple([event.position for event in page])
         if self._shared[0] != key:
             self._shared = (key, _joined(self._flat(page)))
         return self._shared[1]
@@ -199,16 +199,21 @@ async def read_job(
     *,
     end_at: int | None,
     types: tuple[str, ...] = (),
+    actor: str | None = None,
 ) -> AsyncIterator[bytes]:
-    """A job from the cursor to its end. `end_at` is the position to stop at when it has ended
-    already.
+    """What matches of a job, from the cursor to its end. `end_at` is the position to stop at when
+    it has ended already.
     """
     yield _RETRY
     after = cursor.after if cursor else 0
     if end_at is not None and after >= end_at:
         return
     async for page in log.tail(after, job_stream(job_id), limit=_PAGE):
-        shown = [event for event in page if not types or event.type in types]
+        shown = [
+            event
+            for event in page
+            if (not types or event.type in types) and (actor is None or event.actor == actor)
+        ]
         if shown:
             for chunk in form.chunks(shown, cursor):
                 yield chunk

@@ -94,24 +94,29 @@ class Redactor:
         return known
 
     def _are_clean(self, items: Sequence[JSON]) -> bool:
-        """Whether many texts lack all that any rule looks for: asked once of them together, which
-        is how a flood of short lines is let through at the speed of a substring search.
-        """
         try:
-            whole = "\n".join(items)  # type: ignore[arg-type]
+            return self.is_clean("\n".join(items))  # type: ignore[arg-type]
         except TypeError:
             return False
-        return not (
-            any(secret in whole for secret in self._secrets)
-            or ("://" in whole and "@" in whole)
-            or "PRIVATE KEY" in whole
-            or any(
-                character in whole and any(trigger in whole for trigger, _ in tokens)
-                for character, tokens in _TOKENS
-            )
-            or "?" in whole
-            or any(word in whole.lower() for word in _WORDS)
-        )
+
+    def is_clean(self, whole: str) -> bool:
+        """Whether a text, or the JSON of a whole value, lacks all that any rule looks for.
+
+        True means that redacting it, or any part of it, changes nothing; false means nothing. Asked
+        of many lines together, it lets a flood of them through at the speed of a substring search.
+        """
+        if "?" in whole or ("://" in whole and "@" in whole) or "PRIVATE KEY" in whole:
+            return False
+        for secret in self._secrets:
+            if secret in whole:
+                return False
+        for character, tokens in _TOKENS:
+            if character in whole:
+                for trigger, _ in tokens:
+                    if trigger in whole:
+                        return False
+        lowered = whole.lower()
+        return not any(word in lowered for word in _WORDS)
 
     def _once(self, s: str) -> str:
         for secret in self._secrets:

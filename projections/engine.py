@@ -44,7 +44,7 @@ _FORMAT = "1"
 _LIVE_PAGE = 1_000
 _REBUILD_PAGE = 2_500
 _RETRY_S = 0.5
-_LINGER_S = 0.02
+_LINGER_S = 0.05
 _ZERO = f"{0:032x}"
 
 

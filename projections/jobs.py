@@ -211,7 +211,7 @@ JOBS = Projection(
         "job.deleted": _deleted,
     },
     births=frozenset({"job.submitted"}),
-    indexes=(("position",), ("state", "queued_position"), ("deleted", "position")),
+    indexes=(("state", "queued_position"), ("deleted", "position")),
 )
 
 

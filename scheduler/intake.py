@@ -46,8 +46,11 @@ class Intake:
     ) -> Submission:
         """Seal what is private, then append. Raises IdempotencyMismatch, LogUnavailable."""
         job_id = uuid7()
-        shown = [self._redactor.text(argument) for argument in work.argv]
-        private = bool(work.env) or shown != list(work.argv)
+        given = list(work.argv)
+        shown = given
+        if not self._redactor.is_clean("\n".join(given)):
+            shown = [self._redactor.text(argument) for argument in given]
+        private = bool(work.env) or shown != given
         submitted = JobSubmitted(
             kind=work.kind,
             label=work.label,

@@ -11,17 +11,26 @@ from pathlib import Path
 from typing import Annotated, Any, Literal
 
 from fastapi import APIRouter, HTTPException, Query, Request, Response
+from fastapi import Path as PathParameter
 from fastapi.concurrency import run_in_threadpool
-from pydantic import BaseModel, Field, ValidationInfo, field_validator
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    JsonValue,
+    ValidationInfo,
+    WithJsonSchema,
+    field_validator,
+)
 
-from api.bodies import Text
+from api.bodies import CARRIABLE
 from api.errors import SECURED, documented
 from api.gitoma_state import StateDirectory
 from api.lmstudio import LMStudioHealth
 from api.ratelimit import SlidingWindow
 from api.routes.jobs import IdempotencyHeader, json_bytes, key_of
 from api.security import Authenticated, Principal
-from api.sse import Cursor, WireForm, cursor_of, event_stream, read_job
+from api.sse import STREAMED, Cursor, WireForm, cursor_of, event_stream, read_job
 from domain.errors import InvalidCursor
 from domain.job import JobState, job_stream
 from domain.jobs import Jobs
@@ -50,6 +59,18 @@ STATUSES = {
     JobState.TIMED_OUT: "timed_out",
 }
 
+_TRUE: list[JsonValue] = [True, 1, "1", "true", "t", "yes", "y", "on"]
+_FALSE: list[JsonValue] = [False, 0, "0", "false", "f", "no", "n", "off"]
+_EXCLUSIVE: dict[str, JsonValue] = {
+    "not": {
+        "properties": {"resume": {"enum": _TRUE}, "reset": {"enum": _TRUE}},
+        "required": ["resume", "reset"],
+    }
+}
+
+Flag = Annotated[bool, WithJsonSchema({"enum": [*_TRUE, *_FALSE]})]
+"""A lax boolean (`contracts/gitoma.md` §2)."""
+
 _LINE_BYTES = 4096
 _SENTINEL = "__END__"
 
@@ -57,7 +78,11 @@ _SENTINEL = "__END__"
 class AnalyzeRequest(BaseModel):
     """A repository to look at. Unknown fields are passed over."""
 
-    repo_url: Annotated[Text, Field(max_length=255)]
+    repo_url: Annotated[
+        str,
+        Field(max_length=255, json_schema_extra={"pattern": f"^{REPOSITORY.pattern}$"}),
+        CARRIABLE,
+    ]
 
     @field_validator("repo_url")
     @classmethod
@@ -70,14 +95,23 @@ class AnalyzeRequest(BaseModel):
 
 
 class ReviewRequest(AnalyzeRequest):
-    integrate: bool = False
+    integrate: Flag = False
 
 
 class RunRequest(AnalyzeRequest):
-    branch: Annotated[Text, Field(max_length=255)] | None = None
-    dry_run: bool = False
-    resume: bool = False
-    reset: bool = False
+    model_config = ConfigDict(json_schema_extra=_EXCLUSIVE)
+
+    branch: (
+        Annotated[
+            str,
+            Field(max_length=255, json_schema_extra={"pattern": f"^(?:{BRANCH.pattern})?$"}),
+            CARRIABLE,
+        ]
+        | None
+    ) = None
+    dry_run: Flag = False
+    resume: Flag = False
+    reset: Flag = False
 
     @field_validator("branch")
     @classmethod
@@ -122,6 +156,12 @@ class HealthResponse(BaseModel):
     status: Literal["ok"]
     lm_studio: LMStudioHealth
     github_token_set: bool
+
+
+Slug = Annotated[
+    str, PathParameter(json_schema_extra={"pattern": r"^(?!\.)[A-Za-z0-9._-]{1,100}$"})
+]
+"""A part of a repository's name, as `StateDirectory.delete` takes it."""
 
 
 class StateDeleted(BaseModel):
@@ -237,7 +277,10 @@ def gitoma_routes(
         return JobResponse(job_id=submission.job_id, status="started", message=message)
 
     @router.get(
-        "/stream/{job_id}", tags=["jobs"], responses=documented(204, 404), response_class=Response
+        "/stream/{job_id}",
+        tags=["jobs"],
+        responses={**STREAMED, **documented(204, 404)},
+        response_class=Response,
     )
     async def stream(job_id: str, request: Request, principal: Authenticated) -> Response:
         """The job's output from its start, live, for any number of readers; resumes with
@@ -366,7 +409,7 @@ def gitoma_routes(
         return CancelResponse(job_id=job_id, status="cancelling")
 
     @router.delete("/state/{owner}/{name}", tags=["state"], responses=documented(404))
-    async def delete_state(owner: str, name: str, principal: Authenticated) -> StateDeleted:
+    async def delete_state(owner: Slug, name: Slug, principal: Authenticated) -> StateDeleted:
         try:
             deleted = await run_in_threadpool(states.delete, owner, name)
         except ValueError as error:

@@ -1,5 +1,6 @@
 """``/api/jobs``: create, list, look at, cancel; what happened to a job."""
 
+import os
 from collections.abc import Callable
 from pathlib import Path
 from typing import Annotated, Any
@@ -8,8 +9,9 @@ import orjson
 from fastapi import APIRouter, Header, Query, Request, Response
 from pydantic import Field, field_validator
 
-from api.bodies import Body, Text
+from api.bodies import CARRIABLE, Body
 from api.errors import SECURED, documented
+from api.hot import HotRoute
 from api.job_json import CODEPLANE_STATES, etag, job_json
 from api.security import Authenticated
 from domain.errors import Invalid, PreconditionFailed
@@ -37,7 +39,10 @@ IdempotencyHeader = Annotated[
 IfMatchHeader = Annotated[
     str | None,
     Header(
-        alias="If-Match", max_length=100, description="Only if the job has this version (its ETag)."
+        alias="If-Match",
+        max_length=100,
+        description="Only if the job has this version (its ETag).",
+        json_schema_extra={"pattern": r'^(?:\*|(?:W/)?"[0-9]{1,18}")$'},
     ),
 ]
 
@@ -53,22 +58,39 @@ name.
 """
 
 
+_STATE_LIST = rf"^[ ,]*$|(?:^|,) *(?:{'|'.join(sorted(_STATES))}) *(?:,|$)"
+
+
 class JobRequest(Body):
     """A command to run, without a shell."""
 
     kind: Annotated[str, Field(pattern="^command$")] = "command"
     argv: Annotated[
-        list[Annotated[Text, Field(max_length=65_536)]], Field(min_length=1, max_length=4_096)
+        list[Annotated[str, Field(max_length=65_536), CARRIABLE]],
+        Field(
+            min_length=1,
+            max_length=4_096,
+            description="The program and its arguments.",
+            json_schema_extra={"prefixItems": [{"type": "string", "pattern": r"^[^\x00]*[!-~]"}]},
+        ),
     ]
-    cwd: Annotated[Text, Field(min_length=1, max_length=4_096)] | None = None
+    cwd: Annotated[str, Field(min_length=1, max_length=4_096), CARRIABLE] | None = None
     env: (
-        Annotated[dict[str, Annotated[Text, Field(max_length=65_536)]], Field(max_length=256)]
+        Annotated[
+            dict[str, Annotated[str, Field(max_length=65_536), CARRIABLE]], Field(max_length=256)
+        ]
         | None
-    ) = Field(None, description="Environment variables; only their names are kept in the log.")
+    ) = Field(
+        None,
+        description="Environment variables; only their names are kept in the log.",
+        json_schema_extra={
+            "propertyNames": {"pattern": "^(?!CREWLOG_)[A-Z_a-z][0-9A-Z_a-z]{0,254}$"}
+        },
+    )
     timeout_s: Annotated[float, Field(gt=0, le=31_536_000)] | None = None
-    title: Annotated[Text, Field(max_length=200)] | None = None
+    title: Annotated[str, Field(max_length=200), CARRIABLE] | None = None
     labels: Annotated[
-        list[Annotated[Text, Field(min_length=1, max_length=64)]], Field(max_length=20)
+        list[Annotated[str, Field(min_length=1, max_length=64), CARRIABLE]], Field(max_length=20)
     ] = Field(default_factory=list)
 
     @field_validator("argv")
@@ -89,7 +111,7 @@ class JobRequest(Body):
         return env
 
 
-def work_of(body: JobRequest, workdir: Path, default_timeout_s: int) -> WorkRequest:
+def work_of(body: JobRequest, workdir: str, default_timeout_s: int) -> WorkRequest:
     """The request in the terms of the intake; a relative `cwd` is below the server's working
     directory.
     """
@@ -98,7 +120,7 @@ def work_of(body: JobRequest, workdir: Path, default_timeout_s: int) -> WorkRequ
         kind=body.kind,
         label=body.labels[0] if body.labels else body.kind,
         argv=tuple(body.argv),
-        cwd=str(workdir / body.cwd) if body.cwd else str(workdir),
+        cwd=os.path.join(workdir, body.cwd) if body.cwd else workdir,
         timeout_ms=round(timeout_s * 1000),
         title=body.title or "",
         env=body.env or {},
@@ -153,22 +175,16 @@ def job_routes(
     jobs: Jobs, intake: Intake, views: Views, *, workdir: Path, default_timeout_s: int
 ) -> APIRouter:
     """The routes, hot ones first: routing is a walk along the list."""
+    root = str(workdir)
     router = APIRouter(prefix="/api/jobs", tags=["jobs"], responses=SECURED)
 
-    @router.post(
-        "",
-        status_code=201,
-        summary="Accept a job",
-        responses=documented(409, 413),
-    )
     async def create_job(
         body: JobRequest, request: Request, principal: Authenticated, key: IdempotencyHeader = None
     ) -> Response:
-        idempotency = key_of(
-            principal.actor, key, b"POST /api/jobs", body.model_dump_json().encode()
-        )
+        asked = (b"POST /api/jobs", body.model_dump_json().encode()) if key is not None else ()
+        idempotency = key_of(principal.actor, key, *asked)
         submission = await intake.submit(
-            work_of(body, workdir, default_timeout_s), principal.context(request), idempotency
+            work_of(body, root, default_timeout_s), principal.context(request), idempotency
         )
         headers = _headers(submission.events[1])
         headers["Location"] = f"/api/jobs/{submission.job_id}"
@@ -176,10 +192,27 @@ def job_routes(
             headers["Idempotency-Replayed"] = "true"
         return json_bytes(job_json(first_row(submission)), 201, headers)
 
+    router.add_api_route(
+        "",
+        create_job,
+        methods=["POST"],
+        status_code=201,
+        summary="Accept a job",
+        responses=documented(409, 413),
+        route_class_override=HotRoute,
+    )
+
     @router.get("", summary="List jobs, newest first", responses=documented(404))
     async def get_jobs(
         principal: Authenticated,
-        state: Annotated[str | None, Query(max_length=200)] = None,
+        state: Annotated[
+            str | None,
+            Query(
+                max_length=200,
+                description="States, by comma.",
+                json_schema_extra={"pattern": _STATE_LIST},
+            ),
+        ] = None,
         label: Annotated[str | None, Query(max_length=64)] = None,
         archived: bool | None = None,
         limit: Annotated[int, Query(ge=1, le=100)] = 50,

@@ -9,11 +9,13 @@ from fastapi.responses import StreamingResponse
 
 from api.errors import SECURED, documented
 from api.security import Authenticated
-from api.sse import ENVELOPES, cursor_of, event_stream, read_job, read_log
-from domain.errors import NotFound
+from api.sse import ENVELOPES, STREAMED, cursor_of, event_stream, read_job, read_log
+from domain.errors import InvalidCursor, NotFound
 from domain.job import job_id_of
 from domain.jobs import Jobs
 from domain.log import EventLog, Recorded
+
+_NDJSON = "application/x-ndjson"
 
 Position = Annotated[int, Query(ge=0, le=2**62)]
 Subject = Annotated[str | None, Query(max_length=300, description="For instance job-<id>.")]
@@ -30,7 +32,12 @@ def types_of(given: str | None) -> tuple[str, ...]:
 def log_routes(log: EventLog, jobs: Jobs) -> APIRouter:
     router = APIRouter(prefix="/api/log", tags=["log"], responses=SECURED)
 
-    @router.get("/stream", summary="The log as Server-Sent Events", responses=documented(204, 404))
+    @router.get(
+        "/stream",
+        summary="The log as Server-Sent Events",
+        responses={**STREAMED, **documented(204, 404)},
+        response_class=Response,
+    )
     async def stream(
         request: Request,
         principal: Authenticated,
@@ -43,29 +50,38 @@ def log_routes(log: EventLog, jobs: Jobs) -> APIRouter:
         that was seen.
         """
         cursor = cursor_of(request, log, after)
+        if cursor is not None and cursor.index is not None:
+            raise InvalidCursor("Last-Event-ID is of another stream: here each event is one frame.")
         types = types_of(type_names)
         job_id = job_id_of(subject) if subject is not None else None
-        if job_id is None or actor is not None:
+        if job_id is None:
             return event_stream(
                 read_log(log, ENVELOPES, cursor, subject=subject, types=types, actor=actor)
             )
         job = await run_in_threadpool(jobs.load, job_id)
         end_at = None
         if job.ended:
-            last = await run_in_threadpool(log.last_about, f"job-{job_id}")
-            end_at = last
-            if cursor is not None and cursor.after >= last:
+            end_at = await run_in_threadpool(log.last_about, job.stream)
+            seen = cursor.after if cursor is not None else 0
+            if not await run_in_threadpool(log.read, seen, 1, job.stream, types, actor=actor):
                 return Response(status_code=204)
-        return event_stream(read_job(log, ENVELOPES, job_id, cursor, end_at=end_at, types=types))
+        return event_stream(
+            read_job(log, ENVELOPES, job_id, cursor, end_at=end_at, types=types, actor=actor)
+        )
 
-    @router.get("/export", summary="The log as NDJSON", response_class=StreamingResponse)
+    @router.get(
+        "/export",
+        summary="The log as NDJSON",
+        responses={200: {"content": {_NDJSON: {"schema": {"type": "string"}}}}},
+        response_class=StreamingResponse,
+    )
     async def export(
         principal: Authenticated, subject: Subject = None, after: Position = 0
     ) -> Response:
         """Every event up to the head of this moment, one envelope a line."""
         return StreamingResponse(
             _lines(log, after, subject),
-            media_type="application/x-ndjson",
+            media_type=_NDJSON,
             headers={"Content-Disposition": 'attachment; filename="crewlog.ndjson"'},
         )
 

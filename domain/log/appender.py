@@ -15,6 +15,7 @@ from dataclasses import dataclass, field
 from eventsourcing.persistence import IntegrityError, PersistenceError, StoredEvent, Tracking
 
 from domain.errors import CrewlogError, LogUnavailable, VersionConflict
+from domain.event import Json
 from domain.log.envelope import Recorded
 from domain.log.recorder import SQLiteLogRecorder
 
@@ -32,7 +33,8 @@ class AppendCommand:
     """Events of one caller. All of them are written, or none."""
 
     events: Sequence[StoredEvent]
-    actors: Sequence[str]
+    states: Sequence[Json]
+    """What the events' bytes hold, so that those who share them need not decode them again."""
     expected: Mapping[str, int]
     checkpoint: tuple[str, int] | None
     done: Callable[["AppendCommand"], None]
@@ -181,14 +183,16 @@ class Appender:
         self._recorder.insert_events(
             events,
             first_position=self._head + 1,
-            actors=[actor for command in accepted for actor in command.actors],
+            actors=[state["actor"] for command in accepted for state in command.states],
             trackings=trackings,
         )
         recorded: list[Recorded] = []
         for command in accepted:
             mine = [
-                Recorded(position, str(e.originator_id), e.originator_version, e.topic, e.state)
-                for position, e in enumerate(command.events, self._head + 1)
+                Recorded(position, str(e.originator_id), e.originator_version, e.topic, e.state, s)
+                for position, (e, s) in enumerate(
+                    zip(command.events, command.states, strict=True), self._head + 1
+                )
             ]
             self._head += len(mine)
             command.outcome = mine

@@ -86,13 +86,21 @@ class Recorded:
         "version",
     )
 
-    def __init__(self, position: int, stream: str, version: int, type: str, state: bytes) -> None:
+    def __init__(
+        self,
+        position: int,
+        stream: str,
+        version: int,
+        type: str,
+        state: bytes,
+        decoded: Json | None = None,
+    ) -> None:
         self.position = position
         self.stream = stream
         self.version = version
         self.type = type
         self.state = state
-        self._state: Json | None = None
+        self._state = decoded
         self._data: Json | None = None
         self._subject: str | None = None
         self._encoded: dict[str, list[bytes]] | None = None
@@ -184,19 +192,15 @@ class Recorded:
         return value
 
 
-def encode_state(new: NewEvent, data: Mapping[str, Any]) -> bytes:
-    """The stored bytes of an event: one JSON object on one line, in the order
-    of ENVELOPE_FIELDS.
-    """
+def state_of(new: NewEvent, data: Mapping[str, Any]) -> Json:
+    """What is stored of an event beside its columns, in the order of ENVELOPE_FIELDS."""
     context = new.context
-    return orjson.dumps(
-        {
-            "schema": new.event.schema_number,
-            "id": new.id,
-            "at": new.at,
-            "actor": context.actor,
-            "request_id": context.request_id,
-            "cause": context.cause,
-            "data": data,
-        }
-    )
+    return {
+        "schema": new.event.schema_number,
+        "id": new.id,
+        "at": new.at,
+        "actor": context.actor,
+        "request_id": context.request_id,
+        "cause": context.cause,
+        "data": data,
+    }

@@ -112,14 +112,15 @@ class EventLog:
         done: Callable[[AppendCommand], None],
     ) -> AppendCommand:
         versions = dict(expected)
-        stored = []
+        stored, states = [], []
         for new in events:
             if new.stream not in versions:
                 raise ValueError(f"An append to {new.stream} must state the version it expects.")
             versions[new.stream] += 1
-            stored.append(self._mapper.stored(new, versions[new.stream]))
-        actors = [new.context.actor for new in events]
-        return AppendCommand(stored, actors, expected, checkpoint, done)
+            row, state = self._mapper.stored(new, versions[new.stream])
+            stored.append(row)
+            states.append(state)
+        return AppendCommand(stored, states, expected, checkpoint, done)
 
     def _committed(self, recorded: list[Recorded], batch: list[AppendCommand]) -> None:
         if recorded:

@@ -1,11 +1,12 @@
 """How an event becomes a stored row and back, in the terms of the eventsourcing library."""
 
-from typing import Any, cast
+from typing import Any
 
+import orjson
 from eventsourcing.persistence import JSONTranscoder, Mapper, StoredEvent
 
 from domain.event import Json
-from domain.log.envelope import NewEvent, Recorded, encode_state
+from domain.log.envelope import NewEvent, Recorded, state_of
 from domain.redaction import Redactor
 
 
@@ -20,10 +21,18 @@ class EventMapper(Mapper[str]):
         super().__init__(JSONTranscoder())
         self.redactor = redactor
 
-    def stored(self, new: NewEvent, version: int) -> StoredEvent:
-        """The row of `new` as event number `version` of its stream, redacted and encoded."""
-        data = cast(Json, self.redactor.value(new.event.model_dump(mode="json")))
-        return StoredEvent(new.stream, version, new.event.type, encode_state(new, data))
+    def stored(self, new: NewEvent, version: int) -> tuple[StoredEvent, Json]:
+        """The row of `new` as event number `version` of its stream, redacted and encoded, and the
+        state that its bytes hold.
+        """
+        state = state_of(new, new.event.model_dump(mode="json"))
+        encoded = orjson.dumps(state)
+        if not self.redactor.is_clean(encoded.decode()):
+            # Everything that came from outside; who, when and which are our own words.
+            for outside in ("request_id", "data"):
+                state[outside] = self.redactor.value(state[outside])
+            encoded = orjson.dumps(state)
+        return StoredEvent(new.stream, version, new.event.type, encoded), state
 
     def to_stored_event(self, domain_event: Any) -> StoredEvent:
         """Re-encode an event that is in the log already, as the library's own tools ask for it."""

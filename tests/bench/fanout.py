@@ -40,8 +40,8 @@ class Reader(asyncio.Protocol):
         self.frames = 0
         self.tail = b""
 
-    def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        self.transport: Any = transport
+    def connection_made(self, transport: Any) -> None:
+        self.transport = transport
         self.transport.write(self.request)
 
     def data_received(self, data: bytes) -> None:

@@ -262,3 +262,12 @@ def test_hostile_input_of_any_length_is_redacted_in_the_end(piece: str) -> None:
 def test_many_texts_together_come_out_as_each_alone(texts: list[str]) -> None:
     redactor = Redactor(["hunter2-the-secret"])
     assert redactor.value(list(texts)) == [redactor.text(text) for text in texts]
+
+
+@given(TEXTS)
+@example('hunter2-the-\u00e9"secret')
+def test_a_text_called_clean_is_one_in_which_nothing_is_hidden(text: str) -> None:
+    redactor = Redactor(['hunter2-the-\u00e9"secret'])
+    if redactor.is_clean(json.dumps({"data": [text]}, ensure_ascii=False)):
+        assert redactor.text(text) == text
+    assert redactor.is_clean("an ordinary line of output")

@@ -1,0 +1,43 @@
+"""What a writer shares with readers in memory is what readers get from the disk."""
+
+from pathlib import Path
+
+from domain.job import JobFinished, JobSubmitted, Links, Outcome
+from domain.log import Context, new_events, open_sqlite_log
+from domain.redaction import Redactor
+
+
+def test_what_is_shared_in_memory_is_what_the_bytes_hold(tmp_path: Path) -> None:
+    log = open_sqlite_log(tmp_path, redactor=Redactor())
+    submitted = JobSubmitted(
+        kind="command",
+        label="l",
+        title="t",
+        owner="o",
+        argv=["a", "https://u:p@h/x"],
+        cwd="/",
+        env_names=["A"],
+        sealed=True,
+        timeout_ms=5,
+        labels=["x"],
+        links=Links(parent="p"),
+    )
+    finished = JobFinished(
+        attempt=1,
+        outcome=Outcome.TIMED_OUT,
+        exit_code=-9,
+        reason="r",
+        error_id=None,
+        run_ms=1,
+        lines=2,
+        output_bytes=3,
+    )
+    context = Context(actor="somebody", request_id="r", cause="c")
+    log.append_blocking(new_events("job-a", [submitted, finished], context), {"job-a": 0})
+    near = log.read(0)
+    far = log.stream("job-a")
+    log.close()
+    assert [event.decoded for event in near] == [event.decoded for event in far]
+    assert [event.wire for event in near] == [event.wire for event in far]
+    assert [event.event() for event in far][1] == finished
+    assert near[0].data["argv"] == ["a", "https://REDACTED@h/x"]
