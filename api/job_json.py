@@ -3,9 +3,10 @@ them.
 """
 
 import shlex
-from typing import Any
+from typing import Any, Literal
 
 import orjson
+from pydantic import BaseModel, ConfigDict, Field
 
 from domain.job import ENDED, JobState
 from projections.projection import Row
@@ -24,6 +25,75 @@ CODEPLANE_STATES = {
     JobState.TIMED_OUT: "failed",
 }
 """Our states in the spelling of `contracts/codeplane.md` §2; `outcome` keeps what this loses."""
+
+
+class JobObject(BaseModel):
+    """The job object of ``/api/jobs``, for the document. Nulls are given, never left out."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    id: str
+    state: Literal[
+        "queued", "running", "waiting_for_approval", "review", "completed", "failed", "canceled"
+    ]
+    outcome: Literal["completed", "failed", "cancelled", "timed_out"] | None
+    title: str
+    prompt: str
+    repo: str
+    kind: str
+    label: str
+    labels: list[str]
+    owner: str
+    argv: list[str]
+    cwd: str
+    env: list[str] = Field(description="Names; values are never shown.")
+    timeoutS: float | None
+    attempt: int = Field(description="0 until there was one.")
+    node: str | None
+    createdAt: str = Field(description="ISO 8601 in UTC, like every time.")
+    updatedAt: str
+    queuedAt: str | None
+    startedAt: str | None
+    completedAt: str | None
+    cancelRequestedAt: str | None
+    archivedAt: str | None
+    exitCode: int | None = Field(description="Negative: the signal that killed it.")
+    failureReason: str | None
+    errorId: str | None
+    runMs: int | None
+    lines: int
+    outputBytes: int
+    droppedBytes: int
+    progress: float | None
+    progressHeadline: str | None
+    parentJobId: str | None
+    crewId: str | None
+    scheduleId: str | None
+    requestId: str | None
+    version: int = Field(description="The ETag.")
+    position: int = Field(description="Where in the log the job was submitted.")
+
+
+class JobPage(BaseModel):
+    """A page of jobs; `cursor` asks for the next one."""
+
+    items: list[JobObject]
+    cursor: str | None
+    hasMore: bool
+
+
+class TimelineEntry(BaseModel):
+    """Something that happened to a job."""
+
+    position: int
+    timestamp: str
+    actor: str
+    type: str
+    sentence: str
+
+
+class Timeline(BaseModel):
+    items: list[TimelineEntry]
 
 
 def job_json(row: Row) -> dict[str, Any]:

@@ -47,6 +47,9 @@ SECURITY_HEADERS = (
     (b"referrer-policy", b"no-referrer"),
     (b"x-frame-options", b"DENY"),
 )
+SERVER_SEND = "crewlog.server_send"
+"""Where in the scope a stream finds the server's own send, for chunks that no layer has to see."""
+
 NO_STORE = (b"cache-control", b"no-store")
 
 _CORS_METHODS = ("GET", "POST", "DELETE")
@@ -111,6 +114,7 @@ class RequestContext:
             return
         request_id = _request_id(scope["headers"])
         scope.setdefault("state", {})["request_id"] = request_id
+        scope[SERVER_SEND] = send
         token = request_id_var.set(request_id)
         try:
             if scope["type"] == "http":

@@ -17,6 +17,7 @@ from sse_starlette import EventSourceResponse
 from sse_starlette.sse import SendTimeoutError
 from starlette.types import Receive, Scope, Send
 
+from api.middleware import SERVER_SEND
 from domain.errors import InvalidCursor
 from domain.job import ENDED, JobState, job_stream
 from domain.log import EventLog, Recorded
@@ -81,7 +82,7 @@ class WireForm:
     def __init__(self, name: str, encode: Callable[[Recorded], list[bytes]]) -> None:
         self.name = name
         self._encode = encode
-        self._shared: tuple[tuple[int, ...], list[bytes]] = ((), [])
+        self._shared: tuple[list[Recorded], list[bytes]] = ([], [])
 
     def frames(self, event: Recorded) -> list[bytes]:
         return event.frames(self.name, self._encode)
@@ -91,9 +92,9 @@ class WireForm:
         if cursor is not None and cursor.index is not None and page[0].position == cursor.position:
             first = self.frames(page[0])[cursor.index + 1 :]
             return _joined([*first, *self._flat(page[1:])])
-        key = tuple([event.position for event in page])
-        if self._shared[0] != key:
-            self._shared = (key, _joined(self._flat(page)))
+        # By identity: the log gives readers at the same place the same list, and never changes it.
+        if self._shared[0] is not page:
+            self._shared = (page, _joined(self._flat(page)))
         return self._shared[1]
 
     def _flat(self, page: list[Recorded]) -> Iterable[bytes]:
@@ -135,8 +136,10 @@ class _LogStream(EventSourceResponse):
         super().__init__(chunks, headers=HEADERS, sep="\n", ping=_PING_S)
         self._blocked_since: float | None = None
         self._last_sent = 0.0
+        self._server_send: Send | None = None
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        self._server_send = scope.get(SERVER_SEND)
         await super().__call__(scope, receive, send)
         if self.active and self._blocked_since is None:
             # The server stops. Ended and not cut, so that no reader takes it for a broken network.
@@ -147,9 +150,11 @@ class _LogStream(EventSourceResponse):
         await send(
             {"type": "http.response.start", "status": self.status_code, "headers": self.raw_headers}
         )
+        # All that the layers between do to a response, they do to its start and its end.
+        forward = self._server_send or send
         async for chunk in self.body_iterator:
             self._blocked_since = self._last_sent = clock()
-            await send({"type": "http.response.body", "body": chunk, "more_body": True})
+            await forward({"type": "http.response.body", "body": chunk, "more_body": True})
             self._blocked_since = None
         self.active = False
         await send({"type": "http.response.body", "body": b"", "more_body": False})

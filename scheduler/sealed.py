@@ -15,9 +15,12 @@ from pathlib import Path
 import orjson
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, repr=False)
 class Sealed:
-    """The private part of a job: the argv as it was given and the environment's values by name."""
+    """The private part of a job: the argv as it was given and the environment's values by name.
+
+    Neither is in its representation.
+    """
 
     argv: tuple[str, ...]
     env: dict[str, str]

@@ -12,7 +12,14 @@ from pydantic import Field, field_validator
 from api.bodies import CARRIABLE, Body
 from api.errors import SECURED, documented
 from api.hot import HotRoute
-from api.job_json import CODEPLANE_STATES, etag, job_json
+from api.job_json import (
+    CODEPLANE_STATES,
+    JobObject,
+    JobPage,
+    Timeline,
+    etag,
+    job_json,
+)
 from api.security import Authenticated
 from domain.errors import Invalid, PreconditionFailed
 from domain.event import Event
@@ -198,11 +205,14 @@ def job_routes(
         methods=["POST"],
         status_code=201,
         summary="Accept a job",
+        response_model=JobObject,
         responses=documented(409, 413),
         route_class_override=HotRoute,
     )
 
-    @router.get("", summary="List jobs, newest first", responses=documented(404))
+    @router.get(
+        "", summary="List jobs, newest first", response_model=JobPage, responses=documented(404)
+    )
     async def get_jobs(
         principal: Authenticated,
         state: Annotated[
@@ -232,12 +242,17 @@ def job_routes(
             }
         )
 
-    @router.get("/{job_id}", summary="One job", responses=documented(404))
+    @router.get("/{job_id}", summary="One job", response_model=JobObject, responses=documented(404))
     async def get_job(job_id: str, principal: Authenticated) -> Response:
         row = await _row(job_id)
         return json_bytes(job_json(row), headers={"ETag": etag(row["version"])})
 
-    @router.post("/{job_id}/cancel", summary="Cancel a job", responses=documented(404, 409, 412))
+    @router.post(
+        "/{job_id}/cancel",
+        summary="Cancel a job",
+        response_model=JobObject,
+        responses=documented(404, 409, 412),
+    )
     async def cancel_job(
         job_id: str, request: Request, principal: Authenticated, if_match: IfMatchHeader = None
     ) -> Response:
@@ -247,7 +262,10 @@ def job_routes(
         )
 
     @router.post(
-        "/{job_id}/archive", summary="Take a job off the board", responses=documented(404, 409, 412)
+        "/{job_id}/archive",
+        summary="Take a job off the board",
+        response_model=JobObject,
+        responses=documented(404, 409, 412),
     )
     async def archive_job(
         job_id: str, request: Request, principal: Authenticated, if_match: IfMatchHeader = None
@@ -264,7 +282,12 @@ def job_routes(
         )
         return json_bytes({"ok": True}, headers={"x-event-position": str(changed.position)})
 
-    @router.get("/{job_id}/timeline", summary="What happened, in order", responses=documented(404))
+    @router.get(
+        "/{job_id}/timeline",
+        summary="What happened, in order",
+        response_model=Timeline,
+        responses=documented(404),
+    )
     async def get_timeline(
         job_id: str,
         principal: Authenticated,

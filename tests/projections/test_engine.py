@@ -6,6 +6,7 @@ import asyncio
 import random
 import time
 from collections.abc import Iterator
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -143,9 +144,7 @@ def test_any_split_into_batches_gives_the_same_bytes(
     log.close()
     edges = [0, *sorted(c for c in set(cuts) if c < len(events)), len(events)]
     whole = fold(directory / "whole.db", [events])
-    pieces = fold(
-        directory / "pieces.db", [events[a:b] for a, b in zip(edges, edges[1:], strict=False)]
-    )
+    pieces = fold(directory / "pieces.db", [events[a:b] for a, b in pairwise(edges)])
     assert whole == pieces
 
 

@@ -1,0 +1,92 @@
+"""The OpenAPI document and the server agree: schemathesis tries to find where they do not."""
+
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import httpx2
+import pytest
+
+from tests.server import Server, environment
+
+SCHEMATHESIS = str(Path(sys.executable).with_name("schemathesis"))
+
+CONFIGURATION = """
+[auth.openapi.bearer]
+bearer = "{token}"
+
+[[operations]]
+include-path = ["/api/jobs", "/api/v1/jobs", "/api/v1/fix-ci"]
+# A cursor that names no job, and fix-ci without a branch: well-formed, and still not acceptable.
+checks.positive_data_acceptance.expected-statuses = [200, 201, 202, 400, 401, 403, 404, 429]
+
+[[operations]]
+include-path-regex = "^/api/jobs/{{job_id}}(/cancel|/archive)?$"
+# If-Match of another version, or of none.
+checks.positive_data_acceptance.expected-statuses = [200, 401, 403, 404, 409, 412]
+checks.negative_data_rejection.expected-statuses = [401, 403, 404, 405, 409, 412, 422]
+"""
+
+HOOKS = Path(__file__).with_name("openapi_hooks.py")
+
+
+@pytest.fixture(scope="module")
+def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
+    """Accepts all and runs nothing."""
+    directory = tmp_path_factory.mktemp("openapi")
+    with Server.start(
+        directory / "data",
+        "--capacity=0",
+        CREWLOG_GITOMA_RATE_LIMIT="1000000",
+        CREWLOG_GITOMA_STATE_DIR=str(directory / "state"),
+        LM_STUDIO_BASE_URL="http://127.0.0.1:9/v1",
+    ) as running:
+        yield running
+
+
+def test_the_document_names_every_api_route_its_token_and_its_streams(server: Server) -> None:
+    document = httpx2.get(f"{server.url}/openapi.json", trust_env=False).json()
+
+    assert document["openapi"].startswith("3.1")
+    assert document["components"]["securitySchemes"]["bearer"]["scheme"] == "bearer"
+    paths = document["paths"]
+    tags = {
+        tag
+        for path, operations in paths.items()
+        for operation in operations.values()
+        for tag in operation["tags"]
+        if path.startswith("/api/v1/")
+    }
+    assert tags == {"system", "jobs", "state"}
+    for path, operations in paths.items():
+        for operation in operations.values():
+            secured = operation.get("security") == [{"bearer": []}]
+            assert secured == path.startswith("/api/"), path
+    for path in ("/api/v1/stream/{job_id}", "/api/log/stream"):
+        assert list(paths[path]["get"]["responses"]["200"]["content"]) == ["text/event-stream"]
+
+
+@pytest.mark.timeout(240)
+def test_schemathesis_finds_nothing(server: Server, tmp_path: Path) -> None:
+    configuration = tmp_path / "schemathesis.toml"
+    configuration.write_text(CONFIGURATION.format(token=server.token))
+    run = subprocess.run(
+        [
+            *(SCHEMATHESIS, f"--config-file={configuration}", "run", f"{server.url}/openapi.json"),
+            *("--checks=all", "--max-examples=10", "--generation-deterministic"),
+            *("--continue-on-failure", "--no-shrink"),
+            # Event streams of what never ends have no end to wait for.
+            *("--exclude-path-regex=/stream", "--request-timeout=10"),
+        ],
+        cwd=tmp_path,
+        env=environment(SCHEMATHESIS_HOOKS=str(HOOKS), NO_PROXY="*", PYTHONWARNINGS="ignore"),
+        stdin=subprocess.DEVNULL,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+
+    assert run.returncode == 0, run.stdout + run.stderr
+    assert server.running
+    assert "Traceback" not in server.output.read_text()
