@@ -38,7 +38,7 @@ from scheduler.dispatcher import Dispatcher
 from scheduler.environment import KEPT_SECRETS, SECRET_SUFFIXES
 from scheduler.intake import Intake
 from scheduler.launch import Launch
-from scheduler.local import LocalExecutor
+from scheduler.local import LocalExecutor, node_name
 from scheduler.sealed import SealedSpecs
 
 logger = logging.getLogger("crewlog")
@@ -104,7 +104,8 @@ def build(settings: Settings, *, clock: Clock = system_clock) -> Parts:
         views = Views(data / "views.db", log, PROJECTIONS)
         jobs = Jobs(log, clock)
         sealed = SealedSpecs(data / "sealed")
-        executor = LocalExecutor(data / "spool", socket.gethostname() or "local")
+        spool = data / "spool"
+        executor = LocalExecutor(spool, node_name(spool, socket.gethostname() or "local"))
     except BaseException:
         log.close()
         raise

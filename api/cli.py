@@ -89,7 +89,7 @@ def serve(
 ) -> None:
     """Run the server until SIGTERM or Ctrl-C.
 
-    Every setting is also CREWLOG_<NAME> in the environment and <name> in the settings file; options
+    Every setting is also CREWLOG_NAME in the environment and name in the settings file; options
     are stronger than the environment, and that is stronger than the file.
     """
     if config is not None:

@@ -108,7 +108,9 @@ def listen(host: str, port: int) -> socket.socket:
 def _announce(settings: Settings, listener: socket.socket, where: str) -> None:
     host = f"[{settings.host}]" if ":" in settings.host else settings.host
     url = f"http://{host}:{listener.getsockname()[1]}"
-    (settings.data / "server.json").write_text(json.dumps({"url": url, "pid": os.getpid()}))
+    told = settings.data / "server.json"
+    told.touch(mode=0o600)
+    told.write_text(json.dumps({"url": url, "pid": os.getpid()}))
     print(f"crewlog {VERSION} listens on {url}", flush=True)
     print(f"  data   {settings.data}\n  token  {where}", flush=True)
 

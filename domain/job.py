@@ -190,6 +190,7 @@ class Job:
     version: int = 0
     state: JobState = JobState.QUEUED
     attempt: int = 0
+    node: str | None = None
     argv: tuple[str, ...] = ()
     cwd: str = ""
     env_names: tuple[str, ...] = ()
@@ -324,7 +325,13 @@ def evolve(job: Job, event: Event, version: int, at: str) -> Job:
         case JobQueued():
             return replace(job, state=JobState.QUEUED, cancel_requested=False)
         case JobStarted():
-            return replace(job, state=JobState.RUNNING, attempt=event.attempt, started_at=at)
+            return replace(
+                job,
+                state=JobState.RUNNING,
+                attempt=event.attempt,
+                node=event.node,
+                started_at=at,
+            )
         case JobCancelRequested():
             return replace(job, cancel_requested=True)
         case JobPaused():

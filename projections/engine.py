@@ -534,6 +534,7 @@ def _resolve(futures: list[asyncio.Future[None]]) -> None:
 
 
 def _make_engine(path: Path) -> Engine:
+    path.touch(mode=0o600)
     engine = create_engine(
         f"sqlite:///{path}",
         poolclass=QueuePool,

@@ -9,7 +9,7 @@ a new one finds both in the views and adopts what still runs.
 import asyncio
 import logging
 import secrets
-from collections.abc import Coroutine
+from collections.abc import Callable, Coroutine
 from typing import Any
 
 from domain.clock import Clock, system_clock
@@ -213,6 +213,10 @@ class Dispatcher:
         job = self._jobs.load(job_id)
         if job.cancel_requested:
             self._cancelled.add(job_id)
+        if job.node != self._executor.name:
+            # The log was brought here from elsewhere: what it says runs is not ours to run again.
+            await self._lose(job, attempt, f"It ran on {job.node}, which this server cannot reach.")
+            return
         running = await self._executor.adopt(job_id, attempt)
         if running is None:
             # Claimed, and the server died before the process began: this attempt begins now.
@@ -244,6 +248,14 @@ class Dispatcher:
         await self._runner.see_through(job, attempt, running, context)
         self._launch.sealed.discard(job.id)
 
+    async def _lose(self, job: Job, attempt: int, reason: str) -> None:
+        error_id = secrets.token_hex(6)
+        logger.error("attempt %d of job %s is lost (%s): %s", attempt, job.id, error_id, reason)
+        context = Context(actor="system:dispatcher")
+        await self._persistently(
+            job.id, lambda current: current.lose_attempt(attempt, reason, error_id), context
+        )
+
     async def _fail(self, job: Job, attempt: int, reason: str, context: Context) -> None:
         error_id = secrets.token_hex(6)
         logger.error("job %s could not be started (%s): %s", job.id, error_id, reason)
@@ -263,12 +275,18 @@ class Dispatcher:
                 )
             )
 
+        await self._persistently(job.id, decide, context)
+
+    async def _persistently(
+        self, job_id: str, decide: Callable[[Job], list[Event]], context: Context
+    ) -> None:
+        """Bring an end into the log, however long that cannot be written."""
         while True:
             try:
-                await self._jobs.execute(job.id, decide, context)
+                await self._jobs.execute(job_id, decide, context)
                 break
             except (JobAlreadyEnded, JobNotFound):
                 break
             except LogUnavailable:
                 await asyncio.sleep(_RETRY_S)
-        self._launch.sealed.discard(job.id)
+        self._launch.sealed.discard(job_id)

@@ -6,12 +6,13 @@ import asyncio
 import shlex
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from itertools import pairwise
 
 from domain.errors import LogUnavailable
 from domain.job import JobSubmitted, Links
 from domain.jobs import IdempotencyKey, Jobs, Submission
 from domain.log import Context, uuid7
-from domain.redaction import Redactor
+from domain.redaction import HIDDEN, Redactor
 from scheduler.sealed import Sealed, SealedSpecs
 
 _TITLE_LENGTH = 120
@@ -47,9 +48,7 @@ class Intake:
         """Seal what is private, then append. Raises IdempotencyMismatch, LogUnavailable."""
         job_id = uuid7()
         given = list(work.argv)
-        shown = given
-        if not self._redactor.is_clean("\n".join(given)):
-            shown = [self._redactor.text(argument) for argument in given]
+        shown = given if self._redactor.is_clean("\n".join(given)) else self._redacted(given)
         private = bool(work.env) or shown != given
         submitted = JobSubmitted(
             kind=work.kind,
@@ -82,6 +81,19 @@ class Intake:
             if not kept:
                 self._sealed.discard(job_id)
         return submission
+
+    def _redacted(self, argv: list[str]) -> list[str]:
+        """Each argument as the log may show it; a flag and its value are also looked at as one
+        text.
+        """
+        shown = [self._redactor.text(argument) for argument in argv]
+        for n, (flag, value) in enumerate(pairwise(argv), 1):
+            if (
+                flag.startswith("--")
+                and self._redactor.text(f"{flag} {value}") == f"{flag} {HIDDEN}"
+            ):
+                shown[n] = HIDDEN
+        return shown
 
 
 def _abridged(text: str) -> str:

@@ -184,6 +184,10 @@ class Runner:
     async def _end(
         self, job_id: str, attempt: int, ended: Exit, lines: int, context: Context
     ) -> None:
+        error_id = secrets.token_hex(6) if ended.error else None
+        if error_id is not None:
+            logger.error("attempt %d of job %s (%s): %s", attempt, job_id, error_id, ended.error)
+
         def decide(job: Job) -> list[Event]:
             events: list[Event] = []
             if ended.output_bytes > ended.kept_bytes:
@@ -192,13 +196,13 @@ class Runner:
                     JobOutputDropped(attempt=attempt, from_offset=ended.kept_bytes, bytes=dropped)
                 )
             if ended.reason == "lost":
-                return events + job.lose_attempt(attempt, ended.error or "", secrets.token_hex(6))
-            return events + job.finish(_finished(attempt, ended, lines))
+                return events + job.lose_attempt(attempt, ended.error or "", error_id or "")
+            return events + job.finish(_finished(attempt, ended, lines, error_id))
 
         await self._jobs.execute(job_id, decide, context)
 
 
-def _finished(attempt: int, ended: Exit, lines: int) -> JobFinished:
+def _finished(attempt: int, ended: Exit, lines: int, error_id: str | None) -> JobFinished:
     outcome = {
         "exited": Outcome.COMPLETED if ended.exit_code == 0 else Outcome.FAILED,
         "cancelled": Outcome.CANCELLED,
@@ -210,7 +214,7 @@ def _finished(attempt: int, ended: Exit, lines: int) -> JobFinished:
         outcome=outcome,
         exit_code=ended.exit_code,
         reason=ended.error or "",
-        error_id=secrets.token_hex(6) if ended.reason == "spawn_failed" else None,
+        error_id=error_id,
         run_ms=ended.duration_ms,
         lines=lines,
         output_bytes=ended.output_bytes,

@@ -388,6 +388,8 @@ def open_sqlite_log(directory: Path, *, redactor: Redactor, purpose: str = "crew
     path = directory / "log.db"
     try:
         _refuse_newer(path)
+        # SQLite gives its other files the mode of the first.
+        path.touch(mode=0o600)
         writer = SQLiteLogRecorder(Datastore(path, writes=True))
         writer.create_table()
         reader = SQLiteLogRecorder(Datastore(path, writes=False, connections=4))

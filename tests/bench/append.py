@@ -8,6 +8,8 @@ import tempfile
 import time
 from pathlib import Path
 
+import uvloop
+
 from domain.job import JobMessaged
 from domain.log import SYSTEM, EventLog, new_events, open_sqlite_log
 from domain.log.recorder import Datastore, SQLiteLogRecorder
@@ -41,7 +43,7 @@ def append_group_commit_vs_raw_sqlite() -> Ratio:
         def ours() -> float:
             run = next(runs)
             began = time.perf_counter()
-            asyncio.run(_append_all(log, run))
+            uvloop.run(_append_all(log, run))
             return CALLERS * EACH / (time.perf_counter() - began)
 
         def baseline() -> float:

@@ -1,0 +1,39 @@
+"""What the log is shown of a command, and what is sealed."""
+
+import asyncio
+from pathlib import Path
+
+import pytest
+
+from domain.jobs import Jobs
+from domain.log import Context, open_sqlite_log
+from domain.redaction import HIDDEN, Redactor
+from scheduler.intake import Intake, WorkRequest
+from scheduler.sealed import SealedSpecs
+
+
+@pytest.mark.parametrize(
+    ("argv", "shown"),
+    [
+        (["make", "test"], ["make", "test"]),
+        (["deploy", "--token", "a1b2c3d4e5f6"], ["deploy", "--token", HIDDEN]),
+        (["deploy", "--token=a1b2c3d4e5f6"], ["deploy", f"--token={HIDDEN}"]),
+        (["deploy", "--token", "--dry-run"], ["deploy", "--token", "--dry-run"]),
+        (["git", "clone", "https://u:p@h/r"], ["git", "clone", "https://REDACTED@h/r"]),
+    ],
+)
+def test_the_log_sees_no_credential_and_the_process_all(
+    tmp_path: Path, argv: list[str], shown: list[str]
+) -> None:
+    redactor = Redactor()
+    log = open_sqlite_log(tmp_path / "log", redactor=redactor)
+    sealed = SealedSpecs(tmp_path / "sealed")
+    intake = Intake(Jobs(log), sealed, redactor)
+    work = WorkRequest(kind="command", label="l", argv=tuple(argv), cwd="/", timeout_ms=0, title="")
+    submission = asyncio.run(intake.submit(work, Context(actor="tester")))
+    stored = log.read(0)[0].data
+    log.close()
+    assert stored["argv"] == shown
+    assert stored["sealed"] == (shown != argv)
+    private = sealed.open(submission.job_id)
+    assert (private.argv if private else None) == (tuple(argv) if shown != argv else None)

@@ -1,0 +1,412 @@
+"""The docs are complete and name nothing that is not there.
+
+Settings, routes, commands, events, states and dependencies are compared with the code in both
+directions, so whatever is added or removed without a word in the docs fails here.
+"""
+
+import os
+import re
+import shlex
+import tomllib
+from collections.abc import Iterator
+from email.message import Message
+from importlib.metadata import metadata
+from pathlib import Path
+from typing import Any, cast
+
+import pytest
+import typer
+from fastapi import FastAPI
+from starlette.routing import Match
+
+from api.app import build, create_app
+from api.cli import app as commands
+from api.job_json import CODEPLANE_STATES
+from api.routes.gitoma import STATUSES
+from api.settings import Settings
+from domain.event import REGISTRY
+from domain.job import JobState
+
+ROOT = Path(__file__).resolve().parent.parent
+PAGES = [ROOT / "README.md", ROOT / "CHANGELOG.md", *sorted((ROOT / "docs").rglob("*.md"))]
+ROOMS = ("domain", "projections", "scheduler", "api", "tests")
+
+_FENCE = re.compile(r"^```(\w*)\n(.*?)^```", re.MULTILINE | re.DOTALL)
+_ROUTE = re.compile(r"`(GET|POST|PUT|PATCH|DELETE|WS) (/[^`\s?]*)")
+_LINK = re.compile(r"\[[^\]]*\]\(([^)\s]+)\)")
+_HEADING = re.compile(r"^#+ (.+)$", re.MULTILINE)
+_VARIABLE = re.compile(r"CREWLOG_[A-Z][A-Z_]*[A-Z]")
+
+
+def named(page: Path) -> str:
+    return str(page.relative_to(ROOT))
+
+
+def prose(page: Path) -> str:
+    """A page without its fenced blocks."""
+    return _FENCE.sub("", page.read_text())
+
+
+def blocks(page: Path, language: str = "sh") -> Iterator[str]:
+    """The fenced blocks of a language, with continued lines joined."""
+    for given, text in _FENCE.findall(page.read_text()):
+        if given == language:
+            yield text.replace("\\\n", " ")
+
+
+def rows(page: Path, *, under: str = "") -> Iterator[list[str]]:
+    """The cells of every table row, of the whole page or of the section with a heading."""
+    text = prose(page)
+    if under:
+        text = re.split(r"^#+ ", text.partition(f"# {under}\n")[2], maxsplit=1, flags=re.M)[0]
+    for line in text.splitlines():
+        if line.startswith("| ") and not line.startswith("|---"):
+            yield [cell.strip().strip("`") for cell in line.strip("|").split("|")]
+
+
+@pytest.fixture(scope="module", autouse=True)
+def no_settings_from_outside() -> Iterator[None]:
+    """An environment in which every setting has its default."""
+    read = {name.upper() for setting in Settings.model_fields for name in aliases(setting)}
+    with pytest.MonkeyPatch.context() as environment:
+        for name in os.environ:
+            if name.startswith("CREWLOG_") or name in read or name == "XDG_DATA_HOME":
+                environment.delenv(name)
+        yield
+
+
+@pytest.fixture(scope="module")
+def api(tmp_path_factory: pytest.TempPathFactory) -> FastAPI:
+    parts = build(Settings(data=tmp_path_factory.mktemp("docs") / "data"))
+    app = create_app(parts)
+    app.openapi()
+    parts.close()
+    return app
+
+
+@pytest.fixture(scope="module")
+def routes(api: FastAPI) -> set[tuple[str, str]]:
+    """Method and path of every route, WS for the method of a socket."""
+    flat = [inner for route in api.routes for inner in inner_routes(route)]
+    return {
+        (method, route.path)
+        for route in flat
+        for method in getattr(route, "methods", {"WS"})
+        if method != "HEAD"
+    }
+
+
+def inner_routes(route: Any) -> list[Any]:
+    """The routes of an included router; any other route alone."""
+    router = getattr(route, "original_router", None)
+    return [route] if router is None else list(router.routes)
+
+
+def answers(api: FastAPI, method: str, path: str) -> bool:
+    """Whether a route takes this very path."""
+    kind = "websocket" if method == "WS" else "http"
+    scope = {"type": kind, "method": method, "path": path, "headers": [], "path_params": {}}
+    return any(route.matches(scope)[0] is Match.FULL for route in api.routes)
+
+
+# Routes
+
+
+def test_every_route_is_in_the_api_page_and_no_other(routes: set[tuple[str, str]]) -> None:
+    assert set(_ROUTE.findall(prose(ROOT / "docs/api.md"))) == routes
+
+
+def test_the_routes_found_here_are_those_of_the_document(
+    api: FastAPI, routes: set[tuple[str, str]]
+) -> None:
+    documented = {
+        (method.upper(), path) for path, item in api.openapi()["paths"].items() for method in item
+    }
+    assert documented <= routes
+    for method, path in routes:
+        assert answers(api, method, re.sub(r"\{\w+\}", "1", path)), path
+
+
+@pytest.mark.parametrize("page", PAGES, ids=named)
+def test_no_page_names_a_route_that_is_not_there(
+    page: Path, api: FastAPI, routes: set[tuple[str, str]]
+) -> None:
+    for method, path in _ROUTE.findall(prose(page)):
+        known = (method, path) in routes or answers(api, method, path)
+        assert known, f"{named(page)} names {method} {path}"
+
+
+@pytest.mark.parametrize("page", PAGES, ids=named)
+def test_every_curl_asks_a_route_that_is_there(page: Path, api: FastAPI) -> None:
+    for block in blocks(page):
+        for line in re.findall(r"curl (.*?)(?=\n\w|\n\n|\Z)", block, re.DOTALL):
+            asked = re.search(r"\$U(/[^\s\"'?|)]*)", line)
+            assert asked, f"{named(page)}: where does this go? curl {line}"
+            said = re.search(r"-X (\w+)", line)
+            method = said[1] if said else "POST" if re.search(r"\s-d\b", line) else "GET"
+            assert answers(api, method, asked[1].replace("$", "")), f"{method} {asked[1]}"
+
+
+def test_readme_shows_curl() -> None:
+    assert sum(block.count("curl ") for block in blocks(ROOT / "README.md")) >= 10
+
+
+# Settings
+
+
+def settings_table() -> dict[str, list[str]]:
+    table = list(rows(ROOT / "docs/operations.md", under="Settings"))
+    assert table[0] == ["key", "variable", "also", "default", "meaning"]
+    return {row[0]: row[1:] for row in table[1:]}
+
+
+def aliases(name: str) -> list[str]:
+    alias = Settings.model_fields[name].validation_alias
+    given = [str(choice).upper() for choice in getattr(alias, "choices", ())]
+    return [choice for choice in given if choice != f"CREWLOG_{name.upper()}"]
+
+
+def test_every_setting_is_documented_and_no_other() -> None:
+    documented = {name: row[:2] for name, row in settings_table().items()}
+    assert documented == {
+        name: [f"CREWLOG_{name.upper()}", " ".join(aliases(name))] for name in Settings.model_fields
+    }
+
+
+VALUES = {
+    "host": "::1",
+    "port": "81",
+    "capacity": "77",
+    "job_timeout_s": "77",
+    "output_limit_bytes": "77",
+    "stop_jobs": "true",
+    "gitoma_timeout_s": "77",
+    "gitoma_rate_limit": "77",
+}
+
+
+@pytest.mark.parametrize("name", list(Settings.model_fields))
+def test_each_documented_variable_and_key_sets_it(
+    name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    variables = [variable for variable in settings_table()[name][:2] if variable]
+    default = getattr(Settings(), name)
+    value = VALUES.get(name, "/elsewhere")
+    for variable in variables:
+        with monkeypatch.context() as environment:
+            environment.setenv(variable, value)
+            assert getattr(Settings(), name) != default, variable
+    file = tmp_path / "crewlog.toml"
+    listed = isinstance(default, tuple)
+    literal = f'["{value}"]' if listed else value if name in VALUES and name != "host" else None
+    file.write_text(f"{name} = {literal or repr(value)}\n")
+    monkeypatch.setenv("CREWLOG_CONFIG", str(file))
+    assert getattr(Settings(), name) != default
+
+
+def test_defaults_are_those_of_the_settings() -> None:
+    in_words = {"capacity", "workdir"}
+    settings = Settings()
+    for name, row in settings_table().items():
+        if name not in in_words:
+            assert row[2] == shown(getattr(settings, name)), name
+
+
+def shown(value: Any) -> str:
+    """A default as the table writes it."""
+    if value is None:
+        return ""
+    if isinstance(value, bool):
+        return str(value).lower()
+    if isinstance(value, tuple):
+        return ",".join(value)
+    return str(value).replace(str(Path.home()), "~", 1)
+
+
+@pytest.mark.parametrize("page", PAGES, ids=named)
+def test_no_page_names_a_variable_that_nobody_reads(page: Path) -> None:
+    known = {f"CREWLOG_{name.upper()}" for name in Settings.model_fields}
+    beside = set(_VARIABLE.findall(page.read_text())) - known
+    sources = [path.read_text() for room in ROOMS for path in (ROOT / room).rglob("*.py")]
+    for variable in beside:
+        assert any(f'"{variable}"' in source for source in sources), variable
+
+
+def test_the_settings_file_in_the_docs_is_one(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    file = tmp_path / "crewlog.toml"
+    file.write_text("\n".join(blocks(ROOT / "docs/operations.md", "toml")))
+    monkeypatch.setenv("CREWLOG_CONFIG", str(file))
+    assert Settings().port == tomllib.loads(file.read_text())["port"]
+
+
+# Commands
+
+
+def leaves(command: Any, name: str = "crewlog") -> Iterator[tuple[str, Any]]:
+    """Every command by its full name; typed loosely, for typer brings a click of its own."""
+    inner = getattr(command, "commands", None)
+    if not inner:
+        yield name, command
+    for word, child in (inner or {}).items():
+        yield from leaves(child, f"{name} {word}")
+
+
+COMMANDS: dict[str, Any] = dict(leaves(typer.main.get_command(commands)))
+
+
+def options(command: Any) -> set[str]:
+    given = {option for parameter in command.params for option in parameter.opts}
+    return {option for option in given if option.startswith("-")} | {"--help", "-h"}
+
+
+def test_every_command_is_in_the_readme_and_no_other() -> None:
+    table = list(rows(ROOT / "README.md", under="The command line"))
+    assert {row[0] for row in table[1:]} == set(COMMANDS)
+
+
+def command_lines(page: Path) -> Iterator[list[str]]:
+    """Every call of crewlog in a block of a page, as words."""
+    for block in blocks(page):
+        for line in block.splitlines():
+            for call in re.findall(r"(?:^|[\s/(])crewlog ((?:[a-z]+ ?).*?)(?:\)?$)", line):
+                yield ["crewlog", *shlex.split(call, comments=True)]
+
+
+def spans(page: Path) -> Iterator[list[str]]:
+    """The same from `inline code`."""
+    for call in re.findall(r"`crewlog ([^`]+)`", prose(page)):
+        yield ["crewlog", *shlex.split(call)]
+
+
+@pytest.mark.parametrize("page", PAGES, ids=named)
+def test_every_command_line_in_the_docs_can_be_called(page: Path) -> None:
+    for words in (*command_lines(page), *spans(page)):
+        name = next((n for n in (" ".join(words[:k]) for k in (3, 2)) if n in COMMANDS), None)
+        assert name, f"{named(page)}: {' '.join(words)}"
+        own = words[: words.index("--")] if "--" in words else words
+        for word in own:
+            if word.startswith("-") and word != "-":
+                assert word.partition("=")[0] in options(COMMANDS[name]), " ".join(words)
+
+
+def test_the_docs_do_call_commands() -> None:
+    assert sum(1 for page in PAGES for _ in command_lines(page)) >= 5
+
+
+@pytest.mark.parametrize("page", PAGES, ids=named)
+def test_every_make_target_in_the_docs_is_there(page: Path) -> None:
+    targets = set(re.findall(r"^([a-z]+):", (ROOT / "Makefile").read_text(), re.M))
+    calls = re.findall(r"`make ([a-z]+)`", prose(page)) + [
+        target for block in blocks(page) for target in re.findall(r"^make ([a-z]+)", block, re.M)
+    ]
+    assert set(calls) <= targets | {"help"}
+    if page.name == "README.md":
+        assert set(calls) >= targets - {"help"}
+
+
+# Events and states
+
+
+def test_every_event_is_documented_with_its_fields_and_schema() -> None:
+    text = prose(ROOT / "docs/events.md")
+    sections = dict(re.findall(r"^### `([a-z_.]+)`\n(.*?)(?=^##|\Z)", text, re.M | re.S))
+    documented = {
+        name: (
+            int(re.search(r"Schema (\d+)\.", section)[1]),  # type: ignore[index]
+            re.findall(r"^\| `(\w+)` \|", section, re.M),
+        )
+        for name, section in sections.items()
+    }
+    assert documented == {
+        name: (event.schema_number, list(event.model_fields)) for name, event in REGISTRY.items()
+    }
+
+
+def test_an_event_is_said_to_be_reserved_exactly_where_nothing_appends_it() -> None:
+    text = prose(ROOT / "docs/events.md")
+    sections = dict(re.findall(r"^### `([a-z_.]+)`\n(.*?)(?=^##|\Z)", text, re.M | re.S))
+    reserved = {name for name, section in sections.items() if "Reserved:" in section}
+    called = {
+        "job.progressed": r"\bJobProgressed\(",
+        "job.messaged": r"\bjob\.message\(",
+        "job.paused": r"\bJobPaused\(",
+        "job.resumed": r"\bJobResumed\(",
+        "job.unarchived": r"\bunarchive\b",
+    }
+    sources = "\n".join(
+        path.read_text() for room in ("scheduler", "api") for path in (ROOT / room).rglob("*.py")
+    )
+    assert reserved == {name for name, call in called.items() if not re.search(call, sources)}
+
+
+def test_the_states_are_documented_and_translated_as_the_code_does() -> None:
+    page = ROOT / "docs/job-states.md"
+    assert [row[0] for row in rows(page, under="Ours")][1:] == [state.value for state in JobState]
+    translated = {row[0]: row[1:] for row in rows(page, under="What the dialects show")}
+    del translated["state"]
+    assert translated == {
+        state.value: [CODEPLANE_STATES[state], STATUSES[state]] for state in JobState
+    }
+
+
+# Dependencies, links, files
+
+
+def test_every_dependency_is_explained_with_its_licence() -> None:
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    declared = [*project["dependencies"], *project["optional-dependencies"]["dev"]]
+    names = {re.split(r"[\[<>=~]", requirement)[0] for requirement in declared}
+    table = [row for row in rows(ROOT / "docs/dependencies.md") if row[0] != "package"]
+    assert {row[0] for row in table} == names
+    for name, purpose, _, licence in table:
+        assert purpose, name
+        assert licence == licence_of(name), name
+
+
+def licence_of(package: str) -> str:
+    said = cast(Message, metadata(package))
+    classified = " ".join(said.get_all("Classifier") or [])
+    fallback = "MIT" if "MIT License" in classified else ""
+    return str(said.get("License-Expression") or said.get("License") or fallback)
+
+
+def anchors(page: Path) -> set[str]:
+    """The anchors of a page's headings, as they are made on the forges."""
+    plain = (re.sub(r"[^\w\- ]", "", heading.lower()) for heading in _HEADING.findall(prose(page)))
+    return {heading.strip().replace(" ", "-") for heading in plain}
+
+
+@pytest.mark.parametrize("page", PAGES, ids=named)
+def test_every_link_leads_somewhere(page: Path) -> None:
+    for link in _LINK.findall(prose(page)):
+        assert "://" not in link, f"{named(page)} links to another place: {link}"
+        path, _, anchor = link.partition("#")
+        target = (page.parent / path).resolve() if path else page
+        assert target.exists(), f"{named(page)}: {link}"
+        assert not anchor or anchor in anchors(target), f"{named(page)}: {link}"
+
+
+@pytest.mark.parametrize("page", PAGES, ids=named)
+def test_every_file_that_is_named_is_there(page: Path) -> None:
+    for path in re.findall(rf"`((?:{'|'.join(ROOMS)})/[\w./-]*)`", prose(page)):
+        assert (ROOT / path).exists(), f"{named(page)}: {path}"
+
+
+def test_every_page_can_be_reached_from_the_readme() -> None:
+    reached, waiting = set(), [ROOT / "README.md"]
+    while waiting:
+        page = waiting.pop()
+        reached.add(page)
+        for link in _LINK.findall(prose(page)):
+            target = (page.parent / link.partition("#")[0]).resolve()
+            if target.suffix == ".md" and target.exists() and target not in reached:
+                waiting.append(target)
+    assert set(PAGES) <= reached
+
+
+def test_every_promise_names_tests() -> None:
+    table = list(rows(ROOT / "README.md", under="What it promises"))[1:]
+    assert len(table) >= 10
+    assert all(_LINK.search(row[1]) for row in table)
