@@ -17,12 +17,13 @@ from starlette.types import ASGIApp
 
 from api import errors, middleware
 from api.gitoma_state import StateDirectory, StateFeed
+from api.hot import ShortCut
 from api.lmstudio import LMStudioHealth, probe
 from api.ratelimit import SlidingWindow
 from api.routes.analytics import analytics_routes
 from api.routes.gitoma import GitomaOptions, command_of, gitoma_routes
 from api.routes.health import health_routes
-from api.routes.jobs import job_routes
+from api.routes.jobs import JobRequest, create_job_of, job_routes
 from api.routes.log import log_routes
 from api.routes.page import page_routes
 from api.routes.projections import projection_routes
@@ -166,9 +167,14 @@ def create_app(parts: Parts) -> FastAPI:
         workdir=settings.workdir,
         default_timeout_s=settings.job_timeout_s,
     )
-    # Routing is a walk along a list: what is asked most stands before it all, even the documents.
-    app.router.routes.insert(0, job_router.routes.pop(0))
     app.include_router(job_router)
+    app.add_middleware(
+        ShortCut,
+        path="/api/jobs",
+        endpoint=create_job_of(job_router),
+        model=JobRequest,
+        security=parts.security,
+    )
     app.include_router(
         gitoma_routes(
             parts.log,

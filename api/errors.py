@@ -50,12 +50,13 @@ UNAVAILABLE = "The server cannot write to or read from its storage at the moment
 
 def install(app: FastAPI) -> None:
     """Answer domain errors and validation errors of `app` in the house's shape."""
-    app.add_exception_handler(CrewlogError, _domain_error)
+    app.add_exception_handler(CrewlogError, domain_error)
     app.add_exception_handler(RequestValidationError, _invalid)
     app.add_exception_handler(405, _method_not_allowed)
 
 
-async def _domain_error(request: Request, error: Exception) -> JSONResponse:
+async def domain_error(request: Request, error: Exception) -> JSONResponse:
+    """The answer to an error of the domain, by STATUS."""
     status = next((status for kind, status in STATUS if isinstance(error, kind)), 500)
     body: dict[str, Any] = {"detail": str(error)}
     headers: dict[str, str] = {}

@@ -115,12 +115,17 @@ def _announce(settings: Settings, listener: socket.socket, where: str) -> None:
     print(f"  data   {settings.data}\n  token  {where}", flush=True)
 
 
-def _run(parts: Parts, listener: socket.socket) -> None:
-    # What stands now stands for good; and requests make many objects that die by themselves. The
-    # collector's defaults cost a busy server a sixth of its time to find neither.
+def tune_collector() -> None:
+    """What stands now stands for good, and requests make many objects that die by themselves: the
+    collector's defaults cost a busy server a sixth of its time to find nothing.
+    """
     gc.collect()
     gc.freeze()
     gc.set_threshold(20_000, 20, 20)
+
+
+def _run(parts: Parts, listener: socket.socket) -> None:
+    tune_collector()
     config = uvicorn.Config(
         edge(create_app(parts), parts.settings),
         log_config=None,

@@ -10,12 +10,11 @@ import queue
 import threading
 from collections import OrderedDict
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 from eventsourcing.persistence import IntegrityError, PersistenceError, StoredEvent, Tracking
 
 from domain.errors import CrewlogError, LogUnavailable, VersionConflict
-from domain.event import Json
 from domain.log.envelope import Recorded
 from domain.log.recorder import SQLiteLogRecorder
 
@@ -33,12 +32,12 @@ class AppendCommand:
     """Events of one caller. All of them are written, or none."""
 
     events: Sequence[StoredEvent]
-    states: Sequence[Json]
-    """What the events' bytes hold, so that those who share them need not decode them again."""
+    actors: Sequence[str]
     expected: Mapping[str, int]
     checkpoint: tuple[str, int] | None
-    done: Callable[["AppendCommand"], None]
-    outcome: Outcome | None = field(default=None)
+    answer: object
+    """Whoever waits for the outcome; the log knows how to tell it."""
+    outcome: Outcome | None = None
 
 
 class Appender:
@@ -63,7 +62,7 @@ class Appender:
         self._thread.start()
 
     def submit(self, command: AppendCommand) -> None:
-        """Queue a command; it is answered through `done` once it is durable or refused."""
+        """Queue a command; it is answered once it is durable or refused."""
         if self._closed:
             raise LogUnavailable("The log is closed.")
         self._waiting.put(command)
@@ -124,13 +123,12 @@ class Appender:
         """Check each command's expectations as if those before it were written;
         answer the losers.
         """
+        known = self._versions
         unknown = {
             stream
             for command in batch
             for stream, expected in command.expected.items()
-            if stream not in self._versions
-            # A stream that should not exist yet is checked by the table itself when it is written.
-            and (expected > 0 or not any(e.originator_id == stream for e in command.events))
+            if stream not in known and not (expected == 0 and _writes(command, stream))
         }
         self._look_up(unknown)
         accepted: list[AppendCommand] = []
@@ -183,16 +181,14 @@ class Appender:
         self._recorder.insert_events(
             events,
             first_position=self._head + 1,
-            actors=[state["actor"] for command in accepted for state in command.states],
+            actors=[actor for command in accepted for actor in command.actors],
             trackings=trackings,
         )
         recorded: list[Recorded] = []
         for command in accepted:
             mine = [
-                Recorded(position, str(e.originator_id), e.originator_version, e.topic, e.state, s)
-                for position, (e, s) in enumerate(
-                    zip(command.events, command.states, strict=True), self._head + 1
-                )
+                Recorded(position, str(e.originator_id), e.originator_version, e.topic, e.state)
+                for position, e in enumerate(command.events, self._head + 1)
             ]
             self._head += len(mine)
             command.outcome = mine
@@ -215,6 +211,13 @@ class Appender:
             if not isinstance(command.outcome, VersionConflict):
                 command.outcome = LogUnavailable(f"The log cannot be written: {error}")
         return []
+
+
+def _writes(command: AppendCommand, stream: str) -> bool:
+    """Whether the command makes this stream: the table itself then checks that
+    there is none yet.
+    """
+    return any(event.originator_id == stream for event in command.events)
 
 
 def _size(command: AppendCommand) -> int:

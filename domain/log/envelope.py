@@ -2,9 +2,10 @@
 
 import re
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, NamedTuple
+from functools import lru_cache
+from typing import NamedTuple
 
 import orjson
 
@@ -54,6 +55,12 @@ class NewEvent(NamedTuple):
     id: str
 
 
+@lru_cache(maxsize=4_096)
+def _check_name(stream: str) -> None:
+    if not _STREAM_NAME.fullmatch(stream):
+        raise ValueError(f"{stream!r} is not a stream name: noun-id or noun-id/sub.")
+
+
 def new_events(
     stream: str, events: list[Event], context: Context, clock: Clock = system_clock
 ) -> list[NewEvent]:
@@ -61,8 +68,7 @@ def new_events(
 
     Raises ValueError for a stream name outside ``noun-id`` or ``noun-id/sub``.
     """
-    if not _STREAM_NAME.fullmatch(stream):
-        raise ValueError(f"{stream!r} is not a stream name: noun-id or noun-id/sub.")
+    _check_name(stream)
     at = format_time(clock())
     return [NewEvent(stream, event, context, at, uuid7()) for event in events]
 
@@ -93,14 +99,13 @@ class Recorded:
         version: int,
         type: str,
         state: bytes,
-        decoded: Json | None = None,
     ) -> None:
         self.position = position
         self.stream = stream
         self.version = version
         self.type = type
         self.state = state
-        self._state = decoded
+        self._state: Json | None = None
         self._data: Json | None = None
         self._subject: str | None = None
         self._encoded: dict[str, list[bytes]] | None = None
@@ -192,15 +197,18 @@ class Recorded:
         return value
 
 
-def state_of(new: NewEvent, data: Mapping[str, Any]) -> Json:
-    """What is stored of an event beside its columns, in the order of ENVELOPE_FIELDS."""
+def encode_state(new: NewEvent, data: bytes, request_id: str | None) -> bytes:
+    """The stored bytes of an event: one JSON object on one line, in the order of ENVELOPE_FIELDS.
+
+    `data` is the JSON of the event; id and time hold nothing that JSON would escape.
+    """
     context = new.context
-    return {
-        "schema": new.event.schema_number,
-        "id": new.id,
-        "at": new.at,
-        "actor": context.actor,
-        "request_id": context.request_id,
-        "cause": context.cause,
-        "data": data,
-    }
+    return b'{"schema":%d,"id":"%s","at":"%s","actor":%s,"request_id":%s,"cause":%s,"data":%s}' % (
+        new.event.schema_number,
+        new.id.encode(),
+        new.at.encode(),
+        orjson.dumps(context.actor),
+        orjson.dumps(request_id),
+        orjson.dumps(context.cause),
+        data,
+    )

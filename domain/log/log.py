@@ -84,7 +84,7 @@ class EventLog:
         """
         side = self._side(asyncio.get_running_loop())
         future: asyncio.Future[Sequence[Recorded]] = side.loop.create_future()
-        command = self._command(events, expected, checkpoint, side.answering(future))
+        command = self._command(events, expected, checkpoint, (side, future))
         self._appender.submit(command)
         return await future
 
@@ -97,7 +97,7 @@ class EventLog:
     ) -> Sequence[Recorded]:
         """`append` for a thread that has no event loop."""
         answered = threading.Event()
-        command = self._command(events, expected, checkpoint, lambda _: answered.set())
+        command = self._command(events, expected, checkpoint, answered)
         self._appender.submit(command)
         answered.wait()
         if isinstance(command.outcome, CrewlogError):
@@ -109,31 +109,29 @@ class EventLog:
         events: Sequence[NewEvent],
         expected: Mapping[str, int],
         checkpoint: tuple[str, int] | None,
-        done: Callable[[AppendCommand], None],
+        answer: object,
     ) -> AppendCommand:
         versions = dict(expected)
-        stored, states = [], []
+        stored = []
         for new in events:
             if new.stream not in versions:
                 raise ValueError(f"An append to {new.stream} must state the version it expects.")
             versions[new.stream] += 1
-            row, state = self._mapper.stored(new, versions[new.stream])
-            stored.append(row)
-            states.append(state)
-        return AppendCommand(stored, states, expected, checkpoint, done)
+            stored.append(self._mapper.stored(new, versions[new.stream]))
+        actors = [new.context.actor for new in events]
+        return AppendCommand(stored, actors, expected, checkpoint, answer)
 
     def _committed(self, recorded: list[Recorded], batch: list[AppendCommand]) -> None:
+        subjects: set[str] = set()
         if recorded:
-            self._recent.extend(recorded)
-            subjects = {event.subject for event in recorded}
+            subjects = self._recent.extend(recorded)
             with self._grown:
                 self._grown.notify_all()
-            for side in list(self._sides.values()):
-                side.wake(subjects)
         for command in batch:
-            command.done(command)
+            if isinstance(command.answer, threading.Event):
+                command.answer.set()
         for side in list(self._sides.values()):
-            side.flush()
+            side.tell(subjects, batch)
 
     # Reading
 

@@ -5,8 +5,7 @@ from typing import Any
 import orjson
 from eventsourcing.persistence import JSONTranscoder, Mapper, StoredEvent
 
-from domain.event import Json
-from domain.log.envelope import NewEvent, Recorded, state_of
+from domain.log.envelope import NewEvent, Recorded, encode_state
 from domain.redaction import Redactor
 
 
@@ -21,18 +20,18 @@ class EventMapper(Mapper[str]):
         super().__init__(JSONTranscoder())
         self.redactor = redactor
 
-    def stored(self, new: NewEvent, version: int) -> tuple[StoredEvent, Json]:
-        """The row of `new` as event number `version` of its stream, redacted and encoded, and the
-        state that its bytes hold.
-        """
-        state = state_of(new, new.event.model_dump(mode="json"))
-        encoded = orjson.dumps(state)
-        if not self.redactor.is_clean(encoded.decode()):
-            # Everything that came from outside; who, when and which are our own words.
-            for outside in ("request_id", "data"):
-                state[outside] = self.redactor.value(state[outside])
-            encoded = orjson.dumps(state)
-        return StoredEvent(new.stream, version, new.event.type, encoded), state
+    def stored(self, new: NewEvent, version: int) -> StoredEvent:
+        """The row of `new` as event number `version` of its stream, redacted and encoded."""
+        redactor = self.redactor
+        event = new.event
+        data = event.__pydantic_serializer__.to_json(event)
+        if not redactor.is_clean(data.decode()):
+            data = orjson.dumps(redactor.value(orjson.loads(data)))
+        request_id = new.context.request_id
+        if request_id is not None and not redactor.is_clean(request_id):
+            request_id = redactor.text(request_id)
+        state = encode_state(new, data, request_id)
+        return StoredEvent(new.stream, version, event.type, state)
 
     def to_stored_event(self, domain_event: Any) -> StoredEvent:
         """Re-encode an event that is in the log already, as the library's own tools ask for it."""

@@ -30,19 +30,30 @@ class RecentEvents:
         self._max_bytes = max_bytes
         self.head = head
 
-    def extend(self, events: list[Recorded]) -> None:
-        """Take up events just committed, in order, and let go of the oldest beyond the bounds."""
+    def extend(self, events: list[Recorded]) -> set[str]:
+        """Take up events just committed, in order, and let go of the oldest beyond the bounds.
+
+        Returns the subjects that they are about.
+        """
+        subjects: set[str] = set()
         with self._lock:
+            by_subject = self._by_subject
             for event in events:
-                self._events.append(event)
-                self._by_subject.setdefault(event.subject, deque()).append(event)
+                subject = event.subject
+                subjects.add(subject)
+                siblings = by_subject.get(subject)
+                if siblings is None:
+                    siblings = by_subject[subject] = deque()
+                siblings.append(event)
                 self._bytes += len(event.state)
+            self._events.extend(events)
             while len(self._events) > self._max_events or (
                 self._bytes > self._max_bytes and len(self._events) > 1
             ):
                 self._drop_oldest()
             if events:
                 self.head = events[-1].position
+        return subjects
 
     def _drop_oldest(self) -> None:
         oldest = self._events.popleft()

@@ -8,10 +8,18 @@ connection may write.
 import sqlite3
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
-from eventsourcing.persistence import Notification, OperationalError, StoredEvent, Tracking
+from eventsourcing.persistence import (
+    IntegrityError,
+    InterfaceError,
+    Notification,
+    OperationalError,
+    StoredEvent,
+    Tracking,
+)
 from eventsourcing.sqlite import (
     SQLiteConnection,
     SQLiteConnectionPool,
@@ -25,6 +33,16 @@ from domain.log.envelope import subject_of
 
 Row = tuple[int, str, int, str, bytes]
 """position, stream, version, type, state."""
+
+_LOCK_TIMEOUT_S = 5.0
+
+_MOST_ROWS = 256
+_INSERT_MANY = [
+    "INSERT INTO events (position, originator_id, originator_version, topic, state, subject, actor)"
+    " VALUES " + ",".join(["(?,?,?,?,?,?,?)"] * count)
+    for count in range(_MOST_ROWS + 1)
+]
+"""The statement for so many rows; the first stands for none."""
 
 _ROW = "position, originator_id, originator_version, topic, state"
 
@@ -67,16 +85,29 @@ class _Pool(SQLiteConnectionPool):
         self._writes = writes
 
     def _create_connection(self) -> SQLiteConnection:
-        made = super()._create_connection()
-        raw = made._sqlite_conn
-        raw.row_factory = None
+        try:
+            raw = sqlite3.connect(
+                self.db_name,
+                uri=True,
+                check_same_thread=False,
+                isolation_level=None,
+                timeout=_LOCK_TIMEOUT_S,
+                # The library passes True, which is a cache of one: every statement anew each time.
+                cached_statements=512,
+            )
+            self._configure(raw)
+        except sqlite3.Error as error:
+            raise InterfaceError(error) from error
+        return _Connection(raw, max_age=None)
+
+    def _configure(self, raw: sqlite3.Connection) -> None:
+        raw.execute("PRAGMA journal_mode=WAL")
         if self._writes:
             # Acknowledged means durable: FULL is the default of the library, and is stated.
             raw.execute("PRAGMA synchronous=FULL")
         else:
             raw.execute("PRAGMA query_only=1")
             raw.execute("PRAGMA wal_autocheckpoint=0")
-        return _Connection(raw, max_age=None)
 
 
 class Datastore(SQLiteDatastore):
@@ -102,10 +133,7 @@ class SQLiteLogRecorder(SQLiteProcessRecorder):
 
     def __init__(self, datastore: SQLiteDatastore) -> None:
         super().__init__(datastore, events_table_name="events")
-        self.insert_events_statement = (
-            "INSERT INTO events (position, originator_id, originator_version, topic, state, "
-            "subject, actor) VALUES (?,?,?,?,?,?,?)"
-        )
+        self.insert_events_statement = _INSERT_MANY[1]
         self.select_max_notification_id_statement = "SELECT MAX(position) FROM events"
 
     def construct_create_table_statements(self) -> list[str]:
@@ -125,6 +153,31 @@ class SQLiteLogRecorder(SQLiteProcessRecorder):
             *tracking,
         ]
 
+    def insert_events(
+        self, stored_events: Sequence[StoredEvent], **options: Any
+    ) -> Sequence[int] | None:
+        """Insert events in a transaction of their own, durable once this returns.
+
+        A batch of ordinary size is one statement, and so one transaction by itself: begin, insert
+        and fsync happen in one call that holds no interpreter lock, beside callers who prepare the
+        next.
+        """
+        count = len(stored_events)
+        if not 0 < count <= _MOST_ROWS or options.get("trackings"):
+            return super().insert_events(stored_events, **options)
+        first: int = options["first_position"]
+        rows = _rows(stored_events, first, options["actors"])
+        with self.datastore.get_connection(commit=True) as connection:
+            try:
+                connection._sqlite_conn.execute(
+                    _INSERT_MANY[count], list(chain.from_iterable(rows))
+                )
+            except sqlite3.IntegrityError as error:
+                raise IntegrityError(error) from error
+            except sqlite3.Error as error:
+                raise OperationalError(error) from error
+        return range(first, first + count)
+
     def _insert_events(
         self, c: SQLiteCursor, stored_events: Sequence[StoredEvent], **options: Any
     ) -> Sequence[int]:
@@ -133,21 +186,7 @@ class SQLiteLogRecorder(SQLiteProcessRecorder):
         """
         first: int = options["first_position"]
         actors: Sequence[str] = options["actors"]
-        rows = [
-            (
-                position,
-                event.originator_id,
-                event.originator_version,
-                event.topic,
-                event.state,
-                subject_of(str(event.originator_id)),
-                actor,
-            )
-            for position, (event, actor) in enumerate(
-                zip(stored_events, actors, strict=True), first
-            )
-        ]
-        c.executemany(self.insert_events_statement, rows)
+        c.executemany(self.insert_events_statement, _rows(stored_events, first, actors))
         trackings: Sequence[Tracking] = options.get("trackings", ())
         for tracking in trackings:
             self._insert_tracking(c, tracking)
@@ -275,6 +314,23 @@ class SQLiteLogRecorder(SQLiteProcessRecorder):
     def set_meta(self, values: dict[str, str]) -> None:
         with self.datastore.transaction(commit=True) as c:
             c.executemany("INSERT OR REPLACE INTO meta VALUES (?,?)", list(values.items()))
+
+
+def _rows(
+    events: Sequence[StoredEvent], first: int, actors: Sequence[str]
+) -> list[tuple[Any, ...]]:
+    return [
+        (
+            position,
+            event.originator_id,
+            event.originator_version,
+            event.topic,
+            event.state,
+            subject_of(str(event.originator_id)),
+            actor,
+        )
+        for position, (event, actor) in enumerate(zip(events, actors, strict=True), first)
+    ]
 
 
 def sqlite_version() -> str:

@@ -4,11 +4,9 @@ commit.
 
 import asyncio
 import threading
-from collections.abc import Callable, Sequence
 
 from domain.errors import CrewlogError
 from domain.log.appender import AppendCommand
-from domain.log.envelope import Recorded
 
 
 class LoopSide:
@@ -18,7 +16,7 @@ class LoopSide:
         self.loop = loop
         self._guard = threading.Lock()
         self._woken: set[str] = set()
-        self._answered: list[tuple[asyncio.Future[Sequence[Recorded]], AppendCommand]] = []
+        self._answered: list[AppendCommand] = []
         self._scheduled = False
         self._waiting: dict[str | None, set[asyncio.Future[None]]] = {}
 
@@ -37,25 +35,15 @@ class LoopSide:
             if not waiting and self._waiting.get(subject) is waiting:
                 del self._waiting[subject]
 
-    def answering(
-        self, future: "asyncio.Future[Sequence[Recorded]]"
-    ) -> Callable[[AppendCommand], None]:
-        """The `done` of a command whose caller awaits `future`."""
+    def tell(self, subjects: set[str], batch: list[AppendCommand]) -> None:
+        """Have the loop wake readers of these subjects and answer its own callers of the batch.
 
-        def done(command: AppendCommand) -> None:
-            with self._guard:
-                self._answered.append((future, command))
-
-        return done
-
-    def wake(self, subjects: set[str]) -> None:
-        """Note what was committed; called on the appender's thread, followed by `flush`."""
+        Called on the appender's thread after each commit: one hop to the loop, whatever there is.
+        """
+        mine = [command for command in batch if _side_of(command) is self]
         with self._guard:
             self._woken |= subjects
-
-    def flush(self) -> None:
-        """Have the loop deal with all that was noted; called on the appender's thread."""
-        with self._guard:
+            self._answered += mine
             if self._scheduled or not (self._woken or self._answered):
                 return
             self._scheduled = True
@@ -75,10 +63,16 @@ class LoopSide:
                 for waiting in self._waiting.pop(subject, ()):
                     if not waiting.done():
                         waiting.set_result(None)
-        for future, command in answered:
+        for command in answered:
+            future = command.answer[1]  # type: ignore[index]
             if future.done():
                 continue
             if isinstance(command.outcome, CrewlogError):
                 future.set_exception(command.outcome)
             else:
                 future.set_result(command.outcome or [])
+
+
+def _side_of(command: AppendCommand) -> object:
+    """The event loop whose caller waits for this command; None for a thread's."""
+    return command.answer[0] if type(command.answer) is tuple else None

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import uvloop
 
+from api.server import tune_collector
 from domain.job import JobMessaged
 from domain.log import SYSTEM, EventLog, new_events, open_sqlite_log
 from domain.log.recorder import Datastore, SQLiteLogRecorder
@@ -17,7 +18,7 @@ from domain.redaction import Redactor
 from tests.bench.measure import Ratio, ratio
 
 CALLERS = 64
-EACH = 150
+EACH = 500
 TEXT = "a message of ordinary length, as a person would type it " * 3
 
 
@@ -35,6 +36,7 @@ async def _append_all(log: EventLog, run: int) -> None:
 def append_group_commit_vs_raw_sqlite() -> Ratio:
     """Rows a second; both in a file of the same tables and indexes, synchronous=FULL, WAL."""
     with tempfile.TemporaryDirectory() as directory:
+        tune_collector()
         log = open_sqlite_log(Path(directory) / "ours", redactor=Redactor())
         raw = _raw_file(Path(directory) / "raw.db")
         runs = iter(range(1_000))

@@ -78,7 +78,7 @@ def pages(events: int, outputs: int) -> Iterator[list[Recorded]]:
         for stream, version, event in job_events(number, outputs):
             position += 1
             new = new_events(stream, [event], SYSTEM)[0]
-            state = mapper.stored(new, version)[0].state
+            state = mapper.stored(new, version).state
             page.append(Recorded(position, stream, version, event.type, state))
             if len(page) == 1_000:
                 yield page

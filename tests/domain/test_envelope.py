@@ -2,7 +2,11 @@
 
 from pathlib import Path
 
-from domain.job import JobFinished, JobSubmitted, Links, Outcome
+import orjson
+from hypothesis import given
+from hypothesis import strategies as st
+
+from domain.job import JobFinished, JobMessaged, JobOutput, JobSubmitted, Links, Outcome
 from domain.log import Context, new_events, open_sqlite_log
 from domain.redaction import Redactor
 
@@ -41,3 +45,16 @@ def test_what_is_shared_in_memory_is_what_the_bytes_hold(tmp_path: Path) -> None
     assert [event.wire for event in near] == [event.wire for event in far]
     assert [event.event() for event in far][1] == finished
     assert near[0].data["argv"] == ["a", "https://REDACTED@h/x"]
+
+
+@given(st.text(), st.lists(st.text(), max_size=3))
+def test_an_event_is_encoded_as_its_json_value_would_be(text: str, lines: list[str]) -> None:
+    """Two encoders write the log (pydantic's, and orjson where something was redacted): the same
+    bytes.
+    """
+    for event in (
+        JobMessaged(text=text),
+        JobOutput(attempt=1, first_line=1, lines=lines, end_offset=2**40),
+    ):
+        value = event.model_dump(mode="json")
+        assert event.__pydantic_serializer__.to_json(event) == orjson.dumps(value)

@@ -1,0 +1,465 @@
+"""Streams over a real log: frames, cursors, filters, keep-alive; and that a reader may stop and go
+on anywhere.
+"""
+
+import asyncio
+import json
+from collections.abc import AsyncIterator, Callable, Coroutine, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from fastapi import Request
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from sse_starlette.sse import SendTimeoutError
+from starlette.types import Message
+
+from api import sse
+from api.routes.gitoma import LINES
+from api.sse import (
+    ENVELOPES,
+    Cursor,
+    WireForm,
+    cursor_of,
+    event_stream,
+    read_job,
+    read_log,
+)
+from domain.errors import InvalidCursor
+from domain.event import Event
+from domain.job import (
+    JobFinished,
+    JobMessaged,
+    JobOutput,
+    JobQueued,
+    JobStarted,
+    JobSubmitted,
+    Links,
+    Outcome,
+)
+from domain.log import Context, EventLog, Recorded, new_events, open_sqlite_log
+from domain.redaction import Redactor
+
+ROOM_S = 20.0
+RETRY = b"retry: 1000\n\n"
+OPERATOR = Context(actor="operator")
+SYSTEM = Context(actor="system:dispatcher")
+
+
+@pytest.fixture
+def log(tmp_path: Path) -> Iterator[EventLog]:
+    opened = open_sqlite_log(tmp_path / "log", redactor=Redactor())
+    yield opened
+    opened.close()
+
+
+def put(log: EventLog, stream: str, *events: Event, context: Context = SYSTEM) -> list[Recorded]:
+    version = len(log.stream(stream))
+    return list(log.append_blocking(new_events(stream, list(events), context), {stream: version}))
+
+
+def submitted() -> JobSubmitted:
+    return JobSubmitted(
+        kind="command",
+        label="command",
+        title="",
+        owner="operator",
+        argv=["true"],
+        cwd="/",
+        env_names=[],
+        sealed=False,
+        timeout_ms=0,
+        labels=[],
+        links=Links(),
+    )
+
+
+def output(first_line: int, *lines: str) -> JobOutput:
+    return JobOutput(attempt=1, first_line=first_line, lines=list(lines), end_offset=first_line)
+
+
+def finished(outcome: Outcome = Outcome.COMPLETED) -> JobFinished:
+    return JobFinished(
+        attempt=1,
+        outcome=outcome,
+        exit_code=0,
+        reason="",
+        error_id=None,
+        run_ms=1,
+        lines=0,
+        output_bytes=0,
+    )
+
+
+def whole_job(log: EventLog, job: str, *outputs: tuple[str, ...]) -> list[Recorded]:
+    """A job from its submission to its end, with an output event for each of `outputs`."""
+    stream = f"job-{job}"
+    put(log, stream, submitted(), JobQueued(attempt=1), context=OPERATOR)
+    put(log, stream, JobStarted(attempt=1, node="here", timeout_ms=0))
+    line = 1
+    for lines in outputs:
+        put(log, f"{stream}/output", output(line, *lines))
+        line += len(lines)
+    put(log, stream, finished())
+    return [event for page in log.pages(subject=stream) for event in page]
+
+
+def run(scenario: Coroutine[Any, Any, Any]) -> Any:
+    async def bounded() -> Any:
+        async with asyncio.timeout(ROOM_S):
+            return await scenario
+
+    return asyncio.run(bounded())
+
+
+async def everything(chunks: AsyncIterator[bytes]) -> bytes:
+    return b"".join([chunk async for chunk in chunks])
+
+
+def frames(content: bytes) -> list[bytes]:
+    """The frames after the retry, which must come first."""
+    assert content.startswith(RETRY)
+    return [block + b"\n\n" for block in content[len(RETRY) :].split(b"\n\n")[:-1]]
+
+
+def ids(content: bytes) -> list[str]:
+    return [frame.split(b"\n")[0].removeprefix(b"id: ").decode() for frame in frames(content)]
+
+
+# Cursors
+
+
+def request(headers: dict[str, str] | None = None, query: str = "") -> Request:
+    return Request(
+        {
+            "type": "http",
+            "headers": [(k.lower().encode(), v.encode()) for k, v in (headers or {}).items()],
+            "query_string": query.encode(),
+        }
+    )
+
+
+def test_the_header_is_stronger_than_the_query_and_that_than_a_parameter(log: EventLog) -> None:
+    whole_job(log, "a")
+    header, query = {"Last-Event-ID": "3:1"}, "last_event_id=2"
+
+    assert cursor_of(request(header, query), log, 1) == Cursor(3, 1)
+    assert cursor_of(request({}, query), log, 1) == Cursor(2)
+    assert cursor_of(request({"Last-Event-ID": ""}, query), log) == Cursor(2)
+    assert cursor_of(request(), log, 1) == Cursor(1)
+    assert cursor_of(request(), log, 0) == Cursor(0)
+    assert cursor_of(request(), log) is None
+
+
+@pytest.mark.parametrize(
+    "text", ["x", "-1", "+1", " 1", "1 ", "01", "1:", ":1", "1:01", "1.0", "٣", "0:0", "5", "5:0"]
+)
+def test_a_cursor_that_cannot_be_is_refused(log: EventLog, text: str) -> None:
+    whole_job(log, "a")
+    assert log.head == 4
+
+    with pytest.raises(InvalidCursor):
+        cursor_of(request({"Last-Event-ID": text}), log)
+
+
+def test_a_cursor_says_where_to_read_on() -> None:
+    assert Cursor(7).after == 7
+    assert Cursor(7, 0).after == 6
+
+
+# Wire forms
+
+
+def test_an_envelope_is_one_frame_with_its_id_and_type(log: EventLog) -> None:
+    (event,) = put(log, "job-a", JobMessaged(text='two\nlines, "quotes", é 🦀'))
+
+    (frame,) = ENVELOPES.frames(event)
+    first, second, data, *end = frame.decode().split("\n")
+    assert (first, second, end) == ("id: 1", "event: job.messaged", ["", ""])
+    assert json.loads(data.removeprefix("data: ")) == event.as_json()
+
+
+def test_frames_are_made_once_for_all_readers(log: EventLog) -> None:
+    made: list[int] = []
+
+    def encode(event: Recorded) -> list[bytes]:
+        made.append(event.position)
+        return [b"%d " % event.position]
+
+    page = put(log, "job-a", *(JobMessaged(text=str(n)) for n in range(3)))
+    form = WireForm("counted", encode)
+
+    first, second = form.chunks(page, None), form.chunks(page, Cursor(0))
+    assert first == second == [b"1 2 3 "]
+    assert first[0] is second[0]
+    assert form.chunks(page[1:], None) == [b"2 3 "]
+    assert made == [1, 2, 3]
+
+
+def test_readers_with_different_filters_never_get_each_others_bytes(log: EventLog) -> None:
+    """Though their pages begin and end at the same events and are of the same length."""
+    one, two, three, four = put(log, "job-a", *(JobMessaged(text=str(n)) for n in range(4)))
+    form = WireForm("numbers", lambda event: [b"%d " % event.position])
+
+    assert form.chunks([one, two, four], None) == [b"1 2 4 "]
+    assert form.chunks([one, three, four], None) == [b"1 3 4 "]
+
+
+def test_a_page_is_few_writes_of_bounded_size(log: EventLog) -> None:
+    events = put(log, "job-a", *(JobMessaged(text="x" * 100_000) for _ in range(10)))
+    chunks = ENVELOPES.chunks(events, None)
+
+    assert b"".join(chunks) == b"".join(ENVELOPES.frames(event)[0] for event in events)
+    assert len(chunks) == 4
+    assert all(len(chunk) < 400_000 for chunk in chunks)
+
+
+# Readings
+
+LINE = st.text(st.characters(codec="utf-8"), max_size=6)
+OUTPUTS = st.lists(st.lists(LINE, min_size=1, max_size=5).map(tuple), max_size=6)
+
+
+@settings(
+    max_examples=25, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
+)
+@given(outputs=OUTPUTS)
+@pytest.mark.parametrize("form", [ENVELOPES, LINES], ids=lambda form: form.name)
+def test_resuming_after_any_frame_gives_exactly_the_rest(
+    log: EventLog, form: WireForm, outputs: list[tuple[str, ...]]
+) -> None:
+    """Over a log that holds other jobs, before, between and after."""
+    job = f"j{log.head}"
+    whole_job(log, f"{job}-before", ("x", "y"))
+    events = whole_job(log, job, *outputs)
+    whole_job(log, f"{job}-after", ("x",))
+    end = events[-1].position
+
+    async def read(cursor: Cursor | None) -> bytes:
+        return await everything(read_job(log, form, job, cursor, end_at=end))
+
+    async def check() -> None:
+        whole = await read(None)
+        expected = [frame for event in events for frame in form.frames(event)]
+        assert frames(whole) == expected
+        for seen, name in enumerate(ids(whole), 1):
+            headers = {"Last-Event-ID": name}
+            assert frames(await read(cursor_of(request(headers), log))) == expected[seen:]
+
+    run(check())
+
+
+async def first_frames(chunks: AsyncIterator[bytes], count: int) -> list[bytes]:
+    """The first `count` frames of a stream that need not end."""
+    content = b""
+    async for chunk in chunks:
+        content += chunk
+        if len(frames(content)) >= count:
+            break
+    return frames(content)
+
+
+def test_the_log_is_read_from_any_position_and_goes_on_live(log: EventLog) -> None:
+    whole_job(log, "a", ("1",), ("2",))
+    put(log, "job-b", JobMessaged(text="before"))
+    head = log.head
+
+    async def scenario() -> None:
+        for start in range(head + 1):
+            reader = asyncio.create_task(
+                first_frames(read_log(log, ENVELOPES, Cursor(start)), log.head + 1 - start)
+            )
+            await asyncio.to_thread(put, log, "job-b", JobMessaged(text="live"))
+            assert [int(frame.split()[1]) for frame in await reader] == list(
+                range(start + 1, log.head + 1)
+            )
+
+    run(scenario())
+
+
+def test_a_filtered_reading_has_what_matches_and_keeps_its_order(log: EventLog) -> None:
+    for name in "abc":
+        whole_job(log, name, ("1",))
+    page = [event for page in log.pages() for event in page]
+
+    async def shown(count: int, **only: Any) -> list[int]:
+        found = await first_frames(read_log(log, ENVELOPES, None, **only), count)
+        return [int(frame.split()[1]) for frame in found]
+
+    async def scenario() -> None:
+        kinds = ("job.queued", "job.finished")
+        for only, chosen in (
+            ({"types": kinds}, [e for e in page if e.type in kinds]),
+            ({"actor": "operator"}, [e for e in page if e.actor == "operator"]),
+            ({"subject": "job-b"}, [e for e in page if e.subject == "job-b"]),
+            (
+                {"types": kinds, "actor": "operator", "subject": "job-c"},
+                [e for e in page if e.subject == "job-c" and e.type == "job.queued"],
+            ),
+        ):
+            expected = [event.position for event in chosen]
+            assert await shown(len(expected), **only) == expected
+
+    run(scenario())
+
+
+def test_a_reading_of_a_job_ends_with_the_job_whatever_its_filter(log: EventLog) -> None:
+    put(log, "job-a", submitted(), JobQueued(attempt=1), context=OPERATOR)
+
+    async def scenario() -> None:
+        filters: list[dict[str, Any]] = [
+            {},
+            {"types": ("job.output",)},
+            {"actor": "operator"},
+            {"types": ("job.finished",), "actor": "operator"},
+        ]
+        readers = [
+            asyncio.create_task(
+                everything(read_job(log, ENVELOPES, "a", None, end_at=None, **only))
+            )
+            for only in filters
+        ]
+        await asyncio.to_thread(put, log, "job-a/output", output(1, "x"))
+        await asyncio.to_thread(put, log, "job-b", finished())
+        await asyncio.to_thread(put, log, "job-a", finished())
+        contents = await asyncio.gather(*readers)
+        assert [ids(content) for content in contents] == [
+            ["1", "2", "3", "5"],
+            ["3"],
+            ["1", "2"],
+            [],
+        ]
+
+    run(scenario())
+
+
+def test_a_reading_of_an_ended_job_stops_at_its_newest_event(log: EventLog) -> None:
+    events = whole_job(log, "a", ("x",))
+    put(log, "job-a", JobMessaged(text="afterwards"))
+
+    async def scenario() -> None:
+        assert log.last_about("job-a") == 6
+        content = await everything(read_job(log, ENVELOPES, "a", None, end_at=6))
+        assert ids(content) == [str(event.position) for event in events] + ["6"]
+        seen = await everything(read_job(log, ENVELOPES, "a", Cursor(6), end_at=6))
+        assert seen == RETRY
+
+    run(scenario())
+
+
+# The response
+
+
+class Client:
+    """The other side of a response: what it was sent, and when it goes."""
+
+    def __init__(self, takes: Callable[[Message], Coroutine[Any, Any, None]] | None = None) -> None:
+        self.sent: list[Message] = []
+        self.leaves = asyncio.Event()
+        self._takes = takes
+
+    async def receive(self) -> Message:
+        await self.leaves.wait()
+        return {"type": "http.disconnect"}
+
+    async def send(self, message: Message) -> None:
+        if self._takes is not None:
+            await self._takes(message)
+        self.sent.append(message)
+
+    @property
+    def bodies(self) -> list[bytes]:
+        return [m["body"] for m in self.sent if m["type"] == "http.response.body"]
+
+    async def opens(self, chunks: AsyncIterator[bytes]) -> None:
+        await event_stream(chunks)({"type": "http", "method": "GET"}, self.receive, self.send)
+
+
+class Chunks:
+    """Chunks that are given one by one, and then nothing for ever; knows whether it was closed."""
+
+    def __init__(self, *chunks: bytes, ends: bool = False) -> None:
+        self._chunks = chunks
+        self._ends = ends
+        self.closed = False
+
+    async def read(self) -> AsyncIterator[bytes]:
+        try:
+            for chunk in self._chunks:
+                yield chunk
+            if not self._ends:
+                await asyncio.Event().wait()
+        finally:
+            self.closed = True
+
+
+async def soon(holds: Callable[[], object]) -> None:
+    while not holds():
+        await asyncio.sleep(0.002)
+
+
+def test_a_response_is_its_chunks_and_an_end() -> None:
+    async def scenario() -> None:
+        client = Client()
+        await client.opens(Chunks(RETRY, b"one", b"two", ends=True).read())
+
+        start, *_, end = client.sent
+        headers = dict(start["headers"])
+        assert start["status"] == 200
+        assert headers[b"content-type"] == b"text/event-stream; charset=utf-8"
+        assert b"no-store" in headers[b"cache-control"]
+        assert headers[b"x-accel-buffering"] == b"no"
+        assert client.bodies == [RETRY, b"one", b"two", b""]
+        assert end["more_body"] is False
+
+    run(scenario())
+
+
+def test_a_silent_stream_is_kept_alive_by_comments(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sse, "_PING_S", 0.01)
+
+    async def scenario() -> None:
+        client, chunks = Client(), Chunks(RETRY)
+        open_stream = asyncio.create_task(client.opens(chunks.read()))
+        await soon(lambda: client.bodies.count(b": heartbeat\n\n") >= 3)
+        client.leaves.set()
+        await open_stream
+        assert client.bodies[0] == RETRY
+        assert set(client.bodies[1:]) <= {b": heartbeat\n\n", b""}
+        assert chunks.closed
+
+    run(scenario())
+
+
+def test_a_reader_that_leaves_lets_go_of_the_log() -> None:
+    async def scenario() -> None:
+        client, chunks = Client(), Chunks(RETRY, b"one")
+        open_stream = asyncio.create_task(client.opens(chunks.read()))
+        await soon(lambda: b"one" in client.bodies)
+        client.leaves.set()
+        await open_stream
+        assert chunks.closed
+
+    run(scenario())
+
+
+def test_a_reader_that_takes_nothing_for_too_long_is_let_go(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(sse, "_PING_S", 0.01)
+    monkeypatch.setattr(sse, "_SEND_TIMEOUT_S", 0.05)
+
+    async def never(message: Message) -> None:
+        if message.get("body") == b"two":
+            await asyncio.Event().wait()
+
+    async def scenario() -> None:
+        client = Client(never)
+        with pytest.raises(SendTimeoutError):
+            await client.opens(Chunks(RETRY, b"one", b"two").read())
+        assert client.bodies[:2] == [RETRY, b"one"]
+        assert b"two" not in client.bodies
+        assert client.sent[-1].get("more_body") is not False, "A cut stream must not look whole."
+
+    run(scenario())

@@ -1,0 +1,464 @@
+"""``/api/log`` and ``/api/projections``: the log by page, by position, live and as a whole, and the
+views that are made of it.
+"""
+
+import json
+import re
+import socket
+from collections.abc import Iterable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import httpx2
+import pytest
+
+from tests.e2e.client import (
+    cancel,
+    connect,
+    ended,
+    events,
+    following,
+    frames,
+    output,
+    running,
+    shell,
+    submit,
+    until,
+)
+from tests.server import Server
+
+Json = dict[str, Any]
+
+MIB = 1024 * 1024
+
+
+@pytest.fixture(scope="module")
+def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
+    with Server.start(
+        tmp_path_factory.mktemp("log") / "data",
+        "--stop-jobs",
+        "--log-level=warning",
+        "--capacity=8",
+    ) as started:
+        yield started
+
+
+@pytest.fixture
+def http(server: Server) -> Iterator[httpx2.Client]:
+    with connect(server) as client:
+        yield client
+
+
+@pytest.fixture
+def done(http: httpx2.Client) -> str:
+    """A job that has ended, with some events of output."""
+    job_id = shell(http, "for n in 1 2 3 4; do echo $n; echo and $n; sleep 0.08; done; exit 3")
+    ended(http, job_id)
+    return job_id
+
+
+class Frame(NamedTuple):
+    """One event of a log stream; `data` is its envelope."""
+
+    id: str
+    event: str
+    data: Json
+
+
+def parsed(lines: Iterable[str]) -> Iterator[Frame]:
+    fields: dict[str, str] = {}
+    for line in lines:
+        if line:
+            name, _, value = line.partition(": ")
+            fields[name] = value
+        elif "data" in fields:
+            yield Frame(fields["id"], fields["event"], json.loads(fields["data"]))
+            fields = {}
+
+
+@contextmanager
+def streaming(
+    http: httpx2.Client, seen: str | None = None, **asked: str | int
+) -> Iterator[Iterator[Frame]]:
+    """An open stream past the id `seen`, frame by frame."""
+    headers = {} if seen is None else {"Last-Event-ID": seen}
+    with http.stream("GET", "/api/log/stream", params=asked, headers=headers) as answer:
+        assert answer.status_code == 200, answer.read()
+        yield parsed(answer.iter_lines())
+
+
+def streamed(http: httpx2.Client, seen: str | None = None, **asked: str | int) -> list[Frame]:
+    """A whole stream, until the server ends it."""
+    with streaming(http, seen, **asked) as stream:
+        return list(stream)
+
+
+def walk(http: httpx2.Client, **asked: Any) -> list[Json]:
+    """Every event that matches, page by page."""
+    found: list[Json] = []
+    after: int | None = asked.pop("after", 0)
+    while after is not None:
+        page = http.get("/api/log", params={**asked, "after": after}).json()
+        assert set(page) == {"events", "next", "head"}
+        assert len(page["events"]) <= asked.get("limit", 100)
+        found += page["events"]
+        after = page["next"]
+    return found
+
+
+# Pages
+
+
+def test_pages_are_the_log_from_its_first_position_to_its_head(
+    http: httpx2.Client, done: str
+) -> None:
+    everything = walk(http, limit=7)
+
+    head = http.get("/api/log?limit=1").json()["head"]
+    assert [event["position"] for event in everything] == list(range(1, head + 1))
+    assert set(everything[0]) == {
+        *("position", "id", "stream", "version", "type", "schema"),
+        *("at", "actor", "request_id", "cause", "data"),
+    }
+    assert walk(http, limit=7, after=head - 3) == everything[-3:]
+    assert walk(http, limit=1000, before=4) == everything[:3]
+    assert walk(http, limit=2, after=2, before=6) == everything[2:5]
+    assert walk(http, after=head) == []
+    assert walk(http, after=10**9) == []
+    last = http.get("/api/log", params={"after": head - 3, "limit": 3}).json()
+    assert (len(last["events"]), last["next"]) == (3, None)
+
+
+def test_filters_select_what_they_name(http: httpx2.Client, done: str) -> None:
+    everything = walk(http)
+
+    def check(chosen: list[Json], **asked: str) -> None:
+        for limit in (2, 1000):
+            assert walk(http, limit=limit, **asked) == chosen
+
+    about = [e for e in everything if e["stream"].partition("/")[0] == f"job-{done}"]
+    assert {e["stream"] for e in about} == {f"job-{done}", f"job-{done}/output"}
+    check(about, subject=f"job-{done}")
+    kinds = ("job.started", "job.finished")
+    check([e for e in everything if e["type"] in kinds], type=",".join(kinds))
+    dispatched = [e for e in everything if e["actor"] == "system:dispatcher"]
+    assert 0 < len(dispatched) < len(everything)
+    check(dispatched, actor="system:dispatcher")
+    both = [e for e in about if e["type"] in kinds and e["actor"] == "system:dispatcher"]
+    assert len(both) == 2
+    check(
+        both, subject=f"job-{done}", type=" job.started , job.finished", actor="system:dispatcher"
+    )
+    check([], subject="job-nothing")
+    check([], type="nothing.happened")
+    check([], actor="nobody")
+
+
+def test_every_position_can_be_looked_up(http: httpx2.Client, done: str) -> None:
+    for event in events(http, done):
+        answer = http.get(f"/api/log/{event['position']}")
+        assert (answer.status_code, answer.json()) == (200, event)
+
+
+def test_an_event_names_who_and_why(http: httpx2.Client, done: str) -> None:
+    found = events(http, done)
+    submitted, queued, started = found[:3]
+
+    assert {e["actor"] for e in (submitted, queued)} == {"operator"}
+    assert submitted["request_id"] == queued["request_id"] is not None
+    assert {e["actor"] for e in found[2:]} == {"system:dispatcher"}
+    assert started["cause"] == queued["id"]
+
+
+# The whole
+
+
+def test_an_export_is_the_log_line_by_line(http: httpx2.Client, done: str) -> None:
+    answer = http.get("/api/log/export")
+
+    assert answer.headers["content-type"] == "application/x-ndjson"
+    assert answer.text.endswith("}\n")
+    everything = walk(http)
+    assert [json.loads(line) for line in answer.text.splitlines()] == everything
+    about = http.get(f"/api/log/export?subject=job-{done}").text
+    assert [json.loads(line) for line in about.splitlines()] == events(http, done)
+    rest = http.get("/api/log/export?after=5").text
+    assert [json.loads(line) for line in rest.splitlines()] == everything[5:]
+    assert http.get("/api/log/export?subject=job-nothing").text == ""
+
+
+# Streams
+
+
+def test_a_stream_of_an_ended_job_is_its_envelopes_and_an_end(
+    http: httpx2.Client, done: str
+) -> None:
+    answer = http.get("/api/log/stream", params={"subject": f"job-{done}"})
+
+    assert answer.headers["content-type"] == "text/event-stream; charset=utf-8"
+    assert "no-store" in answer.headers["cache-control"]
+    assert answer.headers["x-accel-buffering"] == "no"
+    assert "content-encoding" not in answer.headers
+    assert re.match(r"retry: \d+\n\n", answer.text)
+    found = events(http, done)
+    assert list(parsed(answer.text.split("\n"))) == [
+        Frame(str(event["position"]), event["type"], event) for event in found
+    ]
+    raw = [json.dumps(event, separators=(",", ":"), ensure_ascii=False) for event in found]
+    assert [line[6:] for line in answer.text.split("\n") if line.startswith("data: ")] == raw
+
+
+def test_a_stream_goes_on_after_every_id(http: httpx2.Client, done: str) -> None:
+    everything = streamed(http, subject=f"job-{done}")
+
+    assert len(everything) >= 8
+    for seen, frame in enumerate(everything[:-1], 1):
+        assert streamed(http, frame.id, subject=f"job-{done}") == everything[seen:]
+        assert streamed(http, subject=f"job-{done}", last_event_id=frame.id) == everything[seen:]
+        assert streamed(http, subject=f"job-{done}", after=frame.id) == everything[seen:]
+    first, last = everything[0].id, everything[-1].id
+    assert streamed(http, first, subject=f"job-{done}", last_event_id=last) == everything[1:]
+    assert streamed(http, "0", subject=f"job-{done}") == everything
+
+
+def test_a_stream_goes_on_after_any_position_of_another_subject(
+    http: httpx2.Client, done: str
+) -> None:
+    first, second = (shell(http, "for n in 1 2 3; do echo $n; sleep 0.06; done") for _ in range(2))
+    ended(http, first)
+    ended(http, second)
+    everything = streamed(http, subject=f"job-{first}")
+
+    begin, end = int(everything[0].id), int(everything[-1].id)
+    for position in range(begin - 1, end):
+        rest = [frame for frame in everything if int(frame.id) > position]
+        assert streamed(http, str(position), subject=f"job-{first}") == rest
+
+
+def test_once_all_was_seen_there_is_nothing(http: httpx2.Client, done: str) -> None:
+    asked = {"subject": f"job-{done}"}
+    last = {"Last-Event-ID": streamed(http, **asked)[-1].id}
+
+    assert http.get("/api/log/stream", params=asked, headers=last).status_code == 204
+    for only in ({"type": "job.queued,job.submitted"}, {"actor": "operator"}):
+        submitted, queued = streamed(http, **asked, **only)
+        seen = {"Last-Event-ID": queued.id}
+        answer = http.get("/api/log/stream", params={**asked, **only}, headers=seen)
+        assert answer.status_code == 204, only
+        assert streamed(http, submitted.id, **asked, **only) == [queued]
+        assert http.get("/api/log/stream", params=asked, headers=seen).status_code == 200
+    nothing = {**asked, "type": "job.archived"}
+    assert http.get("/api/log/stream", params=nothing).status_code == 204
+    http.post(f"/api/jobs/{done}/archive")
+    (archived,) = streamed(http, last["Last-Event-ID"], **asked)
+    assert archived.event == "job.archived"
+
+
+def test_a_live_stream_of_a_job_ends_with_it(http: httpx2.Client, tmp_path: Path) -> None:
+    gate = tmp_path / "gate"
+    job_id = shell(http, f"echo on; until [ -e {gate} ]; do sleep 0.02; done; echo off")
+    seen: list[Frame] = []
+    with streaming(http, subject=f"job-{job_id}") as stream:
+        for frame in stream:
+            seen.append(frame)
+            if frame.event == "job.output":
+                gate.touch()
+    assert [frame.data for frame in seen] == events(http, job_id)
+    assert seen[-1].event == "job.finished"
+
+
+def test_a_live_stream_has_only_what_its_filter_names(http: httpx2.Client) -> None:
+    head = http.get("/api/log?limit=1").json()["head"]
+    with (
+        streaming(http, type="job.finished", after=head) as ends,
+        streaming(http, actor="operator", after=head) as asked,
+    ):
+        known = [submit(http, "seq", "100") for _ in range(3)]
+        finished = [next(ends) for _ in known]
+        mine = [next(asked) for _ in range(2 * len(known))]
+    assert {frame.event for frame in finished} == {"job.finished"}
+    assert sorted(frame.data["stream"] for frame in finished) == sorted(f"job-{n}" for n in known)
+    assert [frame.event for frame in mine] == ["job.submitted", "job.queued"] * len(known)
+    assert {frame.data["actor"] for frame in mine} == {"operator"}
+
+
+def test_a_stream_of_the_log_has_every_position_once_from_any_start(
+    http: httpx2.Client, done: str
+) -> None:
+    """Replay and live part meet without a gap, though jobs write all the while."""
+    known = [shell(http, "seq 300; sleep 0.1; seq 300") for _ in range(4)]
+    head = http.get("/api/log?limit=1").json()["head"]
+    for start in (0, 1, head // 2, head - 1, head):
+        with streaming(http, str(start)) as stream:
+            seen = [next(stream) for _ in range(max(0, head + 4 - start))]
+        assert [int(frame.id) for frame in seen] == list(range(start + 1, head + 5))
+        assert [frame.data["position"] for frame in seen] == [int(frame.id) for frame in seen]
+    for job_id in known:
+        ended(http, job_id)
+
+
+def test_the_lines_of_a_job_go_on_after_every_id(http: httpx2.Client) -> None:
+    """Where one event gave several lines the id says which of them was seen."""
+    job_id = shell(http, "seq 5; sleep 0.15; seq 6 9; exec sleep 300", timeout_s=0.6)
+    ended(http, job_id)
+    everything = frames(http, job_id)
+
+    assert [frame.line for frame in everything[1:10]] == [str(n) for n in range(1, 10)]
+    assert len({frame.id.partition(":")[0] for frame in everything}) < len(everything) - 3
+    for seen, frame in enumerate(everything[:-1], 1):
+        assert frames(http, job_id, frame.id) == everything[seen:]
+    position = everything[5].id.partition(":")[0]
+    of_that = [n for n, frame in enumerate(everything) if frame.id.partition(":")[0] == position]
+    assert frames(http, job_id, position) == everything[of_that[-1] + 1 :]
+
+
+# Slow readers
+
+
+def resident(server: Server) -> int:
+    """What the server has in memory, in bytes."""
+    said = re.search(r"VmRSS:\s*(\d+) kB", Path(f"/proc/{server.pid}/status").read_text())
+    assert said is not None
+    return int(said[1]) * 1024
+
+
+class Sleeper:
+    """A reader of the whole log that takes nothing until it is told to."""
+
+    def __init__(self, server: Server) -> None:
+        host, _, port = server.url.removeprefix("http://").partition(":")
+        self._socket = socket.socket()
+        self._socket.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+        self._socket.settimeout(30)
+        self._socket.connect((host, int(port)))
+        request = (
+            f"GET /api/log/stream HTTP/1.1\r\nHost: {host}\r\n"
+            f"Authorization: Bearer {server.token}\r\n\r\n"
+        )
+        self._socket.sendall(request.encode())
+
+    def positions(self, head: int) -> list[int]:
+        """Wakes up: the ids of all frames, up to the one of `head`."""
+        with self._socket.makefile("rb") as stream:
+            found: list[int] = []
+            for line in stream:
+                if line.startswith(b"id: "):
+                    found.append(int(line[4:]))
+                    if found[-1] == head:
+                        break
+            return found
+
+    def close(self) -> None:
+        self._socket.close()
+
+
+def test_readers_that_do_not_read_cost_nothing_and_lose_nothing(
+    server: Server, http: httpx2.Client
+) -> None:
+    with ExitStack() as stack:
+        before = resident(server)
+        sleepers = [Sleeper(server) for _ in range(20)]
+        for sleeper in sleepers:
+            stack.callback(sleeper.close)
+        line = "x" * 999
+        job_id = shell(
+            http, f"n=0; while [ $n -lt 30 ]; do n=$((n+1)); yes {line} | head -500; done"
+        )
+        assert output(http, job_id) == [line] * 15_000  # others are not held up
+        assert ended(http, job_id)["status"] == "completed"
+        # 15 MB for each of twenty, had they been kept for them.
+        assert resident(server) - before < 120 * MIB
+        head = http.get("/api/log?limit=1").json()["head"]
+        for sleeper in sleepers[:2]:
+            assert sleeper.positions(head) == list(range(1, head + 1))
+
+
+# Views
+
+
+def projections(http: httpx2.Client) -> dict[str, Json]:
+    answer = http.get("/api/projections").json()
+    assert set(answer) == {"head", "projections"}
+    return {shown["name"]: {**shown, "head": answer["head"]} for shown in answer["projections"]}
+
+
+def settled(http: httpx2.Client) -> dict[str, Json]:
+    """The views once all show the head."""
+
+    def now() -> dict[str, Json] | None:
+        shown = projections(http)
+        stands = all(p["position"] == p["head"] and p["status"] == "live" for p in shown.values())
+        return shown if stands else None
+
+    return until(now, "every view at the head")
+
+
+def test_each_view_says_where_it_stands(http: httpx2.Client, done: str) -> None:
+    shown = settled(http)
+
+    assert set(shown) == {"jobs", "timeline", "output", "analytics"}
+    for view in shown.values():
+        assert {"name", "version", "position", "lag", "status", "progress", "digest"} <= set(view)
+        assert (view["lag"], view["progress"], view["failure"]) == (0, 1.0, None)
+        assert re.fullmatch(r"[0-9a-f]{32,64}", view["digest"])
+
+
+def test_a_rebuild_is_accepted_once_at_a_time_and_comes_out_the_same(
+    server: Server, http: httpx2.Client, done: str
+) -> None:
+    before = settled(http)["timeline"]
+
+    def ask() -> int:
+        with connect(server) as client:
+            return client.post("/api/projections/timeline/rebuild").status_code
+
+    def both() -> set[int] | None:
+        with ThreadPoolExecutor(6) as pool:
+            statuses = {asked.result() for asked in [pool.submit(ask) for _ in range(6)]}
+        assert statuses <= {202, 409}
+        assert 202 in statuses
+        settled(http)
+        return statuses if 409 in statuses else None
+
+    until(both, "a rebuild that is asked for while one runs")
+    after = settled(http)["timeline"]
+    assert (after["digest"], after["rebuildMatched"]) == (before["digest"], True)
+    assert http.post("/api/projections/nothing/rebuild").status_code == 404
+    told = http.get(f"/api/jobs/{done}/timeline").json()["items"]
+    assert told[-1]["type"] == "job.finished"
+
+
+def test_views_that_are_deleted_come_back_the_same(tmp_path: Path) -> None:
+    with Server.start(tmp_path / "data", "--stop-jobs") as server:
+        with connect(server) as http:
+            known = [shell(http, f"seq {n}; exit {n % 2}") for n in range(1, 6)]
+            for job_id in known:
+                ended(http, job_id)
+            before = settled(http)
+            shown = http.get("/api/jobs").content
+        server.stop()
+        for file in server.data.glob("views.db*"):
+            file.unlink()
+        server.restart()
+        with connect(server) as http:
+            assert http.get("/api/jobs").content == shown
+            after = settled(http)
+    assert {n: v["digest"] for n, v in after.items()} == {n: v["digest"] for n, v in before.items()}
+
+
+# Two readers of two kinds
+
+
+def test_both_kinds_of_stream_tell_the_same_job(http: httpx2.Client) -> None:
+    job_id = shell(http, "for n in 1 2 3; do echo $n; sleep 0.06; done; sleep 300")
+    running(http, job_id)
+    with following(http, job_id) as lines, streaming(http, subject=f"job-{job_id}") as envelopes:
+        shown = [next(lines).line for _ in range(4)]
+        cancel(http, job_id)
+        shown += [frame.line for frame in lines]
+        told = list(envelopes)
+    written = [x for f in told if f.event == "job.output" for x in f.data["data"]["lines"]]
+    assert shown[1:-1] == written == ["1", "2", "3"]
+    assert shown[-1] == f"__END__:{told[-1].data['data']['outcome']}"

@@ -1,0 +1,178 @@
+"""SIGTERM: the server goes at once, whatever is connected, and its jobs go on or are cancelled as
+was asked.
+"""
+
+import os
+import signal
+import socket
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
+from typing import Any
+
+import httpx2
+import pytest
+
+from tests.e2e.client import (
+    connect,
+    ended,
+    events,
+    frames,
+    is_alive,
+    output,
+    shell,
+    status,
+    submit,
+    until,
+)
+from tests.server import Server
+
+READERS = 15
+STOPS_WITHIN_S = 3
+COUNTING = "i=0; while [ $i -lt {lines} ]; do i=$((i+1)); echo $i; {pause}; done"
+
+
+def ask_to_stop(server: Server, number: int = signal.SIGTERM) -> None:
+    """The signal, and the exit in the time that the server promises."""
+    os.kill(server.pid, number)
+    until(lambda: not server.running, "the exit", deadline_s=STOPS_WITHIN_S)
+
+
+@contextmanager
+def reading(http: httpx2.Client, path: str) -> Iterator[Iterator[str]]:
+    """The ids and lines of an open stream; its end must be clean."""
+    with http.stream("GET", path) as answer:
+        assert answer.status_code == 200
+        yield answer.iter_lines()
+
+
+def ids(lines: Iterator[str]) -> list[str]:
+    """The ids of what is left of a stream, up to the last whole frame."""
+    return [line.removeprefix("id: ") for line in lines if line.startswith("id: ")]
+
+
+def first_id(lines: Iterator[str]) -> str:
+    return next(line.removeprefix("id: ") for line in lines if line.startswith("id: "))
+
+
+def stalled(server: Server) -> socket.socket:
+    """A reader of the whole log that takes nothing of it."""
+    host, _, port = server.url.removeprefix("http://").partition(":")
+    reader = socket.socket()
+    reader.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+    reader.connect((host, int(port)))
+    request = f"GET /api/log/stream HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer {server.token}\r\n"
+    reader.sendall(request.replace("Host: x", f"Host: {host}").encode() + b"\r\n")
+    return reader
+
+
+def log_of(http: httpx2.Client, job_id: str, kind: str) -> list[dict[str, Any]]:
+    return [event for event in events(http, job_id) if event["type"] == kind]
+
+
+def pid_of(http: httpx2.Client, job_id: str) -> int:
+    """The number that a job's script says first, as `echo $$`."""
+    said = until(lambda: log_of(http, job_id, "job.output"), "its first line")
+    return int(said[0]["data"]["lines"][0])
+
+
+def test_thirty_readers_and_a_running_job_hold_nothing_up(tmp_path: Path) -> None:
+    """Every stream ends cleanly, the job goes on, and who resumes has every line once."""
+    with Server.start(tmp_path / "data", "--log-level=warning") as server, ExitStack() as open_now:
+        http = open_now.enter_context(
+            httpx2.Client(
+                base_url=server.url,
+                headers=server.headers,
+                trust_env=False,
+                timeout=20,
+                limits=httpx2.Limits(max_connections=None),
+            )
+        )
+        job_id = shell(http, COUNTING.format(lines=400, pause="sleep 0.01"))
+        paths = [f"/api/v1/stream/{job_id}", "/api/log/stream"]
+        streams = {
+            path: [open_now.enter_context(reading(http, path)) for _ in range(READERS)]
+            for path in paths
+        }
+        seen = {path: [[first_id(s)] for s in streams[path]] for path in paths}
+        assert status(http, job_id)["status"] == "running"  # on a connection that then stays open
+
+        ask_to_stop(server)
+        for path in paths:
+            for stream, found in zip(streams[path], seen[path], strict=True):
+                found += ids(stream)
+
+        server.restart()
+        with connect(server) as http:
+            assert ended(http, job_id)["status"] == "completed"
+            assert output(http, job_id) == [str(number) for number in range(1, 401)]
+            everything = [frame.id for frame in frames(http, job_id)]
+            for found in seen[paths[0]]:
+                rest = [frame.id for frame in frames(http, job_id, found[-1])]
+                assert found + rest == everything
+            for found in seen[paths[1]]:
+                assert found == [str(number) for number in range(1, len(found) + 1)]
+            assert len(log_of(http, job_id, "job.started")) == 1
+            assert len(log_of(http, job_id, "job.finished")) == 1
+            assert log_of(http, job_id, "job.cancel_requested") == []
+
+
+def test_readers_that_take_nothing_do_not_hold_it_up(tmp_path: Path) -> None:
+    with (
+        Server.start(tmp_path / "data", "--log-level=warning") as server,
+        connect(server) as http,
+        ExitStack() as open_now,
+    ):
+        ended(http, shell(http, f"yes {'x' * 999} | head -12000"))
+        for _ in range(5):
+            sleeper = stalled(server)
+            open_now.callback(sleeper.close)
+            sleeper.recv(100)  # its answer has begun
+        ask_to_stop(server)
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_jobs_go_on_without_the_server(tmp_path: Path, number: int) -> None:
+    gate = tmp_path / "gate"
+    with Server.start(tmp_path / "data", "--capacity=1", "--log-level=warning") as server:
+        with connect(server) as http:
+            job_id = shell(http, f"echo $$; until [ -e {gate} ]; do sleep 0.02; done; echo over")
+            pid = pid_of(http, job_id)
+            waiting = submit(http, "echo", "later")
+        ask_to_stop(server, number)
+        assert is_alive(pid)
+        gate.touch()
+        until(lambda: not is_alive(pid), "the end of the job, without a server")
+
+        server.restart()
+        with connect(server) as http:
+            assert ended(http, job_id)["status"] == "completed"
+            assert output(http, job_id) == [str(pid), "over"]
+            assert output(http, waiting) == ["later"]
+
+
+def test_stop_jobs_cancels_what_runs_and_says_who_did(tmp_path: Path) -> None:
+    with Server.start(
+        tmp_path / "data", "--stop-jobs", "--capacity=2", "--log-level=warning"
+    ) as server:
+        with connect(server) as http:
+            polite = shell(
+                http, "trap 'echo bye; exit 0' TERM; echo $$; while :; do sleep 0.02; done"
+            )
+            stubborn = shell(http, "trap '' TERM; echo $$; while :; do sleep 0.1; done")
+            pids = [pid_of(http, job_id) for job_id in (polite, stubborn)]
+            waiting = submit(http, "echo", "later")
+            assert status(http, waiting)["status"] == "queued"
+        server.stop()
+        assert not any(map(is_alive, pids))
+
+        server.restart()
+        with connect(server) as http:
+            for job_id, code in ((polite, 0), (stubborn, -9)):
+                assert status(http, job_id)["status"] == "cancelled"
+                (asked,) = log_of(http, job_id, "job.cancel_requested")
+                assert asked["actor"] == "system:shutdown"
+                (end,) = log_of(http, job_id, "job.finished")
+                assert (end["data"]["outcome"], end["data"]["exit_code"]) == ("cancelled", code)
+            assert "bye" in output(http, polite)
+            assert output(http, waiting) == ["later"]

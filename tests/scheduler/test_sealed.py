@@ -1,0 +1,113 @@
+"""What the log must not know is kept as long as the job needs it, for the server's eyes only."""
+
+import os
+import stat
+import time
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from scheduler.sealed import Sealed, SealedSpecs
+
+PRIVATE = Sealed(("curl", "-u", "user:secret"), {"PASSWORD": "secret"})
+# What a process can get: text that is UTF-8 and holds no NUL.
+TEXT = st.text(st.characters(codec="utf-8", exclude_characters="\0"), max_size=20)
+
+
+@pytest.fixture
+def root(tmp_path: Path) -> Path:
+    return tmp_path / "sealed"
+
+
+def from_before(path: Path) -> None:
+    """Makes a file look as if an earlier server had written it."""
+    os.utime(path, (1, 1))
+
+
+def from_now(path: Path) -> None:
+    """To the microsecond: the times that a file system gives may lag by some milliseconds."""
+    os.utime(path, (time.time(), time.time()))
+
+
+@given(argv=st.lists(TEXT, min_size=1, max_size=4), env=st.dictionaries(TEXT, TEXT, max_size=4))
+def test_what_was_sealed_is_opened_as_it_was(
+    tmp_path_factory: pytest.TempPathFactory, argv: list[str], env: dict[str, str]
+) -> None:
+    root = tmp_path_factory.mktemp("sealed", numbered=True)
+    SealedSpecs(root).seal("job", Sealed(tuple(argv), env))
+
+    assert SealedSpecs(root).open("job") == Sealed(tuple(argv), env)
+
+
+def test_only_the_server_can_read_it(root: Path) -> None:
+    before = os.umask(0)
+    try:
+        SealedSpecs(root).seal("job", PRIVATE)
+    finally:
+        os.umask(before)
+
+    (file,) = root.iterdir()
+    assert stat.S_IMODE(file.stat().st_mode) == 0o600
+    assert stat.S_IMODE(root.stat().st_mode) == 0o700
+
+
+def test_what_is_private_is_not_in_a_representation() -> None:
+    assert "secret" not in repr(PRIVATE)
+
+
+def test_sealing_again_takes_the_place_of_what_was(root: Path) -> None:
+    specs = SealedSpecs(root)
+    specs.seal("job", Sealed(("a long program name",), {"A": "a long value"}))
+    specs.seal("job", PRIVATE)
+
+    assert specs.open("job") == PRIVATE
+    assert len(list(root.iterdir())) == 1
+
+
+def test_a_discarded_one_is_gone_and_may_be_discarded_again(root: Path) -> None:
+    specs = SealedSpecs(root)
+    specs.seal("job", PRIVATE)
+    specs.seal("other", PRIVATE)
+    for _ in range(2):
+        specs.discard("job")
+
+    assert specs.open("job") is None
+    assert specs.open("other") == PRIVATE
+
+
+def test_a_sweep_takes_what_no_job_needs_any_more(root: Path) -> None:
+    """Left by a server that died between sealing and accepting, or between the end and the file."""
+    earlier = SealedSpecs(root)
+    for job_id in ("open", "ended"):
+        earlier.seal(job_id, PRIVATE)
+        from_before(root / f"{job_id}.json")
+    half_written = root / "never-accepted.draft"
+    half_written.write_bytes(b"{")
+    from_before(half_written)
+
+    specs = SealedSpecs(root)
+    specs.sweep({"open"})
+
+    assert [path.name for path in root.iterdir()] == ["open.json"]
+    assert specs.open("open") == PRIVATE
+
+
+def test_a_sweep_leaves_what_is_just_being_accepted(root: Path) -> None:
+    specs = SealedSpecs(root)
+    specs.seal("new", PRIVATE)
+    from_now(root / "new.json")
+    specs.sweep(set())
+
+    assert specs.open("new") == PRIVATE
+
+
+def test_what_cannot_be_written_is_an_error_and_leaves_nothing(root: Path) -> None:
+    specs = SealedSpecs(root)
+    root.rmdir()
+
+    with pytest.raises(OSError, match="No such file"):
+        specs.seal("job", PRIVATE)
+    root.mkdir()
+    assert specs.open("job") is None
