@@ -153,6 +153,9 @@ def create_app(parts: Parts) -> FastAPI:
         summary="A control plane for jobs, over one log of immutable events.",
         lifespan=lambda _: _lifespan(parts),
         telemetry={"tracing": False, "metrics": False},
+        # The framework's own readers of the document fetch their scripts from another host.
+        docs_url=None,
+        redoc_url=None,
     )
     app.state.security = parts.security
     errors.install(app)
@@ -168,13 +171,7 @@ def create_app(parts: Parts) -> FastAPI:
         default_timeout_s=settings.job_timeout_s,
     )
     app.include_router(job_router)
-    app.add_middleware(
-        ShortCut,
-        path="/api/jobs",
-        endpoint=create_job_of(job_router),
-        model=JobRequest,
-        security=parts.security,
-    )
+    app.state.create_job = create_job_of(job_router)
     app.include_router(
         gitoma_routes(
             parts.log,
@@ -204,8 +201,18 @@ def create_app(parts: Parts) -> FastAPI:
 
 def edge(app: FastAPI, settings: Settings) -> ASGIApp:
     """The app behind its middleware, as it is served."""
+    short_cut = ShortCut(
+        app,
+        path="/api/jobs",
+        endpoint=app.state.create_job,
+        model=JobRequest,
+        security=app.state.security,
+    )
     return middleware.install(
-        app, allowed_hosts=settings.allowed_hosts, cors_origins=settings.cors_origins
+        app,
+        short_cut,
+        allowed_hosts=settings.allowed_hosts,
+        cors_origins=settings.cors_origins,
     )
 
 

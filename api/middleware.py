@@ -447,6 +447,7 @@ def cors(app: ASGIApp, origins: Sequence[str]) -> ASGIApp:
 
 def install(
     app: ASGIApp,
+    entry: ASGIApp | None = None,
     *,
     allowed_hosts: Iterable[str] = DEFAULT_ALLOWED_HOSTS,
     cors_origins: Sequence[str] = (),
@@ -457,11 +458,12 @@ def install(
     Request id, security headers, CORS, trusted hosts, body limit, gzip, app: the headers stand
     outside of everything that can refuse, so that the refusals carry them too. A Starlette or
     FastAPI app answers its own unhandled errors; it is given `internal_error` to do so with,
-    unless it has a handler for `Exception` already.
+    unless it has a handler for `Exception` already. Requests are given to `entry` where there is
+    one: something of the caller's that stands before `app`.
     """
     if isinstance(app, Starlette):
         handlers = app.exception_handlers
         if 500 not in handlers:
             handlers.setdefault(Exception, internal_error)
-    inner = BodyLimit(SelectiveGZip(app), body_limit)
+    inner = BodyLimit(SelectiveGZip(entry or app), body_limit)
     return RequestContext(SecurityHeaders(cors(TrustedHosts(inner, allowed_hosts), cors_origins)))

@@ -116,7 +116,10 @@ class Redactor:
                     if trigger in whole:
                         return False
         lowered = whole.lower()
-        return not any(word in lowered for word in _WORDS)
+        for word in _WORDS:  # noqa: SIM110 - a generator would take longer than what it looks for
+            if word in lowered:
+                return False
+        return True
 
     def _once(self, s: str) -> str:
         for secret in self._secrets:

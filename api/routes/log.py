@@ -18,7 +18,14 @@ from domain.log import EventLog, Recorded
 _NDJSON = "application/x-ndjson"
 
 Position = Annotated[int, Query(ge=0, le=2**62)]
-Subject = Annotated[str | None, Query(max_length=300, description="For instance job-<id>.")]
+Subject = Annotated[
+    str | None,
+    Query(
+        max_length=300,
+        pattern="^[^/]*$",
+        description="For instance job-<id>; its sub-streams are part of it.",
+    ),
+]
 Types = Annotated[
     str | None, Query(alias="type", max_length=1_000, description="Event types, by comma.")
 ]

@@ -1,8 +1,10 @@
-"""The page and the state socket: ``/``, ``/dashboard.js``, ``/dashboard.css``, ``/ws/state``."""
+"""The page, the API reference and the state socket: ``/``, ``/docs``, ``/ws/state``."""
 
 import asyncio
 import hashlib
 from collections.abc import Collection
+from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
 
 from fastapi import APIRouter, Request, Response, WebSocket
@@ -16,20 +18,44 @@ POLICY = (
 )
 """No inline script or style, no other origin."""
 
+_DIRECTORY = Path(__file__).parent.parent / "page"
+_SWAGGER = "vendor/swagger-ui-dist"
+
+_HTML = "text/html; charset=utf-8"
+_SCRIPT = "application/javascript; charset=utf-8"
+_STYLE = "text/css; charset=utf-8"
+
 _FILES = {
-    "/": ("index.html", "text/html; charset=utf-8"),
-    "/dashboard.js": ("dashboard.js", "application/javascript; charset=utf-8"),
-    "/dashboard.css": ("dashboard.css", "text/css; charset=utf-8"),
+    "/": ("index.html", _HTML),
+    "/dashboard.js": ("dashboard.js", _SCRIPT),
+    "/dashboard.css": ("dashboard.css", _STYLE),
+    "/docs": ("docs.html", _HTML),
+    "/redoc": ("docs.html", _HTML),
+    "/docs/docs.js": ("docs.js", _SCRIPT),
+    "/docs/swagger-ui-bundle.js": (f"{_SWAGGER}/swagger-ui-bundle.js", _SCRIPT),
+    "/docs/swagger-ui.css": (f"{_SWAGGER}/swagger-ui.css", _STYLE),
 }
+
+
+@dataclass(frozen=True, slots=True)
+class _File:
+    body: bytes
+    tag: str
+
+
+@lru_cache
+def _load(name: str) -> _File:
+    body = (_DIRECTORY / name).read_bytes()
+    return _File(body, f'"{hashlib.sha256(body).hexdigest()[:16]}"')
 
 
 def page_routes(
     feed: StateFeed, security: Security, allowed_origins: Collection[str], stopping: asyncio.Event
 ) -> APIRouter:
+    """The routes. Files are read when first asked for, and kept."""
     router = APIRouter(include_in_schema=False)
-    directory = Path(__file__).parent.parent / "page"
     for path, (name, media_type) in _FILES.items():
-        _add_file(router, path, (directory / name).read_bytes(), media_type)
+        _add_file(router, path, name, media_type)
 
     @router.websocket("/ws/state")
     async def state(ws: WebSocket) -> None:
@@ -40,12 +66,15 @@ def page_routes(
     return router
 
 
-def _add_file(router: APIRouter, path: str, body: bytes, media_type: str) -> None:
-    tag = f'"{hashlib.sha256(body).hexdigest()[:16]}"'
-    headers = {"ETag": tag, "Cache-Control": "no-cache", "Content-Security-Policy": POLICY}
-
+def _add_file(router: APIRouter, path: str, name: str, media_type: str) -> None:
     @router.get(path)
     async def file(request: Request) -> Response:
-        if request.headers.get("if-none-match") == tag:
-            return Response(status_code=304, headers={"ETag": tag})
-        return Response(body, media_type=media_type, headers=headers)
+        found = _load(name)
+        if request.headers.get("if-none-match") == found.tag:
+            return Response(status_code=304, headers={"ETag": found.tag})
+        headers = {
+            "ETag": found.tag,
+            "Cache-Control": "no-cache",
+            "Content-Security-Policy": POLICY,
+        }
+        return Response(found.body, media_type=media_type, headers=headers)

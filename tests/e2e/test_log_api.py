@@ -462,3 +462,9 @@ def test_both_kinds_of_stream_tell_the_same_job(http: httpx2.Client) -> None:
     written = [x for f in told if f.event == "job.output" for x in f.data["data"]["lines"]]
     assert shown[1:-1] == written == ["1", "2", "3"]
     assert shown[-1] == f"__END__:{told[-1].data['data']['outcome']}"
+
+
+@pytest.mark.parametrize("path", ["/api/log", "/api/log/stream", "/api/log/export"])
+def test_a_sub_stream_is_no_subject(http: httpx2.Client, path: str) -> None:
+    """It would match nothing, and a stream of nothing would stay open for ever."""
+    assert http.get(path, params={"subject": "job-a/output"}).status_code == 422
