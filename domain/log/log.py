@@ -263,11 +263,9 @@ class EventLog:
             return page, page[-1].position
         return page, max(head, page[-1].position if page else 0)
 
-    async def grown(self, subject: str | None) -> None:
-        """Sleep until something about `subject` was committed after the caller's last look, in this
-        same step.
-        """
-        await self._side(asyncio.get_running_loop()).wait(subject)
+    def side(self) -> LoopSide:
+        """Where readers on the running event loop wait for what is committed next."""
+        return self._side(asyncio.get_running_loop())
 
     def wait_beyond(
         self, position: int, timeout_s: float, unless: Callable[[], bool] = lambda: False
@@ -345,6 +343,7 @@ class Tail:
         self._subject = subject
         self._types = types
         self._limit = limit
+        self._side: LoopSide | None = None
         self.position = after
         """Everything up to here was given out, or did not match."""
 
@@ -352,22 +351,35 @@ class Tail:
         return self
 
     async def __anext__(self) -> list[Recorded]:
+        log = self._log
         while True:
-            near = self._log.read_near(self.position, self._limit, self._subject)
+            if self.position >= log.head:
+                await self._growth()
+                continue
+            near = log.read_near(self.position, self._limit, self._subject)
             if near is None:
-                page, covered = await self._log.read_far(
+                page, covered = await log.read_far(
                     self.position, self._limit, self._subject, self._types
                 )
             else:
                 page, covered = near
-                if covered == self.position:
-                    await self._log.grown(self._subject)
-                    continue
                 if self._types:
                     page = [event for event in page if event.type in self._types]
             self.position = covered
             if page:
                 return page
+
+    async def _growth(self) -> None:
+        """Sleep until something was committed after the look at the head in this same step."""
+        side = self._side
+        if side is None:
+            side = self._side = self._log.side()
+        waiter = side.waiter(self._subject)
+        try:
+            await waiter
+        except asyncio.CancelledError:
+            side.forget(self._subject, waiter)
+            raise
 
 
 def open_sqlite_log(directory: Path, *, redactor: Redactor, purpose: str = "crewlog") -> EventLog:

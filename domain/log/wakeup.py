@@ -20,19 +20,25 @@ class LoopSide:
         self._scheduled = False
         self._waiting: dict[str | None, set[asyncio.Future[None]]] = {}
 
-    async def wait(self, subject: str | None) -> None:
-        """Sleep until something about `subject` (None: anything) was committed.
+    def waiter(self, subject: str | None) -> "asyncio.Future[None]":
+        """What is done once something about `subject` (None: anything) has been committed.
 
-        The caller must have read the log in the same step, without awaiting between the two.
+        The caller must have read the log in the same step, without awaiting between the two, and
+        `forget` the waiter when it is cancelled.
         """
         future: asyncio.Future[None] = self.loop.create_future()
-        waiting = self._waiting.setdefault(subject, set())
+        waiting = self._waiting.get(subject)
+        if waiting is None:
+            waiting = self._waiting[subject] = set()
         waiting.add(future)
-        try:
-            await future
-        finally:
-            waiting.discard(future)
-            if not waiting and self._waiting.get(subject) is waiting:
+        return future
+
+    def forget(self, subject: str | None, waiter: "asyncio.Future[None]") -> None:
+        """Nobody waits for this one any more."""
+        waiting = self._waiting.get(subject)
+        if waiting is not None:
+            waiting.discard(waiter)
+            if not waiting:
                 del self._waiting[subject]
 
     def tell(self, subjects: set[str], batch: list[AppendCommand]) -> None:
