@@ -29,6 +29,7 @@ State = dict[str, Any]
 
 _FILE_LIMIT = 8 * 1024 * 1024
 _HEARTBEAT_GRACE_S = 90.0
+# The sequence of contracts/gitoma.md §5 up to DONE, its end.
 _PHASES_AT_WORK = ("IDLE", "ANALYZING", "PLANNING", "WORKING", "PR_OPEN", "REVIEWING")
 
 # A file changed twice within one tick of the file system's clock looks unchanged the second time.

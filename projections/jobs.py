@@ -251,19 +251,19 @@ def list_jobs(
             jobs.c.archived_at.is_not(None) if archived else jobs.c.archived_at.is_(None)
         )
     if cursor is not None:
-        statement = statement.where(jobs.c.position < _position_of(reading, cursor))
+        seen = select(jobs.c.position).where(jobs.c.id == cursor).scalar_subquery()
+        statement = statement.where(jobs.c.position < seen)
     rows = reading.rows(statement.order_by(jobs.c.position.desc()).limit(limit + 1))
+    if cursor is not None and not rows:
+        _check_cursor(reading, cursor)
     return rows[:limit], len(rows) > limit
 
 
-def _position_of(reading: Reading, job_id: str) -> int:
+def _check_cursor(reading: Reading, job_id: str) -> None:
+    """Tell the end of the list from a cursor that names no job. InvalidCursor for the latter."""
     jobs = reading.table("jobs")
-    position = reading.connection.execute(
-        select(jobs.c.position).where(jobs.c.id == job_id)
-    ).scalar()
-    if position is None:
+    if not reading.rows(select(jobs.c.id).where(jobs.c.id == job_id)):
         raise InvalidCursor("The cursor names no job of this server.")
-    return int(position)
 
 
 def open_jobs(reading: Reading) -> tuple[list[Row], list[Row]]:

@@ -75,6 +75,8 @@ def begin(*arguments: str, data: Path) -> subprocess.Popen[str]:
         stderr=subprocess.PIPE,
         text=True,
         env=environment(CREWLOG_DATA=str(data)),
+        # A suite that was started in the background hands its children SIGINT ignored.
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
     )
 
 
