@@ -6,7 +6,7 @@ import orjson
 from sqlalchemy import Column, Integer, String, func, or_, select
 
 from domain.errors import InvalidCursor, JobNotFound
-from domain.job import ENDED, JobState, job_id_of
+from domain.job import JobState, job_id_of
 from domain.log import Recorded
 from projections.engine import Reading
 from projections.projection import Projection, Row
@@ -275,16 +275,3 @@ def open_jobs(reading: Reading) -> tuple[list[Row], list[Row]]:
     held = (JobState.RUNNING.value, JobState.PAUSED.value, JobState.WAITING_FOR_APPROVAL.value)
     running = reading.rows(select(jobs).where(jobs.c.state.in_(held)).order_by(jobs.c.position))
     return queued, running
-
-
-def count_by_state(reading: Reading) -> dict[str, int]:
-    """How many jobs stand in each state."""
-    jobs = reading.table("jobs")
-    found = reading.connection.execute(
-        select(jobs.c.state, func.count()).where(jobs.c.deleted == 0).group_by(jobs.c.state)
-    )
-    return {str(state): int(count) for state, count in found}
-
-
-def has_ended(row: Row) -> bool:
-    return row["state"] in ENDED

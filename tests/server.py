@@ -37,6 +37,8 @@ class Server:
         self._options = options
         self._cwd = cwd
         self._env = env
+        self.prefix: tuple[str, ...] = ()
+        """What the command is run through, for instance to take rights from it."""
         self._process: subprocess.Popen[bytes] | None = None
 
     @classmethod
@@ -94,7 +96,7 @@ class Server:
         command = [CREWLOG, "serve", "--port", str(port), "--data", str(self.data)]
         with self.output.open("ab") as output:
             self._process = subprocess.Popen(
-                [*command, *self._options],
+                [*self.prefix, *command, *self._options],
                 stdin=subprocess.DEVNULL,
                 stdout=output,
                 stderr=output,

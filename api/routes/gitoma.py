@@ -37,6 +37,7 @@ from domain.jobs import Jobs
 from domain.log import EventLog, Recorded
 from projections.engine import Views
 from projections.jobs import find_job, list_jobs
+from projections.output import position_of_line
 from projections.projection import Row
 from scheduler.intake import Intake, WorkRequest
 
@@ -282,13 +283,23 @@ def gitoma_routes(
         responses={**STREAMED, **documented(204, 404)},
         response_class=Response,
     )
-    async def stream(job_id: str, request: Request, principal: Authenticated) -> Response:
-        """The job's output from its start, live, for any number of readers; resumes with
-        Last-Event-ID.
+    async def stream(
+        job_id: str,
+        request: Request,
+        principal: Authenticated,
+        from_line: Annotated[
+            int | None, Query(ge=1, le=2**62, description="First line of output to show, from 1.")
+        ] = None,
+    ) -> Response:
+        """The job's output from its start or from a line on, live, for any number of readers;
+        resumes with Last-Event-ID, which is stronger.
         """
         cursor = cursor_of(request, log)
         job = await run_in_threadpool(jobs.load, job_id)
-        if cursor is not None and cursor.index is not None:
+        if cursor is None and from_line is not None:
+            await views.caught_up()
+            cursor = await run_in_threadpool(_before_line, views, job_id, from_line)
+        elif cursor is not None and cursor.index is not None:
             await run_in_threadpool(_check_index, log, cursor)
         end_at = None
         if job.ended:
@@ -447,6 +458,18 @@ def _offset_time(text: str) -> str:
 def _end_of(log: EventLog, job_id: str) -> Recorded:
     ends = [event for event in log.stream(job_stream(job_id)) if event.type == "job.finished"]
     return ends[-1]
+
+
+def _before_line(views: Views, job_id: str, line: int) -> Cursor:
+    """The cursor of a reader that has seen all before this line. InvalidCursor
+    past the last one.
+    """
+    with views.reading() as reading:
+        found = position_of_line(reading, job_id, line)
+    if found is None:
+        raise InvalidCursor("The job has no such line so far.")
+    position, first = found
+    return Cursor(position, line - first - 1)
 
 
 def _check_index(log: EventLog, cursor: Cursor) -> None:

@@ -7,6 +7,7 @@ from typing import Annotated, Any
 
 import orjson
 from fastapi import APIRouter, Header, Query, Request, Response
+from fastapi.routing import APIRoute
 from pydantic import Field, field_validator
 
 from api.bodies import CARRIABLE, Body
@@ -322,7 +323,9 @@ def job_routes(
 
 def create_job_of(router: APIRouter) -> Endpoint:
     """The endpoint that accepts jobs, for the short cut to it."""
-    return next(route.endpoint for route in router.routes if route.name == "create_job")  # type: ignore[attr-defined,no-any-return]
+    routes = (route for route in router.routes if isinstance(route, APIRoute))
+    endpoint: Endpoint = next(route.endpoint for route in routes if route.name == "create_job")
+    return endpoint
 
 
 def _headers(event: Recorded) -> dict[str, str]:

@@ -5,6 +5,7 @@ A commit costs one fsync whatever it holds, so a busy log is as durable as an id
 faster.
 """
 
+import asyncio
 import logging
 import queue
 import threading
@@ -35,8 +36,8 @@ class AppendCommand:
     actors: Sequence[str]
     expected: Mapping[str, int]
     checkpoint: tuple[str, int] | None
-    answer: object
-    """Whoever waits for the outcome; the log knows how to tell it."""
+    answer: "threading.Event | tuple[object, asyncio.Future[Sequence[Recorded]]]"
+    """Whoever waits for the outcome: a thread, or a future and the side of its event loop."""
     outcome: Outcome | None = None
 
 

@@ -109,7 +109,7 @@ class EventLog:
         events: Sequence[NewEvent],
         expected: Mapping[str, int],
         checkpoint: tuple[str, int] | None,
-        answer: object,
+        answer: "threading.Event | tuple[object, asyncio.Future[Sequence[Recorded]]]",
     ) -> AppendCommand:
         versions = dict(expected)
         stored = []

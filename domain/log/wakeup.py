@@ -70,7 +70,9 @@ class LoopSide:
                     if not waiting.done():
                         waiting.set_result(None)
         for command in answered:
-            future = command.answer[1]  # type: ignore[index]
+            if isinstance(command.answer, threading.Event):
+                continue
+            future = command.answer[1]
             if future.done():
                 continue
             if isinstance(command.outcome, CrewlogError):
@@ -81,4 +83,4 @@ class LoopSide:
 
 def _side_of(command: AppendCommand) -> object:
     """The event loop whose caller waits for this command; None for a thread's."""
-    return command.answer[0] if type(command.answer) is tuple else None
+    return None if isinstance(command.answer, threading.Event) else command.answer[0]

@@ -22,6 +22,7 @@ from tests.e2e.client import (
     following,
     frames,
     output,
+    parse,
     running,
     shell,
     submit,
@@ -468,3 +469,24 @@ def test_both_kinds_of_stream_tell_the_same_job(http: httpx2.Client) -> None:
 def test_a_sub_stream_is_no_subject(http: httpx2.Client, path: str) -> None:
     """It would match nothing, and a stream of nothing would stay open for ever."""
     assert http.get(path, params={"subject": "job-a/output"}).status_code == 422
+
+
+def test_a_stream_starts_at_any_line(http: httpx2.Client) -> None:
+    """The output index knows where each line lies, whatever the events that hold them."""
+    job = shell(http, "for n in 1 2 3 4; do seq $n 10 $((n * 10 + 200)); sleep 0.08; done; exit 0")
+    ended(http, job)
+    everything = following_all(http, job)
+    lines = everything[1:-1]
+    for number in (1, 2, len(lines) // 2, len(lines)):
+        shown = following_all(http, job, from_line=number)
+        assert shown == everything[number:]
+    for number in (len(lines) + 1, 10**12):
+        past = http.get(f"/api/v1/stream/{job}", params={"from_line": number})
+        assert past.status_code == 400
+    assert http.get(f"/api/v1/stream/{job}", params={"from_line": 0}).status_code == 422
+
+
+def following_all(http: httpx2.Client, job: str, **params: int) -> list[tuple[str, str]]:
+    """Ids and lines of a stream that ends."""
+    text = http.get(f"/api/v1/stream/{job}", params=params).text
+    return [(frame.id, frame.line) for frame in parse(text.splitlines())]
