@@ -192,7 +192,10 @@ class Dispatcher:
     async def _claim(self, job_id: str, queued: Recorded | None) -> None:
         context = Context(actor="system:dispatcher", cause=queued.id if queued else None)
         job = await self._start_in_log(job_id, context)
-        if job is not None:
+        if job is None:
+            # It ended between the queue and here, while this held its place: `_handle` left it.
+            self._launch.sealed.discard(job_id)
+        else:
             await self._run(job, job.attempt, context)
 
     async def _start_in_log(self, job_id: str, context: Context) -> Job | None:

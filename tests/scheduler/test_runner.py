@@ -578,6 +578,27 @@ def test_private_parts_are_removed_when_no_attempt_needs_them(house: House) -> N
     house.run(scenario)
 
 
+def test_private_parts_of_a_job_that_ends_while_it_is_claimed_are_removed(house: House) -> None:
+    async def scenario(executor: LocalExecutor) -> None:
+        never = await house.submit("true", env={"A": "1"})
+        dispatcher = house.dispatcher(executor, capacity=0)
+        claimed = asyncio.Event()
+
+        async def claim() -> None:
+            await claimed.wait()
+            await dispatcher._claim(never, None)
+
+        async with working(dispatcher):
+            dispatcher._begin(never, claim())
+            await house.jobs.execute(never, lambda job: job.request_cancel("no"), WHO)
+            await soon(lambda: dispatcher.position >= house.log.head)
+            assert list((house.folder / "sealed").iterdir())
+            claimed.set()
+            await soon(lambda: not list((house.folder / "sealed").iterdir()))
+
+    house.run(scenario)
+
+
 def test_what_is_in_the_log_and_makes_no_sense_holds_up_nobody(house: House) -> None:
     async def scenario(executor: LocalExecutor) -> None:
         gone = await house.submit("true")
