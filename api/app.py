@@ -6,8 +6,9 @@ import asyncio
 import contextlib
 import logging
 import os
+import shlex
 import socket
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Callable, Mapping
 from dataclasses import dataclass
 from importlib.metadata import version
 
@@ -18,35 +19,61 @@ from starlette.types import ASGIApp
 from api import errors, middleware
 from api.gitoma_state import StateDirectory, StateFeed
 from api.hot import ShortCut
+from api.job_requests import JobRequest
 from api.lmstudio import LMStudioHealth, probe
+from api.oidc import GOOGLE, Provider
+from api.owners import Owners
+from api.people import FirstAdmin, PeopleParts, build_people
 from api.ratelimit import SlidingWindow
 from api.routes.analytics import analytics_routes
+from api.routes.approvals import approval_routes
+from api.routes.artifacts import artifact_routes
+from api.routes.auth import auth_routes
+from api.routes.board import board_routes
+from api.routes.dispatcher import dispatcher_routes
+from api.routes.events import event_routes
 from api.routes.gitoma import GitomaOptions, command_of, gitoma_routes
 from api.routes.health import health_routes
-from api.routes.jobs import JobRequest, create_job_of, job_routes
+from api.routes.jobs import create_job_of, job_routes
 from api.routes.log import log_routes
 from api.routes.page import page_routes
 from api.routes.projections import projection_routes
-from api.security import Security
+from api.routes.users import token_routes, user_routes
+from api.routes.worker import worker_routes
+from api.security import Principal, Security
+from api.sessions import RollingSessions
 from api.settings import Settings
+from api.worker_tokens import WorkerTokens, load_key
+from domain.approvals import Approvals
 from domain.clock import Clock, system_clock
+from domain.crews import Crews
 from domain.jobs import Jobs
 from domain.log import EventLog, open_sqlite_log
 from domain.redaction import Redactor
 from projections.engine import Views
 from projections.views import PROJECTIONS
+from scheduler.artifacts import ArtifactStore
+from scheduler.attempts import AttemptFolders
+from scheduler.crews import CrewIntake
+from scheduler.deadlines import Deadlines
 from scheduler.dispatcher import Dispatcher
 from scheduler.environment import KEPT_SECRETS, SECRET_SUFFIXES
-from scheduler.intake import Intake
+from scheduler.intake import Intake, Sealing
 from scheduler.launch import Launch
+from scheduler.lease import Leases
 from scheduler.local import LocalExecutor, node_name
+from scheduler.policy import Following
+from scheduler.promotion import Promotion
 from scheduler.sealed import SealedSpecs
+from scheduler.templates import SHIPPED, Catalog
+from scheduler.timers import ApsTimers, Timers
 
 logger = logging.getLogger("crewlog")
 
 VERSION = version("crewlog")
 
 _SHORTEST_SECRET = 8
+_READING_S = 2.0
 
 
 @dataclass(frozen=True)
@@ -62,23 +89,49 @@ class Parts:
     intake: Intake
     dispatcher: Dispatcher
     executor: LocalExecutor
+    crews: Crews
+    approvals: Approvals
+    crew_intake: CrewIntake
+    catalog: Catalog
+    artifacts: ArtifactStore
+    leases: Leases
+    timers: Timers
+    followings: tuple[Following, ...]
+    deadlines: Deadlines
     states: StateDirectory
     feed: StateFeed
     security: Security
+    people: PeopleParts
     clock: Clock
     stopping: asyncio.Event
+
+    def name_of(self, who: str) -> str:
+        """What people read for an actor or an owner."""
+        return self.people.people.directory.name_of(who)
+
+    def email_of(self, principal: Principal) -> str | None:
+        """The address by which a template names whoever this is."""
+        account = self.people.people.directory.find(principal.user_id or "")
+        return account.email if account is not None else None
 
     def close(self) -> None:
         """Let go of the files. For a server that never served; one that did
         closes in its lifespan.
         """
+        self.people.close()
         self.views.close()
         self.log.close()
 
 
 def secret_values(settings: Settings, environ: Mapping[str, str]) -> list[str]:
     """The server's own secrets: what must never be in the log, wherever it turns up."""
-    own = [_plain(settings.token), _plain(settings.github_token)]
+    own = [
+        _plain(settings.token),
+        _plain(settings.github_token),
+        _plain(settings.admin_password),
+        _plain(settings.session_secret),
+        *(provider.client_secret for provider in providers_of(settings)),
+    ]
     named = [
         value
         for name, value in environ.items()
@@ -91,9 +144,46 @@ def _plain(secret: SecretStr | None) -> str:
     return secret.get_secret_value() if secret is not None else ""
 
 
-def build(settings: Settings, *, clock: Clock = system_clock) -> Parts:
+def providers_of(settings: Settings) -> list[Provider]:
+    """The OpenID Connect providers that the settings name; Google with both its id and secret."""
+    found = [
+        Provider(
+            name=name,
+            label=said.label or name,
+            discovery_url=f"{said.issuer.rstrip('/')}/.well-known/openid-configuration",
+            client_id=said.client_id,
+            client_secret=_plain(said.client_secret),
+        )
+        for name, said in settings.oidc.items()
+        if name != GOOGLE
+    ]
+    secret = _plain(settings.google_client_secret)
+    if settings.google_client_id and secret:
+        discovery_url = settings.google_discovery_url
+        google = Provider(GOOGLE, "Google", discovery_url, settings.google_client_id, secret)
+        found.insert(0, google)
+    return found
+
+
+def people_of(settings: Settings, log: EventLog, clock: Clock) -> PeopleParts:
+    """The parts that know people, as the settings want them."""
+    password = _plain(settings.admin_password)
+    wanted = settings.admin_email and password
+    return build_people(
+        log,
+        clock,
+        settings.data,
+        session_secret=_plain(settings.session_secret),
+        secure=settings.session_cookie_secure,
+        public_url=settings.public_url,
+        providers=providers_of(settings),
+        first_admin=FirstAdmin(settings.admin_email, password) if wanted else None,
+    )
+
+
+def build(settings: Settings, *, url: str = "", clock: Clock = system_clock) -> Parts:
     """Open the data directory and build the parts over it. LogRefused when it
-    must not be opened.
+    must not be opened. `url` is where the server listens.
     """
     data = settings.data
     environ = dict(os.environ)
@@ -107,9 +197,29 @@ def build(settings: Settings, *, clock: Clock = system_clock) -> Parts:
         sealed = SealedSpecs(data / "sealed")
         spool = data / "spool"
         executor = LocalExecutor(spool, node_name(spool, socket.gethostname() or "local"))
+        folders = AttemptFolders(data / "attempts")
+        artifacts = ArtifactStore(data / "artifacts", limit_bytes=settings.artifact_limit_bytes)
+        people = people_of(settings, log, clock)
     except BaseException:
         log.close()
         raise
+    approvals = Approvals(log, jobs, clock)
+    crews = Crews(log, jobs, approvals, clock)
+    sealing = Sealing(sealed, redactor)
+    catalog = Catalog((*settings.templates, data / "templates", SHIPPED))
+    crew_intake = CrewIntake(
+        log, jobs, crews, catalog, sealing, agent_command=agent_of(settings), clock=clock
+    )
+    leases = Leases()
+    tokens = WorkerTokens(load_key(data / "worker.key"))
+
+    def worker_env(job_id: str, attempt: int) -> dict[str, str]:
+        return {
+            "CREWLOG_URL": url,
+            "CREWLOG_SERVER_FILE": str(data / "server.json"),
+            "CREWLOG_WORKER_TOKEN": tokens.issue(job_id, attempt),
+        }
+
     gitoma = command_of(settings.gitoma_command)
     launch = Launch(
         sealed=sealed,
@@ -122,26 +232,58 @@ def build(settings: Settings, *, clock: Clock = system_clock) -> Parts:
             gitoma[0]: f"The program {gitoma[0]!r} is not here: install gitoma so that it is on "
             "PATH, or set CREWLOG_GITOMA_COMMAND to the command that runs it."
         },
+        folders=folders,
+        artifacts=artifacts,
+        parents=crews.parents,
+        worker_env=worker_env,
     )
     dispatcher = Dispatcher(
-        log, views, jobs, executor, launch, capacity=settings.capacity, clock=clock
+        log,
+        views,
+        jobs,
+        executor,
+        launch,
+        capacity=settings.capacity,
+        owner_capacity=settings.owner_capacity,
+        leases=leases,
+        clock=clock,
     )
+    timers = ApsTimers()
+    followings = (Following(log, Promotion(crews, approvals, clock)),)
     states = StateDirectory(settings.gitoma_state_dir)
     token = _plain(settings.token)
+    security = Security(lambda: token, people.accounts, settings.cors_origins)
+    security.worker = tokens.principal
     return Parts(
         settings=settings,
         log=log,
         views=views,
         jobs=jobs,
-        intake=Intake(jobs, sealed, redactor),
+        intake=Intake(jobs, sealing),
         dispatcher=dispatcher,
         executor=executor,
+        crews=crews,
+        approvals=approvals,
+        crew_intake=crew_intake,
+        catalog=catalog,
+        artifacts=artifacts,
+        leases=leases,
+        timers=timers,
+        followings=followings,
+        deadlines=Deadlines(log, views, crews, approvals, timers, clock),
         states=states,
         feed=StateFeed(states),
-        security=Security(lambda: token),
+        security=security,
+        people=people,
         clock=clock,
         stopping=asyncio.Event(),
     )
+
+
+def agent_of(settings: Settings) -> Callable[[str], tuple[str, ...]]:
+    """How an agent of a name is run: an empty command where none can be."""
+    words = shlex.split(settings.agent_command)
+    return lambda name: tuple(word.replace("{assignee}", name) for word in words)
 
 
 def create_app(parts: Parts) -> FastAPI:
@@ -158,6 +300,7 @@ def create_app(parts: Parts) -> FastAPI:
         redoc_url=None,
     )
     app.state.security = parts.security
+    app.state.people = parts.people
     errors.install(app)
 
     async def lm_studio() -> LMStudioHealth:
@@ -166,7 +309,9 @@ def create_app(parts: Parts) -> FastAPI:
     job_router = job_routes(
         parts.jobs,
         parts.intake,
+        parts.crew_intake,
         parts.views,
+        parts.name_of,
         workdir=settings.workdir,
         default_timeout_s=settings.job_timeout_s,
     )
@@ -189,7 +334,35 @@ def create_app(parts: Parts) -> FastAPI:
             ),
         )
     )
-    app.include_router(log_routes(parts.log, parts.jobs))
+    sign_in = parts.people.sign_in
+    app.include_router(
+        auth_routes(sign_in, parts.people.oidc, parts.security, may_register=settings.oidc_allow)
+    )
+    app.include_router(user_routes(sign_in, parts.views, parts.clock))
+    app.include_router(token_routes(sign_in, parts.clock))
+    owners = Owners(parts.log)
+    app.include_router(board_routes(parts.log, parts.jobs, parts.crews, parts.views, parts.name_of))
+    app.include_router(
+        approval_routes(
+            parts.log, parts.jobs, parts.approvals, parts.views, email_of=parts.email_of
+        )
+    )
+    app.include_router(artifact_routes(parts.views, parts.artifacts))
+    app.include_router(
+        worker_routes(
+            parts.log,
+            parts.jobs,
+            parts.crews,
+            parts.approvals,
+            beat=parts.leases.beat,
+            stopping=parts.stopping,
+            clock=parts.clock,
+            name_of=parts.name_of,
+        )
+    )
+    app.include_router(event_routes(parts.log, parts.jobs, owners))
+    app.include_router(dispatcher_routes(parts.dispatcher, parts.clock))
+    app.include_router(log_routes(parts.log, parts.jobs, owners))
     app.include_router(projection_routes(parts.log, parts.views))
     app.include_router(analytics_routes(parts.views, parts.clock))
     app.include_router(health_routes(parts.log, parts.views, parts.dispatcher, VERSION))
@@ -201,8 +374,9 @@ def create_app(parts: Parts) -> FastAPI:
 
 def edge(app: FastAPI, settings: Settings) -> ASGIApp:
     """The app behind its middleware, as it is served."""
+    people: PeopleParts = app.state.people
     short_cut = ShortCut(
-        app,
+        RollingSessions(app, people.sign_in.cookies, people.accounts),
         path="/api/jobs",
         endpoint=app.state.create_job,
         model=JobRequest,
@@ -219,12 +393,19 @@ def edge(app: FastAPI, settings: Settings) -> ASGIApp:
 @contextlib.asynccontextmanager
 async def _lifespan(parts: Parts) -> AsyncIterator[None]:
     parts.views.start()
+    reading = asyncio.create_task(parts.people.load(parts.views), name="people")
+    parts.timers.start()
     working = [
+        reading,
         asyncio.create_task(parts.dispatcher.run(), name="dispatcher"),
+        asyncio.create_task(parts.deadlines.run(), name="deadlines"),
         asyncio.create_task(_poke(parts), name="state feed"),
+        *(asyncio.create_task(f.run(), name=f"policy {f.name}") for f in parts.followings),
     ]
     for task in working:
         task.add_done_callback(_report)
+    # Who is there before the server listens is let in by its first request.
+    await asyncio.wait({reading}, timeout=_READING_S)
     try:
         yield
     finally:
@@ -233,6 +414,7 @@ async def _lifespan(parts: Parts) -> AsyncIterator[None]:
         for task in working:
             task.cancel()
         await asyncio.wait(working)
+        parts.timers.stop()
         await parts.executor.close()
         await asyncio.to_thread(parts.close)
 

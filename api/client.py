@@ -116,6 +116,14 @@ class Client:
         with self._sent("POST", path, {}, body, headers) as response:
             return _json(response)
 
+    def patch(self, path: str, body: Any) -> Any:
+        with self._sent("PATCH", path, {}, body) as response:
+            return _json(response)
+
+    def delete(self, path: str) -> Any:
+        with self._sent("DELETE", path, {}) as response:
+            return _json(response)
+
     @contextmanager
     def download(self, path: str, **params: Any) -> Iterator[Iterator[bytes]]:
         """The body in pieces. Unreachable when it was cut short."""

@@ -17,6 +17,7 @@ from starlette.exceptions import HTTPException
 from starlette.routing import Match
 
 from domain.errors import (
+    BadInput,
     CrewlogError,
     IdempotencyMismatch,
     Invalid,
@@ -37,11 +38,15 @@ STATUS: tuple[tuple[type[CrewlogError], int], ...] = (
     (VersionConflict, 409),
     (PreconditionFailed, 412),
     (IdempotencyMismatch, 422),
+    (BadInput, 400),
     (Invalid, 422),
     (InvalidCursor, 400),
     (LogUnavailable, 503),
     (ViewsUnavailable, 503),
 )
+
+_TAGS = frozenset({"crew-request", "job-request"})
+"""Names of the bodies that one route takes; a client does not know them."""
 
 _METHODS = ("DELETE", "GET", "HEAD", "PATCH", "POST", "PUT")
 
@@ -60,6 +65,8 @@ async def domain_error(request: Request, error: Exception) -> JSONResponse:
     status = next((status for kind, status in STATUS if isinstance(error, kind)), 500)
     body: dict[str, Any] = {"detail": str(error)}
     headers: dict[str, str] = {}
+    if isinstance(error, BadInput):
+        body["path"] = error.path
     if status == 503:
         logger.error("unavailable, error_id %s: %s", request.state.request_id, error)
         if isinstance(error, LogUnavailable):
@@ -73,7 +80,11 @@ async def domain_error(request: Request, error: Exception) -> JSONResponse:
 async def _invalid(request: Request, error: Exception) -> JSONResponse:
     assert isinstance(error, RequestValidationError)
     detail = [
-        {"loc": list(problem["loc"]), "msg": problem["msg"], "type": problem["type"]}
+        {
+            "loc": [part for part in problem["loc"] if part not in _TAGS],
+            "msg": problem["msg"],
+            "type": problem["type"],
+        }
         for problem in error.errors()
     ]
     return JSONResponse({"detail": detail, "error_id": request.state.request_id}, 422)
@@ -103,6 +114,7 @@ class Refusal(BaseModel):
     """The body of every 4xx and 5xx; `error_id` is the request's id, where there is one."""
 
     detail: str | list[Fault]
+    path: str | None = None
     error_id: str | None = None
 
 

@@ -9,7 +9,7 @@ from pydantic import BaseModel, ValidationError
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from api.errors import domain_error
-from api.security import Principal, Security
+from api.security import Principal, Security, allow
 from domain.errors import CrewlogError
 
 Endpoint = Callable[[BaseModel, Request, Principal, None], Awaitable[Response]]
@@ -54,6 +54,7 @@ class ShortCut:
             return
         try:
             principal = self.security.resolve(headers[b"authorization"].decode("latin-1"))
+            allow(principal, "POST")
             asked = self.validate(body)
         except (HTTPException, ValidationError):
             await self.app(scope, _again(body, receive), send)

@@ -8,7 +8,10 @@ from typing import Any, Literal
 import orjson
 from pydantic import BaseModel, ConfigDict, Field
 
-from domain.job import ENDED, JobState
+from domain.job_events import (
+    ENDED,
+    JobState,
+)
 from projections.projection import Row
 
 CODEPLANE_STATES = {
@@ -25,6 +28,24 @@ CODEPLANE_STATES = {
     JobState.TIMED_OUT: "failed",
 }
 """Our states in the spelling of `contracts/codeplane.md` §2; `outcome` keeps what this loses."""
+
+
+BOARD_STATUSES = ("triage", "todo", "ready", "running", "blocked", "done", "archived")
+"""The columns of the job board (`contracts/board.md` §5.1)."""
+
+
+def board_status(row: Row) -> str:
+    """The column in which a job stands. Whatever stands still without success is ``blocked``."""
+    if row["archived_at"] is not None:
+        return "archived"
+    if row["active"]:
+        return "running"
+    state = JobState(row["state"])
+    if state in (JobState.HELD, JobState.WAITING_FOR_APPROVAL):
+        return "todo"
+    if state is JobState.QUEUED:
+        return "ready"
+    return "done" if state is JobState.COMPLETED else "blocked"
 
 
 class JobObject(BaseModel):
@@ -72,14 +93,55 @@ class JobObject(BaseModel):
     requestId: str | None
     version: int = Field(description="The ETag.")
     position: int = Field(description="Where in the log the job was submitted.")
+    status: Literal["triage", "todo", "ready", "running", "blocked", "done", "archived"]
+    body: str | None
+    key: str | None
+    assignee: str | None
+    parents: list[str]
+    createdBy: str
+    ownerId: str
+    templateId: str | None
+    scheduledAt: str | None
+    workspace: str | None
+    resultSchema: dict[str, Any] | None
+    maxRetries: int
+    attempts: int
+    failures: int
+    result: dict[str, Any] | None
+    blockReason: str | None
+    gaveUp: bool
+    strandedBy: str | None
+    pendingApprovals: list[str]
+    costSpent: float
+    costSaved: float
 
 
 class JobPage(BaseModel):
-    """A page of jobs; `cursor` asks for the next one."""
+    """A page of jobs; `cursor` asks for the next one. `jobs` is `items` again, where the board's
+    parameters were used.
+    """
 
     items: list[JobObject]
     cursor: str | None
     hasMore: bool
+    jobs: list[JobObject] | None = None
+
+
+class CrewCreated(BaseModel):
+    """A committed crew; `jobIds` stand in dependency order."""
+
+    jobIds: list[str]
+    crewId: str
+
+
+class JobDetail(JobObject):
+    """One job with all that belongs to it (`contracts/board.md` §5.3)."""
+
+    job: JobObject
+    runs: list[dict[str, Any]]
+    events: list[dict[str, Any]]
+    comments: list[dict[str, Any]]
+    parentResults: list[dict[str, Any]]
 
 
 class TimelineEntry(BaseModel):
@@ -90,6 +152,7 @@ class TimelineEntry(BaseModel):
     actor: str
     type: str
     sentence: str
+    actorName: str
 
 
 class Timeline(BaseModel):
@@ -141,6 +204,36 @@ def job_json(row: Row) -> dict[str, Any]:
         "requestId": row["request"],
         "version": row["version"],
         "position": row["position"],
+        **_board_fields(row),
+    }
+
+
+def _board_fields(row: Row) -> dict[str, Any]:
+    """What the board shows beside (`contracts/board.md` §5.2)."""
+    plan = orjson.loads(row["plan"]) if row["plan"] is not None else {}
+    return {
+        "status": board_status(row),
+        "body": plan.get("body"),
+        "key": plan.get("key"),
+        "assignee": plan.get("assignee"),
+        "parents": plan.get("parents", []),
+        "createdBy": row["owner"],
+        "ownerId": row["owner"],
+        "templateId": plan.get("template"),
+        "scheduledAt": plan.get("not_before"),
+        "workspace": plan.get("workspace"),
+        "resultSchema": plan.get("result_schema"),
+        "maxRetries": plan.get("max_retries", 0),
+        "attempts": row["attempt"],
+        "failures": row["failures"],
+        "result": orjson.loads(row["result"]) if row["result"] is not None else None,
+        "blockReason": row["block_reason"],
+        "gaveUp": bool(row["gave_up"]),
+        "strandedBy": row["stranded_by"],
+        "pendingApprovals": orjson.loads(row["pending"]),
+        # Commands cost nothing that is counted.
+        "costSpent": 0,
+        "costSaved": 0,
     }
 
 

@@ -3,26 +3,70 @@ causes.
 """
 
 import hmac
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from dataclasses import dataclass
-from typing import Annotated
+from typing import Annotated, Protocol
+from urllib.parse import urlsplit
 
 from fastapi import Depends, HTTPException, Request
 from fastapi.openapi.models import HTTPBearer
 from fastapi.security.base import SecurityBase
+from starlette.requests import HTTPConnection
 
 from domain.log import Context
 
 NO_TOKEN = "GITOMA_API_TOKEN is not configured on the server."  # noqa: S105 - the contract's sentence
 MALFORMED = "Missing or malformed Authorization header."
 WRONG = "Invalid authentication token."
+NOT_READY = "The accounts are being read. Try again in a moment."
+NO_WRITE = "This token may only read: it was issued without the scope 'write'."
+NOT_ADMIN = "Only an administrator may do this."
+FOREIGN_PAGE = (
+    "Refused: with a session cookie, a change must come from a page of this server. Send the "
+    "Origin header of this server, or an API token in Authorization."
+)
+WORKERS_ONLY = "The token of a running attempt is for the worker API alone."
+NOT_A_WORKER = "Only the token of a running attempt may do this."
+
+READ, WRITE, ADMIN = "read", "write", "admin"
+SCOPES = (READ, WRITE, ADMIN)
+"""What a token may be issued for: to look, to change, and to act as the administrator one is."""
+
+USER_TOKEN_PREFIX = "crewlog_u_"  # noqa: S105 - no token, only how they begin
+WORKER_TOKEN_PREFIX = "crewlog_w_"  # noqa: S105
+COOKIE = "crewlog_session"
+"""The session cookie (a pin: `contracts/board.md` §2 infers another name)."""
+
+SAFE_METHODS = frozenset({"GET", "HEAD", "OPTIONS", "TRACE"})
+"""Methods that change nothing (RFC 9110 section 9.2.1)."""
+
+_ALL = frozenset(SCOPES)
 
 
 @dataclass(frozen=True, slots=True)
 class Principal:
-    """Somebody who may act. `actor` is how the log names them."""
+    """Somebody who may act. `actor` is how the log names them, `owner` whose their things are."""
 
     actor: str
+    """``operator``, ``user:<id>`` for a session, ``token:<token id>`` for an API token."""
+    owner: str
+    """``operator`` or ``user:<id>``: what is stored as the owner of what they make."""
+    admin: bool = False
+    """Sees and does everything. For an API token only if it was issued with the scope admin."""
+    scopes: frozenset[str] = _ALL
+    session: str | None = None
+    """The id of the session, for whoever came with a cookie."""
+
+    @property
+    def user_id(self) -> str | None:
+        """The account behind this; None for the operator."""
+        return self.owner.removeprefix("user:") if self.owner.startswith("user:") else None
+
+    def sees(self, owner: str) -> bool:
+        """Whether a thing of that owner may be shown; if not, it is a 404 (`contracts/board.md`
+        §1).
+        """
+        return self.admin or owner == self.owner
 
     def context(self, request: Request) -> Context:
         """The context of what this principal's request causes."""
@@ -30,47 +74,185 @@ class Principal:
         return Context(actor=self.actor, request_id=request_id[:200])
 
 
-OPERATOR = Principal(actor="operator")
-"""Whoever holds the server's token."""
+OPERATOR = Principal(actor="operator", owner="operator", admin=True)
+"""Whoever holds the server's token: everything."""
+
+
+class Identities(Protocol):
+    """Who stands behind API tokens and session cookies. Answers from memory."""
+
+    @property
+    def loaded(self) -> bool:
+        """False until the accounts have been read at the start."""
+
+    @property
+    def empty(self) -> bool:
+        """There is no account at all."""
+
+    def of_token(self, token: str) -> Principal | None:
+        """The principal of an API token that is good at this moment."""
+
+    def of_cookie(self, cookie: str) -> Principal | None:
+        """The principal of a session cookie that is good at this moment."""
 
 
 class Security:
-    """Checks bearer tokens (RFC 6750) against the server's own, which `token`
-    gives at each call.
+    """Resolves the server's own bearer token (RFC 6750), which `token` gives at each call, API
+    tokens and session cookies.
+
+    `origins` are pages beside this server's own that may make changes with a cookie.
     """
 
-    def __init__(self, token: Callable[[], str]) -> None:
+    def __init__(
+        self,
+        token: Callable[[], str],
+        identities: Identities | None = None,
+        origins: Collection[str] = (),
+    ) -> None:
         self.token = token
+        self.identities = identities
+        self.worker: Callable[[str], Principal | None] | None = None
+        """Who stands behind the token of a running attempt."""
+        self._origins = {origin.lower().rstrip("/") for origin in origins}
 
     def resolve(self, authorization: str | None) -> Principal:
         """The principal of an Authorization header.
 
-        HTTPException 503 when the server has no token, 401 when there is no bearer token, 403 when
-        it is wrong: in this order (`contracts/gitoma.md` §1).
+        HTTPException 503 when nobody could have a token, 401 when there is no bearer token, 403
+        when it is wrong: in this order (`contracts/gitoma.md` §1).
         """
+        given = self._bearer(authorization)
+        if given.startswith(WORKER_TOKEN_PREFIX):
+            raise HTTPException(403, WORKERS_ONLY if self._worker(given) else WRONG)
         expected = self.token()
-        if not expected:
+        # Compared as bytes: hmac refuses text outside ASCII. Headers arrive decoded as Latin-1.
+        if expected and hmac.compare_digest(given.encode("latin-1", "replace"), expected.encode()):
+            return OPERATOR
+        found = self._loaded().of_token(given) if given.startswith(USER_TOKEN_PREFIX) else None
+        if found is None:
+            raise HTTPException(403, WRONG)
+        return found
+
+    def resolve_worker(self, authorization: str | None) -> Principal:
+        """The principal of a running attempt's token. 401 without a bearer token, 403 for any
+        other one.
+        """
+        found = self._worker(self._bearer(authorization))
+        if found is None:
+            raise HTTPException(403, NOT_A_WORKER)
+        return found
+
+    def authenticate(self, connection: HTTPConnection, method: str) -> Principal:
+        """Who makes this request, and may: Authorization first, then the session cookie.
+
+        Beside what `resolve` raises: 401 for a cookie that is no good (any more), 403 for a change
+        by a token that may only read, or with a cookie from a page of another site.
+        """
+        authorization = connection.headers.get("authorization")
+        cookie = connection.cookies.get(COOKIE) if authorization is None else None
+        if cookie is None:
+            principal = self.resolve(authorization)
+        else:
+            principal = self._of_cookie(cookie)
+            if method not in SAFE_METHODS and not self.own_page(connection):
+                raise HTTPException(403, FOREIGN_PAGE)
+        allow(principal, method)
+        return principal
+
+    def principal_or_none(self, connection: HTTPConnection) -> Principal | None:
+        """Who asks, on a route that is open to everybody; None for nobody, or nobody we know."""
+        authorization = connection.headers.get("authorization")
+        cookie = connection.cookies.get(COOKIE)
+        try:
+            if authorization is not None:
+                return self.resolve(authorization)
+            return self._of_cookie(cookie) if cookie is not None else None
+        except HTTPException as refused:
+            if refused.status_code == 503 and refused.detail == NOT_READY:
+                raise
+            return None
+
+    def own_page(self, connection: HTTPConnection) -> bool:
+        """Whether the browser says that a page of this very origin, or a trusted one, asks.
+
+        Sec-Fetch-Site is the browser's own word (Fetch Metadata); Origin is compared with Host.
+        Who sends neither is no browser of today, and has no use for a cookie.
+        """
+        headers = connection.headers
+        origin = headers.get("origin", "").lower()
+        if origin and origin in self._origins:
+            return True
+        site = headers.get("sec-fetch-site")
+        if site is not None and site != "same-origin":
+            return False
+        if origin:
+            return urlsplit(origin).netloc == headers.get("host", "").lower()
+        return site is not None
+
+    def _bearer(self, authorization: str | None) -> str:
+        """The token in a header. Its two refusals are made before any token is looked at."""
+        people = self.identities
+        if not self.token() and (people is None or (people.loaded and people.empty)):
             raise HTTPException(503, NO_TOKEN)
         scheme, _, given = (authorization or "").partition(" ")
         given = given.strip()
         if scheme.lower() != "bearer" or not given:
             raise HTTPException(401, MALFORMED, {"WWW-Authenticate": "Bearer"})
-        # Compared as bytes: hmac refuses text outside ASCII. Headers arrive decoded as Latin-1.
-        if not hmac.compare_digest(given.encode("latin-1", "replace"), expected.encode()):
+        return given
+
+    def _of_cookie(self, cookie: str) -> Principal:
+        found = self._loaded().of_cookie(cookie)
+        if found is None:
+            raise HTTPException(401, MALFORMED, {"WWW-Authenticate": "Bearer"})
+        return found
+
+    def _loaded(self) -> Identities:
+        if self.identities is None:
             raise HTTPException(403, WRONG)
-        return OPERATOR
+        if not self.identities.loaded:
+            raise HTTPException(503, NOT_READY, {"Retry-After": "1"})
+        return self.identities
+
+    def _worker(self, token: str) -> Principal | None:
+        return self.worker(token) if self.worker is not None else None
+
+
+def allow(principal: Principal, method: str) -> None:
+    """HTTPException 403 unless the principal's scopes hold a request with this method."""
+    if method not in SAFE_METHODS and WRITE not in principal.scopes:
+        raise HTTPException(403, NO_WRITE)
 
 
 class _Bearer(SecurityBase):
-    """The dependency of a route behind the token, in a form that the OpenAPI document can name."""
+    """The dependency of a route that needs somebody, as the OpenAPI document can name it."""
 
     scheme_name = "bearer"
-    model = HTTPBearer(description="The server's token.")
+    model = HTTPBearer(description="The server's token, or an API token of a person.")
 
     async def __call__(self, request: Request) -> Principal:
         security: Security = request.app.state.security
-        return security.resolve(request.headers.get("authorization"))
+        return security.authenticate(request, request.method)
+
+
+class _Admin(_Bearer):
+    async def __call__(self, request: Request) -> Principal:
+        principal = await super().__call__(request)
+        if not principal.admin:
+            raise HTTPException(403, NOT_ADMIN)
+        return principal
+
+
+class _Worker(_Bearer):
+    async def __call__(self, request: Request) -> Principal:
+        security: Security = request.app.state.security
+        return security.resolve_worker(request.headers.get("authorization"))
 
 
 Authenticated = Annotated[Principal, Depends(_Bearer())]
-"""The parameter of a route that needs somebody."""
+"""The parameter of a route that needs somebody; to change something, with the scope write."""
+
+Admin = Annotated[Principal, Depends(_Admin())]
+"""The parameter of a route that is for administrators."""
+
+Worker = Annotated[Principal, Depends(_Worker())]
+"""The parameter of a route that is for a running attempt."""

@@ -1,5 +1,6 @@
 """The server process: its token, its socket, its life from start to SIGTERM."""
 
+import asyncio
 import gc
 import json
 import logging
@@ -33,7 +34,7 @@ def serve(settings: Settings) -> None:
     settings, where = with_token(settings)
     listener = listen(settings.host, settings.port)
     try:
-        parts = build(settings)
+        parts = build(settings, url=_url(settings, listener))
     except BaseException:
         listener.close()
         raise
@@ -105,9 +106,15 @@ def listen(host: str, port: int) -> socket.socket:
     return listener
 
 
+def _url(settings: Settings, listener: socket.socket) -> str:
+    """Where this machine reaches the server: what listens everywhere listens on loopback too."""
+    host = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(settings.host, settings.host)
+    host = f"[{host}]" if ":" in host else host
+    return f"http://{host}:{listener.getsockname()[1]}"
+
+
 def _announce(settings: Settings, listener: socket.socket, where: str) -> None:
-    host = f"[{settings.host}]" if ":" in settings.host else settings.host
-    url = f"http://{host}:{listener.getsockname()[1]}"
+    url = _url(settings, listener)
     told = settings.data / "server.json"
     told.touch(mode=0o600)
     told.write_text(json.dumps({"url": url, "pid": os.getpid()}))
@@ -138,4 +145,16 @@ def _run(parts: Parts, listener: socket.socket) -> None:
         ws_max_size=64 * 1024,
         lifespan="on",
     )
-    uvicorn.Server(config).run(sockets=[listener])
+    _Server(config, parts.stopping).run(sockets=[listener])
+
+
+class _Server(uvicorn.Server):
+    """Tells who waits inside a request that it stops, before it waits for requests to end."""
+
+    def __init__(self, config: uvicorn.Config, stopping: asyncio.Event) -> None:
+        super().__init__(config)
+        self._stopping = stopping
+
+    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+        self._stopping.set()
+        await super().shutdown(sockets)

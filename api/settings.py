@@ -7,9 +7,9 @@ this module.
 
 import os
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
-from pydantic import AliasChoices, Field, SecretStr, field_validator
+from pydantic import AliasChoices, BaseModel, ConfigDict, Field, SecretStr, field_validator
 from pydantic_settings import (
     BaseSettings,
     NoDecode,
@@ -35,6 +35,22 @@ def _also(name: str, alias: str) -> AliasChoices:
 
 Names = Annotated[tuple[str, ...], NoDecode]
 """A list that is written with commas in the environment."""
+
+
+Paths = Annotated[tuple[Path, ...], NoDecode]
+"""A list of directories, written as PATH is in the environment."""
+
+
+class OidcProvider(BaseModel):
+    """An OpenID Connect provider: `issuer` is its URL, without ``/.well-known/…``."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    issuer: str
+    client_id: str
+    client_secret: SecretStr
+    label: str = ""
+    """What the sign-in page calls it; its name where there is none."""
 
 
 class Settings(BaseSettings):
@@ -64,6 +80,20 @@ class Settings(BaseSettings):
     log_level: str = Field("info", description="debug, info, warning or error.")
     capacity: int = Field(
         max(4, os.cpu_count() or 1), ge=0, le=1024, description="Jobs that run at a time."
+    )
+    owner_capacity: int = Field(
+        0, ge=0, le=1024, description="Jobs of one owner that run at a time; 0 is no such limit."
+    )
+    templates: Paths = Field(
+        (),
+        description="Directories of templates, before those in the data directory and those that "
+        "come with crewlog.",
+    )
+    agent_command: str = Field(
+        "", description="Program that runs an agent; {assignee} in it becomes the agent's name."
+    )
+    artifact_limit_bytes: int = Field(
+        256 * 1024 * 1024, ge=0, description="Size of all files kept of one attempt."
     )
     job_timeout_s: int = Field(
         86_400, ge=0, description="Time limit of a job that names none; 0 is none."
@@ -115,12 +145,59 @@ class Settings(BaseSettings):
         description="Only whether it is set is reported; jobs see it in their environment.",
     )
 
-    @field_validator("allowed_hosts", "cors_origins", "ws_allowed_origins", mode="before")
+    admin_email: str = Field(
+        "", description="An administrator who is made at the start if there is no such account."
+    )
+    admin_password: SecretStr | None = Field(None, description="That administrator's password.")
+    session_secret: SecretStr | None = Field(
+        None, min_length=16, description="Signs session cookies. Without one, a key is made."
+    )
+    session_cookie_secure: Literal["auto", "always", "never"] = Field(
+        "auto", description="Whether the session cookie is for https alone: auto, always or never."
+    )
+    public_url: str = Field(
+        "",
+        pattern=r"^(https?://[^/?#\s]+)?/?$",
+        description="Where browsers reach this server, if a proxy stands before it.",
+    )
+    google_client_id: str = Field(
+        "",
+        validation_alias=AliasChoices("google_client_id"),
+        description="What Google knows this server as.",
+    )
+    google_client_secret: SecretStr | None = Field(
+        None,
+        validation_alias=AliasChoices("google_client_secret"),
+        description="Its secret. With both, people can sign in with Google.",
+    )
+    google_discovery_url: str = Field(
+        "https://accounts.google.com/.well-known/openid-configuration",
+        description="Where Google says how to sign in with it.",
+    )
+    oidc: dict[Annotated[str, Field(pattern="^[a-z0-9][a-z0-9-]{0,31}$")], OidcProvider] = Field(
+        default_factory=dict, description="Other OpenID Connect providers, by name."
+    )
+    oidc_allow: Names = Field(
+        (),
+        description="Addresses, or domains as @example.org, that get an account when they first "
+        "sign in with a provider; * for any.",
+    )
+
+    @field_validator(
+        "allowed_hosts", "cors_origins", "ws_allowed_origins", "oidc_allow", mode="before"
+    )
     @classmethod
     def _split(cls, value: Any) -> Any:
         if isinstance(value, str):
             return tuple(part.strip() for part in value.split(",") if part.strip())
         return value
+
+    @field_validator("templates", mode="before")
+    @classmethod
+    def _split_paths(cls, value: Any) -> Any:
+        if isinstance(value, str):
+            value = [part for part in value.split(os.pathsep) if part]
+        return tuple(Path(part).expanduser().absolute() for part in value)
 
     @field_validator("data", "workdir", "gitoma_state_dir")
     @classmethod

@@ -18,8 +18,9 @@ from sse_starlette.sse import SendTimeoutError
 from starlette.types import Receive, Scope, Send
 
 from api.middleware import SERVER_SEND
-from domain.errors import InvalidCursor
-from domain.job import ENDED, JobState, job_stream
+from domain.errors import InvalidCursor, JobNotFound
+from domain.job_events import job_id_of, job_stream
+from domain.jobs import Jobs
 from domain.log import EventLog, Recorded
 
 _CURSOR = re.compile(r"(0|[1-9][0-9]{0,17})(?::(0|[1-9][0-9]{0,8}))?")
@@ -203,11 +204,12 @@ async def read_job(
     cursor: Cursor | None,
     *,
     end_at: int | None,
+    over: Callable[[Recorded], bool],
     types: tuple[str, ...] = (),
     actor: str | None = None,
 ) -> AsyncIterator[bytes]:
     """What matches of a job, from the cursor to its end. `end_at` is the position to stop at when
-    it has ended already.
+    it has ended already; `over` says of a ``job.finished`` whether it is the last one.
     """
     yield _RETRY
     after = cursor.after if cursor else 0
@@ -225,10 +227,20 @@ async def read_job(
         if end_at is not None:
             if page[-1].position >= end_at:
                 return
-        elif any(ends(event) for event in page):
+        elif any(event.type == "job.finished" and over(event) for event in page):
             return
 
 
-def ends(event: Recorded) -> bool:
-    """Whether a stream of this event's job is over with it."""
-    return event.type == "job.finished" and JobState(event.data["outcome"]) in ENDED
+def last_end(jobs: Jobs) -> Callable[[Recorded], bool]:
+    """Whether a stream of this event's job is over with it: a job may be done again after an
+    end.
+    """
+
+    def over(event: Recorded) -> bool:
+        try:
+            job = jobs.load(job_id_of(event.subject) or "")
+        except JobNotFound:
+            return True
+        return job.ended and job.ended_version == event.version
+
+    return over

@@ -63,6 +63,17 @@ class Invalid(CrewlogError):
     """A value that is well-formed and still not acceptable."""
 
 
+class BadInput(CrewlogError):
+    """What was sent cannot be used; `path` names the place of the mistake, as ``inputs.repo`` or
+    ``jobs[2].parents[0]``.
+    """
+
+    def __init__(self, path: str, reason: str) -> None:
+        super().__init__(f"{path}: {reason}")
+        self.path = path
+        self.reason = reason
+
+
 class LogUnavailable(CrewlogError):
     """The log could not be written or read: a full disk, a lost mount. Nothing was acknowledged."""
 

@@ -1,183 +1,52 @@
-"""The job: what can happen to one, and which commands its state allows.
+"""The job: the state of one, folded from its own stream, and which commands that state allows."""
 
-States are finer than any one dialect needs and each dialect translates them (docs/job-states.md).
-Output is kept in the sub-stream ``job-<id>/output``, so that the job's own stream stays short
-enough to be folded on each command.
-"""
-
+from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
-from enum import StrEnum
-
-from pydantic import BaseModel, ConfigDict
+from typing import Any
 
 from domain.errors import Invalid, JobAlreadyEnded, StaleAttempt, WrongState
 from domain.event import Event
+from domain.job_events import (
+    ENDED,
+    AttemptOutcome,
+    JobApprovalAnswered,
+    JobApprovalRequested,
+    JobArchived,
+    JobAttemptEnded,
+    JobAttemptLost,
+    JobBlockAsked,
+    JobBlocked,
+    JobCancelRequested,
+    JobCommented,
+    JobDeleted,
+    JobFinished,
+    JobFreed,
+    JobLeaseExpired,
+    JobMadeStale,
+    JobMessaged,
+    JobOutput,
+    JobOutputDropped,
+    JobPaused,
+    JobPlan,
+    JobProgressed,
+    JobQueued,
+    JobRedone,
+    JobResultGiven,
+    JobResumed,
+    JobStarted,
+    JobState,
+    JobStranded,
+    JobSubmitted,
+    JobTrusted,
+    JobUnarchived,
+    JobUnblocked,
+    Links,
+    Outcome,
+    job_stream,
+)
 
-
-class JobState(StrEnum):
-    """Where a job stands. The last four are ends."""
-
-    HELD = "held"
-    """Accepted, and not to be started yet: a parent or a time is waited for."""
-    QUEUED = "queued"
-    RUNNING = "running"
-    PAUSED = "paused"
-    WAITING_FOR_APPROVAL = "waiting_for_approval"
-    BLOCKED = "blocked"
-    """Stopped until a person unblocks it."""
-    REVIEW = "review"
-    """The work is there and waits to be resolved."""
-    COMPLETED = "completed"
-    FAILED = "failed"
-    CANCELLED = "cancelled"
-    TIMED_OUT = "timed_out"
-
-
-ENDED = frozenset({JobState.COMPLETED, JobState.FAILED, JobState.CANCELLED, JobState.TIMED_OUT})
-
-
-class Outcome(StrEnum):
-    """How a job ended."""
-
-    COMPLETED = "completed"
-    FAILED = "failed"
-    CANCELLED = "cancelled"
-    TIMED_OUT = "timed_out"
-
-
-class Links(BaseModel):
-    """What a job belongs to, by id."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-    parent: str | None = None
-    crew: str | None = None
-    schedule: str | None = None
-    request: str | None = None
-
-
-class JobSubmitted(Event, type="job.submitted"):
-    """Somebody asked for work. `argv` is as the log may know it; environment values never are in
-    it.
-    """
-
-    kind: str
-    label: str
-    title: str
-    owner: str
-    argv: list[str]
-    cwd: str
-    env_names: list[str]
-    sealed: bool
-    """The full argv and the environment's values lie in a private file until the job has ended."""
-    timeout_ms: int
-    labels: list[str]
-    links: Links
-
-
-class JobQueued(Event, type="job.queued"):
-    """The job may start as soon as there is room. The log's order of these is the order of
-    starting.
-    """
-
-    attempt: int
-
-
-class JobStarted(Event, type="job.started"):
-    """An attempt took the job. Fences every earlier attempt."""
-
-    attempt: int
-    node: str
-    timeout_ms: int
-
-
-class JobOutput(Event, type="job.output"):
-    """Lines that the attempt wrote, merged stdout and stderr. Lives in ``job-<id>/output``."""
-
-    attempt: int
-    first_line: int
-    """Number of the first of these lines in the whole job, from 1."""
-    lines: list[str]
-    end_offset: int
-    """Bytes of the attempt's output that are in the log with this event."""
-
-
-class JobOutputDropped(Event, type="job.output_dropped"):
-    """The attempt wrote more than the job may keep: from this byte on, so many bytes are not in the
-    log.
-    """
-
-    attempt: int
-    from_offset: int
-    bytes: int
-
-
-class JobProgressed(Event, type="job.progressed"):
-    """The worker says how far it is: `fraction` 0 to 1 as a decimal string, or none, and a
-    sentence.
-    """
-
-    attempt: int
-    fraction: str | None
-    text: str
-
-
-class JobMessaged(Event, type="job.messaged"):
-    """A person or an agent said something to the job."""
-
-    text: str
-
-
-class JobCancelRequested(Event, type="job.cancel_requested"):
-    """Somebody wants the job stopped; whoever runs it reads this and stops it."""
-
-    reason: str
-
-
-class JobPaused(Event, type="job.paused"):
-    """Reserved: an agent's turn is held back."""
-
-    attempt: int
-
-
-class JobResumed(Event, type="job.resumed"):
-    """Reserved: an agent goes on."""
-
-    attempt: int
-
-
-class JobAttemptLost(Event, type="job.attempt_lost"):
-    """What ran the attempt is gone without a trace of how it ended."""
-
-    attempt: int
-    reason: str
-
-
-class JobFinished(Event, type="job.finished"):
-    """The job has ended. Exactly one of these follows each time a job was queued."""
-
-    attempt: int
-    """0 when it ended before any attempt."""
-    outcome: Outcome
-    exit_code: int | None
-    """Of the process; negative is the signal that killed it; none where there was no process."""
-    reason: str
-    error_id: str | None
-    run_ms: int
-    lines: int
-    output_bytes: int
-
-
-class JobArchived(Event, type="job.archived"):
-    """Taken off the board, kept in history."""
-
-
-class JobUnarchived(Event, type="job.unarchived"):
-    """Put back on the board."""
-
-
-class JobDeleted(Event, type="job.deleted"):
-    """A tombstone: hidden from every list and look-up; the log keeps what happened."""
+LONGEST_TEXT = 10_000
+"""Characters of a comment, a feedback or a reason."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -190,16 +59,36 @@ class Job:
     version: int = 0
     state: JobState = JobState.QUEUED
     attempt: int = 0
+    active: bool = False
+    """The current attempt has been started and has not ended: something runs it."""
     node: str | None = None
     argv: tuple[str, ...] = ()
     cwd: str = ""
     env_names: tuple[str, ...] = ()
     sealed: bool = False
     timeout_ms: int = 0
+    title: str = ""
     owner: str = ""
     links: Links = field(default_factory=Links)
+    plan: JobPlan | None = None
+    failures: int = 0
+    """Attempts that failed since a person last set it going."""
+    given: dict[str, Any] | None = None
+    """The result that the current attempt handed in; once completed, the job's."""
+    block_asked: str | None = None
+    gave_up: bool = False
+    approved: bool = False
+    rejected: bool = False
+    """The current attempt was told no, and its template says that this ends the job."""
+    trusted: bool = False
+    pending: frozenset[str] = frozenset()
+    """Approvals that are waited for."""
+    stranded_by: str | None = None
     cancel_requested: bool = False
     started_at: str | None = None
+    finished_at: str | None = None
+    ended_version: int = 0
+    """The version of the stream with the last ``job.finished``."""
     archived: bool = False
     deleted: bool = False
 
@@ -210,6 +99,23 @@ class Job:
     @property
     def ended(self) -> bool:
         return self.state in ENDED
+
+    @property
+    def over(self) -> bool:
+        """Nothing can make it run again."""
+        return self.deleted or self.archived or (self.ended and self.plan is None)
+
+    @property
+    def needs_approval(self) -> bool:
+        """A person must approve before it may be queued."""
+        return self.plan is not None and self.plan.approval and not self.approved
+
+    # The life of an attempt
+
+    def queue(self, after: Mapping[str, int] | None = None) -> list[Event]:
+        """Let the held job start when there is room; `after` is the attempt of each parent."""
+        self._require(JobState.HELD, "queued")
+        return [JobQueued(attempt=self.attempt + 1, after=dict(after or {}))]
 
     def start(self, node: str) -> list[Event]:
         """Take the queued job for its next attempt. WrongState unless it is queued."""
@@ -226,82 +132,190 @@ class Job:
         if self.cancel_requested:
             return []
         asked = JobCancelRequested(reason=reason)
-        if self.state in (JobState.RUNNING, JobState.PAUSED, JobState.WAITING_FOR_APPROVAL):
+        if self.active:
             return [asked]
         return [asked, _end(self.attempt, Outcome.CANCELLED, "Cancelled before it started.")]
 
     def lose_attempt(self, attempt: int, reason: str, error_id: str) -> list[Event]:
         """The attempt's process vanished. A command may have done half its work, so it isn't run
-        again.
+        again unless its template says that it may be.
         """
-        self._require_current(attempt)
+        self.require_current(attempt)
         outcome = Outcome.CANCELLED if self.cancel_requested else Outcome.FAILED
-        return [
-            JobAttemptLost(attempt=attempt, reason=reason),
-            _end(attempt, outcome, reason, error_id=error_id),
-        ]
+        ended = _end(attempt, outcome, reason, error_id=error_id)
+        return [JobAttemptLost(attempt=attempt, reason=reason), *self.end_attempt(ended)]
 
-    def finish(self, finished: JobFinished) -> list[Event]:
-        """The current attempt reports the end. StaleAttempt from any other, JobAlreadyEnded after
-        it.
+    def end_attempt(self, ended: JobFinished, problem: str | None = None) -> list[Event]:
+        """The current attempt is over as `ended` says; what becomes of the job?
+
+        A job of its own ends with its attempt. In a crew, what the worker itself said counts more
+        than how its process left; else a failure is tried again while retries remain, and then the
+        job is blocked. `problem` says what is wrong with an attempt that left as if all were well.
+
+        StaleAttempt from any attempt but the current one, JobAlreadyEnded after the end.
         """
-        self._require_current(finished.attempt)
-        return [finished]
+        self.require_current(ended.attempt)
+        if self.rejected:
+            reason = "Approval rejected by operator"
+            return [ended.model_copy(update={"outcome": Outcome.FAILED, "reason": reason})]
+        if self.plan is None or ended.outcome is Outcome.CANCELLED:
+            return [ended]
+        if self.given is not None:
+            return [ended.model_copy(update={"outcome": Outcome.COMPLETED})]
+        if self.block_asked is not None:
+            asked = _over(ended, AttemptOutcome.BLOCKED, self.block_asked)
+            blocked = JobBlocked(attempt=ended.attempt, reason=self.block_asked, gave_up=False)
+            return [asked, blocked]
+        if ended.outcome is Outcome.COMPLETED and problem is None:
+            return [ended]
+        timed_out = ended.outcome is Outcome.TIMED_OUT
+        outcome = AttemptOutcome.TIMED_OUT if timed_out else AttemptOutcome.CRASHED
+        over = _over(ended, outcome, problem or ended.reason)
+        if self.failures < self.plan.max_retries:
+            return [over, JobQueued(attempt=self.attempt + 1)]
+        reason = over.reason or _plainly(over)
+        return [over, JobBlocked(attempt=ended.attempt, reason=reason, gave_up=True)]
+
+    def fail(self, reason: str) -> list[Event]:
+        """End a job that no attempt holds, without success."""
+        if self.ended:
+            raise JobAlreadyEnded(self.state)
+        return [_end(self.attempt, Outcome.FAILED, reason)]
 
     def report(self, event: JobProgressed | JobOutput | JobOutputDropped) -> list[Event]:
         """Something the current attempt has to say while it runs."""
-        self._require_current(event.attempt)
+        self.require_current(event.attempt)
         return [event]
+
+    def expire_lease(self, attempt: int) -> list[Event]:
+        """The worker was silent for too long."""
+        self.require_current(attempt)
+        return [JobLeaseExpired(attempt=attempt)]
+
+    # What its worker says
+
+    def give_result(self, attempt: int, result: dict[str, Any]) -> list[Event]:
+        """Hand in the result; the last one given counts. It was checked against the schema."""
+        self.require_current(attempt)
+        return [JobResultGiven(attempt=attempt, result=result)]
+
+    def ask_block(self, attempt: int, reason: str) -> list[Event]:
+        """The worker cannot go on; the job is blocked when it has left."""
+        self.require_current(attempt)
+        return [JobBlockAsked(attempt=attempt, reason=_text(reason, "A reason"))]
+
+    # What people say
 
     def message(self, text: str) -> list[Event]:
         """Say something to a job that has not ended."""
         if self.ended:
             raise JobAlreadyEnded(self.state)
-        if not text.strip():
-            raise Invalid("A message needs a text.")
-        return [JobMessaged(text=text)]
+        return [JobMessaged(text=_text(text, "A message"))]
+
+    def comment(self, text: str) -> list[Event]:
+        """Write something that workers of this and later attempts read."""
+        return [JobCommented(text=_text(text, "A comment"))]
+
+    def unblock(self) -> list[Event]:
+        """Let a blocked job go on: it is held, and to be released anew."""
+        self._require(JobState.BLOCKED, "unblocked")
+        return [JobUnblocked()]
+
+    def redo(self, feedback: str) -> list[Event]:
+        """Have a job that has ended, or is blocked, done again: it is held, and to be released
+        anew.
+        """
+        if not self.ended and self.state is not JobState.BLOCKED:
+            raise WrongState(f"Job is {self.state}: it cannot be redone.")
+        if self.archived:
+            raise WrongState("Job is archived: it cannot be redone.")
+        if self.plan is None and self.sealed:
+            raise WrongState("Its private values were removed when it ended: submit it anew.")
+        comment: list[Event] = [JobCommented(text=feedback)] if feedback.strip() else []
+        return [JobRedone(feedback=_text(feedback, "Feedback") if comment else ""), *comment]
+
+    def make_stale(self, parent: str) -> list[Event]:
+        """A parent is done again. Nothing where this job has not begun, or is off the board."""
+        if self.archived or self.state is JobState.HELD:
+            return []
+        if self.ended and self.state is not JobState.COMPLETED:
+            return []
+        return [JobMadeStale(attempt=self.attempt, parent=parent)]
+
+    def strand(self, parent: str, reason: str) -> list[Event]:
+        """This job cannot start any more; nothing where it is marked so already, or has ended."""
+        if self.ended or self.stranded_by is not None:
+            return []
+        return [JobStranded(parent=parent, reason=reason)]
+
+    def free(self, parent: str) -> list[Event]:
+        """What stranded it is being done after all."""
+        return [] if self.stranded_by is None else [JobFreed(parent=parent)]
+
+    # Approvals
+
+    def wait_for(self, approval: str, description: str) -> list[Event]:
+        """Wait for an answer: the current attempt's, or before the first one."""
+        if not self.active:
+            self._require(JobState.HELD, "approved")
+        attempt = self.attempt if self.active else 0
+        return [JobApprovalRequested(attempt=attempt, approval=approval, description=description)]
+
+    def answer(self, approval: str, resolution: str) -> list[Event]:
+        """An approval that is waited for was answered, or never will be."""
+        if approval not in self.pending:
+            return []
+        attempt = self.attempt if self.active else 0
+        return [JobApprovalAnswered(attempt=attempt, approval=approval, resolution=resolution)]
+
+    def block_held(self, reason: str) -> list[Event]:
+        """A job that waits to be released is blocked instead."""
+        if self.ended:
+            raise JobAlreadyEnded(self.state)
+        return [JobBlocked(attempt=self.attempt, reason=reason, gave_up=False)]
+
+    def trust(self) -> list[Event]:
+        """Approve what it asks from now on."""
+        return [] if self.trusted else [JobTrusted()]
+
+    # Off the board
 
     def archive(self) -> list[Event]:
-        """Take an ended job off the board; again changes nothing."""
-        if not self.ended:
-            raise WrongState(f"Job is {self.state}: only a job that has ended can be archived.")
-        return [] if self.archived else [JobArchived()]
+        """Take a job off the board; again changes nothing. In a crew, one that nobody runs ends
+        with it.
+        """
+        if self.archived:
+            return []
+        return [*self._put_away("archived"), JobArchived()]
 
     def unarchive(self) -> list[Event]:
         return [JobUnarchived()] if self.archived else []
 
     def delete(self) -> list[Event]:
-        """Hide an ended job for good."""
-        if not self.ended:
-            raise WrongState(f"Job is {self.state}: cancel it before deleting it.")
-        return [] if self.deleted else [JobDeleted()]
+        """Hide a job for good, as `archive` takes it off the board."""
+        return [] if self.deleted else [*self._put_away("deleted"), JobDeleted()]
+
+    def _put_away(self, done: str) -> list[Event]:
+        if self.ended:
+            return []
+        if self.active or self.plan is None:
+            raise WrongState(f"Job is {self.state}: cancel it, then it can be {done}.")
+        return [_end(self.attempt, Outcome.CANCELLED, f"It was {done} before it was done.")]
 
     def _require(self, state: JobState, done: str) -> None:
         if self.ended:
             raise JobAlreadyEnded(self.state)
-        if self.state is not state:
+        if self.state is not state or self.archived:
             raise WrongState(f"Job is {self.state}: it cannot be {done}.")
 
-    def _require_current(self, attempt: int) -> None:
+    def require_current(self, attempt: int) -> None:
+        """StaleAttempt unless this attempt is the one that holds the job, JobAlreadyEnded after
+        it.
+        """
         if self.ended:
             raise JobAlreadyEnded(self.state)
-        if attempt != self.attempt or self.attempt == 0:
+        if attempt != self.attempt or not self.active:
             raise StaleAttempt(attempt, self.attempt)
-
-
-def job_stream(job_id: str) -> str:
-    """The stream of the job's own events; also its subject."""
-    return f"job-{job_id}"
-
-
-def output_stream(job_id: str) -> str:
-    """The sub-stream of the job's output."""
-    return f"job-{job_id}/output"
-
-
-def job_id_of(subject: str) -> str | None:
-    """The job that a subject is about, or None for something else."""
-    return subject[4:] if subject.startswith("job-") else None
 
 
 def evolve(job: Job, event: Event, version: int, at: str) -> Job:
@@ -311,26 +325,26 @@ def evolve(job: Job, event: Event, version: int, at: str) -> Job:
     job = replace(job, version=version)
     match event:
         case JobSubmitted():
+            return _submitted(job, event)
+        case JobQueued():
             return replace(
                 job,
-                state=JobState.HELD,
-                argv=tuple(event.argv),
-                cwd=event.cwd,
-                env_names=tuple(event.env_names),
-                sealed=event.sealed,
-                timeout_ms=event.timeout_ms,
-                owner=event.owner,
-                links=event.links,
+                state=JobState.QUEUED,
+                cancel_requested=False,
+                **_STANDS_STILL,
+                stranded_by=None,
             )
-        case JobQueued():
-            return replace(job, state=JobState.QUEUED, cancel_requested=False)
         case JobStarted():
             return replace(
                 job,
                 state=JobState.RUNNING,
                 attempt=event.attempt,
+                active=True,
                 node=event.node,
                 started_at=at,
+                given=None,
+                block_asked=None,
+                rejected=False,
             )
         case JobCancelRequested():
             return replace(job, cancel_requested=True)
@@ -338,8 +352,17 @@ def evolve(job: Job, event: Event, version: int, at: str) -> Job:
             return replace(job, state=JobState.PAUSED)
         case JobResumed():
             return replace(job, state=JobState.RUNNING)
+        case JobAttemptEnded():
+            failed = event.outcome is not AttemptOutcome.BLOCKED
+            return replace(job, failures=job.failures + failed, **_STANDS_STILL)
         case JobFinished():
-            return replace(job, state=JobState(event.outcome))
+            return replace(
+                job,
+                state=JobState(event.outcome),
+                finished_at=at,
+                ended_version=version,
+                **_STANDS_STILL,
+            )
         case JobArchived():
             return replace(job, archived=True)
         case JobUnarchived():
@@ -347,7 +370,82 @@ def evolve(job: Job, event: Event, version: int, at: str) -> Job:
         case JobDeleted():
             return replace(job, deleted=True)
         case _:
+            return _evolve_in_crew(job, event)
+
+
+_STANDS_STILL: dict[str, Any] = {"active": False, "pending": frozenset()}
+
+
+def _submitted(job: Job, event: JobSubmitted) -> Job:
+    return replace(
+        job,
+        state=JobState.HELD,
+        argv=tuple(event.argv),
+        cwd=event.cwd,
+        env_names=tuple(event.env_names),
+        sealed=event.sealed,
+        timeout_ms=event.timeout_ms,
+        title=event.title,
+        owner=event.owner,
+        links=event.links,
+        plan=event.plan,
+    )
+
+
+def _evolve_in_crew(job: Job, event: Event) -> Job:
+    """What happens only to jobs of a crew, and to those that ask."""
+    match event:
+        case JobBlocked():
+            return replace(job, state=JobState.BLOCKED, gave_up=event.gave_up, **_STANDS_STILL)
+        case JobUnblocked():
+            return replace(job, state=JobState.HELD, failures=0, gave_up=False)
+        case JobRedone() | JobMadeStale():
+            return replace(
+                job,
+                state=JobState.HELD,
+                failures=0,
+                given=None,
+                gave_up=False,
+                approved=False,
+                cancel_requested=False,
+                **_STANDS_STILL,
+            )
+        case JobStranded():
+            return replace(job, stranded_by=event.parent)
+        case JobFreed():
+            return replace(job, stranded_by=None)
+        case JobResultGiven():
+            return replace(job, given=event.result)
+        case JobBlockAsked():
+            return replace(job, block_asked=event.reason)
+        case JobApprovalRequested():
+            state = JobState.WAITING_FOR_APPROVAL
+            return replace(job, state=state, pending=job.pending | {event.approval})
+        case JobApprovalAnswered():
+            return _answered(job, event)
+        case JobTrusted():
+            return replace(job, trusted=True)
+        case _:
             return job
+
+
+def _answered(job: Job, event: JobApprovalAnswered) -> Job:
+    pending = job.pending - {event.approval}
+    approved = job.approved or (not job.active and event.resolution == "approved")
+    fails = job.active and job.plan is not None and job.plan.on_reject == "fail"
+    rejected = job.rejected or (fails and event.resolution == "rejected")
+    state = job.state
+    if not pending and state is JobState.WAITING_FOR_APPROVAL:
+        state = JobState.RUNNING if job.active else JobState.HELD
+    return replace(job, pending=pending, approved=approved, rejected=rejected, state=state)
+
+
+def _text(text: str, what: str) -> str:
+    if not text.strip():
+        raise Invalid(f"{what} needs a text.")
+    if len(text) > LONGEST_TEXT:
+        raise Invalid(f"{what} has at most {LONGEST_TEXT} characters.")
+    return text
 
 
 def _end(
@@ -363,3 +461,18 @@ def _end(
         lines=0,
         output_bytes=0,
     )
+
+
+def _over(ended: JobFinished, outcome: AttemptOutcome, reason: str) -> JobAttemptEnded:
+    fields = ended.model_dump(exclude={"outcome", "reason"})
+    return JobAttemptEnded(outcome=outcome, reason=reason, **fields)
+
+
+def _plainly(over: JobAttemptEnded) -> str:
+    if over.outcome is AttemptOutcome.TIMED_OUT:
+        return "The time limit passed."
+    if over.exit_code is None:
+        return "It could not be run."
+    if over.exit_code < 0:
+        return f"Killed by signal {-over.exit_code}."
+    return f"Exit code {over.exit_code}."

@@ -12,7 +12,12 @@ from domain.errors import (
 )
 from domain.event import Event
 from domain.idempotency import RequestAccepted, idempotency_stream
-from domain.job import Job, JobQueued, JobSubmitted, evolve, job_stream
+from domain.job import Job, evolve
+from domain.job_events import (
+    JobQueued,
+    JobSubmitted,
+    job_stream,
+)
 from domain.log import Context, EventLog, NewEvent, Recorded, new_events
 
 _RETRIES = 8
@@ -95,10 +100,7 @@ class Jobs:
         return new_events(stream, [accepted], context, self._clock)[0]
 
     def _replay(self, key: IdempotencyKey) -> Submission:
-        first = self._log.stream(idempotency_stream(key.principal, key.key))[0]
-        if first.data["fingerprint"] != key.fingerprint:
-            raise IdempotencyMismatch
-        job_id = str(first.data["result"])
+        job_id = replay_of(self._log, key)
         submitted, queued = self._log.stream(job_stream(job_id))[:2]
         return Submission(job_id, (submitted, queued), replayed=True)
 
@@ -116,10 +118,7 @@ class Jobs:
             job = fold(job_id, stored)
             if job.version == 0 or job.deleted:
                 raise JobNotFound(job_id)
-            if if_match is not None and job.version != if_match:
-                raise PreconditionFailed(
-                    f"The job is at version {job.version}, not {if_match}: read it again."
-                )
+            precondition(job, if_match)
             events = decide(job)
             if not events:
                 return Changed(job, stored[-1].position)
@@ -140,3 +139,21 @@ def fold(job_id: str, events: Sequence[Recorded], job: Job | None = None) -> Job
     for recorded in events:
         job = evolve(job, recorded.event(), recorded.version, recorded.at)
     return job
+
+
+def replay_of(log: EventLog, key: IdempotencyKey) -> str:
+    """What an earlier request with this key made. IdempotencyMismatch when it asked for something
+    else.
+    """
+    first = log.stream(idempotency_stream(key.principal, key.key))[0]
+    if first.data["fingerprint"] != key.fingerprint:
+        raise IdempotencyMismatch
+    return str(first.data["result"])
+
+
+def precondition(job: Job, if_match: int | None) -> None:
+    """PreconditionFailed unless the job has the version that was asked for."""
+    if if_match is not None and job.version != if_match:
+        raise PreconditionFailed(
+            f"The job is at version {job.version}, not {if_match}: read it again."
+        )

@@ -217,6 +217,8 @@ _TOKENS = (
             _token("k_test_", r"[prs]k_test_[A-Za-z0-9]{10,}+"),
             _token("npm_", r"npm_[A-Za-z0-9]{30,}+"),
             _token("hf_", r"hf_[A-Za-z0-9]{20,}+"),
+            _token("crewlog_u_", r"crewlog_u_[A-Za-z0-9_-]{20,}+"),
+            _token("crewlog_w_", r"crewlog_w_[A-Za-z0-9._-]{40,}+"),
             _token("crewlog_", rf"crewlog_{_OURS}"),
             _token("gitoma_", rf"gitoma_{_OURS}"),
         ),

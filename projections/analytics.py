@@ -2,10 +2,12 @@
 
 from typing import Any
 
-from sqlalchemy import Column, ColumnElement, Integer, String, func, select
+from sqlalchemy import Column, ColumnElement, Integer, String, and_, func, select
 
 from domain.clock import elapsed_ms
-from domain.job import job_id_of
+from domain.job_events import (
+    job_id_of,
+)
 from domain.log import Recorded
 from projections.engine import Reading
 from projections.projection import Projection, Row
@@ -17,6 +19,7 @@ def _columns() -> tuple[Column[Any], ...]:
         Column("day", String, nullable=False),
         Column("created_at", String, nullable=False),
         Column("label", String, nullable=False),
+        Column("owner", String, nullable=False),
         Column("outcome", String),
         Column("queued_at", String),
         Column("wait_ms", Integer),
@@ -32,6 +35,7 @@ def _submitted(_: Row | None, event: Recorded) -> Row:
         "day": event.at[:10],
         "created_at": event.at,
         "label": event.data["label"],
+        "owner": event.data["owner"],
         "outcome": None,
         "queued_at": None,
         "wait_ms": None,
@@ -52,6 +56,10 @@ def _started(row: Row | None, event: Recorded) -> Row | None:
     return {**row, "wait_ms": wait, "attempts": event.data["attempt"]}
 
 
+def _blocked(row: Row | None, _: Recorded) -> Row | None:
+    return row and {**row, "outcome": "blocked"}
+
+
 def _finished(row: Row | None, event: Recorded) -> Row | None:
     data = event.data
     return row and {
@@ -64,13 +72,14 @@ def _finished(row: Row | None, event: Recorded) -> Row | None:
 
 ANALYTICS = Projection(
     name="analytics",
-    version=1,
+    version=2,
     columns=_columns,
     key=lambda event: job_id_of(event.subject),
     folds={
         "job.submitted": _submitted,
         "job.queued": _queued,
         "job.started": _started,
+        "job.blocked": _blocked,
         "job.finished": _finished,
     },
     births=frozenset({"job.submitted"}),
@@ -78,12 +87,14 @@ ANALYTICS = Projection(
 )
 
 
-def overview(reading: Reading, since: str) -> dict[str, Any]:
-    """Jobs created since a time (ISO 8601 in UTC), summed up by outcome, label and day; times in
-    milliseconds.
+def overview(reading: Reading, since: str, owner: str | None = None) -> dict[str, Any]:
+    """Jobs created since a time (ISO 8601 in UTC), of one owner or of all, summed up by outcome,
+    label and day; times in milliseconds.
     """
     facts = reading.table("analytics")
-    period = facts.c.created_at >= since
+    period: ColumnElement[bool] = facts.c.created_at >= since
+    if owner is not None:
+        period = and_(period, facts.c.owner == owner)
     by_outcome = {
         outcome or "open": count
         for outcome, count in reading.connection.execute(

@@ -1,12 +1,15 @@
 """The jobs view: one row a job, what lists and status are answered from."""
 
-from typing import Any
+from typing import Any, NamedTuple
 
 import orjson
-from sqlalchemy import Column, Integer, String, func, or_, select
+from sqlalchemy import Column, ColumnElement, Integer, String, Table, func, or_, select
 
 from domain.errors import InvalidCursor, JobNotFound
-from domain.job import JobState, job_id_of
+from domain.job_events import (
+    JobState,
+    job_id_of,
+)
 from domain.log import Recorded
 from projections.engine import Reading
 from projections.projection import Projection, Row
@@ -51,6 +54,14 @@ def _columns() -> tuple[Column[Any], ...]:
         Column("progress_text", String),
         Column("archived_at", String),
         Column("deleted", Integer, nullable=False),
+        Column("active", Integer, nullable=False),
+        Column("plan", String),
+        Column("failures", Integer, nullable=False),
+        Column("block_reason", String),
+        Column("gave_up", Integer, nullable=False),
+        Column("stranded_by", String),
+        Column("pending", String, nullable=False),
+        Column("result", String),
     )
 
 
@@ -99,6 +110,14 @@ def _submitted(_: Row | None, event: Recorded) -> Row:
         "progress_text": None,
         "archived_at": None,
         "deleted": 0,
+        "active": 0,
+        "plan": None if data["plan"] is None else orjson.dumps(data["plan"]).decode(),
+        "failures": 0,
+        "block_reason": None,
+        "gave_up": 0,
+        "stranded_by": None,
+        "pending": "[]",
+        "result": None,
     }
 
 
@@ -120,6 +139,8 @@ def _queued(row: Row | None, event: Recorded) -> Row | None:
         queued_position=event.position,
         cancel_requested_at=None,
         finished_at=None,
+        stranded_by=None,
+        **_STANDS_STILL,
     )
 
 
@@ -132,6 +153,8 @@ def _started(row: Row | None, event: Recorded) -> Row | None:
         attempt=data["attempt"],
         node=data["node"],
         started_at=event.at,
+        active=1,
+        result=None,
     )
 
 
@@ -173,7 +196,88 @@ def _finished(row: Row | None, event: Recorded) -> Row | None:
         reason=data["reason"],
         error_id=data["error_id"],
         run_ms=data["run_ms"],
+        **_STANDS_STILL,
     )
+
+
+def _attempt_ended(row: Row | None, event: Recorded) -> Row | None:
+    data = event.data
+    failed = data["outcome"] != "blocked"
+    return _moved(
+        row,
+        event,
+        failures=(row["failures"] if row else 0) + failed,
+        exit_code=data["exit_code"],
+        reason=data["reason"],
+        error_id=data["error_id"],
+        run_ms=data["run_ms"],
+        **_STANDS_STILL,
+    )
+
+
+def _blocked(row: Row | None, event: Recorded) -> Row | None:
+    data = event.data
+    return _moved(
+        row,
+        event,
+        state=JobState.BLOCKED.value,
+        block_reason=data["reason"],
+        gave_up=int(data["gave_up"]),
+        **_STANDS_STILL,
+    )
+
+
+def _held_again(row: Row | None, event: Recorded) -> Row | None:
+    """Unblocked, redone, or made stale by a parent: to be released anew."""
+    redone = event.type != "job.unblocked"
+    afresh = {"result": None, "finished_at": None, "cancel_requested_at": None} if redone else {}
+    return _moved(
+        row,
+        event,
+        state=JobState.HELD.value,
+        failures=0,
+        block_reason=None,
+        gave_up=0,
+        **_STANDS_STILL,
+        **afresh,
+    )
+
+
+def _asked(row: Row | None, event: Recorded) -> Row | None:
+    if row is None:
+        return None
+    pending = [*orjson.loads(row["pending"]), event.data["approval"]]
+    return _moved(
+        row,
+        event,
+        state=JobState.WAITING_FOR_APPROVAL.value,
+        pending=orjson.dumps(pending).decode(),
+    )
+
+
+def _answered(row: Row | None, event: Recorded) -> Row | None:
+    if row is None:
+        return None
+    pending = [asked for asked in orjson.loads(row["pending"]) if asked != event.data["approval"]]
+    state = row["state"]
+    if not pending and state == JobState.WAITING_FOR_APPROVAL.value:
+        state = JobState.RUNNING.value if row["active"] else JobState.HELD.value
+    return _moved(row, event, state=state, pending=orjson.dumps(pending).decode())
+
+
+def _stranded(row: Row | None, event: Recorded) -> Row | None:
+    return _moved(row, event, stranded_by=event.data["parent"])
+
+
+def _freed(row: Row | None, event: Recorded) -> Row | None:
+    return _moved(row, event, stranded_by=None)
+
+
+def _result_given(row: Row | None, event: Recorded) -> Row | None:
+    return _moved(row, event, result=orjson.dumps(event.data["result"]).decode())
+
+
+_STANDS_STILL = {"active": 0, "pending": "[]"}
 
 
 def _archived(row: Row | None, event: Recorded) -> Row | None:
@@ -190,7 +294,7 @@ def _deleted(row: Row | None, event: Recorded) -> Row | None:
 
 JOBS = Projection(
     name="jobs",
-    version=1,
+    version=2,
     columns=_columns,
     key=_key,
     folds={
@@ -205,13 +309,35 @@ JOBS = Projection(
         "job.paused": lambda row, event: _moved(row, event, state=JobState.PAUSED.value),
         "job.resumed": lambda row, event: _moved(row, event, state=JobState.RUNNING.value),
         "job.attempt_lost": _moved,
+        "job.attempt_ended": _attempt_ended,
+        "job.blocked": _blocked,
+        "job.unblocked": _held_again,
+        "job.redone": _held_again,
+        "job.made_stale": _held_again,
+        "job.stranded": _stranded,
+        "job.freed": _freed,
+        "job.commented": _moved,
+        "job.result_given": _result_given,
+        "job.block_asked": _moved,
+        "job.artifact_stored": _moved,
+        "job.artifacts_dropped": _moved,
+        "job.approval_requested": _asked,
+        "job.approval_answered": _answered,
+        "job.trusted": _moved,
+        "job.lease_expired": _moved,
         "job.finished": _finished,
         "job.archived": _archived,
         "job.unarchived": _unarchived,
         "job.deleted": _deleted,
     },
     births=frozenset({"job.submitted"}),
-    indexes=(("state", "queued_position"), ("deleted", "position")),
+    indexes=(
+        ("state", "queued_position"),
+        ("deleted", "position"),
+        ("owner", "position"),
+        ("crew",),
+        ("schedule",),
+    ),
 )
 
 
@@ -228,8 +354,12 @@ def list_jobs(
     reading: Reading,
     *,
     states: frozenset[str] = frozenset(),
+    status: str | None = None,
     label: str | None = None,
     archived: bool | None = None,
+    owner: str | None = None,
+    crew: str | None = None,
+    schedule: str | None = None,
     cursor: str | None = None,
     limit: int,
 ) -> tuple[list[Row], bool]:
@@ -242,10 +372,15 @@ def list_jobs(
     statement = select(jobs).where(jobs.c.deleted == 0)
     if states:
         statement = statement.where(jobs.c.state.in_(sorted(states)))
+    if status is not None:
+        statement = statement.where(*_standing(jobs, status))
     if label is not None:
         statement = statement.where(
             or_(jobs.c.label == label, func.instr(jobs.c.labels, orjson.dumps(label).decode()) > 0)
         )
+    for column, wanted in ((jobs.c.owner, owner), (jobs.c.crew, crew), (jobs.c.schedule, schedule)):
+        if wanted is not None:
+            statement = statement.where(column == wanted)
     if archived is not None:
         statement = statement.where(
             jobs.c.archived_at.is_not(None) if archived else jobs.c.archived_at.is_(None)
@@ -259,6 +394,57 @@ def list_jobs(
     return rows[:limit], len(rows) > limit
 
 
+_COLUMNS = {
+    "triage": (),
+    "todo": (JobState.HELD, JobState.WAITING_FOR_APPROVAL),
+    "ready": (JobState.QUEUED,),
+    "running": (JobState.RUNNING, JobState.PAUSED, JobState.WAITING_FOR_APPROVAL),
+    "blocked": (
+        JobState.BLOCKED,
+        JobState.REVIEW,
+        JobState.FAILED,
+        JobState.CANCELLED,
+        JobState.TIMED_OUT,
+    ),
+    "done": (JobState.COMPLETED,),
+}
+"""The states of each column of the board; archived is a mark."""
+
+
+def _standing(jobs: Table, status: str) -> list[ColumnElement[bool]]:
+    if status == "archived":
+        return [jobs.c.archived_at.is_not(None)]
+    where: list[ColumnElement[bool]] = [
+        jobs.c.archived_at.is_(None),
+        jobs.c.state.in_([state.value for state in _COLUMNS[status]]),
+    ]
+    if status in ("todo", "running"):
+        where.append(jobs.c.active == int(status == "running"))
+    return where
+
+
+def jobs_of_ids(reading: Reading, job_ids: list[str]) -> list[Row]:
+    """The rows of these jobs, deleted ones too, in no order."""
+    jobs = reading.table("jobs")
+    return reading.rows(select(jobs).where(jobs.c.id.in_(job_ids))) if job_ids else []
+
+
+def board_jobs(reading: Reading, owner: str | None, limit: int) -> dict[str, tuple[int, list[Row]]]:
+    """For each column of the board how many jobs stand in it, and the newest of them."""
+    jobs = reading.table("jobs")
+    shown: dict[str, tuple[int, list[Row]]] = {}
+    for status in (*_COLUMNS, "archived"):
+        where = [jobs.c.deleted == 0, *_standing(jobs, status)]
+        if owner is not None:
+            where.append(jobs.c.owner == owner)
+        count = reading.connection.execute(
+            select(func.count()).select_from(jobs).where(*where)
+        ).scalar_one()
+        newest = select(jobs).where(*where).order_by(jobs.c.position.desc()).limit(limit)
+        shown[status] = (count, reading.rows(newest) if count else [])
+    return shown
+
+
 def _check_cursor(reading: Reading, job_id: str) -> None:
     """Tell the end of the list from a cursor that names no job. InvalidCursor for the latter."""
     jobs = reading.table("jobs")
@@ -266,12 +452,38 @@ def _check_cursor(reading: Reading, job_id: str) -> None:
         raise InvalidCursor("The cursor names no job of this server.")
 
 
-def open_jobs(reading: Reading) -> tuple[list[Row], list[Row]]:
-    """The queued jobs in the order of queueing, and those that an attempt holds."""
+def jobs_held_until(reading: Reading) -> list[Row]:
+    """Held jobs with a time before which they must not start, as ``id`` and ``not_before``."""
     jobs = reading.table("jobs")
-    queued = reading.rows(
-        select(jobs).where(jobs.c.state == JobState.QUEUED.value).order_by(jobs.c.queued_position)
+    until = func.json_extract(jobs.c.plan, "$.not_before")
+    statement = select(jobs.c.id, until.label("not_before")).where(
+        jobs.c.state == JobState.HELD.value, jobs.c.plan.is_not(None), until.is_not(None)
     )
-    held = (JobState.RUNNING.value, JobState.PAUSED.value, JobState.WAITING_FOR_APPROVAL.value)
-    running = reading.rows(select(jobs).where(jobs.c.state.in_(held)).order_by(jobs.c.position))
-    return queued, running
+    return reading.rows(statement)
+
+
+class OpenJobs(NamedTuple):
+    """What a dispatcher that begins has to know."""
+
+    queued: list[Row]
+    """In the order of queueing."""
+    active: list[Row]
+    """An attempt holds them."""
+    left: list[Row]
+    """An attempt was taken from them, and its process may still be there."""
+
+
+def open_jobs(reading: Reading) -> OpenJobs:
+    jobs = reading.table("jobs")
+    queued = select(jobs).where(jobs.c.state == JobState.QUEUED.value)
+    waiting = (JobState.HELD.value, JobState.QUEUED.value, JobState.BLOCKED.value)
+    holding = (
+        JobState.RUNNING.value,
+        JobState.PAUSED.value,
+        JobState.WAITING_FOR_APPROVAL.value,
+    )
+    return OpenJobs(
+        reading.rows(queued.order_by(jobs.c.queued_position)),
+        reading.rows(select(jobs).where(jobs.c.state.in_(holding), jobs.c.active == 1)),
+        reading.rows(select(jobs).where(jobs.c.state.in_(waiting), jobs.c.attempt > 0)),
+    )

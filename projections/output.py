@@ -6,7 +6,9 @@ from typing import Any
 
 from sqlalchemy import Column, Integer, String, select
 
-from domain.job import job_id_of
+from domain.job_events import (
+    job_id_of,
+)
 from domain.log import Recorded
 from projections.engine import Reading
 from projections.projection import Projection, Row

@@ -8,7 +8,9 @@ from typing import Any
 from sqlalchemy import Column, Integer, String, select
 
 from domain.event import Json
-from domain.job import job_id_of
+from domain.job_events import (
+    job_id_of,
+)
 from domain.log import Recorded
 from projections.engine import Reading
 from projections.projection import Projection, Row
@@ -39,6 +41,16 @@ def _progressed(data: Json) -> str:
     return f"Progress {float(data['fraction']):.0%}: {data['text']}"
 
 
+_ATTEMPTS = {"crashed": "failed", "timed_out": "timed out", "blocked": "was blocked"}
+
+
+def _code(data: Json) -> str:
+    code = data["exit_code"]
+    if code is None:
+        return "."
+    return f", killed by signal {-code}." if code < 0 else f", exit code {code}."
+
+
 SENTENCES: dict[str, Sentence] = {
     "job.submitted": lambda d: f"Submitted: {d['title']}",
     "job.queued": lambda d: (
@@ -55,6 +67,29 @@ SENTENCES: dict[str, Sentence] = {
     "job.resumed": lambda d: f"Attempt {d['attempt']} resumed.",
     "job.attempt_lost": lambda d: f"Attempt {d['attempt']} was lost: {d['reason']}",
     "job.finished": _finished,
+    "job.attempt_ended": lambda d: (
+        f"Attempt {d['attempt']} {_ATTEMPTS[d['outcome']]}"
+        + (f": {d['reason']}" if d["reason"] else _code(d))
+    ),
+    "job.blocked": lambda d: ("Gave up: " if d["gave_up"] else "Blocked: ") + d["reason"],
+    "job.unblocked": lambda _: "Unblocked.",
+    "job.redone": lambda d: (
+        f"To be done again: {d['feedback']}" if d["feedback"] else "To be done again."
+    ),
+    "job.made_stale": lambda d: f"Stale: its parent {d['parent']} is done again.",
+    "job.stranded": lambda d: f"Cannot start as things are: {d['reason']}",
+    "job.freed": lambda _: "Can start after all: what was in its way is being done.",
+    "job.commented": lambda d: f"Comment: {d['text']}",
+    "job.result_given": lambda d: f"Attempt {d['attempt']} handed in its result.",
+    "job.block_asked": lambda d: f"Attempt {d['attempt']} cannot go on: {d['reason']}",
+    "job.artifact_stored": lambda d: f"Artifact {d['name']} kept, {d['size']} bytes.",
+    "job.artifacts_dropped": lambda d: (
+        f"Artifacts not kept: {', '.join(d['names'])}. {d['reason']}"
+    ),
+    "job.approval_requested": lambda d: f"Approval asked: {d['description']}",
+    "job.approval_answered": lambda d: f"Approval {d['resolution']}.",
+    "job.trusted": lambda _: "Trusted: what it asks from now on is approved.",
+    "job.lease_expired": lambda d: f"Attempt {d['attempt']} gave no sign of life within its lease.",
     "job.archived": lambda _: "Archived.",
     "job.unarchived": lambda _: "Put back on the board.",
     "job.deleted": lambda _: "Deleted.",
@@ -86,7 +121,7 @@ def _entry(_: Row | None, event: Recorded) -> Row:
 
 TIMELINE = Projection(
     name="timeline",
-    version=1,
+    version=2,
     columns=_columns,
     key=lambda event: event.position,
     folds=dict.fromkeys(SENTENCES, _entry),

@@ -9,7 +9,10 @@ a new one finds both in the views and adopts what still runs.
 import asyncio
 import logging
 import secrets
+from collections import Counter
 from collections.abc import Callable, Coroutine
+from dataclasses import dataclass
+from datetime import datetime
 from typing import Any
 
 from domain.clock import Clock, system_clock
@@ -18,28 +21,65 @@ from domain.errors import (
     JobAlreadyEnded,
     JobNotFound,
     LogUnavailable,
+    StaleAttempt,
     VersionConflict,
     WrongState,
 )
 from domain.event import Event
-from domain.job import Job, JobFinished, Outcome, job_id_of
+from domain.job import Job
+from domain.job_events import JobFinished, JobState, Outcome, job_id_of
 from domain.jobs import Jobs
 from domain.log import Context, EventLog, Recorded, Tail
 from projections.engine import Views, ViewsUnavailable
-from projections.jobs import open_jobs
+from projections.jobs import OpenJobs, open_jobs
 from scheduler.executor import Executor, Running
 from scheduler.launch import CannotLaunch, Launch
+from scheduler.lease import Leases
 from scheduler.runner import Runner
 
 logger = logging.getLogger("crewlog.dispatcher")
 
-_FOLLOWED = ("job.queued", "job.cancel_requested", "job.finished", "job.deleted")
+ACTOR = "system:dispatcher"
+
+_FOLLOWED = (
+    "job.queued",
+    "job.cancel_requested",
+    "job.approval_requested",
+    "job.approval_answered",
+    "job.blocked",
+    "job.made_stale",
+    "job.archived",
+    "job.finished",
+    "job.deleted",
+)
 _RETRY_S = 0.5
+_TICK_S = 1.0
+
+
+@dataclass(slots=True)
+class _Waiting:
+    """A job in the queue. `owner` is looked up only where it matters."""
+
+    event: Recorded | None
+    owner: str | None = None
+
+
+@dataclass(slots=True)
+class _Attempt:
+    """An attempt that is being seen through."""
+
+    owner: str | None = None
+    task: "asyncio.Task[None] | None" = None
+    running: Running | None = None
+    ending: bool = False
+    """Its process is to be ended, also one that has not begun yet."""
+    waits: bool = False
+    """For a person's answer: it holds no place."""
 
 
 class Dispatcher:
-    """Runs up to `capacity` attempts at a time, first queued first started. A capacity of 0 holds
-    all.
+    """Runs up to `capacity` attempts at a time, and up to `owner_capacity` of one owner (0: no such
+    limit), first queued first started. A capacity of 0 holds all.
     """
 
     def __init__(
@@ -51,6 +91,8 @@ class Dispatcher:
         launch: Launch,
         *,
         capacity: int,
+        owner_capacity: int = 0,
+        leases: Leases | None = None,
         clock: Clock = system_clock,
     ) -> None:
         self._log = log
@@ -58,15 +100,17 @@ class Dispatcher:
         self._jobs = jobs
         self._executor = executor
         self._launch = launch
-        self._runner = Runner(log, jobs, clock)
+        self._leases = leases or Leases()
+        self._runner = Runner(log, jobs, launch.gather, self._leases.beat, clock)
         self._clock = clock
         self.capacity = capacity
+        self.owner_capacity = owner_capacity
+        self.ticked_at: datetime | None = None
+        """When it last gave a sign of life: once a second while it works."""
         self._position = 0
         self._tail: Tail | None = None
-        self._queue: dict[str, Recorded | None] = {}
-        self._attempts: dict[str, asyncio.Task[None]] = {}
-        self._running: dict[str, Running] = {}
-        self._cancelled: set[str] = set()
+        self._queue: dict[str, _Waiting] = {}
+        self._attempts: dict[str, _Attempt] = {}
         self._stopping = False
 
     @property
@@ -77,7 +121,12 @@ class Dispatcher:
     @property
     def active(self) -> int:
         """Attempts that hold a place."""
-        return len(self._attempts)
+        return sum(not attempt.waits for attempt in self._attempts.values())
+
+    @property
+    def waiting(self) -> int:
+        """Attempts that wait for an approval and hold none."""
+        return len(self._attempts) - self.active
 
     @property
     def queued(self) -> int:
@@ -88,18 +137,30 @@ class Dispatcher:
         """Adopt what runs, then follow the log until cancelled. Goes on after any failure of the
         log.
         """
-        await self._take_over()
+        ticking = asyncio.create_task(self._tick(), name="dispatcher's heartbeat")
+        try:
+            await self._take_over()
+            while True:
+                try:
+                    await self._follow()
+                except LogUnavailable as error:
+                    logger.error("The dispatcher cannot read the log: %s", error)
+                    await asyncio.sleep(_RETRY_S)
+        finally:
+            ticking.cancel()
+
+    async def _tick(self) -> None:
         while True:
-            try:
-                self._tail = self._log.tail(self._position, types=_FOLLOWED)
-                async for page in self._tail:
-                    for event in page:
-                        await self._handle(event)
-                        self._position = event.position
-                    self._fill()
-            except LogUnavailable as error:
-                logger.error("The dispatcher cannot read the log: %s", error)
-                await asyncio.sleep(_RETRY_S)
+            self.ticked_at = self._clock()
+            await asyncio.sleep(_TICK_S)
+
+    async def _follow(self) -> None:
+        self._tail = self._log.tail(self._position, types=_FOLLOWED)
+        async for page in self._tail:
+            for event in page:
+                await self._handle(event)
+                self._position = event.position
+            self._fill()
 
     async def stop(self, *, cancel_jobs: bool, grace_s: float = 7.0) -> None:
         """Start nothing more. Leave what runs to be adopted, or cancel it and wait up to `grace_s`
@@ -109,11 +170,16 @@ class Dispatcher:
         if cancel_jobs and self._attempts:
             for job_id in list(self._attempts):
                 await self._cancel_for_stop(job_id)
-            await asyncio.wait(self._attempts.values(), timeout=grace_s)
-        for task in self._attempts.values():
+            if tasks := self._tasks():
+                await asyncio.wait(tasks, timeout=grace_s)
+        tasks = self._tasks()
+        for task in tasks:
             task.cancel()
-        if self._attempts:
-            await asyncio.wait(self._attempts.values(), timeout=1.0)
+        if tasks:
+            await asyncio.wait(tasks, timeout=1.0)
+
+    def _tasks(self) -> "list[asyncio.Task[None]]":
+        return [attempt.task for attempt in self._attempts.values() if attempt.task is not None]
 
     async def _cancel_for_stop(self, job_id: str) -> None:
         context = Context(actor="system:shutdown")
@@ -125,58 +191,124 @@ class Dispatcher:
             logger.warning("job %s could not be cancelled: %s", job_id, error)
         await self._cancel(job_id)
 
+    # Taking over
+
     async def _take_over(self) -> None:
         """Find the queue and the held jobs in the views; run on where an earlier server stopped."""
+        opened = await self._open_jobs()
+        self._launch.sealed.sweep(self._is_wanted)
+        kept = [(row["id"], row["attempt"]) for row in (*opened.active, *opened.left)]
+        await self._executor.sweep(kept)
+        self._queue = {row["id"]: _Waiting(None, row["owner"]) for row in opened.queued}
+        for row in opened.active:
+            self._begin(row["id"], row["owner"], self._adopt(row["id"], row["attempt"]))
+        for row in opened.left:
+            self._begin(row["id"], row["owner"], self._end_left(row["id"], row["attempt"]))
+        self._launch.sweep({(row["id"], row["attempt"]) for row in opened.active})
+        self._fill()
+
+    async def _open_jobs(self) -> OpenJobs:
         while True:
             try:
                 await self._views.caught_up(timeout_s=60.0)
                 with self._views.reading() as reading:
-                    queued, held = open_jobs(reading)
-                    position = reading.positions["jobs"]
-                break
+                    opened = open_jobs(reading)
+                    self._position = reading.positions["jobs"]
+                return opened
             except ViewsUnavailable as error:
                 logger.warning("The dispatcher waits for the views: %s", error)
                 await asyncio.sleep(_RETRY_S)
-        known = {row["id"] for row in (*queued, *held)}
-        self._launch.sealed.sweep(known)
-        await self._executor.sweep([(row["id"], row["attempt"]) for row in held])
-        self._position = position
-        self._queue = {row["id"]: None for row in queued}
-        for row in held:
-            self._begin(row["id"], self._adopt(row["id"], row["attempt"]))
-        self._fill()
+
+    def _is_wanted(self, job_id: str) -> bool:
+        try:
+            return not self._jobs.load(job_id).over
+        except JobNotFound:
+            return False
+
+    async def _end_left(self, job_id: str, attempt: int) -> None:
+        """An attempt was taken from its job just before an earlier server stopped."""
+        running = await self._executor.adopt(job_id, attempt)
+        if running is not None:
+            await running.cancel()
+            await running.wait()
+            await running.discard()
+
+    # Following
 
     async def _handle(self, event: Recorded) -> None:
         job_id = job_id_of(event.subject)
         if job_id is None:
             return
         if event.type == "job.queued":
-            self._queue[job_id] = event
+            self._queue[job_id] = _Waiting(event)
         elif event.type == "job.cancel_requested":
             await self._cancel(job_id)
+        elif event.type in ("job.approval_requested", "job.approval_answered"):
+            await self._look_again(job_id)
         else:
             self._queue.pop(job_id, None)
-            if job_id not in self._attempts:
-                # It ended before any attempt of ours: nothing else will open the sealed part again.
-                self._launch.sealed.discard(job_id)
+            if event.type == "job.made_stale":
+                await self._cancel(job_id)
+            elif job_id not in self._attempts:
+                # It ended before any attempt of ours: nothing else will look at its sealed part.
+                self._forget(job_id)
+
+    async def _look_again(self, job_id: str) -> None:
+        """A question was asked or answered: does the attempt hold a place?"""
+        attempt = self._attempts.get(job_id)
+        if attempt is None or attempt.running is None:
+            return
+        try:
+            job = self._jobs.load(job_id)
+        except JobNotFound:
+            return
+        if job.rejected:
+            await self._cancel(job_id)
+        waits = job.active and job.state is JobState.WAITING_FOR_APPROVAL
+        if waits != attempt.waits:
+            attempt.waits = waits
+            await (attempt.running.hold() if waits else attempt.running.release())
 
     async def _cancel(self, job_id: str) -> None:
-        if job_id in self._attempts:
-            self._cancelled.add(job_id)
-            running = self._running.get(job_id)
-            if running is not None:
-                await running.cancel()
+        attempt = self._attempts.get(job_id)
+        if attempt is not None:
+            attempt.ending = True
+            if attempt.running is not None:
+                await attempt.running.cancel()
 
     def _fill(self) -> None:
         """Start queued jobs while there is room."""
-        while self._queue and len(self._attempts) < self.capacity and not self._stopping:
-            job_id, event = next(iter(self._queue.items()))
+        if not self._queue or self._stopping:
+            return
+        room = self.capacity - self.active
+        if room <= 0:
+            return
+        held = Counter(a.owner for a in self._attempts.values() if not a.waits)
+        chosen: list[tuple[str, _Waiting]] = []
+        for job_id, waiting in self._queue.items():
+            # An attempt that was taken from the job may still be on its way out.
+            if job_id not in self._attempts and self._may_start(job_id, waiting, held):
+                chosen.append((job_id, waiting))
+                held[waiting.owner] += 1
+                if len(chosen) == room:
+                    break
+        for job_id, waiting in chosen:
             del self._queue[job_id]
-            self._begin(job_id, self._claim(job_id, event))
+            self._begin(job_id, waiting.owner, self._claim(job_id, waiting.event))
 
-    def _begin(self, job_id: str, work: Coroutine[Any, Any, None]) -> None:
-        task = asyncio.create_task(self._guarded(job_id, work), name=f"attempt of {job_id}")
-        self._attempts[job_id] = task
+    def _may_start(self, job_id: str, waiting: _Waiting, held: "Counter[str | None]") -> bool:
+        if not self.owner_capacity:
+            return True
+        if waiting.owner is None:
+            try:
+                waiting.owner = self._jobs.load(job_id).owner
+            except (JobNotFound, LogUnavailable):
+                return True
+        return held[waiting.owner] < self.owner_capacity
+
+    def _begin(self, job_id: str, owner: str | None, work: Coroutine[Any, Any, None]) -> None:
+        attempt = self._attempts[job_id] = _Attempt(owner)
+        attempt.task = asyncio.create_task(self._guarded(job_id, work), name=f"attempt of {job_id}")
 
     async def _guarded(self, job_id: str, work: Coroutine[Any, Any, None]) -> None:
         try:
@@ -185,16 +317,21 @@ class Dispatcher:
             logger.exception("the attempt of job %s was given up by the dispatcher", job_id)
         finally:
             self._attempts.pop(job_id, None)
-            self._running.pop(job_id, None)
-            self._cancelled.discard(job_id)
             self._fill()
 
+    def _forget(self, job_id: str) -> None:
+        """Remove the private part of a job that will not run again."""
+        if self._launch.sealed.has(job_id) and not self._is_wanted(job_id):
+            self._launch.sealed.discard(job_id)
+
+    # One attempt
+
     async def _claim(self, job_id: str, queued: Recorded | None) -> None:
-        context = Context(actor="system:dispatcher", cause=queued.id if queued else None)
+        context = Context(actor=ACTOR, cause=queued.id if queued else None)
         job = await self._start_in_log(job_id, context)
         if job is None:
             # It ended between the queue and here, while this held its place: `_handle` left it.
-            self._launch.sealed.discard(job_id)
+            self._forget(job_id)
         else:
             await self._run(job, job.attempt, context)
 
@@ -212,10 +349,10 @@ class Dispatcher:
                 await asyncio.sleep(_RETRY_S)
 
     async def _adopt(self, job_id: str, attempt: int) -> None:
-        context = Context(actor="system:dispatcher")
+        context = Context(actor=ACTOR)
         job = self._jobs.load(job_id)
-        if job.cancel_requested:
-            self._cancelled.add(job_id)
+        if job.cancel_requested or job.rejected:
+            self._attempts[job_id].ending = True
         if job.node != self._executor.name:
             # The log was brought here from elsewhere: what it says runs is not ours to run again.
             await self._lose(job, attempt, f"It ran on {job.node}, which this server cannot reach.")
@@ -230,7 +367,10 @@ class Dispatcher:
 
     async def _run(self, job: Job, attempt: int, context: Context) -> None:
         try:
-            spec = self._launch.spec(job, attempt)
+            if job.plan is None:
+                spec = self._launch.spec(job, attempt)
+            else:
+                spec = await asyncio.to_thread(self._launch.spec, job, attempt)
             running = await self._executor.start(spec)
         except CannotLaunch as error:
             await self._fail(job, attempt, str(error), context)
@@ -245,18 +385,48 @@ class Dispatcher:
     async def _see_through(
         self, job: Job, attempt: int, running: Running, context: Context
     ) -> None:
-        self._running[job.id] = running
-        if job.id in self._cancelled:
+        mine = self._attempts[job.id]
+        mine.running = running
+        if mine.ending:
             await running.cancel()
-        await self._runner.see_through(job, attempt, running, context)
-        self._launch.sealed.discard(job.id)
+        if job.plan is not None:
+            await self._look_again(job.id)
+        watch = self._watch(job, attempt, mine)
+        try:
+            await self._runner.see_through(job, attempt, running, context)
+        finally:
+            if watch is not None:
+                watch.cancel()
+        self._forget(job.id)
+        if job.plan is not None:
+            await asyncio.to_thread(self._launch.discard, job.id, attempt)
+
+    def _watch(self, job: Job, attempt: int, mine: _Attempt) -> "asyncio.Task[None] | None":
+        if job.plan is None or not job.plan.lease_ms:
+            return None
+
+        async def expired() -> None:
+            logger.warning("attempt %d of job %s gave no sign of life", attempt, job.id)
+            try:
+                await self._jobs.execute(
+                    job.id, lambda current: current.expire_lease(attempt), Context(actor=ACTOR)
+                )
+            except (WrongState, JobNotFound):
+                return
+            await self._cancel(job.id)
+
+        watching = self._leases.watch(
+            job.id, attempt, job.plan.lease_ms / 1000, lambda: mine.waits, expired
+        )
+        return asyncio.create_task(watching, name=f"lease of {job.id}")
 
     async def _lose(self, job: Job, attempt: int, reason: str) -> None:
         error_id = secrets.token_hex(6)
         logger.error("attempt %d of job %s is lost (%s): %s", attempt, job.id, error_id, reason)
-        context = Context(actor="system:dispatcher")
         await self._persistently(
-            job.id, lambda current: current.lose_attempt(attempt, reason, error_id), context
+            job.id,
+            lambda current: current.lose_attempt(attempt, reason, error_id),
+            Context(actor=ACTOR),
         )
 
     async def _fail(self, job: Job, attempt: int, reason: str, context: Context) -> None:
@@ -265,18 +435,17 @@ class Dispatcher:
 
         def decide(current: Job) -> list[Event]:
             outcome = Outcome.CANCELLED if current.cancel_requested else Outcome.FAILED
-            return current.finish(
-                JobFinished(
-                    attempt=attempt,
-                    outcome=outcome,
-                    exit_code=None,
-                    reason=reason,
-                    error_id=error_id,
-                    run_ms=0,
-                    lines=0,
-                    output_bytes=0,
-                )
+            ended = JobFinished(
+                attempt=attempt,
+                outcome=outcome,
+                exit_code=None,
+                reason=reason,
+                error_id=error_id,
+                run_ms=0,
+                lines=0,
+                output_bytes=0,
             )
+            return current.end_attempt(ended)
 
         await self._persistently(job.id, decide, context)
 
@@ -288,8 +457,8 @@ class Dispatcher:
             try:
                 await self._jobs.execute(job_id, decide, context)
                 break
-            except (JobAlreadyEnded, JobNotFound):
+            except (JobAlreadyEnded, JobNotFound, StaleAttempt):
                 break
             except LogUnavailable:
                 await asyncio.sleep(_RETRY_S)
-        self._launch.sealed.discard(job_id)
+        self._forget(job_id)

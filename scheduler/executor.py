@@ -101,6 +101,17 @@ class Running(Protocol):
         """SIGTERM to the process group, SIGKILL after the grace. Idempotent, also at the end."""
         ...
 
+    async def hold(self) -> None:
+        """Lets no time count against the time limit until `release`: a person is waited for.
+
+        Idempotent, also at the end, and remembered for the servers that adopt the attempt.
+        """
+        ...
+
+    async def release(self) -> None:
+        """Lets time count again; the limit is later by as long as the attempt was held."""
+        ...
+
     async def discard(self) -> None:
         """Removes what is kept of an ended attempt; call it when the end is in the log.
 

@@ -3,13 +3,17 @@ beside it.
 """
 
 import asyncio
+import contextlib
 import shlex
-from collections.abc import Mapping, Sequence
+from collections.abc import AsyncIterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import pairwise
 
 from domain.errors import LogUnavailable
-from domain.job import JobSubmitted, Links
+from domain.job_events import (
+    JobSubmitted,
+    Links,
+)
 from domain.jobs import IdempotencyKey, Jobs, Submission
 from domain.log import Context, uuid7
 from domain.redaction import HIDDEN, Redactor
@@ -30,6 +34,63 @@ class WorkRequest:
     title: str = ""
     env: Mapping[str, str] = field(default_factory=dict, repr=False)
     labels: Sequence[str] = ()
+    owner: str = ""
+    """Empty: the actor."""
+
+
+class Sealing:
+    """Parts what the log may know of a command from what it may not, and keeps that beside it."""
+
+    def __init__(self, specs: SealedSpecs, redactor: Redactor) -> None:
+        self._specs = specs
+        self._redactor = redactor
+
+    def shown(self, argv: Sequence[str]) -> list[str]:
+        """The arguments as the log may show them; a flag and its value are also looked at as one
+        text.
+        """
+        given = list(argv)
+        if self._redactor.is_clean("\n".join(given)):
+            return given
+        shown = [self._redactor.text(argument) for argument in given]
+        for n, (flag, value) in enumerate(pairwise(given), 1):
+            if (
+                flag.startswith("--")
+                and self._redactor.text(f"{flag} {value}") == f"{flag} {HIDDEN}"
+            ):
+                shown[n] = HIDDEN
+        return shown
+
+    @contextlib.asynccontextmanager
+    async def kept(self, private: Mapping[str, Sealed]) -> AsyncIterator[None]:
+        """Seal these, by job id, around the append that accepts the jobs; gone when it fails.
+
+        LogUnavailable when they cannot be written.
+        """
+        if not private:
+            yield
+            return
+        try:
+            await asyncio.to_thread(self._seal, private)
+        except OSError as error:
+            self._discard(private)
+            raise LogUnavailable(f"The private part of a job cannot be written: {error}") from error
+        try:
+            yield
+        except asyncio.CancelledError:
+            # Whether the jobs were accepted is not known here: the dispatcher's sweep knows.
+            raise
+        except BaseException:
+            self._discard(private)
+            raise
+
+    def _seal(self, private: Mapping[str, Sealed]) -> None:
+        for job_id, sealed in private.items():
+            self._specs.seal(job_id, sealed)
+
+    def _discard(self, private: Mapping[str, Sealed]) -> None:
+        for job_id in private:
+            self._specs.discard(job_id)
 
 
 class Intake:
@@ -37,10 +98,9 @@ class Intake:
     this process then.
     """
 
-    def __init__(self, jobs: Jobs, sealed: SealedSpecs, redactor: Redactor) -> None:
+    def __init__(self, jobs: Jobs, sealing: Sealing) -> None:
         self._jobs = jobs
-        self._sealed = sealed
-        self._redactor = redactor
+        self._sealing = sealing
 
     async def submit(
         self, work: WorkRequest, context: Context, idempotency: IdempotencyKey | None = None
@@ -48,13 +108,13 @@ class Intake:
         """Seal what is private, then append. Raises IdempotencyMismatch, LogUnavailable."""
         job_id = uuid7()
         given = list(work.argv)
-        shown = given if self._redactor.is_clean("\n".join(given)) else self._redacted(given)
+        shown = self._sealing.shown(given)
         private = bool(work.env) or shown != given
         submitted = JobSubmitted(
             kind=work.kind,
             label=work.label,
-            title=work.title or _abridged(shlex.join(shown)),
-            owner=context.actor,
+            title=work.title or abridged(shlex.join(shown)),
+            owner=work.owner or context.actor,
             argv=shown,
             cwd=work.cwd,
             env_names=sorted(work.env),
@@ -65,36 +125,24 @@ class Intake:
         )
         if not private:
             return await self._jobs.submit(job_id, submitted, context, idempotency)
+        parts = {job_id: Sealed(work.argv, dict(work.env))}
         try:
-            await asyncio.to_thread(self._sealed.seal, job_id, Sealed(work.argv, dict(work.env)))
-        except OSError as error:
-            raise LogUnavailable(f"The private part of a job cannot be written: {error}") from error
-        kept = False
-        try:
-            submission = await self._jobs.submit(job_id, submitted, context, idempotency)
-            kept = not submission.replayed
-        except asyncio.CancelledError:
-            # Whether the job was accepted is not known here: the dispatcher's sweep knows.
-            kept = True
-            raise
-        finally:
-            if not kept:
-                self._sealed.discard(job_id)
+            async with self._sealing.kept(parts):
+                submission = await self._jobs.submit(job_id, submitted, context, idempotency)
+                if submission.replayed:
+                    raise _Replayed(submission)
+        except _Replayed as replayed:
+            return replayed.submission
         return submission
 
-    def _redacted(self, argv: list[str]) -> list[str]:
-        """Each argument as the log may show it; a flag and its value are also looked at as one
-        text.
-        """
-        shown = [self._redactor.text(argument) for argument in argv]
-        for n, (flag, value) in enumerate(pairwise(argv), 1):
-            if (
-                flag.startswith("--")
-                and self._redactor.text(f"{flag} {value}") == f"{flag} {HIDDEN}"
-            ):
-                shown[n] = HIDDEN
-        return shown
+
+class _Replayed(Exception):
+    """The job was there already: what was sealed for this request belongs to none."""
+
+    def __init__(self, submission: Submission) -> None:
+        self.submission = submission
 
 
-def _abridged(text: str) -> str:
+def abridged(text: str) -> str:
+    """A title made of a longer text."""
     return text if len(text) <= _TITLE_LENGTH else text[: _TITLE_LENGTH - 1] + "…"

@@ -1,13 +1,20 @@
 """From a job to what an executor needs to run one attempt of it."""
 
+import os
 import shutil
-from collections.abc import Collection, Mapping
+import sys
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
+from pathlib import Path
 
 from domain.errors import CrewlogError
 from domain.job import Job
+from domain.result import parent_results
+from scheduler.artifacts import ArtifactStore
+from scheduler.attempts import AttemptFolders
 from scheduler.environment import child_environment
 from scheduler.executor import AttemptSpec
+from scheduler.runner import Leavings
 from scheduler.sealed import SealedSpecs
 
 
@@ -17,8 +24,11 @@ class CannotLaunch(CrewlogError):
 
 @dataclass(frozen=True)
 class Launch:
-    """Makes attempt specs. `base_env` is the server's environment; `hints` say what to do where a
-    program is absent.
+    """Makes attempt specs, and reads what attempts left.
+
+    `base_env` is the server's environment; `hints` say what to do where a program is absent;
+    `parents` gives the jobs that a job waited for, and `worker_env` what lets an attempt talk to
+    this server.
     """
 
     sealed: SealedSpecs
@@ -28,10 +38,14 @@ class Launch:
     default_cwd: str
     output_limit: int
     hints: Mapping[str, str]
+    folders: AttemptFolders
+    artifacts: ArtifactStore
+    parents: Callable[[Job], list[Job]]
+    worker_env: Callable[[str, int], dict[str, str]]
 
     def spec(self, job: Job, attempt: int) -> AttemptSpec:
         """The spec of one attempt. CannotLaunch when a part of the job is gone or its program is
-        known absent.
+        known absent. OSError when its folder cannot be made.
         """
         argv, extra = job.argv, {}
         if job.sealed:
@@ -43,6 +57,12 @@ class Launch:
             argv, extra = private.argv, private.env
         env = child_environment(self.base_env, extra, self.keep_env, self.secret_env)
         env |= {"CREWLOG_JOB_ID": job.id, "CREWLOG_ATTEMPT": str(attempt)}
+        cwd = job.cwd or self.default_cwd
+        if job.plan is not None:
+            prepared = self.folders.prepare(job, attempt, parent_results(self.parents(job)))
+            env |= prepared.env | self.worker_env(job.id, attempt)
+            env["PATH"] = os.pathsep.join(filter(None, (env.get("PATH"), _BIN)))
+            cwd = prepared.cwd or cwd
         hint = self.hints.get(argv[0]) if argv else None
         if hint is not None and shutil.which(argv[0], path=env.get("PATH")) is None:
             raise CannotLaunch(hint)
@@ -51,10 +71,27 @@ class Launch:
                 job_id=job.id,
                 attempt=attempt,
                 argv=argv,
-                cwd=job.cwd or self.default_cwd,
+                cwd=cwd,
                 env=env,
                 timeout_ms=job.timeout_ms,
                 output_limit=self.output_limit,
             )
         except ValueError as error:
             raise CannotLaunch(str(error)) from error
+
+    def gather(self, job: Job, attempt: int) -> Leavings:
+        """What an ended attempt left. Blocks on the disk."""
+        found = self.folders.gather(job, attempt, self.artifacts)
+        return Leavings(found.events, found.result, found.problem)
+
+    def discard(self, job_id: str, attempt: int) -> None:
+        """Remove the folder of an attempt whose end is in the log."""
+        self.folders.discard(job_id, attempt)
+
+    def sweep(self, keep: Collection[tuple[str, int]]) -> None:
+        """Remove the folders of all attempts but these."""
+        self.folders.sweep(keep)
+
+
+_BIN = str(Path(sys.executable).parent)
+"""Where the crewlog command of this server is, so that its jobs find it."""

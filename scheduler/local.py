@@ -194,15 +194,17 @@ class _LocalRun:
     async def cancel(self) -> None:
         if self._exit is not None:
             return
-        # The marker first: a shim that has not opened its FIFO yet looks for it afterwards.
+        self._mark("cancel", b".")
+
+    async def hold(self) -> None:
+        if self._exit is None:
+            self._mark("held", b"h")
+
+    async def release(self) -> None:
+        # Without the marker nothing is told: a shim of an earlier version hears only "cancel".
         with suppress(OSError):
-            os.close(os.open(self._directory / "cancel", os.O_WRONLY | os.O_CREAT, 0o600))
-        with suppress(OSError):
-            control = os.open(self._directory / "control", os.O_WRONLY | os.O_NONBLOCK)
-            try:
-                os.write(control, b".")
-            finally:
-                os.close(control)
+            (self._directory / "held").unlink()
+            self._tell(b"h")
 
     async def discard(self) -> None:
         if self._exit is None:
@@ -221,6 +223,20 @@ class _LocalRun:
             self._loop.remove_reader(self._bell)
             os.close(self._bell)
             self._bell = None
+
+    def _mark(self, name: str, byte: bytes) -> None:
+        # The marker first: a shim that has not opened its FIFO yet looks for it afterwards.
+        with suppress(OSError):
+            os.close(os.open(self._directory / name, os.O_WRONLY | os.O_CREAT, 0o600))
+        with suppress(OSError):
+            self._tell(byte)
+
+    def _tell(self, byte: bytes) -> None:
+        control = os.open(self._directory / "control", os.O_WRONLY | os.O_NONBLOCK)
+        try:
+            os.write(control, byte)
+        finally:
+            os.close(control)
 
     def _look(self, thorough: bool) -> bool:
         if self._exit is None:
@@ -281,6 +297,12 @@ class _NeverBegan:
         return self._exit
 
     async def cancel(self) -> None:
+        pass
+
+    async def hold(self) -> None:
+        pass
+
+    async def release(self) -> None:
         pass
 
     async def discard(self) -> None:

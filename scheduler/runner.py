@@ -10,13 +10,14 @@ import contextlib
 import logging
 import secrets
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
-from typing import TypeVar
+from dataclasses import dataclass, replace
+from typing import Any, Protocol, TypeVar
 
 from domain.clock import Clock, system_clock
 from domain.errors import JobAlreadyEnded, LogUnavailable, NotFound, StaleAttempt, VersionConflict
 from domain.event import Event
-from domain.job import (
-    Job,
+from domain.job import Job
+from domain.job_events import (
     JobFinished,
     JobOutput,
     JobOutputDropped,
@@ -40,6 +41,23 @@ BATCH_BYTES = 64 * 1024
 _BACKOFF_S = (0.1, 0.25, 0.5, 1.0, 2.0)
 
 T = TypeVar("T")
+
+
+@dataclass(frozen=True, slots=True)
+class Leavings:
+    """What an attempt left behind, read once it has ended."""
+
+    events: Sequence[Event] = ()
+    """Files that it left, as events."""
+    result: dict[str, Any] | None = None
+    problem: str | None = None
+    """A sentence, where what it left is not what was asked for."""
+
+
+class Gather(Protocol):
+    """Looks at what an attempt left. Blocks on the disk."""
+
+    def __call__(self, job: Job, attempt: int) -> Leavings: ...
 
 
 class Fenced(Exception):
@@ -82,7 +100,7 @@ class OutputPump:
             job = self._jobs.load(self._job_id)
         except NotFound:
             raise Fenced from None
-        if job.ended or job.attempt != self._attempt:
+        if not job.active or job.attempt != self._attempt:
             raise Fenced
         self._job_version = job.version
 
@@ -129,9 +147,18 @@ class OutputPump:
 class Runner:
     """Sees one attempt through to its end in the log."""
 
-    def __init__(self, log: EventLog, jobs: Jobs, clock: Clock = system_clock) -> None:
+    def __init__(
+        self,
+        log: EventLog,
+        jobs: Jobs,
+        gather: Gather,
+        beat: Callable[[str, int], None],
+        clock: Clock = system_clock,
+    ) -> None:
         self._log = log
         self._jobs = jobs
+        self._gather = gather
+        self._beat = beat
         self._clock = clock
 
     async def see_through(self, job: Job, attempt: int, running: Running, context: Context) -> None:
@@ -142,16 +169,18 @@ class Runner:
         """
         pump = OutputPump(self._log, self._jobs, job.id, attempt, context, self._clock)
         try:
-            await _persistently(lambda: self._pump(pump, running))
+            await _persistently(
+                lambda: self._pump(pump, running, lambda: self._beat(job.id, attempt))
+            )
             ended = await running.wait()
-            await _persistently(lambda: self._end(job.id, attempt, ended, pump.lines, context))
+            await _persistently(lambda: self._end(job, attempt, ended, pump.lines, context))
         except (Fenced, StaleAttempt, JobAlreadyEnded, NotFound):
             logger.warning("attempt %d of job %s is not current any more", attempt, job.id)
             await running.cancel()
             await running.wait()
         await running.discard()
 
-    async def _pump(self, pump: OutputPump, running: Running) -> None:
+    async def _pump(self, pump: OutputPump, running: Running, beat: Callable[[], None]) -> None:
         pump.resume()
         splitter = LineSplitter(start=pump.offset)
         chunks = running.output(pump.offset)
@@ -172,6 +201,7 @@ class Runner:
                         pending += lines
                         size += sum(len(line.text) for line in lines)
                 if pending and (coming is None or size >= BATCH_BYTES or loop.time() >= due):
+                    beat()
                     await pump.append(pending)
                     pending, size = [], 0
                     due = loop.time() + BATCH_S
@@ -182,38 +212,55 @@ class Runner:
                     await coming
 
     async def _end(
-        self, job_id: str, attempt: int, ended: Exit, lines: int, context: Context
+        self, launched: Job, attempt: int, ended: Exit, lines: int, context: Context
     ) -> None:
         error_id = secrets.token_hex(6) if ended.error else None
         if error_id is not None:
-            logger.error("attempt %d of job %s (%s): %s", attempt, job_id, error_id, ended.error)
+            logger.error(
+                "attempt %d of job %s (%s): %s", attempt, launched.id, error_id, ended.error
+            )
+        left = Leavings()
+        if launched.plan is not None:
+            job = self._jobs.load(launched.id)
+            left = await asyncio.to_thread(self._gather, job, attempt)
 
         def decide(job: Job) -> list[Event]:
+            job.require_current(attempt)
             events: list[Event] = []
             if ended.output_bytes > ended.kept_bytes:
                 dropped = ended.output_bytes - ended.kept_bytes
                 events += job.report(
                     JobOutputDropped(attempt=attempt, from_offset=ended.kept_bytes, bytes=dropped)
                 )
+            events += left.events
+            if left.result is not None and job.given is None and ended.exit_code == 0:
+                events += job.give_result(attempt, left.result)
+                job = replace(job, given=left.result)
             if ended.reason == "lost":
                 return events + job.lose_attempt(attempt, ended.error or "", error_id or "")
-            return events + job.finish(_finished(attempt, ended, lines, error_id))
+            finished = _finished(job, ended, lines, error_id)
+            return events + job.end_attempt(finished, left.problem)
 
-        await self._jobs.execute(job_id, decide, context)
+        await self._jobs.execute(launched.id, decide, context)
 
 
-def _finished(attempt: int, ended: Exit, lines: int, error_id: str | None) -> JobFinished:
+def _finished(job: Job, ended: Exit, lines: int, error_id: str | None) -> JobFinished:
     outcome = {
         "exited": Outcome.COMPLETED if ended.exit_code == 0 else Outcome.FAILED,
         "cancelled": Outcome.CANCELLED,
         "timed_out": Outcome.TIMED_OUT,
         "spawn_failed": Outcome.FAILED,
     }[ended.reason]
+    reason = ended.error or ""
+    if outcome is Outcome.CANCELLED and not job.cancel_requested:
+        # Ended by its lease, or by an answer: the job has another say in what that means.
+        outcome = Outcome.FAILED
+        reason = reason or "The worker gave no sign of life."
     return JobFinished(
-        attempt=attempt,
+        attempt=job.attempt,
         outcome=outcome,
         exit_code=ended.exit_code,
-        reason=ended.error or "",
+        reason=reason,
         error_id=error_id,
         run_ms=ended.duration_ms,
         lines=lines,

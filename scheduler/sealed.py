@@ -1,14 +1,14 @@
-"""Sealed specs: what a job needs to run and the log must not know, until the job has ended.
+"""Sealed specs: what a job needs to run and the log must not know, until it cannot run again.
 
 The log is for ever, so it keeps the names of a job's environment variables and a redacted argv. The
 values lie in a file of mode 0600 that is durable before the job is accepted and is removed when the
-job has ended.
+job has ended, or, where it could be redone, when it is taken off the board.
 """
 
 import contextlib
 import os
 import time
-from collections.abc import Collection
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -59,18 +59,22 @@ class SealedSpecs:
             return None
         return Sealed(tuple(said["argv"]), dict(said["env"]))
 
+    def has(self, job_id: str) -> bool:
+        return self._path(job_id).exists()
+
     def discard(self, job_id: str) -> None:
         with contextlib.suppress(FileNotFoundError):
             self._path(job_id).unlink()
 
-    def sweep(self, keep: Collection[str]) -> None:
-        """Remove what belongs to no job in `keep`: left by a crash between sealing and accepting.
+    def sweep(self, wanted: Callable[[str], bool]) -> None:
+        """Remove what belongs to no job that is `wanted`: left by a crash between sealing and
+        accepting, or between the end and its removal.
 
         What was sealed since this object was made is of jobs that are just being accepted, and
         stays.
         """
         for path in self._root.iterdir():
-            if path.stem not in keep and path.stat().st_mtime < self._opened:
+            if path.stat().st_mtime < self._opened and not wanted(path.stem):
                 path.unlink(missing_ok=True)
 
     def _path(self, job_id: str) -> Path:

@@ -10,7 +10,8 @@ A standalone program of the standard library only. It lives in the attempt's dir
 | `spool` | shim | stdout and stderr, merged, up to the output limit |
 | `bell` | shim | FIFO: a byte says "look again" |
 | `cancel` | server | marker: the attempt shall end |
-| `control` | server | FIFO: a byte says the same |
+| `held` | server | marker: since its time of change, no time counts against the time limit |
+| `control` | server | FIFO: `.` says that the attempt shall end, `h` that `held` came or went |
 | `exit.json` | shim | the end; there as a whole or not at all |
 
 `spec` is NUL-separated: timeout_ms, output_limit, grace_ms, cwd, the number of arguments, the
@@ -144,6 +145,8 @@ class Attempt:
         self.kill_at: float | None = None
         self.ring_at: float | None = None
         self.rang_at = 0.0
+        self.held_at: float | None = None
+        self.held_s = 0.0
         self.status: int | None = None
         self.output, child_output = os.pipe()
         self.trouble, child_trouble = os.pipe()
@@ -189,6 +192,7 @@ class Attempt:
             poll.register(self.pidfd, select.POLLIN)
         listening = False
         open_ended = True
+        self.look_if_held()
         while not self.has_ended():
             if listening != (open_ended and not self.spool.held):
                 listening = not listening
@@ -216,8 +220,40 @@ class Attempt:
         return len(data)
 
     def hear(self) -> None:
-        os.read(self.control, 4096)
-        self.stop("cancelled")
+        said = os.read(self.control, 4096)
+        if b"." in said:
+            self.stop("cancelled")
+        if b"h" in said:
+            self.look_if_held()
+
+    def look_if_held(self) -> None:
+        """Takes note of the marker, and counts how long it was there when it is gone."""
+        now = time.monotonic()
+        try:
+            changed = os.stat("held").st_mtime
+        except OSError:
+            if self.held_at is not None:
+                self.held_s += now - self.held_at
+                self.held_at = None
+        else:
+            if self.held_at is None:
+                # It may be older than the news of it, never older than the attempt.
+                ago = min(max(0.0, time.time() - changed), now - self.began - self.held_s)
+                self.held_at = now - ago
+
+    def ends_at(self) -> float | None:
+        """When the time limit passes, as things are."""
+        if not self.spec.timeout_s or self.held_at is not None:
+            return None
+        return self.began + self.spec.timeout_s + self.held_s
+
+    def time_is_up(self, now: float) -> bool:
+        ends_at = self.ends_at()
+        if self.held_at is None and (ends_at is None or now < ends_at):
+            return False
+        self.look_if_held()  # whoever should have told of a change may have been killed
+        ends_at = self.ends_at()
+        return ends_at is not None and now >= ends_at
 
     def stop(self, reason: str) -> None:
         """Asks the child to end. Whoever asks first gives the reason."""
@@ -232,7 +268,7 @@ class Attempt:
             if now >= self.kill_at:
                 self.signal_group(signal.SIGKILL)
                 self.kill_at = now + RETRY_INTERVAL_S
-        elif self.spec.timeout_s and now >= self.began + self.spec.timeout_s:
+        elif self.time_is_up(now):
             self.stop("timed_out")
         if self.spool.held and now >= self.spool.retry_at:
             self.spool.retry()
@@ -242,11 +278,12 @@ class Attempt:
 
     def sleep_ms(self) -> int:
         now = time.monotonic()
+        ends_at = self.ends_at()
         moments = [now + (LONGEST_SLEEP_S if self.pidfd >= 0 else 0.02)]
         if self.kill_at is not None:
             moments.append(self.kill_at)
-        elif self.spec.timeout_s:
-            moments.append(self.began + self.spec.timeout_s)
+        elif ends_at is not None:
+            moments.append(ends_at)
         if self.spool.held:
             moments.append(self.spool.retry_at)
         if self.ring_at is not None:

@@ -25,7 +25,9 @@ from api.job_json import CODEPLANE_STATES
 from api.routes.gitoma import STATUSES
 from api.settings import Settings
 from domain.event import REGISTRY
-from domain.job import JobState
+from domain.job_events import (
+    JobState,
+)
 
 ROOT = Path(__file__).resolve().parent.parent
 PAGES = [ROOT / "README.md", ROOT / "CHANGELOG.md", *sorted((ROOT / "docs").rglob("*.md"))]

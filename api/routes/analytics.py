@@ -6,6 +6,7 @@ from typing import Annotated
 from fastapi import APIRouter, Query, Response
 from fastapi.concurrency import run_in_threadpool
 
+from api.access import scope_of
 from api.errors import SECURED
 from api.routes.jobs import json_bytes
 from api.security import Authenticated
@@ -21,16 +22,18 @@ def analytics_routes(views: Views, clock: Clock) -> APIRouter:
     async def get_overview(
         principal: Authenticated,
         period: Annotated[int, Query(ge=1, le=365, description="Days back from now.")] = 7,
+        mine: bool = False,
     ) -> Response:
         """Of jobs created in the period. `queueWaitMs` and `runTimeMs` are milliseconds, by nearest
         rank.
         """
+        owner = scope_of(principal, mine=mine)
         await views.caught_up()
         since = format_time(clock() - timedelta(days=period))
-        return json_bytes({"period": period, **await run_in_threadpool(_sum_up, since)})
+        return json_bytes({"period": period, **await run_in_threadpool(_sum_up, since, owner)})
 
-    def _sum_up(since: str) -> dict[str, object]:
+    def _sum_up(since: str, owner: str | None) -> dict[str, object]:
         with views.reading() as reading:
-            return overview(reading, since)
+            return overview(reading, since, owner)
 
     return router

@@ -23,20 +23,25 @@ from pydantic import (
     field_validator,
 )
 
+from api.access import guarded, loaded_job, scope_of, seen_job
 from api.bodies import CARRIABLE
 from api.errors import SECURED, documented
 from api.gitoma_state import StateDirectory
+from api.job_requests import IdempotencyHeader, key_of
 from api.lmstudio import LMStudioHealth
 from api.ratelimit import SlidingWindow
-from api.routes.jobs import IdempotencyHeader, json_bytes, key_of
-from api.security import Authenticated, Principal
-from api.sse import STREAMED, Cursor, WireForm, cursor_of, event_stream, read_job
+from api.routes.jobs import json_bytes
+from api.security import Admin, Authenticated, Principal
+from api.sse import STREAMED, Cursor, WireForm, cursor_of, event_stream, last_end, read_job
 from domain.errors import InvalidCursor
-from domain.job import JobState, job_stream
+from domain.job_events import (
+    JobState,
+    job_stream,
+)
 from domain.jobs import Jobs
 from domain.log import EventLog, Recorded
 from projections.engine import Views
-from projections.jobs import find_job, list_jobs
+from projections.jobs import list_jobs
 from projections.output import position_of_line
 from projections.projection import Row
 from scheduler.intake import Intake, WorkRequest
@@ -244,6 +249,7 @@ def gitoma_routes(
 ) -> APIRouter:
     """The dialect's REST and SSE routes; ``/ws/state`` is beside them in `routes/page.py`."""
     router = APIRouter(prefix="/api/v1", responses=SECURED)
+    over = last_end(jobs)
 
     def admit(principal: Principal) -> None:
         wait = limiter.hit(principal.actor)
@@ -269,6 +275,7 @@ def gitoma_routes(
             argv=(*options.command, *arguments),
             cwd=str(options.workdir),
             timeout_ms=options.timeout_s * 1000,
+            owner=principal.owner,
         )
         asked = [label.encode(), *(argument.encode() for argument in arguments)]
         submission = await intake.submit(
@@ -295,7 +302,7 @@ def gitoma_routes(
         resumes with Last-Event-ID, which is stronger.
         """
         cursor = cursor_of(request, log)
-        job = await run_in_threadpool(jobs.load, job_id)
+        job = await run_in_threadpool(loaded_job, jobs, job_id, principal)
         if cursor is None and from_line is not None:
             await views.caught_up()
             cursor = await run_in_threadpool(_before_line, views, job_id, from_line)
@@ -311,7 +318,7 @@ def gitoma_routes(
                     return Response(status_code=204)
                 if cursor.position > end_at:
                     cursor = Cursor(end_at, last - 1)
-        return event_stream(read_job(log, LINES, job_id, cursor, end_at=end_at))
+        return event_stream(read_job(log, LINES, job_id, cursor, end_at=end_at, over=over))
 
     @router.get("/health", tags=["system"], response_model=HealthResponse)
     async def health(principal: Authenticated) -> HealthResponse:
@@ -391,7 +398,7 @@ def gitoma_routes(
     async def status(job_id: str, principal: Authenticated) -> JobStatusResponse:
         await views.caught_up()
         with views.reading() as reading:
-            row = find_job(reading, job_id)
+            row = seen_job(reading, job_id, principal)
         return JobStatusResponse(job_id=job_id, lines_buffered=_lines(row), **_common(row))
 
     @router.get("/jobs", tags=["jobs"])
@@ -404,7 +411,7 @@ def gitoma_routes(
     ) -> Response:
         """The newest jobs in the order in which they came. They never expire."""
         await views.caught_up()
-        rows = await run_in_threadpool(_newest, views, limit, before)
+        rows = await run_in_threadpool(_newest, views, scope_of(principal), limit, before)
         return json_bytes(
             {row["id"]: {**_common(row), "lines": _lines(row)} for row in reversed(rows)}
         )
@@ -414,13 +421,15 @@ def gitoma_routes(
         job_id: str, request: Request, response: Response, principal: Authenticated
     ) -> CancelResponse:
         changed = await jobs.execute(
-            job_id, lambda job: job.request_cancel("By request."), principal.context(request)
+            job_id,
+            guarded(principal, lambda job: job.request_cancel("By request.")),
+            principal.context(request),
         )
         response.headers["x-event-position"] = str(changed.position)
         return CancelResponse(job_id=job_id, status="cancelling")
 
     @router.delete("/state/{owner}/{name}", tags=["state"], responses=documented(404))
-    async def delete_state(owner: Slug, name: Slug, principal: Authenticated) -> StateDeleted:
+    async def delete_state(owner: Slug, name: Slug, principal: Admin) -> StateDeleted:
         try:
             deleted = await run_in_threadpool(states.delete, owner, name)
         except ValueError as error:
@@ -430,9 +439,9 @@ def gitoma_routes(
     return router
 
 
-def _newest(views: Views, limit: int, before: str | None) -> list[Row]:
+def _newest(views: Views, owner: str | None, limit: int, before: str | None) -> list[Row]:
     with views.reading() as reading:
-        return list_jobs(reading, limit=limit, cursor=before)[0]
+        return list_jobs(reading, owner=owner, limit=limit, cursor=before)[0]
 
 
 def _common(row: Row) -> dict[str, Any]:

@@ -8,10 +8,13 @@ from fastapi.concurrency import run_in_threadpool
 from fastapi.responses import StreamingResponse
 
 from api.errors import SECURED, documented
+from api.owners import Owners
 from api.security import Authenticated
-from api.sse import ENVELOPES, STREAMED, cursor_of, event_stream, read_job, read_log
+from api.sse import ENVELOPES, STREAMED, cursor_of, event_stream, last_end, read_job, read_log
 from domain.errors import InvalidCursor, NotFound
-from domain.job import job_id_of
+from domain.job_events import (
+    job_id_of,
+)
 from domain.jobs import Jobs
 from domain.log import EventLog, Recorded
 
@@ -36,8 +39,10 @@ def types_of(given: str | None) -> tuple[str, ...]:
     return tuple(name.strip() for name in (given or "").split(",") if name.strip())
 
 
-def log_routes(log: EventLog, jobs: Jobs) -> APIRouter:
+def log_routes(log: EventLog, jobs: Jobs, owners: Owners) -> APIRouter:
+    """The whole log is for admins; everybody reads what is about their own things."""
     router = APIRouter(prefix="/api/log", tags=["log"], responses=SECURED)
+    over = last_end(jobs)
 
     @router.get(
         "/stream",
@@ -56,6 +61,7 @@ def log_routes(log: EventLog, jobs: Jobs) -> APIRouter:
         """Resumes with Last-Event-ID. About one job it ends with the job, and is 204 once all of
         that was seen.
         """
+        await run_in_threadpool(owners.check, principal, subject)
         cursor = cursor_of(request, log, after)
         if cursor is not None and cursor.index is not None:
             raise InvalidCursor("Last-Event-ID is of another stream: here each event is one frame.")
@@ -73,7 +79,16 @@ def log_routes(log: EventLog, jobs: Jobs) -> APIRouter:
             if not await run_in_threadpool(log.read, seen, 1, job.stream, types, actor=actor):
                 return Response(status_code=204)
         return event_stream(
-            read_job(log, ENVELOPES, job_id, cursor, end_at=end_at, types=types, actor=actor)
+            read_job(
+                log,
+                ENVELOPES,
+                job_id,
+                cursor,
+                end_at=end_at,
+                over=over,
+                types=types,
+                actor=actor,
+            )
         )
 
     @router.get(
@@ -86,6 +101,7 @@ def log_routes(log: EventLog, jobs: Jobs) -> APIRouter:
         principal: Authenticated, subject: Subject = None, after: Position = 0
     ) -> Response:
         """Every event up to the head of this moment, one envelope a line."""
+        await run_in_threadpool(owners.check, principal, subject)
         return StreamingResponse(
             _lines(log, after, subject),
             media_type=_NDJSON,
@@ -108,6 +124,7 @@ def log_routes(log: EventLog, jobs: Jobs) -> APIRouter:
         The work of one page is bounded: with a rare type or actor it may be short and still have a
         `next`.
         """
+        await run_in_threadpool(owners.check, principal, subject)
         events, following = await run_in_threadpool(
             log.page,
             after,
@@ -129,7 +146,7 @@ def log_routes(log: EventLog, jobs: Jobs) -> APIRouter:
         event = (
             await run_in_threadpool(log.event_at, position) if 0 < position <= log.head else None
         )
-        if event is None:
+        if event is None or not (principal.admin or principal.sees(owners.of(event.subject) or "")):
             raise NotFound("The log has no such position.")
         return Response(event.wire, media_type="application/json")
 

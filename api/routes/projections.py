@@ -4,7 +4,7 @@ from fastapi import APIRouter, Response
 
 from api.errors import SECURED, documented
 from api.routes.jobs import json_bytes
-from api.security import Authenticated
+from api.security import Admin, Authenticated
 from domain.log import EventLog
 from projections.engine import ProjectionStatus, Views
 
@@ -21,7 +21,7 @@ def projection_routes(log: EventLog, views: Views) -> APIRouter:
     @router.post(
         "/{name}/rebuild", status_code=202, summary="Rebuild one", responses=documented(404, 409)
     )
-    async def rebuild(name: str, principal: Authenticated) -> Response:
+    async def rebuild(name: str, principal: Admin) -> Response:
         """Fills a new table beside the live one, which goes on answering, and
         puts it in its place.
         """

@@ -220,6 +220,11 @@ class EventLog:
         rows = self._reader.select_stream(name, desc=True, limit=1)
         return Recorded(*rows[0]) if rows else None
 
+    def first_of_stream(self, name: str) -> Recorded | None:
+        """The oldest event of one stream, or None where there is no such stream."""
+        rows = self._reader.select_stream(name, limit=1)
+        return Recorded(*rows[0]) if rows else None
+
     def last_about(self, subject: str) -> int:
         """The newest position about a subject; 0 where there is none."""
         found = self._from_disk(0, 1, subject, (), newest_first=True)

@@ -23,12 +23,13 @@ from api.sse import (
     WireForm,
     cursor_of,
     event_stream,
+    last_end,
     read_job,
     read_log,
 )
 from domain.errors import InvalidCursor
 from domain.event import Event
-from domain.job import (
+from domain.job_events import (
     JobFinished,
     JobMessaged,
     JobOutput,
@@ -38,6 +39,7 @@ from domain.job import (
     Links,
     Outcome,
 )
+from domain.jobs import Jobs
 from domain.log import Context, EventLog, Recorded, new_events, open_sqlite_log
 from domain.redaction import Redactor
 
@@ -237,7 +239,7 @@ def test_resuming_after_any_frame_gives_exactly_the_rest(
     end = events[-1].position
 
     async def read(cursor: Cursor | None) -> bytes:
-        return await everything(read_job(log, form, job, cursor, end_at=end))
+        return await everything(read_job(log, form, job, cursor, end_at=end, over=last_end(Jobs(log))))
 
     async def check() -> None:
         whole = await read(None)
@@ -316,7 +318,7 @@ def test_a_reading_of_a_job_ends_with_the_job_whatever_its_filter(log: EventLog)
         ]
         readers = [
             asyncio.create_task(
-                everything(read_job(log, ENVELOPES, "a", None, end_at=None, **only))
+                everything(read_job(log, ENVELOPES, "a", None, end_at=None, over=last_end(Jobs(log)), **only))
             )
             for only in filters
         ]
@@ -340,9 +342,9 @@ def test_a_reading_of_an_ended_job_stops_at_its_newest_event(log: EventLog) -> N
 
     async def scenario() -> None:
         assert log.last_about("job-a") == 6
-        content = await everything(read_job(log, ENVELOPES, "a", None, end_at=6))
+        content = await everything(read_job(log, ENVELOPES, "a", None, end_at=6, over=last_end(Jobs(log))))
         assert ids(content) == [str(event.position) for event in events] + ["6"]
-        seen = await everything(read_job(log, ENVELOPES, "a", Cursor(6), end_at=6))
+        seen = await everything(read_job(log, ENVELOPES, "a", Cursor(6), end_at=6, over=last_end(Jobs(log))))
         assert seen == RETRY
 
     run(scenario())

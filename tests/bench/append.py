@@ -11,7 +11,9 @@ from pathlib import Path
 import uvloop
 
 from api.server import tune_collector
-from domain.job import JobMessaged
+from domain.job_events import (
+    JobMessaged,
+)
 from domain.log import SYSTEM, EventLog, new_events, open_sqlite_log
 from domain.log.recorder import Datastore, SQLiteLogRecorder
 from domain.redaction import Redactor

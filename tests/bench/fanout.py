@@ -161,7 +161,9 @@ class _log_server:
 def _main(data: Path, port_file: Path) -> None:
     from api.app import build, create_app, edge
     from api.settings import Settings
-    from domain.job import JobMessaged
+    from domain.job_events import (
+        JobMessaged,
+    )
     from domain.log import SYSTEM, new_events
     from tests.bench.bare import serve
 

@@ -377,6 +377,76 @@ def test_cancel_and_timeout_reach_an_adopted_attempt(world: World) -> None:
     world.run(second_life)
 
 
+OUTLIVES_LIMIT = "echo up; sleep 1.3; echo still; "
+
+
+def test_no_time_counts_while_an_attempt_is_held_also_by_an_earlier_server(world: World) -> None:
+    async def first_life(executor: Executor) -> None:
+        spec = world.shell(f"{OUTLIVES_LIMIT} exec sleep 60", timeout_ms=1_000)
+        running = await executor.start(spec)
+        await running.hold()
+        assert await anext(running.output()) == b"up\n"
+
+    async def second_life(executor: Executor) -> None:
+        running = await executor.adopt("job-1", 1)
+        assert running is not None
+        await running.hold()
+        assert await anext(running.output(3)) == b"still\n"
+        await running.release()
+        assert (await running.wait()).reason == "timed_out"
+        await running.hold()
+        await running.release()
+
+    world.run(first_life)
+    world.run(second_life)
+
+
+def test_the_limit_is_later_by_as_long_as_an_attempt_was_held(world: World) -> None:
+    async def scenario(executor: Executor) -> None:
+        spec = world.shell(f"{OUTLIVES_LIMIT} {WAIT_FOR_GATE} exit 7", timeout_ms=1_200)
+        running = await executor.start(spec)
+        await running.hold()
+        live = running.output()
+        while b"still" not in await anext(live):
+            pass
+        await running.release()
+        await running.release()
+        world.open_gate()
+        end = await running.wait()
+        assert (end.reason, end.exit_code) == ("exited", 7)
+        await running.discard()
+        await running.hold()
+
+    world.run(scenario)
+
+
+def test_a_held_attempt_can_be_cancelled(world: World) -> None:
+    async def scenario(executor: Executor) -> None:
+        running = await executor.start(world.shell("echo up; exec sleep 60", timeout_ms=60_000))
+        assert await anext(running.output()) == b"up\n"
+        await running.hold()
+        await running.cancel()
+        assert (await running.wait()).reason == "cancelled"
+
+    world.run(scenario)
+
+
+def test_a_server_killed_before_it_told_of_a_hold_has_held_nevertheless(tmp_path: Path) -> None:
+    world = World(LocalExecutor, tmp_path)
+
+    async def scenario(executor: Executor) -> None:
+        spec = world.shell(f"{OUTLIVES_LIMIT} exec sleep 60", timeout_ms=1_000)
+        running = await executor.start(spec)
+        live = running.output()
+        assert await anext(live) == b"up\n"
+        (world.root / "job-1" / "1" / "held").touch()
+        assert await anext(live) == b"still\n"
+        await running.release()
+        assert (await running.wait()).reason == "timed_out"
+
+    world.run(scenario)
+
+
 def test_a_job_outlives_a_server_that_is_killed_and_no_byte_is_lost(world: World) -> None:
     server = subprocess.Popen(
         [sys.executable, "-c", SERVER, str(world.root), str(world.cwd)],

@@ -10,7 +10,10 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from domain.errors import LogRefused, VersionConflict
-from domain.job import JobMessaged, JobProgressed
+from domain.job_events import (
+    JobMessaged,
+    JobProgressed,
+)
 from domain.log import Context, EventLog, NewEvent, Recorded, new_events, open_sqlite_log
 from domain.redaction import Redactor
 

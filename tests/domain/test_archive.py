@@ -9,7 +9,15 @@ import orjson
 import pytest
 
 from domain.errors import LogDamaged, LogRefused
-from domain.job import JobFinished, JobOutput, JobQueued, JobStarted, JobSubmitted, Links, Outcome
+from domain.job_events import (
+    JobFinished,
+    JobOutput,
+    JobQueued,
+    JobStarted,
+    JobSubmitted,
+    Links,
+    Outcome,
+)
 from domain.log import SYSTEM, EventLog, new_events, open_sqlite_log
 from domain.log.archive import BadExport, Verified, import_export, read_export, stored_log, verify
 from domain.redaction import Redactor

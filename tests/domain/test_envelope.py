@@ -6,7 +6,14 @@ import orjson
 from hypothesis import given
 from hypothesis import strategies as st
 
-from domain.job import JobFinished, JobMessaged, JobOutput, JobSubmitted, Links, Outcome
+from domain.job_events import (
+    JobFinished,
+    JobMessaged,
+    JobOutput,
+    JobSubmitted,
+    Links,
+    Outcome,
+)
 from domain.log import Context, new_events, open_sqlite_log
 from domain.redaction import Redactor
 

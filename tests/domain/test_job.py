@@ -10,9 +10,9 @@ from hypothesis import strategies as st
 
 from domain.errors import CrewlogError, Invalid, JobAlreadyEnded, StaleAttempt, WrongState
 from domain.event import Event
-from domain.job import (
+from domain.job import Job, evolve
+from domain.job_events import (
     ENDED,
-    Job,
     JobArchived,
     JobAttemptLost,
     JobCancelRequested,
@@ -28,7 +28,6 @@ from domain.job import (
     JobSubmitted,
     Links,
     Outcome,
-    evolve,
 )
 
 AT = "2026-01-01T00:00:00.000000Z"
@@ -100,7 +99,7 @@ def test_only_a_queued_job_is_started(job: Job) -> None:
     [
         lambda job: job.start("n"),
         lambda job: job.request_cancel("r"),
-        lambda job: job.finish(finished(1)),
+        lambda job: job.end_attempt(finished(1)),
         lambda job: job.lose_attempt(1, "r", "e"),
         lambda job: job.report(JobProgressed(attempt=1, fraction=None, text="")),
         lambda job: job.message("hello"),
@@ -131,7 +130,7 @@ def test_cancelling_a_running_job_asks_and_a_second_time_only_acknowledges(job: 
 @pytest.mark.parametrize("attempt", [0, 2, -1])
 def test_an_attempt_that_is_not_current_is_fenced(attempt: int) -> None:
     with pytest.raises(StaleAttempt):
-        RUNNING.finish(finished(attempt))
+        RUNNING.end_attempt(finished(attempt))
     with pytest.raises(StaleAttempt):
         RUNNING.report(JobOutput(attempt=attempt, first_line=1, lines=["x"], end_offset=1))
     with pytest.raises(StaleAttempt):
@@ -140,7 +139,7 @@ def test_an_attempt_that_is_not_current_is_fenced(attempt: int) -> None:
 
 def test_no_attempt_can_report_before_there_was_one() -> None:
     with pytest.raises(StaleAttempt):
-        QUEUED.finish(finished(0))
+        QUEUED.end_attempt(finished(0))
 
 
 def test_a_lost_attempt_fails_the_job_or_cancels_it_where_that_was_wanted() -> None:
@@ -173,9 +172,9 @@ def test_a_message_needs_words() -> None:
 COMMANDS: dict[str, Callable[[Job], list[Event]]] = {
     "start": lambda job: job.start("n"),
     "cancel": lambda job: job.request_cancel("r"),
-    "complete": lambda job: job.finish(finished(job.attempt)),
-    "fail": lambda job: job.finish(finished(job.attempt, Outcome.FAILED)),
-    "stale": lambda job: job.finish(finished(job.attempt - 1)),
+    "complete": lambda job: job.end_attempt(finished(job.attempt)),
+    "fail": lambda job: job.end_attempt(finished(job.attempt, Outcome.FAILED)),
+    "stale": lambda job: job.end_attempt(finished(job.attempt - 1)),
     "lose": lambda job: job.lose_attempt(job.attempt, "r", "e"),
     "progress": lambda job: job.report(
         JobProgressed(attempt=job.attempt, fraction="0.5", text="half")

@@ -13,6 +13,7 @@ from domain.redaction import HIDDEN, Redactor
 GITHUB = "ghp_" + "a1B2c3D4e5F6g7H8i9J0k1L2m3N4o5P6q7R8"
 AWS_SECRET = "wJalrXUtnFEMI/K7MDENG/bPxRfiCYEXAMPLEKEY"
 OURS = "gitoma_" + "Zq3-x8Kw_Lr0Tf9vBn2YcHs5Jm1Pd7Ga4Ue6Ri8Ot2Z"
+WORKER = "crewlog_w_crew-reviewer-0f3a91bc.2." + "vJ3Kx8aa-_0123456789abcdefghijklmnopqrstuvw"
 KEY_TEXT = "MIIEvQIBADANBgkqhkiG9w0BAQEFAASCBKcwggSjAgEAAoIBAQC7"
 JWT = "eyJhbGciOiJIUzI1NiJ9.eyJzdWIiOiIxMjM0NTY3ODkwIn0.dozjgNryP4J3jVmNHl0w5N_XgL0n3I9PlFUP0THsR8U"
 
@@ -50,6 +51,9 @@ MUST_HIDE = [
     (f"cookie: session={JWT}; path=/", "dozjgNryP4J3"),
     (f"token is {OURS}", OURS),
     ("crewlog_" + OURS[7:], OURS[7:]),
+    (f"CREWLOG_WORKER_TOKEN={WORKER}", "vJ3Kx8"),
+    (f"worker {WORKER}, bye", "vJ3Kx8"),
+    ("crewlog_u_abcdefghijklmnopqrstuvwxyz0123456789-_abcde", "klmnop"),
     ("Authorization: Bearer tok", "tok"),
     ("authorization: basic dXNlcjpwYXNz", "dXNlcjpwYXNz"),
     ('{"Authorization": "Bearer abc.def"}', "abc.def"),
@@ -132,6 +136,7 @@ MUST_KEEP = [
     "class sk-fading-circle-something-long",
     "npm_config_registry npm_package_dependencies_left_pad_version",
     "crewlog_projection_engine_checkpoint_table_name_v2",
+    "crewlog_w_ and crewlog_u_ are how the tokens of workers and users begin",
     "gitoma_state_directory_of_the_current_user",
     "aGVsbG8gd29ybGQsIHRoaXMgaXMgb3JkaW5hcnkgYmFzZTY0IHRleHQ=",
     "the file begins with -----BEGIN PRIVATE KEY----- and a line break",

@@ -12,7 +12,9 @@ from pathlib import Path
 import pytest
 
 from domain.errors import LogRefused, LogUnavailable
-from domain.job import JobMessaged
+from domain.job_events import (
+    JobMessaged,
+)
 from domain.log import SYSTEM, EventLog, new_events, open_sqlite_log
 from domain.redaction import Redactor
 
@@ -97,7 +99,9 @@ _FULL_DISK = """
 import asyncio, resource, sys
 from pathlib import Path
 from domain.errors import LogUnavailable
-from domain.job import JobMessaged
+from domain.job_events import (
+    JobMessaged,
+)
 from domain.log import SYSTEM, new_events, open_sqlite_log
 from domain.redaction import Redactor
 
@@ -150,7 +154,9 @@ def test_a_full_disk_refuses_appends_loses_none_and_heals(tmp_path: Path) -> Non
 _CRASHED = """
 import os, sys, threading
 from pathlib import Path
-from domain.job import JobMessaged
+from domain.job_events import (
+    JobMessaged,
+)
 from domain.log import SYSTEM, new_events, open_sqlite_log
 from domain.redaction import Redactor
 log = open_sqlite_log(Path(sys.argv[1]), redactor=Redactor())

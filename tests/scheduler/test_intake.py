@@ -8,7 +8,7 @@ import pytest
 from domain.jobs import Jobs
 from domain.log import Context, open_sqlite_log
 from domain.redaction import HIDDEN, Redactor
-from scheduler.intake import Intake, WorkRequest
+from scheduler.intake import Intake, Sealing, WorkRequest
 from scheduler.sealed import SealedSpecs
 
 
@@ -28,7 +28,7 @@ def test_the_log_sees_no_credential_and_the_process_all(
     redactor = Redactor()
     log = open_sqlite_log(tmp_path / "log", redactor=redactor)
     sealed = SealedSpecs(tmp_path / "sealed")
-    intake = Intake(Jobs(log), sealed, redactor)
+    intake = Intake(Jobs(log), Sealing(sealed, redactor))
     work = WorkRequest(kind="command", label="l", argv=tuple(argv), cwd="/", timeout_ms=0, title="")
     submission = asyncio.run(intake.submit(work, Context(actor="tester")))
     stored = log.read(0)[0].data

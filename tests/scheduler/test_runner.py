@@ -13,16 +13,27 @@ from typing import Any
 
 import pytest
 
+from domain.approvals import Approvals
 from domain.clock import system_clock
+from domain.crews import Crews
 from domain.errors import VersionConflict
-from domain.job import JobMessaged, JobQueued, JobStarted, JobSubmitted, Links, job_stream
+from domain.job_events import (
+    JobMessaged,
+    JobQueued,
+    JobStarted,
+    JobSubmitted,
+    Links,
+    job_stream,
+)
 from domain.jobs import Jobs, Submission
 from domain.log import SYSTEM, Context, Recorded, new_events, open_sqlite_log
 from domain.redaction import Redactor
 from projections.engine import Views
 from projections.views import PROJECTIONS
+from scheduler.artifacts import ArtifactStore
+from scheduler.attempts import AttemptFolders
 from scheduler.dispatcher import Dispatcher
-from scheduler.intake import Intake, WorkRequest
+from scheduler.intake import Intake, Sealing, WorkRequest
 from scheduler.launch import Launch
 from scheduler.lines import Line
 from scheduler.local import LocalExecutor
@@ -44,7 +55,9 @@ class House:
         self.views.start()
         self.jobs = Jobs(self.log)
         self.sealed = SealedSpecs(folder / "sealed")
-        self.intake = Intake(self.jobs, self.sealed, Redactor())
+        self.intake = Intake(self.jobs, Sealing(self.sealed, Redactor()))
+        self.approvals = Approvals(self.log, self.jobs)
+        self.crews = Crews(self.log, self.jobs, self.approvals)
         self.launch = Launch(
             sealed=self.sealed,
             base_env={"PATH": os.environ["PATH"]},
@@ -53,6 +66,10 @@ class House:
             default_cwd=str(folder),
             output_limit=1_000_000,
             hints={"absent-program": "Install it first."},
+            folders=AttemptFolders(folder / "attempts"),
+            artifacts=ArtifactStore(folder / "artifacts", limit_bytes=1_000_000),
+            parents=self.crews.parents,
+            worker_env=lambda job_id, attempt: {},
         )
 
     def close(self) -> None:
@@ -309,7 +326,7 @@ async def watch(house: House, executor: LocalExecutor, job_id: str) -> "asyncio.
     running = await executor.adopt(job_id, 1)
     if running is None:
         running = await executor.start(house.launch.spec(job, 1))
-    runner = Runner(house.log, house.jobs)
+    runner = Runner(house.log, house.jobs, house.launch.gather, lambda *_: None)
     return asyncio.create_task(runner.see_through(job, 1, running, WHO))
 
 
@@ -589,7 +606,7 @@ def test_private_parts_of_a_job_that_ends_while_it_is_claimed_are_removed(house:
             await dispatcher._claim(never, None)
 
         async with working(dispatcher):
-            dispatcher._begin(never, claim())
+            dispatcher._begin(never, None, claim())
             await house.jobs.execute(never, lambda job: job.request_cancel("no"), WHO)
             await soon(lambda: dispatcher.position >= house.log.head)
             assert list((house.folder / "sealed").iterdir())

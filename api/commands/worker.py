@@ -1,0 +1,226 @@
+"""`crewlog worker`: what the program of a crew's job tells its server, and asks it.
+
+Works only inside an attempt, by the environment that the server gave it; see docs/worker-api.md.
+"""
+
+import json
+import re
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from api.commands import terminal
+from api.commands.options import AsJson
+from domain.errors import CrewlogError
+
+if TYPE_CHECKING:
+    from api.worker_client import WorkerClient
+
+app = typer.Typer(no_args_is_help=True, help="For the programs of jobs: talk to the server.")
+
+REJECTED = 3
+"""Exit code of `ask` when the answer is no."""
+UNANSWERED = 4
+"""Exit code of `ask` when nobody answered in time, or nobody waits for it any more."""
+
+_SECONDS = {"s": 1, "m": 60, "h": 3_600, "d": 86_400}
+_DURATION = re.compile(r"(\d+(?:\.\d+)?)([smhd]?)", re.ASCII)
+
+
+class BadResult(CrewlogError):
+    """What was given on the command line is no result."""
+
+    exit_code = 2
+
+
+@app.command()
+def show(as_json: AsJson = False) -> None:
+    """Show what is to be done: the job, what its parents left, comments and feedback."""
+    shown = _client().get()
+    if as_json:
+        terminal.print_json(shown)
+        return
+    job = shown["job"]
+    terminal.write_line(
+        f"{terminal.plain(job['title'])}  (job {job['id']}, attempt {job['attempt']})"
+    )
+    if job["body"]:
+        terminal.write_line(f"\n{job['body']}")
+    if shown["feedback"]:
+        terminal.write_line(f"\nIt was sent back: {terminal.plain(shown['feedback'])}")
+    for parent in shown["parentResults"]:
+        title, metadata = terminal.plain(parent["title"]), json.dumps(parent["metadata"])
+        terminal.write_line(f"\n{parent['key']}, {title}: {metadata}")
+    for comment in shown["comments"]:
+        author = terminal.plain(comment["author"])
+        terminal.write_line(f"\n{author}, {comment['createdAt']}: {comment['body']}")
+    if job["resultSchema"] is not None:
+        terminal.write_line(f"\nThe result must fit: {json.dumps(job['resultSchema'])}")
+
+
+@app.command()
+def result(
+    parent: Annotated[
+        str | None, typer.Argument(metavar="[KEY]", help="A parent, by its key in the template.")
+    ] = None,
+) -> None:
+    """Print what a parent left, as JSON; without KEY that of all, by key."""
+    results = {found["key"]: found["metadata"] for found in _client().get()["parentResults"]}
+    if parent is None:
+        terminal.print_json(results)
+    elif parent in results:
+        terminal.print_json(results[parent])
+    else:
+        known = ", ".join(sorted(results)) or "it has none"
+        raise BadResult(f"The job has no parent {parent!r}; there is: {known}.")
+
+
+@app.command()
+def heartbeat(
+    text: Annotated[str | None, typer.Argument(help="What it is doing, for people.")] = None,
+    progress: Annotated[
+        float | None, typer.Option(min=0, max=1, help="How far it is, from 0 to 1.")
+    ] = None,
+    as_json: AsJson = False,
+) -> None:
+    """Give a sign of life, so that the lease does not run out."""
+    _say("/heartbeat", {"progress": progress, "text": text}, as_json)
+
+
+@app.command()
+def comment(
+    text: Annotated[str, typer.Argument(help="What to write.")], as_json: AsJson = False
+) -> None:
+    """Write something on the job."""
+    _say("/comments", {"body": text}, as_json)
+
+
+@app.command()
+def complete(
+    pairs: Annotated[
+        list[str] | None,
+        typer.Argument(
+            metavar="[KEY=TEXT | KEY:=JSON]...", help="Members of the result, one by one."
+        ),
+    ] = None,
+    given: Annotated[
+        str | None,
+        typer.Option(
+            "--result", metavar="JSON", help="The result; @FILE reads a file, - standard input."
+        ),
+    ] = None,
+    summary: Annotated[str | None, typer.Option(help="A comment beside the result.")] = None,
+    as_json: AsJson = False,
+) -> None:
+    """Hand in the result. The job is done when the program has ended; say no more after it.
+
+    Refused (exit code 1) when it does not fit what the template asks for: put it right, and hand
+    it in again.
+    """
+    whole = _read(given) if given is not None else {}
+    if not isinstance(whole, dict):
+        raise BadResult("The result must be a JSON object.")
+    result = {**whole, **dict(_member(pair) for pair in pairs or [])}
+    _say("/complete", {"result": result, "summary": summary}, as_json)
+
+
+@app.command()
+def block(
+    reason: Annotated[str, typer.Argument(help="What a person must do or decide.")],
+    as_json: AsJson = False,
+) -> None:
+    """Say that the job cannot go on without a person. It is blocked when the program has ended."""
+    _say("/block", {"reason": reason}, as_json)
+
+
+@app.command()
+def ask(
+    text: Annotated[str, typer.Argument(help="The question.")],
+    action: Annotated[
+        str | None, typer.Option(metavar="TEXT", help="What is to be done, if approved.")
+    ] = None,
+    expires: Annotated[
+        str | None,
+        typer.Option(metavar="TIME", help="Ask for no longer than this: 90s, 30m, 1h, 2d."),
+    ] = None,
+    explicit: Annotated[
+        bool, typer.Option("--explicit", help="Ask also where the job is trusted.")
+    ] = False,
+    approver: Annotated[
+        list[str] | None,
+        typer.Option(metavar="WHO", help="Who may answer: owner or an e-mail address. Repeatable."),
+    ] = None,
+    as_json: AsJson = False,
+) -> None:
+    """Ask a person and wait for the answer, also through restarts of the server.
+
+    Prints the comment that came with it. The exit code is 0 when it was approved, 3 when rejected,
+    4 when nobody answered in time or the question was withdrawn.
+    """
+    question: dict[str, Any] = {"description": text, "explicit": explicit}
+    if action is not None:
+        question["proposedAction"] = action
+    if expires is not None:
+        question["expiresInS"] = seconds(expires)
+    if approver:
+        question["approvers"] = approver
+    approval = _client().ask(question)
+    if as_json:
+        terminal.print_json(approval)
+    elif approval["comment"]:
+        terminal.write_line(approval["comment"])
+    if approval["state"] != "approved":
+        terminal.notice(f"The question was {approval['state']}.")
+        raise typer.Exit(REJECTED if approval["state"] == "rejected" else UNANSWERED)
+
+
+def seconds(text: str) -> float:
+    """A time as people write it: ``90s``, ``30m``, ``1.5h``, ``2d``; a number alone is seconds."""
+    found = _DURATION.fullmatch(text.strip())
+    if found is None:
+        raise typer.BadParameter(f"{text!r} is not a time like 90s, 30m, 1h or 2d.")
+    return float(found[1]) * _SECONDS[found[2] or "s"]
+
+
+def _client() -> "WorkerClient":
+    from api.worker_client import connect
+
+    return connect(terminal.notice)
+
+
+def _say(path: str, body: dict[str, Any], as_json: bool) -> None:
+    given = {name: value for name, value in body.items() if value is not None}
+    answer = _client().post(path, given)
+    if as_json:
+        terminal.print_json(answer)
+    if answer["cancelRequested"]:
+        terminal.notice("The job is to be cancelled.")
+
+
+def _member(pair: str) -> tuple[str, Any]:
+    name, equals, value = pair.partition("=")
+    if not equals or not name.rstrip(":"):
+        raise BadResult(f"{terminal.plain(pair)!r} is neither KEY=TEXT nor KEY:=JSON.")
+    if not name.endswith(":"):
+        return name, value
+    return name[:-1], _parse(value, f"The value of {name[:-1]!r}")
+
+
+def _read(given: str) -> Any:
+    if given == "-":
+        return _parse(sys.stdin.read(), "Standard input")
+    if given.startswith("@"):
+        try:
+            return _parse(Path(given[1:]).read_text(encoding="utf-8"), f"The file {given[1:]!r}")
+        except (OSError, UnicodeError) as error:
+            raise BadResult(f"The file {given[1:]!r} cannot be read: {error}.") from error
+    return _parse(given, "The result")
+
+
+def _parse(text: str, what: str) -> Any:
+    try:
+        return json.loads(text)
+    except ValueError as error:
+        raise BadResult(f"{what} is not JSON: {error}.") from error

@@ -1,0 +1,71 @@
+"""Foreign texts as pages: what a job wrote is shown, and can do nothing.
+
+Markdown is rendered without any HTML of its own and sanitised afterwards; other text is escaped.
+The page's policy lets nothing run and nothing be fetched (`POLICY`).
+"""
+
+from html import escape
+
+LARGEST = 1_048_576
+"""Bytes of a text that are still made a page."""
+
+POLICY = (
+    "sandbox; default-src 'none'; style-src 'unsafe-inline'; form-action 'none'; "
+    "base-uri 'none'; frame-ancestors 'none'"
+)
+"""The Content-Security-Policy of everything that a job has written (CSP Level 3)."""
+
+_STYLE = """
+:root { color-scheme: light dark; }
+body { font: 16px/1.6 system-ui, sans-serif; max-width: 50rem; margin: 2rem auto; padding: 0 1rem;
+  overflow-wrap: break-word; }
+pre, code { font-family: ui-monospace, monospace; font-size: .9em; }
+pre { overflow-x: auto; white-space: pre-wrap; }
+article pre { padding: .75rem; border: 1px solid #8884; border-radius: 4px; }
+table { border-collapse: collapse; } th, td { border: 1px solid #8886; padding: .25rem .6rem; }
+blockquote { margin-left: 0; padding-left: 1rem; border-left: 3px solid #8886; }
+img { max-width: 100%; }
+"""
+_SCHEMES = {"http", "https", "mailto"}
+
+
+def is_text(mime: str) -> bool:
+    """Whether a media type is one that a person can read as it is."""
+    return mime.startswith("text/") or mime in _TEXTS
+
+
+_TEXTS = frozenset(
+    {
+        "application/json",
+        "application/jsonl",
+        "application/x-ndjson",
+        "application/yaml",
+        "application/toml",
+        "application/xml",
+        "application/javascript",
+        "application/x-sh",
+    }
+)
+
+
+def page(title: str, mime: str, text: str) -> str:
+    """A whole HTML document that shows the text."""
+    body = _rendered(text) if mime == "text/markdown" else f"<pre>{escape(text)}</pre>"
+    return (
+        '<!doctype html>\n<html lang="en">\n<head>\n<meta charset="utf-8">\n'
+        '<meta name="viewport" content="width=device-width, initial-scale=1">\n'
+        f"<title>{escape(title)}</title>\n<style>{_STYLE}</style>\n</head>\n"
+        f"<body>\n{body}\n</body>\n</html>\n"
+    )
+
+
+def _rendered(markdown: str) -> str:
+    # Imported when first used: most servers never show a document.
+    import nh3
+    from markdown_it import MarkdownIt
+
+    reader = MarkdownIt("commonmark", {"html": False}).enable(["table", "strikethrough"])
+    html = nh3.clean(
+        reader.render(markdown), url_schemes=_SCHEMES, link_rel="noopener noreferrer nofollow"
+    )
+    return f"<article>{html}</article>"

@@ -1,0 +1,183 @@
+"""What can be asked of ``/api/jobs``: bodies, headers and filters, and what they mean."""
+
+import os
+from typing import Annotated, Any
+
+from fastapi import Header
+from pydantic import Discriminator, Field, Tag, field_validator
+
+from api.bodies import CARRIABLE, Body
+from api.job_json import BOARD_STATUSES, CODEPLANE_STATES
+from domain.errors import BadInput, Invalid, PreconditionFailed
+from domain.idempotency import fingerprint
+from domain.job_events import JobState
+from domain.jobs import IdempotencyKey
+from scheduler.environment import valid_name
+from scheduler.intake import WorkRequest
+
+IdempotencyHeader = Annotated[
+    str | None,
+    Header(
+        alias="Idempotency-Key",
+        max_length=255,
+        pattern=r"^[\x20-\x7e]+$",
+        description="The same key and body give the same answer and no second job.",
+    ),
+]
+IfMatchHeader = Annotated[
+    str | None,
+    Header(
+        alias="If-Match",
+        max_length=100,
+        description="Only if the job has this version (its ETag).",
+        json_schema_extra={"pattern": r'^(?:\*|(?:W/)?"[0-9]{1,18}")$'},
+    ),
+]
+
+_STATES: dict[str, frozenset[str]] = {
+    state.value: frozenset({state.value}) for state in JobState
+} | {
+    spelling: frozenset(s.value for s, name in CODEPLANE_STATES.items() if name == spelling)
+    for spelling in set(CODEPLANE_STATES.values())
+    if spelling not in {"failed"}
+}
+"""What each spelling of a state selects: ours name one, CodePlane's all that it shows under that
+name.
+"""
+
+
+STATE_LIST = rf"^[ ,]*$|(?:^|,) *(?:{'|'.join(sorted(_STATES))}) *(?:,|$)"
+
+
+class JobRequest(Body):
+    """A command to run, without a shell."""
+
+    kind: Annotated[str, Field(pattern="^command$")] = "command"
+    template_id: None = Field(None, exclude=True, json_schema_extra={"deprecated": True})
+    argv: Annotated[
+        list[Annotated[str, Field(max_length=65_536), CARRIABLE]],
+        Field(
+            min_length=1,
+            max_length=4_096,
+            description="The program and its arguments.",
+            json_schema_extra={"prefixItems": [{"type": "string", "pattern": r"^[^\x00]*[!-~]"}]},
+        ),
+    ]
+    cwd: Annotated[str, Field(min_length=1, max_length=4_096), CARRIABLE] | None = None
+    env: (
+        Annotated[
+            dict[str, Annotated[str, Field(max_length=65_536), CARRIABLE]], Field(max_length=256)
+        ]
+        | None
+    ) = Field(
+        None,
+        description="Environment variables; only their names are kept in the log.",
+        json_schema_extra={
+            "propertyNames": {"pattern": "^(?!CREWLOG_)[A-Z_a-z][0-9A-Z_a-z]{0,254}$"}
+        },
+    )
+    timeout_s: Annotated[float, Field(gt=0, le=31_536_000)] | None = None
+    title: Annotated[str, Field(max_length=200), CARRIABLE] | None = None
+    labels: Annotated[
+        list[Annotated[str, Field(min_length=1, max_length=64), CARRIABLE]], Field(max_length=20)
+    ] = Field(default_factory=list)
+
+    @field_validator("argv")
+    @classmethod
+    def _program(cls, argv: list[str]) -> list[str]:
+        if not argv[0].strip():
+            raise ValueError("The first item names the program to run.")
+        return argv
+
+    @field_validator("env")
+    @classmethod
+    def _names(cls, env: dict[str, str] | None) -> dict[str, str] | None:
+        for name in env or {}:
+            if not valid_name(name):
+                raise ValueError("A name of an environment variable is not valid.")
+            if name.upper().startswith("CREWLOG_") or name.upper() == "GITOMA_API_TOKEN":
+                raise ValueError("The server's own environment variables cannot be given.")
+        return env
+
+
+class CrewRequest(Body):
+    """A template to become a crew."""
+
+    template_id: Annotated[str, Field(min_length=1, max_length=500), CARRIABLE]
+    inputs: dict[str, Any] = Field(default_factory=dict)
+    scheduled_at: Annotated[str, Field(max_length=64), CARRIABLE] | None = Field(
+        None, description="Nothing starts before this time (ISO 8601 with an offset)."
+    )
+
+
+CREW_TAG, JOB_TAG = "crew-request", "job-request"
+
+
+def _kind(body: Any) -> str:
+    """A body is told apart by its fields: ``templateId`` is a crew (`contracts/board.md`)."""
+    if isinstance(body, CrewRequest):
+        return CREW_TAG
+    named = isinstance(body, dict) and {"templateId", "template_id"}.intersection(body)
+    return CREW_TAG if named else JOB_TAG
+
+
+Submitted = Annotated[
+    Annotated[JobRequest, Tag(JOB_TAG)] | Annotated[CrewRequest, Tag(CREW_TAG)],
+    Discriminator(_kind),
+]
+"""The body of ``POST /api/jobs``."""
+
+
+def work_of(body: JobRequest, workdir: str, default_timeout_s: int, owner: str) -> WorkRequest:
+    """The request in the terms of the intake; a relative `cwd` is below the server's working
+    directory.
+    """
+    timeout_s = body.timeout_s if body.timeout_s is not None else default_timeout_s
+    return WorkRequest(
+        kind=body.kind,
+        label=body.labels[0] if body.labels else body.kind,
+        argv=tuple(body.argv),
+        cwd=os.path.join(workdir, body.cwd) if body.cwd else workdir,
+        timeout_ms=round(timeout_s * 1000),
+        title=body.title or "",
+        env=body.env or {},
+        labels=body.labels,
+        owner=owner,
+    )
+
+
+def key_of(principal: str, key: str | None, *parts: bytes) -> IdempotencyKey | None:
+    """The idempotency key of a request, if it has one, and what it asks."""
+    return None if key is None else IdempotencyKey(principal, key, fingerprint(*parts))
+
+
+def version_of(if_match: str | None) -> int | None:
+    """The version that If-Match asks for; None for any. PreconditionFailed for a tag that is none
+    of ours.
+    """
+    if if_match is None or if_match.strip() == "*":
+        return None
+    text = if_match.strip().removeprefix("W/").strip('"')
+    if not text.isdigit() or len(text) > 18:
+        raise PreconditionFailed("If-Match names no version of this job.")
+    return int(text)
+
+
+def states_of(given: str | None) -> frozenset[str]:
+    """The states that a comma list selects, in either spelling. Unknown names select nothing
+    (Invalid if all are).
+    """
+    if not given:
+        return frozenset()
+    names = [name.strip() for name in given.split(",") if name.strip()]
+    selected = frozenset(state for name in names for state in _STATES.get(name, ()))
+    if names and not selected:
+        raise Invalid(f"No such state; there are {', '.join(sorted(_STATES))}.")
+    return selected
+
+
+def status_of(given: str | None) -> str | None:
+    """The board's status that is asked for. BadInput for one that it does not have."""
+    if given is not None and given not in BOARD_STATUSES:
+        raise BadInput("status", f"There are {', '.join(BOARD_STATUSES)}.")
+    return given

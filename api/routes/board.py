@@ -1,0 +1,235 @@
+"""The job board's own routes: a crew's graph, comments, unblock and redo, the stream over all
+attempts, and clearing the board (`contracts/board.md` §5.3).
+"""
+
+from typing import Annotated
+
+from fastapi import APIRouter, Query, Request, Response
+from fastapi.concurrency import run_in_threadpool
+from pydantic import Field
+
+from api.access import guarded, loaded_job, scope_of, seen_crew, seen_job
+from api.board_frames import BOARD
+from api.bodies import CARRIABLE, Body
+from api.crew_json import crew_json, graph_json
+from api.errors import SECURED, documented
+from api.job_detail import comment_json
+from api.job_json import etag, job_json
+from api.job_requests import IfMatchHeader, status_of, version_of
+from api.routes.jobs import NameOf, json_bytes
+from api.security import Admin, Authenticated, Principal
+from api.sse import STREAMED, cursor_of, event_stream, last_end, read_job
+from domain.crews import Crews
+from domain.errors import JobNotFound, WrongState
+from domain.event import Event
+from domain.job import LONGEST_TEXT, Job
+from domain.job_events import JobDeleted, JobState
+from domain.jobs import Changed, Jobs
+from domain.log import EventLog
+from projections.comments import job_comments
+from projections.crews import crew_counts, list_crews
+from projections.engine import Views
+from projections.jobs import board_jobs, find_job, list_jobs
+
+_PAGE = 100
+
+Text = Annotated[str, Field(max_length=LONGEST_TEXT), CARRIABLE]
+
+
+class CommentRequest(Body):
+    """What to say to whoever works on the job."""
+
+    body: Annotated[Text, Field(min_length=1)]
+
+
+class RedoRequest(Body):
+    """What was wrong."""
+
+    feedback: Text = ""
+
+
+class ClearRequest(Body):
+    """Which column to clear; none is the whole board."""
+
+    status: str | None = None
+
+
+def board_routes(
+    log: EventLog, jobs: Jobs, crews: Crews, views: Views, name_of: NameOf
+) -> APIRouter:
+    router = APIRouter(prefix="/api", tags=["board"], responses=SECURED)
+    over = last_end(jobs)
+
+    @router.get(
+        "/jobs/{job_id}/stream",
+        summary="The job as the board's frames, over all attempts",
+        responses={**STREAMED, **documented(204, 404)},
+        response_class=Response,
+    )
+    async def stream(job_id: str, request: Request, principal: Authenticated) -> Response:
+        """Resumes with Last-Event-ID. Ends with the job; is 204 once all of it was seen."""
+        cursor = cursor_of(request, log)
+        job = await run_in_threadpool(loaded_job, jobs, job_id, principal)
+        end_at = await run_in_threadpool(log.last_about, job.stream) if job.ended else None
+        if end_at is not None and cursor is not None and cursor.after >= end_at:
+            return Response(status_code=204)
+        return event_stream(read_job(log, BOARD, job_id, cursor, end_at=end_at, over=over))
+
+    @router.get(
+        "/jobs/{job_id}/graph",
+        summary="The job's whole crew, in dependency order",
+        responses=documented(404),
+    )
+    async def graph(job_id: str, principal: Authenticated) -> Response:
+        await views.caught_up()
+        with views.reading() as reading:
+            row = seen_job(reading, job_id, principal)
+            return json_bytes(graph_json(reading, row))
+
+    @router.post(
+        "/jobs/{job_id}/comments",
+        status_code=201,
+        summary="Comment on a job",
+        responses=documented(404, 413),
+    )
+    async def comment(
+        job_id: str, body: CommentRequest, request: Request, principal: Authenticated
+    ) -> Response:
+        changed = await jobs.execute(
+            job_id,
+            guarded(principal, lambda job: job.comment(body.body)),
+            principal.context(request),
+        )
+        await views.caught_up()
+        with views.reading() as reading:
+            written = job_comments(reading, job_id)[-1]
+        return json_bytes({"comment": comment_json(written, name_of)}, 201, _position(changed))
+
+    @router.post(
+        "/jobs/{job_id}/unblock",
+        summary="Let a blocked job go on",
+        responses=documented(404, 409, 412),
+    )
+    async def unblock(
+        job_id: str, request: Request, principal: Authenticated, if_match: IfMatchHeader = None
+    ) -> Response:
+        """A job that has ended without success is done again; 409 for one that is not blocked."""
+        job = await run_in_threadpool(loaded_job, jobs, job_id, principal)
+        context, version = principal.context(request), version_of(if_match)
+        if job.ended and job.state is not JobState.COMPLETED:
+            changed = await crews.redo(job_id, "", context, if_match=version)
+        else:
+            changed = await crews.unblock(job_id, context, if_match=version)
+        return await _answer(changed)
+
+    @router.post(
+        "/jobs/{job_id}/redo",
+        summary="Have a job done again, with feedback",
+        responses=documented(404, 409, 412),
+    )
+    async def redo(
+        job_id: str,
+        request: Request,
+        principal: Authenticated,
+        body: RedoRequest | None = None,
+        if_match: IfMatchHeader = None,
+    ) -> Response:
+        """What was made of its old result is made anew, in its turn."""
+        await run_in_threadpool(loaded_job, jobs, job_id, principal)
+        feedback = body.feedback if body is not None else ""
+        changed = await crews.redo(
+            job_id, feedback, principal.context(request), if_match=version_of(if_match)
+        )
+        return await _answer(changed)
+
+    @router.post("/jobs/clear", summary="Clear the board, or one column")
+    async def clear(
+        request: Request, principal: Admin, body: ClearRequest | None = None
+    ) -> Response:
+        """Deletes every job that nobody runs. What runs is passed over and counted as `skipped`."""
+        column = status_of(body.status if body is not None else None)
+        deleted, skipped, position = await _clear(column, principal, request)
+        headers = {"x-event-position": str(position)}
+        return json_bytes({"deleted": deleted, "skipped": skipped}, headers=headers)
+
+    async def _clear(
+        column: str | None, principal: Principal, request: Request
+    ) -> tuple[int, int, int]:
+        await views.caught_up()
+        deleted = skipped = position = 0
+        cursor: str | None = None
+        while True:
+            with views.reading() as reading:
+                rows, more = list_jobs(reading, status=column, cursor=cursor, limit=_PAGE)
+            for row in rows:
+                try:
+                    changed = await jobs.execute(row["id"], _put_away, principal.context(request))
+                    deleted += 1
+                    position = max(position, changed.position)
+                except (WrongState, JobNotFound):
+                    skipped += 1
+            if not more:
+                return deleted, skipped, position
+            cursor = rows[-1]["id"]
+
+    @router.get("/board", summary="The columns of the board, with counts")
+    async def board(
+        principal: Authenticated,
+        mine: bool = False,
+        limit: Annotated[int, Query(ge=1, le=200, description="Jobs of a column.")] = 50,
+    ) -> Response:
+        await views.caught_up()
+        with views.reading() as reading:
+            shown = board_jobs(reading, scope_of(principal, mine=mine), limit)
+            position = reading.positions["jobs"]
+        columns = [
+            {"status": status, "count": count, "jobs": [job_json(row) for row in rows]}
+            for status, (count, rows) in shown.items()
+        ]
+        return json_bytes({"columns": columns, "position": position})
+
+    @router.get("/crews", summary="Crews, newest first")
+    async def get_crews(
+        principal: Authenticated,
+        mine: bool = False,
+        limit: Annotated[int, Query(ge=1, le=100)] = 50,
+        cursor: Annotated[str | None, Query(max_length=200)] = None,
+    ) -> Response:
+        await views.caught_up()
+        with views.reading() as reading:
+            rows, more = list_crews(
+                reading, owner=scope_of(principal, mine=mine), cursor=cursor, limit=limit
+            )
+            counts = crew_counts(reading, [row["id"] for row in rows])
+        items = [crew_json(row, counts[row["id"]], name_of) for row in rows]
+        following = rows[-1]["id"] if more else None
+        return json_bytes({"items": items, "cursor": following, "hasMore": more})
+
+    @router.get("/crews/{crew_id}", summary="One crew, with its jobs", responses=documented(404))
+    async def get_crew(crew_id: str, principal: Authenticated) -> Response:
+        await views.caught_up()
+        with views.reading() as reading:
+            row = seen_crew(reading, crew_id, principal)
+            counts = crew_counts(reading, [crew_id])[crew_id]
+            jobs_of_it = graph_json(reading, {"crew": crew_id, "id": ""})
+        return json_bytes({**crew_json(row, counts, name_of), **jobs_of_it})
+
+    async def _answer(changed: Changed) -> Response:
+        await views.caught_up()
+        with views.reading() as reading:
+            shown = job_json(find_job(reading, changed.job.id))
+        headers = {**_position(changed), "ETag": etag(changed.job.version)}
+        return json_bytes({**shown, "job": shown}, headers=headers)
+
+    return router
+
+
+def _put_away(job: Job) -> list[Event]:
+    """Delete; a job of its own that only waits is cancelled with it."""
+    if not job.ended and not job.active and job.plan is None:
+        return [*job.request_cancel("The board was cleared."), JobDeleted()]
+    return job.delete()
+
+
+def _position(changed: Changed) -> dict[str, str]:
+    return {"x-event-position": str(changed.position)}

@@ -1,0 +1,179 @@
+"""Commands that concern a crew: what releases a job, and what a change of one means for the others.
+
+Each writes into a `Draft`, so that what follows from a step is in the same append as the step.
+"""
+
+from collections.abc import Callable
+
+from domain.approvals import Approvals, Question
+from domain.clock import Clock, format_time, system_clock
+from domain.crew import Crew, CrewCommitted, CrewNotFound, crew_stream
+from domain.draft import Draft
+from domain.errors import JobNotFound, VersionConflict
+from domain.job import Job
+from domain.job_events import ENDED, JobState, job_stream
+from domain.jobs import Changed, Jobs, fold, precondition
+from domain.log import Context, EventLog
+
+_RETRIES = 8
+
+
+class Crews:
+    """The crews of one log."""
+
+    def __init__(
+        self, log: EventLog, jobs: Jobs, approvals: Approvals, clock: Clock = system_clock
+    ) -> None:
+        self._log = log
+        self._jobs = jobs
+        self._approvals = approvals
+        self._clock = clock
+
+    def load(self, crew_id: str) -> Crew:
+        """CrewNotFound when there is none."""
+        stored = self._log.stream(crew_stream(crew_id))
+        if not stored:
+            raise CrewNotFound(crew_id)
+        committed = stored[0].event()
+        assert isinstance(committed, CrewCommitted)
+        return Crew(crew_id, committed.owner, tuple(committed.jobs))
+
+    def job(self, job_id: str) -> Job:
+        """A job as it is, also when it was deleted: what it did still counts for others."""
+        job = fold(job_id, self._log.stream(job_stream(job_id)))
+        if job.version == 0:
+            raise JobNotFound(job_id)
+        return job
+
+    def parents(self, job: Job) -> list[Job]:
+        """The jobs that it waits for, in the order in which its template names them."""
+        return [self.job(parent) for parent in job.plan.parents] if job.plan is not None else []
+
+    def active(self, crew_id: str) -> bool:
+        """Whether any of its jobs may still do something by itself, or waits for a person."""
+        crew = self.load(crew_id)
+        jobs = [self.job(member.id) for member in crew.members]
+        return any(not job.ended and job.stranded_by is None for job in jobs)
+
+    # What follows from what
+
+    def release(self, job: Job, draft: Draft) -> Job:
+        """Queue a held job if nothing holds it any more, or ask for the approval that it needs.
+
+        Nothing while a parent is open or its time has not come. The parents are part of the
+        append's condition: one that is redone in between makes it fail.
+        """
+        if job.state is not JobState.HELD or job.archived or job.pending:
+            return job
+        parents = self.parents(job)
+        for parent in parents:
+            draft.check(parent)
+        if any(parent.state is not JobState.COMPLETED for parent in parents):
+            return job
+        plan = job.plan
+        if plan is not None and plan.not_before and plan.not_before > format_time(self._clock()):
+            return job
+        if plan is not None and job.needs_approval:
+            asked = Question(f"May “{job.title}” start?", " ".join(job.argv) or plan.body or None)
+            job = self._approvals.ask(job, asked, draft)
+            if job.needs_approval:
+                return job
+        return draft.job(job, job.queue({parent.id: parent.attempt for parent in parents}))
+
+    def release_children(self, parent: Job, draft: Draft) -> None:
+        """A job is done: whoever waited only for it may go."""
+        for child in self._related(parent, Crew.children):
+            self.release(child, draft)
+
+    def strand(self, job: Job, reason: str, draft: Draft) -> None:
+        """A job will not be done: say so on all that wait for it."""
+        for waiting in self._related(job, Crew.descendants):
+            draft.job(waiting, waiting.strand(job.id, reason))
+
+    def free(self, job: Job, draft: Draft) -> None:
+        """A job is being done after all."""
+        for waiting in self._related(job, Crew.descendants):
+            if waiting.stranded_by == job.id:
+                draft.job(waiting, waiting.free(job.id))
+
+    def hopeless(self, job: Job) -> Job | None:
+        """The first of all that it waits for that will not be done, or None."""
+        seen: set[str] = set()
+        waiting = [job]
+        while waiting:
+            for parent in self.parents(waiting.pop()):
+                if parent.id not in seen:
+                    seen.add(parent.id)
+                    if failed(parent):
+                        return parent
+                    waiting.append(parent)
+        return None
+
+    def _related(self, job: Job, who: Callable[[Crew, str], list[str]]) -> list[Job]:
+        if job.links.crew is None:
+            return []
+        return [self.job(other) for other in who(self.load(job.links.crew), job.id)]
+
+    # Commands of people
+
+    async def unblock(
+        self, job_id: str, context: Context, *, if_match: int | None = None
+    ) -> Changed:
+        """Let a blocked job go on. WrongState unless it is blocked."""
+
+        def decide(job: Job, draft: Draft) -> Job:
+            job = draft.job(job, job.unblock())
+            self.free(job, draft)
+            return self.release(job, draft)
+
+        return await self.change(job_id, decide, context, if_match=if_match)
+
+    async def redo(
+        self, job_id: str, feedback: str, context: Context, *, if_match: int | None = None
+    ) -> Changed:
+        """Have it done again. What was made of its old result is made anew, in its turn."""
+
+        def decide(job: Job, draft: Draft) -> Job:
+            job = draft.job(job, job.redo(feedback))
+            for other in self._related(job, Crew.descendants):
+                changed = draft.job(other, other.make_stale(job.id))
+                if changed.stranded_by == job.id:
+                    draft.job(other, other.free(job.id))
+            return self.release(job, draft)
+
+        return await self.change(job_id, decide, context, if_match=if_match)
+
+    async def change(
+        self,
+        job_id: str,
+        decide: Callable[[Job, Draft], Job],
+        context: Context,
+        *,
+        if_match: int | None = None,
+    ) -> Changed:
+        """Let `decide` draft what is to happen, append it, and decide again when somebody else was
+        first. Raises JobNotFound, PreconditionFailed, and what `decide` raises.
+        """
+        conflict: VersionConflict | None = None
+        for _ in range(_RETRIES):
+            job = self._jobs.load(job_id)
+            precondition(job, if_match)
+            draft = Draft(context, self._clock)
+            after = decide(job, draft)
+            if not draft:
+                return Changed(after, self._log.last_about(job.stream))
+            try:
+                recorded = await self._log.append(draft.events, draft.expected)
+            except VersionConflict as lost:
+                conflict = lost
+                continue
+            return Changed(after, recorded[-1].position)
+        assert conflict is not None
+        raise conflict
+
+
+def failed(job: Job) -> bool:
+    """It has ended without success, or stands still because its retries are used up."""
+    if job.state in ENDED:
+        return job.state is not JobState.COMPLETED
+    return job.state is JobState.BLOCKED and job.gave_up

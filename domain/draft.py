@@ -1,0 +1,39 @@
+"""A draft: events for several streams that are appended together or not at all."""
+
+from collections.abc import Sequence
+
+from domain.clock import Clock, format_time, system_clock
+from domain.event import Event
+from domain.job import Job, evolve
+from domain.log import Context, NewEvent, new_events
+
+
+class Draft:
+    """Collects what a command or a policy wants to append, with the versions it has seen."""
+
+    def __init__(self, context: Context, clock: Clock = system_clock) -> None:
+        self.context = context
+        self.clock = clock
+        self.events: list[NewEvent] = []
+        self.expected: dict[str, int] = {}
+
+    def __bool__(self) -> bool:
+        return bool(self.events)
+
+    def add(self, stream: str, version: int, events: Sequence[Event]) -> None:
+        """Append these to a stream that was seen at `version`, before the draft began."""
+        if events:
+            self.expected.setdefault(stream, version)
+            self.events += new_events(stream, list(events), self.context, self.clock)
+
+    def check(self, job: Job) -> None:
+        """The append holds only if the job is still as it was seen."""
+        self.expected.setdefault(job.stream, job.version)
+
+    def job(self, job: Job, events: Sequence[Event]) -> Job:
+        """Append these to the job's stream; the job as it is after them."""
+        self.add(job.stream, job.version, events)
+        at = format_time(self.clock())
+        for event in events:
+            job = evolve(job, event, job.version + 1, at)
+        return job

@@ -1,0 +1,174 @@
+"""The approvals view: what was asked, of whom, and what was answered."""
+
+from collections.abc import Collection
+from typing import Any
+
+import orjson
+from sqlalchemy import Column, ColumnElement, Integer, Select, String, or_, select
+
+from domain.approval import ApprovalNotFound, ApprovalState, approval_id_of
+from domain.clock import elapsed_ms
+from domain.errors import InvalidCursor
+from domain.log import Recorded
+from projections.engine import Reading
+from projections.projection import Projection, Row
+
+
+def _columns() -> tuple[Column[Any], ...]:
+    return (
+        Column("id", String, primary_key=True),
+        Column("position", Integer, nullable=False),
+        Column("job_id", String, nullable=False),
+        Column("attempt", Integer, nullable=False),
+        Column("owner", String, nullable=False),
+        Column("description", String, nullable=False),
+        Column("proposed_action", String),
+        Column("explicit", Integer, nullable=False),
+        Column("approvers", String, nullable=False),
+        Column("state", String, nullable=False),
+        Column("comment", String),
+        Column("requested_at", String, nullable=False),
+        Column("requested_by", String, nullable=False),
+        Column("expires_at", String),
+        Column("resolved_at", String),
+        Column("resolved_by", String),
+        Column("by_trust", Integer, nullable=False),
+        Column("wait_ms", Integer),
+    )
+
+
+def _key(event: Recorded) -> str:
+    return approval_id_of(event.subject) or event.subject
+
+
+def _requested(_: Row | None, event: Recorded) -> Row:
+    data = event.data
+    return {
+        "id": _key(event),
+        "position": event.position,
+        "job_id": data["job"],
+        "attempt": data["attempt"],
+        "owner": data["owner"],
+        "description": data["description"],
+        "proposed_action": data["proposed_action"],
+        "explicit": int(data["explicit"]),
+        "approvers": orjson.dumps(data["approvers"]).decode(),
+        "state": ApprovalState.PENDING.value,
+        "comment": None,
+        "requested_at": event.at,
+        "requested_by": event.actor,
+        "expires_at": data["expires_at"],
+        "resolved_at": None,
+        "resolved_by": None,
+        "by_trust": 0,
+        "wait_ms": None,
+    }
+
+
+def _over(row: Row | None, event: Recorded, **changes: Any) -> Row | None:
+    """None stays None: a stray event makes no approval."""
+    if row is None:
+        return None
+    over = {
+        "resolved_at": event.at,
+        "resolved_by": event.actor,
+        "wait_ms": elapsed_ms(row["requested_at"], event.at),
+    }
+    return {**row, **over, **changes}
+
+
+def _resolved(row: Row | None, event: Recorded) -> Row | None:
+    data = event.data
+    return _over(
+        row,
+        event,
+        state=data["resolution"],
+        comment=data["comment"],
+        by_trust=int(data["by_trust"]),
+    )
+
+
+APPROVALS = Projection(
+    name="approvals",
+    version=1,
+    columns=_columns,
+    key=_key,
+    folds={
+        "approval.requested": _requested,
+        "approval.resolved": _resolved,
+        "approval.expired": lambda row, event: _over(row, event, state="expired"),
+        "approval.withdrawn": lambda row, event: _over(
+            row, event, state="withdrawn", comment=event.data["reason"]
+        ),
+    },
+    births=frozenset({"approval.requested"}),
+    indexes=(("job_id", "position"), ("state", "position"), ("owner", "position")),
+)
+
+
+def find_approval(reading: Reading, approval_id: str) -> Row:
+    """One approval. ApprovalNotFound when there is none, or its job was deleted."""
+    rows = reading.rows(_of_jobs(reading).where(reading.table("approvals").c.id == approval_id))
+    if not rows:
+        raise ApprovalNotFound(approval_id)
+    return rows[0]
+
+
+def job_approvals(reading: Reading, job_id: str) -> list[Row]:
+    """All that was asked for one job, oldest first."""
+    approvals = reading.table("approvals")
+    statement = _of_jobs(reading).where(approvals.c.job_id == job_id)
+    return reading.rows(statement.order_by(approvals.c.position))
+
+
+def list_approvals(
+    reading: Reading,
+    *,
+    states: Collection[str] = (),
+    owner: str | None = None,
+    approver: str | None = None,
+    job_id: str | None = None,
+    cursor: str | None = None,
+    limit: int,
+) -> tuple[list[Row], bool]:
+    """The newest approvals first, and whether there are more; the cursor is the id of the last one
+    seen.
+
+    With `owner` only those of that owner's jobs, and, with the e-mail address `approver`, those
+    that this person was named to answer. InvalidCursor for an id that names no approval.
+    """
+    approvals = reading.table("approvals")
+    statement = _of_jobs(reading)
+    if states:
+        statement = statement.where(approvals.c.state.in_(sorted(states)))
+    if owner is not None:
+        mine: list[ColumnElement[bool]] = [approvals.c.owner == owner]
+        if approver is not None:
+            quoted = orjson.dumps(approver).decode()
+            mine.append(approvals.c.approvers.icontains(quoted, autoescape=True))
+        statement = statement.where(or_(*mine))
+    if job_id is not None:
+        statement = statement.where(approvals.c.job_id == job_id)
+    if cursor is not None:
+        seen = select(approvals.c.position).where(approvals.c.id == cursor)
+        if not reading.rows(seen):
+            raise InvalidCursor("The cursor names no approval of this server.")
+        statement = statement.where(approvals.c.position < seen.scalar_subquery())
+    rows = reading.rows(statement.order_by(approvals.c.position.desc()).limit(limit + 1))
+    return rows[:limit], len(rows) > limit
+
+
+def approvals_with_expiry(reading: Reading) -> list[Row]:
+    """What waits and expires by itself, as ``id`` and ``expires_at``."""
+    approvals = reading.table("approvals")
+    return reading.rows(
+        select(approvals.c.id, approvals.c.expires_at).where(
+            approvals.c.state == ApprovalState.PENDING.value, approvals.c.expires_at.is_not(None)
+        )
+    )
+
+
+def _of_jobs(reading: Reading) -> Select[Any]:
+    """All approvals, but for those of jobs that were deleted."""
+    approvals, jobs = reading.table("approvals"), reading.table("jobs")
+    return select(approvals).join(jobs, jobs.c.id == approvals.c.job_id).where(jobs.c.deleted == 0)

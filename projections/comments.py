@@ -1,0 +1,49 @@
+"""The comments view: what people and workers wrote on a job."""
+
+from typing import Any
+
+from sqlalchemy import Column, Integer, String, select
+
+from domain.job_events import job_id_of
+from domain.log import Recorded
+from projections.engine import Reading
+from projections.projection import Projection, Row
+
+
+def _columns() -> tuple[Column[Any], ...]:
+    return (
+        Column("position", Integer, primary_key=True),
+        Column("job_id", String, nullable=False),
+        Column("author", String, nullable=False),
+        Column("body", String, nullable=False),
+        Column("at", String, nullable=False),
+    )
+
+
+def _commented(_: Row | None, event: Recorded) -> Row:
+    return {
+        "position": event.position,
+        "job_id": job_id_of(event.subject),
+        "author": event.actor,
+        "body": event.data["text"],
+        "at": event.at,
+    }
+
+
+COMMENTS = Projection(
+    name="comments",
+    version=1,
+    columns=_columns,
+    key=lambda event: event.position,
+    folds={"job.commented": _commented},
+    births=frozenset({"job.commented"}),
+    indexes=(("job_id", "position"),),
+)
+
+
+def job_comments(reading: Reading, job_id: str) -> list[Row]:
+    """The comments on one job, oldest first."""
+    comments = reading.table("comments")
+    return reading.rows(
+        select(comments).where(comments.c.job_id == job_id).order_by(comments.c.position)
+    )

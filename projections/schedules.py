@@ -1,0 +1,375 @@
+"""The schedules view, one row a schedule, and the firings view, one row a time that came."""
+
+from typing import Any
+
+import orjson
+from sqlalchemy import Column, Integer, String, select
+
+from domain.log import Recorded
+from domain.schedule import (
+    CatchUp,
+    Overlap,
+    Schedule,
+    ScheduleNotFound,
+    ScheduleState,
+    schedule_id_of,
+)
+from projections.engine import Reading
+from projections.projection import Projection, Row
+
+_JSON = ("inputs", "rule")
+_TERMS = (
+    "name",
+    "template",
+    "timezone",
+    "owner",
+    "catch_up",
+    "catch_up_window_ms",
+    "overlap",
+    "jitter_ms",
+    "ends_at",
+    "max_firings",
+)
+
+
+def _schedule_columns() -> tuple[Column[Any], ...]:
+    return (
+        Column("id", String, primary_key=True),
+        Column("position", Integer, nullable=False),
+        Column("version", Integer, nullable=False),
+        Column("name", String, nullable=False),
+        Column("template", String, nullable=False),
+        Column("inputs", String, nullable=False),
+        Column("rule", String, nullable=False),
+        Column("timezone", String, nullable=False),
+        Column("owner", String, nullable=False),
+        Column("catch_up", String, nullable=False),
+        Column("catch_up_window_ms", Integer, nullable=False),
+        Column("overlap", String, nullable=False),
+        Column("jitter_ms", Integer, nullable=False),
+        Column("ends_at", String),
+        Column("max_firings", Integer),
+        Column("state", String, nullable=False),
+        Column("state_reason", String),
+        Column("since", String, nullable=False),
+        Column("rule_at", String, nullable=False),
+        Column("last_nominal", String),
+        Column("firings", Integer, nullable=False),
+        Column("missed", Integer, nullable=False),
+        Column("skipped", Integer, nullable=False),
+        Column("failures", Integer, nullable=False),
+        Column("last_run_at", String),
+        Column("last_outcome", String),
+        Column("last_error", String),
+        Column("created_at", String, nullable=False),
+        Column("updated_at", String, nullable=False),
+        Column("deleted", Integer, nullable=False),
+    )
+
+
+def _id(event: Recorded) -> str:
+    return schedule_id_of(event.subject) or event.subject
+
+
+def _created(_: Row | None, event: Recorded) -> Row:
+    data = event.data
+    return {
+        "id": _id(event),
+        "position": event.position,
+        "version": event.version,
+        **{name: data[name] for name in _TERMS},
+        **{name: orjson.dumps(data[name]).decode() for name in _JSON},
+        "state": "active" if data["enabled"] else "disabled",
+        "state_reason": None,
+        "since": event.at,
+        "rule_at": event.at,
+        "last_nominal": None,
+        "firings": 0,
+        "missed": 0,
+        "skipped": 0,
+        "failures": 0,
+        "last_run_at": None,
+        "last_outcome": None,
+        "last_error": None,
+        "created_at": event.at,
+        "updated_at": event.at,
+        "deleted": 0,
+    }
+
+
+def _moved(row: Row | None, event: Recorded, **changes: Any) -> Row | None:
+    """The row after an event of the schedule's own stream. None stays None: a stray event makes no
+    schedule.
+    """
+    if row is None:
+        return None
+    return {**row, "version": event.version, "updated_at": event.at, **changes}
+
+
+def _changed(row: Row | None, event: Recorded) -> Row | None:
+    given = event.data["changes"]
+    changes = {
+        name: orjson.dumps(value).decode() if name in _JSON else value
+        for name, value in given.items()
+    }
+    if given.keys() & {"rule", "timezone"}:
+        changes |= {"since": event.at, "rule_at": event.at}
+    return _moved(row, event, **changes)
+
+
+def _enabled(row: Row | None, event: Recorded) -> Row | None:
+    state = ScheduleState.ACTIVE.value
+    return _moved(row, event, state=state, state_reason=None, since=event.at, failures=0)
+
+
+def _stopped(state: ScheduleState) -> Any:
+    def fold(row: Row | None, event: Recorded) -> Row | None:
+        return _moved(row, event, state=state.value, state_reason=event.data.get("reason"))
+
+    return fold
+
+
+def _fired(row: Row | None, event: Recorded) -> Row | None:
+    if row is None:
+        return None
+    data = event.data
+    row = {**row, "last_run_at": event.at}
+    if data["manual"]:
+        return row
+    return {**row, **_reached(row, data["nominal"]), "firings": row["firings"] + 1}
+
+
+def _reached(row: Row, nominal: str) -> Row:
+    return {"last_nominal": max(nominal, row["last_nominal"] or nominal)}
+
+
+def _missed(row: Row | None, event: Recorded) -> Row | None:
+    if row is None:
+        return None
+    data = event.data
+    return {**row, **_reached(row, data["through"]), "missed": row["missed"] + data["count"]}
+
+
+def _spawned(row: Row | None, _: Recorded) -> Row | None:
+    if row is None:
+        return None
+    return {**row, "last_outcome": "spawned", "last_error": None, "failures": 0}
+
+
+def _skipped(row: Row | None, _: Recorded) -> Row | None:
+    if row is None:
+        return None
+    return {**row, "last_outcome": "skipped", "skipped": row["skipped"] + 1}
+
+
+def _failed(row: Row | None, event: Recorded) -> Row | None:
+    if row is None:
+        return None
+    data = event.data
+    return {
+        **row,
+        "last_outcome": "failed",
+        "last_error": data["reason"],
+        # By hand a person sees the failure at once, so it says nothing about the schedule.
+        "failures": row["failures"] + (not data["manual"]),
+    }
+
+
+SCHEDULES = Projection(
+    name="schedules",
+    version=1,
+    columns=_schedule_columns,
+    key=_id,
+    folds={
+        "schedule.created": _created,
+        "schedule.changed": _changed,
+        "schedule.enabled": _enabled,
+        "schedule.disabled": _stopped(ScheduleState.DISABLED),
+        "schedule.paused": _stopped(ScheduleState.PAUSED),
+        "schedule.ended": _stopped(ScheduleState.ENDED),
+        "schedule.deleted": lambda row, event: _moved(row, event, deleted=1),
+        "schedule.fired": _fired,
+        "schedule.missed": _missed,
+        "schedule.spawned": _spawned,
+        "schedule.skipped": _skipped,
+        "schedule.failed": _failed,
+    },
+    births=frozenset({"schedule.created"}),
+    indexes=(("deleted", "position"), ("owner", "position")),
+)
+
+
+def _firing_columns() -> tuple[Column[Any], ...]:
+    return (
+        Column("stream", String, primary_key=True),
+        Column("position", Integer, nullable=False),
+        Column("schedule", String, nullable=False),
+        Column("nominal", String, nullable=False),
+        Column("through", String),
+        Column("count", Integer, nullable=False),
+        Column("due_at", String),
+        Column("fired_at", String),
+        Column("late_ms", Integer),
+        Column("firing", Integer),
+        Column("catch_up", Integer, nullable=False),
+        Column("manual", Integer, nullable=False),
+        Column("outcome", String),
+        Column("crew", String),
+        Column("jobs", String, nullable=False),
+        Column("spawn_late_ms", Integer),
+        Column("reason", String),
+        Column("path", String),
+    )
+
+
+def _firing(event: Recorded, **fields: Any) -> Row:
+    return {
+        "stream": event.stream,
+        "position": event.position,
+        "schedule": _id(event),
+        "nominal": event.data["nominal"],
+        "through": None,
+        "count": 1,
+        "due_at": None,
+        "fired_at": None,
+        "late_ms": None,
+        "firing": None,
+        "catch_up": 0,
+        "manual": 0,
+        "outcome": None,
+        "crew": None,
+        "jobs": "[]",
+        "spawn_late_ms": None,
+        "reason": None,
+        "path": None,
+        **fields,
+    }
+
+
+def _firing_begun(_: Row | None, event: Recorded) -> Row:
+    data = event.data
+    return _firing(
+        event,
+        due_at=data["due_at"],
+        fired_at=event.at,
+        late_ms=data["late_ms"],
+        firing=data["firing"],
+        catch_up=int(data["catch_up"]),
+        manual=int(data["manual"]),
+    )
+
+
+def _firing_missed(_: Row | None, event: Recorded) -> Row:
+    data = event.data
+    return _firing(
+        event,
+        through=data["through"],
+        count=data["count"],
+        outcome="missed",
+        reason=data["reason"],
+    )
+
+
+def _firing_spawned(row: Row | None, event: Recorded) -> Row | None:
+    if row is None:
+        return None
+    data = event.data
+    return {
+        **row,
+        "outcome": "spawned",
+        "crew": data["crew"],
+        "jobs": orjson.dumps(data["jobs"]).decode(),
+        "spawn_late_ms": data["late_ms"],
+    }
+
+
+def _firing_skipped(row: Row | None, event: Recorded) -> Row | None:
+    if row is None:
+        return None
+    return {**row, "outcome": "skipped", "reason": event.data["reason"]}
+
+
+def _firing_failed(row: Row | None, event: Recorded) -> Row | None:
+    if row is None:
+        return None
+    data = event.data
+    return {**row, "outcome": "failed", "reason": data["reason"], "path": data["path"]}
+
+
+FIRINGS = Projection(
+    name="firings",
+    version=1,
+    columns=_firing_columns,
+    key=lambda event: event.stream,
+    folds={
+        "schedule.fired": _firing_begun,
+        "schedule.missed": _firing_missed,
+        "schedule.spawned": _firing_spawned,
+        "schedule.skipped": _firing_skipped,
+        "schedule.failed": _firing_failed,
+    },
+    births=frozenset({"schedule.fired", "schedule.missed"}),
+    indexes=(("schedule", "position"), ("schedule", "outcome", "position")),
+)
+
+
+def find_schedule(reading: Reading, schedule_id: str) -> Row:
+    """The row of one schedule. ScheduleNotFound for an unknown or deleted one."""
+    schedules = reading.table("schedules")
+    rows = reading.rows(
+        select(schedules).where(schedules.c.id == schedule_id, schedules.c.deleted == 0)
+    )
+    if not rows:
+        raise ScheduleNotFound(schedule_id)
+    return rows[0]
+
+
+def list_schedules(reading: Reading, *, owner: str | None = None) -> list[Row]:
+    """All schedules, or those of one owner, newest first."""
+    schedules = reading.table("schedules")
+    statement = select(schedules).where(schedules.c.deleted == 0)
+    if owner is not None:
+        statement = statement.where(schedules.c.owner == owner)
+    return reading.rows(statement.order_by(schedules.c.position.desc()))
+
+
+def list_firings(
+    reading: Reading, schedule_id: str, *, before: int | None = None, limit: int
+) -> tuple[list[Row], bool]:
+    """The newest firings first, and whether there are more; `before` is the position of the last
+    one seen.
+    """
+    firings = reading.table("firings")
+    statement = select(firings).where(firings.c.schedule == schedule_id)
+    if before is not None:
+        statement = statement.where(firings.c.position < before)
+    rows = reading.rows(statement.order_by(firings.c.position.desc()).limit(limit + 1))
+    return rows[:limit], len(rows) > limit
+
+
+def recent_crews(reading: Reading, schedule_id: str, limit: int) -> list[str]:
+    """The crews that the newest firings of a schedule made, newest first."""
+    firings = reading.table("firings")
+    rows = reading.rows(
+        select(firings.c.crew)
+        .where(firings.c.schedule == schedule_id, firings.c.outcome == "spawned")
+        .order_by(firings.c.position.desc())
+        .limit(limit)
+    )
+    return [row["crew"] for row in rows]
+
+
+def schedule_of(row: Row) -> Schedule:
+    """The aggregate as its row has it."""
+    terms = {name: row[name] for name in _TERMS}
+    terms |= {"catch_up": CatchUp(row["catch_up"]), "overlap": Overlap(row["overlap"])}
+    return Schedule(
+        id=row["id"],
+        version=row["version"],
+        **terms,
+        **{name: orjson.loads(row[name]) for name in _JSON},
+        state=ScheduleState(row["state"]),
+        since=row["since"],
+        rule_at=row["rule_at"],
+        deleted=bool(row["deleted"]),
+    )

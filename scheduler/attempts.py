@@ -1,0 +1,222 @@
+"""The folder of an attempt: what it is given to begin with, and what it leaves behind.
+
+Jobs of a crew get one, below a root that only the server uses:
+
+| in ``ROOT/JOB-ATTEMPT/`` | variable | what |
+|---|---|---|
+| ``scratch/`` | | the working directory of a job whose workspace is ``scratch`` |
+| ``artifacts/`` | ``CREWLOG_ARTIFACTS`` | files put here are kept |
+| ``parents.json`` | ``CREWLOG_PARENTS`` | what the parents left, as a JSON list |
+| ``body.txt`` | ``CREWLOG_BODY`` | what is to be done |
+| ``result.json`` | ``CREWLOG_RESULT`` | not there at first: a JSON object put here is the result |
+
+A job of its own gets no folder, only ``CREWLOG_JOB_ID`` and ``CREWLOG_ATTEMPT``.
+"""
+
+import errno
+import hashlib
+import os
+import shutil
+import stat
+from collections.abc import Callable, Collection, Sequence
+from contextlib import suppress
+from dataclasses import dataclass, field
+from pathlib import Path
+from secrets import token_hex
+from typing import Any
+
+import orjson
+
+from domain.errors import BadInput
+from domain.event import Event
+from domain.job import Job
+from domain.job_events import JobArtifactsDropped, JobArtifactStored
+from domain.result import LARGEST_RESULT, ParentResult, check_result, too_large
+from scheduler.artifacts import ArtifactStore, Collected
+
+NO_RESULT = "The worker left without a result."
+
+_ARTIFACTS = Path("artifacts")
+_OPEN_FOLDER = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
+_OPEN_RESULT = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
+_REMOVED = "~"  # begins what waits for removal; no job id does
+
+
+@dataclass(frozen=True, slots=True)
+class Prepared:
+    """What an attempt begins with. `cwd` is empty where neither the job nor its plan names one;
+    `env` is to be laid over the environment.
+    """
+
+    cwd: str
+    env: dict[str, str]
+
+
+@dataclass(frozen=True, slots=True)
+class Gathered:
+    """What an attempt left: its artifacts as `events`, the result in its file, and what is wrong
+    with it all, as a sentence, or None.
+    """
+
+    events: list[Event] = field(default_factory=list)
+    result: dict[str, Any] | None = None
+    problem: str | None = None
+
+
+class AttemptFolders:
+    """The folders of attempts below `root`, made with mode 0700. Methods block on the disk."""
+
+    def __init__(self, root: Path) -> None:
+        self._root = root.absolute()
+
+    def prepare(self, job: Job, attempt: int, parents: Sequence[ParentResult] = ()) -> Prepared:
+        """Make the folder; again changes nothing that the attempt may have made.
+
+        `parents` are the results of the jobs that had to be done before. OSError when the disk
+        refuses.
+        """
+        env = {"CREWLOG_JOB_ID": job.id, "CREWLOG_ATTEMPT": str(attempt)}
+        plan = job.plan
+        if plan is None:
+            return Prepared(job.cwd, env)
+        folder = self.folder(job.id, attempt)
+        self._root.mkdir(mode=0o700, parents=True, exist_ok=True)
+        for made in (folder, folder / _ARTIFACTS):
+            made.mkdir(mode=0o700, exist_ok=True)
+        _put(folder / "parents.json", orjson.dumps([parent.json() for parent in parents]))
+        _put(folder / "body.txt", plan.body.encode())
+        env |= {
+            "CREWLOG_RESULT": str(folder / "result.json"),
+            "CREWLOG_PARENTS": str(folder / "parents.json"),
+            "CREWLOG_ARTIFACTS": str(folder / _ARTIFACTS),
+            "CREWLOG_BODY": str(folder / "body.txt"),
+        }
+        if job.cwd or plan.workspace != "scratch":
+            return Prepared(job.cwd or plan.workspace, env)
+        scratch = folder / "scratch"
+        scratch.mkdir(mode=0o700, exist_ok=True)
+        return Prepared(str(scratch), env)
+
+    def gather(self, job: Job, attempt: int, store: ArtifactStore) -> Gathered:
+        """Read what the attempt left. Twice gives the same, as long as nobody changes it between.
+
+        `job` is as it is now: with the result or the block that was handed in over HTTP. OSError
+        when the store cannot be written.
+        """
+        if job.plan is None:
+            return Gathered()
+        events: list[Event] = []
+        result = None
+        with suppress(FileNotFoundError, NotADirectoryError):
+            # All is reached from the open folder, so nothing that is put in its place is.
+            folder = os.open(self.folder(job.id, attempt), _OPEN_FOLDER)
+            try:
+                events = _artifacts(job.id, attempt, store.collect(_ARTIFACTS, dir_fd=folder))
+                result = _read_result(folder, job.plan.result_schema)
+            except BadInput as bad:
+                return Gathered(events, None, f"Its result file is not valid. {bad}")
+            finally:
+                os.close(folder)
+        missing = result is None and job.given is None and job.block_asked is None
+        wanted = job.plan.result_schema is not None or job.plan.assignee is not None
+        return Gathered(events, result, NO_RESULT if missing and wanted else None)
+
+    def discard(self, job_id: str, attempt: int) -> None:
+        """Remove the folder, if there is one; call it when what it holds is in the log."""
+        removed = self._root / f"{_REMOVED}{token_hex(16)}"
+        try:
+            self.folder(job_id, attempt).rename(removed)
+        except FileNotFoundError:
+            return
+        _remove(removed)
+
+    def sweep(self, keep: Collection[tuple[str, int]]) -> None:
+        """Remove the folders of all attempts (job id, number) that are not in `keep`."""
+        wanted = {self.folder(*attempt).name for attempt in keep}
+        with suppress(FileNotFoundError):
+            for folder in list(self._root.iterdir()):
+                if folder.name not in wanted:
+                    _remove(folder)
+
+    def folder(self, job_id: str, attempt: int) -> Path:
+        """Where the attempt's folder is, or would be."""
+        return self._root / f"{job_id}-{attempt}"
+
+
+def artifact_id(job_id: str, attempt: int, name: str) -> str:
+    """``art-`` and 12 hex digits (`contracts/codeplane.md §1`): the same for the same file of the
+    same attempt.
+    """
+    digest = hashlib.sha256(f"{job_id}\0{attempt}\0{name}".encode()).hexdigest()
+    return f"art-{digest[:12]}"
+
+
+def _artifacts(job_id: str, attempt: int, collected: Collected) -> list[Event]:
+    events: list[Event] = [
+        JobArtifactStored(
+            attempt=attempt,
+            artifact=artifact_id(job_id, attempt, file.name),
+            name=file.name,
+            sha256=file.sha256,
+            size=file.size,
+            mime=file.mime,
+        )
+        for file in collected.files
+    ]
+    if collected.dropped:
+        dropped, reason = collected.dropped, collected.reason
+        events.append(JobArtifactsDropped(attempt=attempt, names=dropped, reason=reason))
+    return events
+
+
+def _read_result(folder: int, schema: dict[str, Any] | None) -> dict[str, Any] | None:
+    """The result in the open folder, or None where there is no file. BadInput for what is no
+    result.
+    """
+    try:
+        file = os.open("result.json", _OPEN_RESULT, dir_fd=folder)
+    except FileNotFoundError:
+        return None
+    except OSError as error:
+        if error.errno == errno.ELOOP:
+            raise _no_file() from None
+        raise BadInput("result", f"It cannot be read: {error.strerror}.") from None
+    if not stat.S_ISREG(os.fstat(file).st_mode):
+        os.close(file)
+        raise _no_file()
+    with open(file, "rb") as stream:
+        encoded = stream.read(LARGEST_RESULT + 1)
+    if len(encoded) > LARGEST_RESULT:
+        raise too_large()
+    try:
+        result = orjson.loads(encoded)
+    except ValueError:
+        raise BadInput("result", "It is not JSON in UTF-8.") from None
+    return check_result(result, schema, size=len(encoded))
+
+
+def _no_file() -> BadInput:
+    return BadInput("result", "It is not a regular file.")
+
+
+def _put(path: Path, data: bytes) -> None:
+    """There as a whole or not at all."""
+    draft = path.with_name(f".{path.name}.draft")
+    with open(os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "wb") as stream:
+        stream.write(data)
+    draft.replace(path)
+
+
+def _remove(path: Path) -> None:
+    """Remove a tree, without following links. What stays, `sweep` removes another time."""
+
+    def allow(_: Callable[..., Any], where: str, __: Any) -> None:
+        # Trees without the right to write in them are common, as the caches of compilers are.
+        for stuck in (os.path.dirname(where), where):
+            with suppress(OSError):
+                if stat.S_ISDIR(os.lstat(stuck).st_mode):
+                    os.chmod(stuck, 0o700)
+
+    shutil.rmtree(path, onerror=allow)
+    if path.exists():
+        shutil.rmtree(path, ignore_errors=True)

@@ -1,0 +1,260 @@
+"""The clock: fires schedules at their times, by appending ``schedule.fired`` and nothing else.
+
+Its memory is made anew from the views at each start. That a time is fired once does not hang on it:
+the time names a sub-stream, and a second one who would make that finds it there.
+"""
+
+import asyncio
+import logging
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+
+from sqlalchemy import select
+
+from domain.catch_up import GRACE, Missed, settle
+from domain.clock import Clock, format_time, parse_time, system_clock
+from domain.draft import Draft
+from domain.errors import LogUnavailable, VersionConflict
+from domain.log import Context, EventLog, Recorded, Tail
+from domain.schedule import (
+    Schedule,
+    ScheduleEnded,
+    ScheduleFired,
+    ScheduleMissed,
+    actor_of,
+    firing_stream,
+    schedule_id_of,
+)
+from domain.schedules import fold
+from projections.engine import Views, ViewsUnavailable
+from projections.schedules import schedule_of
+from scheduler.timers import Timers
+
+logger = logging.getLogger("crewlog.clock")
+
+_FOLLOWED = (
+    "schedule.created",
+    "schedule.changed",
+    "schedule.enabled",
+    "schedule.disabled",
+    "schedule.paused",
+    "schedule.ended",
+    "schedule.deleted",
+    "schedule.fired",
+    "schedule.missed",
+)
+_RETRY_S = 0.5
+_CONFLICT_S = 0.05
+_BROKEN_S = 60.0
+_MOST_PASSED = 500_000
+_BREATH = 500
+_ADOPTION_BREATH = 100
+
+
+@dataclass(slots=True)
+class _Watched:
+    """A schedule, and how far its firing has come."""
+
+    schedule: Schedule
+    firings: int = 0
+    reached: str = ""
+    """The last time that was dealt with."""
+    busy: bool = False
+
+    def next(self) -> datetime | None:
+        """The first time that has not been dealt with; it may have passed."""
+        after = max(self.schedule.since, self.reached)
+        return self.schedule.next_after(parse_time(after), self.firings)
+
+    def reach(self, nominal: str, firings: int) -> None:
+        self.reached = max(self.reached, nominal)
+        self.firings = max(self.firings, firings)
+
+
+class ScheduleClock:
+    """Watches every schedule of a log. One for each log is enough; two do no harm."""
+
+    def __init__(
+        self, log: EventLog, views: Views, timers: Timers, clock: Clock = system_clock
+    ) -> None:
+        self._log = log
+        self._views = views
+        self._timers = timers
+        self._clock = clock
+        self._watched: dict[str, _Watched] = {}
+        self._tail: Tail | None = None
+        self._position = 0
+
+    @property
+    def position(self) -> int:
+        """How far this reader of the log is."""
+        return self._position if self._tail is None else self._tail.position
+
+    async def run(self) -> None:
+        """Take over from the views, catching up what was missed, then follow the log until
+        cancelled. Goes on after any failure of the log. The timers must have been started.
+        """
+        await self._take_over()
+        while True:
+            try:
+                self._tail = self._log.tail(self._position, types=_FOLLOWED)
+                async for page in self._tail:
+                    for event in page:
+                        self._follow(event)
+                        self._position = event.position
+            except LogUnavailable as error:
+                self._tail = None
+                logger.error("The clock cannot read the log: %s", error)
+                await asyncio.sleep(_RETRY_S)
+
+    async def _take_over(self) -> None:
+        while True:
+            try:
+                await self._views.caught_up(timeout_s=60.0)
+                with self._views.reading() as reading:
+                    schedules = reading.table("schedules")
+                    rows = reading.rows(select(schedules).where(schedules.c.deleted == 0))
+                    self._position = reading.positions["schedules"]
+                break
+            except ViewsUnavailable as error:
+                logger.warning("The clock waits for the views: %s", error)
+                await asyncio.sleep(_RETRY_S)
+        for number, row in enumerate(rows, 1):
+            watched = _Watched(schedule_of(row), row["firings"], row["last_nominal"] or "")
+            self._watched[row["id"]] = watched
+            self._arm(watched)
+            if number % _ADOPTION_BREATH == 0:
+                await asyncio.sleep(0)
+
+    def _follow(self, event: Recorded) -> None:
+        schedule_id = schedule_id_of(event.subject)
+        if schedule_id is None:
+            return
+        watched = self._watched.get(schedule_id)
+        if watched is None:
+            watched = self._watched[schedule_id] = _Watched(Schedule(schedule_id))
+        if event.type == "schedule.fired":
+            if event.data["manual"]:
+                return
+            before = watched.reached
+            watched.reach(event.data["nominal"], event.data["firing"])
+            changed = watched.reached != before
+        elif event.type == "schedule.missed":
+            before = watched.reached
+            watched.reach(event.data["through"], 0)
+            changed = watched.reached != before
+        else:
+            changed = event.version > watched.schedule.version
+            if changed:
+                watched.schedule = fold(schedule_id, [event], watched.schedule)
+        if changed and not watched.busy:
+            self._arm(watched)
+        if watched.schedule.deleted:
+            self._watched.pop(schedule_id, None)
+
+    def _arm(self, watched: _Watched, not_before: datetime | None = None) -> None:
+        schedule = watched.schedule
+        key = schedule.stream
+        if not schedule.active:
+            self._timers.cancel(key)
+            return
+        nominal = watched.next()
+        due = schedule.due_at(nominal) if nominal is not None else self._clock()
+        if not_before is not None:
+            due = max(due, not_before)
+
+        async def fire() -> None:
+            await self._fire(watched)
+
+        self._timers.at(key, due, fire)
+
+    async def _fire(self, watched: _Watched) -> None:
+        """Deal with every time of one schedule that has passed, and set the timer for the next."""
+        if watched.busy:
+            return
+        watched.busy = True
+        wait_s = 0.0
+        try:
+            await self._deal_with_passed(watched)
+        except VersionConflict:
+            # Somebody else fired it, or changed the schedule: the log is about to tell.
+            wait_s = _CONFLICT_S
+        except LogUnavailable as error:
+            logger.error("The clock waits for the log: %s", error)
+            wait_s = _RETRY_S
+        except Exception:
+            logger.exception("%s could not be fired", watched.schedule.stream)
+            wait_s = _BROKEN_S
+        finally:
+            watched.busy = False
+        self._arm(watched, self._clock() + timedelta(seconds=wait_s) if wait_s else None)
+
+    async def _deal_with_passed(self, watched: _Watched) -> None:
+        schedule = watched.schedule
+        if not schedule.active:
+            return
+        now = self._clock()
+        passed, following = await self._passed(watched, now)
+        if following is not None and not passed:
+            return
+        window = timedelta(milliseconds=schedule.catch_up_window_ms)
+        settled = settle(passed, now, schedule.catch_up, window)
+        fire = settled.fire
+        if schedule.max_firings is not None:
+            fire = fire[: schedule.max_firings - watched.firings]
+        draft = Draft(Context(actor=actor_of(schedule.id)), self._clock)
+        # A change that this has not seen makes the append fail.
+        draft.expected[schedule.stream] = schedule.version
+        for missed in settled.missed:
+            self._miss(draft, schedule, missed)
+        for number, nominal in enumerate(fire, watched.firings + 1):
+            self._fire_one(draft, schedule, nominal, number, now)
+        firings = watched.firings + len(fire)
+        last = passed[-1] if passed else parse_time(max(schedule.since, watched.reached))
+        if following is None or schedule.next_after(last, firings) is None:
+            reason = schedule.end_reason(last, firings)
+            draft.add(schedule.stream, schedule.version, [ScheduleEnded(reason=reason)])
+        recorded = await self._log.append(draft.events, draft.expected)
+        watched.reach(format_time(last), firings)
+        own = [event for event in recorded if event.stream == schedule.stream]
+        if own and own[0].version == watched.schedule.version + 1:
+            watched.schedule = fold(schedule.id, own, watched.schedule)
+
+    async def _passed(
+        self, watched: _Watched, now: datetime
+    ) -> tuple[list[datetime], datetime | None]:
+        """The times that are due, in order, and the one after them."""
+        schedule, firings = watched.schedule, watched.firings
+        passed: list[datetime] = []
+        nominal = watched.next()
+        while nominal is not None and schedule.due_at(nominal) <= now:
+            passed.append(nominal)
+            if len(passed) >= _MOST_PASSED:
+                break
+            if len(passed) % _BREATH == 0:
+                await asyncio.sleep(0)
+            nominal = schedule.next_after(nominal, firings)
+        return passed, nominal
+
+    def _miss(self, draft: Draft, schedule: Schedule, missed: Missed) -> None:
+        event = ScheduleMissed(
+            nominal=format_time(missed.nominal),
+            through=format_time(missed.through),
+            count=missed.count,
+            reason=missed.reason,
+        )
+        draft.add(firing_stream(schedule.id, missed.nominal), 0, [event])
+
+    def _fire_one(
+        self, draft: Draft, schedule: Schedule, nominal: datetime, number: int, now: datetime
+    ) -> None:
+        due = schedule.due_at(nominal)
+        event = ScheduleFired(
+            nominal=format_time(nominal),
+            due_at=format_time(due),
+            late_ms=max(0, (now - due) // timedelta(milliseconds=1)),
+            firing=number,
+            catch_up=now - nominal > GRACE,
+            manual=False,
+        )
+        draft.add(firing_stream(schedule.id, nominal), 0, [event])

@@ -1,0 +1,263 @@
+"""From a plan to a crew in the log: the crew and all its jobs in one append, or nothing."""
+
+import hashlib
+import re
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from datetime import datetime
+from typing import Any, Protocol
+
+from domain.clock import Clock, format_time, system_clock
+from domain.crew import CrewCommitted, CrewMember, crew_stream
+from domain.crews import Crews
+from domain.draft import Draft
+from domain.errors import BadInput, CrewlogError, VersionConflict
+from domain.event import Event
+from domain.idempotency import RequestAccepted, idempotency_stream
+from domain.job_events import JobPlan, JobQueued, JobSubmitted, Links, job_stream
+from domain.jobs import IdempotencyKey, Jobs, replay_of
+from domain.log import Context, EventLog, NewEvent, uuid7
+from scheduler.intake import Sealing
+from scheduler.plan import CrewPlan, PlannedJob
+from scheduler.sealed import Sealed
+
+_NOT_SLUG = re.compile(r"[^a-z0-9]+")
+_SLUG_LENGTH = 40
+
+
+class Templates(Protocol):
+    """Where plans come from."""
+
+    def render(self, template_id: str, inputs: dict[str, Any], *, at: datetime) -> CrewPlan:
+        """Raises NotFound, or BadInput with the path of the mistake."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class Occasion:
+    """Why a crew is made, and for whom."""
+
+    owner: str
+    context: Context
+    schedule: str | None = None
+    nominal: str | None = None
+    not_before: str | None = None
+    crew_id: str = ""
+    """Where it follows from something else; else a new one is made."""
+
+
+@dataclass(frozen=True, slots=True)
+class Prepared:
+    """A crew that is ready to be appended. `private` is to be sealed around the append."""
+
+    crew_id: str
+    job_ids: list[str]
+    events: Sequence[NewEvent]
+    expected: dict[str, int]
+    private: dict[str, Sealed] = field(repr=False)
+
+
+@dataclass(frozen=True, slots=True)
+class CrewSubmission:
+    """The answer to a committed crew; `job_ids` stand in dependency order."""
+
+    crew_id: str
+    job_ids: list[str]
+    position: int
+    replayed: bool = False
+
+
+class CrewIntake:
+    """Commits crews."""
+
+    def __init__(
+        self,
+        log: EventLog,
+        jobs: Jobs,
+        crews: Crews,
+        templates: Templates,
+        sealing: Sealing,
+        *,
+        agent_command: Callable[[str], tuple[str, ...]],
+        clock: Clock = system_clock,
+    ) -> None:
+        self._log = log
+        self._jobs = jobs
+        self._crews = crews
+        self._templates = templates
+        self._sealing = sealing
+        self._agent_command = agent_command
+        self._clock = clock
+
+    def plan(self, template_id: str, inputs: dict[str, Any]) -> CrewPlan:
+        """Render a template now. Raises NotFound, BadInput."""
+        plan = self._templates.render(template_id, inputs, at=self._clock())
+        for index, job in enumerate(plan.jobs):
+            if not self._argv(job):
+                raise BadInput(
+                    f"jobs[{index}].assignee",
+                    "No agent can run here: set CREWLOG_AGENT_COMMAND to the program that does.",
+                )
+        return plan
+
+    def _argv(self, job: PlannedJob) -> tuple[str, ...]:
+        return job.argv or self._agent_command(job.assignee or "")
+
+    def prepare(self, plan: CrewPlan, occasion: Occasion) -> Prepared:
+        """The events of a crew. The same crew id gives the same job ids."""
+        crew_id = occasion.crew_id or uuid7()
+        ids = {job.key: job_id(crew_id, job) for job in plan.jobs}
+        draft = Draft(occasion.context, self._clock)
+        members = [
+            CrewMember(
+                id=ids[job.key], key=job.key, title=job.title, parents=[ids[p] for p in job.parents]
+            )
+            for job in plan.jobs
+        ]
+        committed = CrewCommitted(
+            template=plan.template,
+            name=plan.name,
+            inputs=plan.inputs,
+            owner=occasion.owner,
+            schedule=occasion.schedule,
+            nominal=occasion.nominal,
+            not_before=occasion.not_before,
+            jobs=members,
+        )
+        draft.add(crew_stream(crew_id), 0, [committed])
+        private: dict[str, Sealed] = {}
+        for job, member in zip(plan.jobs, members, strict=True):
+            submitted, sealed = self._submitted(job, member, plan, crew_id, occasion)
+            if sealed is not None:
+                private[member.id] = sealed
+            draft.add(job_stream(member.id), 0, [submitted, *_at_once(submitted)])
+        return Prepared(crew_id, list(ids.values()), draft.events, draft.expected, private)
+
+    def _submitted(
+        self,
+        job: PlannedJob,
+        member: CrewMember,
+        plan: CrewPlan,
+        crew_id: str,
+        occasion: Occasion,
+    ) -> tuple[JobSubmitted, Sealed | None]:
+        argv = self._argv(job)
+        shown = self._sealing.shown(argv)
+        private = bool(job.env) or list(argv) != shown
+        kept = job.cwd or ("" if job.workspace == "scratch" else job.workspace)
+        submitted = JobSubmitted(
+            kind="command" if job.argv else "agent",
+            label=plan.template,
+            title=job.title,
+            owner=occasion.owner,
+            argv=shown,
+            cwd=kept,
+            env_names=sorted(job.env),
+            sealed=private,
+            timeout_ms=round((job.timeout_s or 0) * 1000),
+            labels=list(job.labels),
+            links=Links(
+                crew=crew_id,
+                schedule=occasion.schedule,
+                request=occasion.context.request_id,
+            ),
+            plan=JobPlan(
+                key=job.key,
+                template=plan.template,
+                body=job.body,
+                assignee=job.assignee,
+                parents=member.parents,
+                workspace=job.workspace,
+                max_retries=job.max_retries,
+                approval=job.approval,
+                on_reject=job.on_reject,
+                approvers=list(job.approvers),
+                lease_ms=round((job.lease_s or 0) * 1000),
+                result_schema=job.result_schema,
+                not_before=occasion.not_before,
+            ),
+        )
+        return submitted, Sealed(argv, dict(job.env)) if private else None
+
+    async def commit(
+        self, plan: CrewPlan, occasion: Occasion, idempotency: IdempotencyKey | None = None
+    ) -> CrewSubmission:
+        """Append it. Raises IdempotencyMismatch, LogUnavailable."""
+        prepared = self.prepare(plan, occasion)
+        events, expected = list(prepared.events), dict(prepared.expected)
+        if idempotency is not None:
+            draft = Draft(occasion.context, self._clock)
+            accepted = RequestAccepted(fingerprint=idempotency.fingerprint, result=prepared.crew_id)
+            draft.add(idempotency_stream(idempotency.principal, idempotency.key), 0, [accepted])
+            events += draft.events
+            expected |= draft.expected
+        try:
+            async with self.sealed(prepared):
+                recorded = await self._log.append(events, expected)
+        except VersionConflict as conflict:
+            if idempotency is None or not conflict.stream.startswith("request-"):
+                raise
+            return self._replayed(idempotency)
+        return CrewSubmission(prepared.crew_id, prepared.job_ids, recorded[-1].position)
+
+    def sealed(self, prepared: Prepared) -> Any:
+        """The context in which `prepared.events` are to be appended: its private parts are durable
+        inside, and gone when the append fails.
+        """
+        return self._sealing.kept(prepared.private)
+
+    def _replayed(self, key: IdempotencyKey) -> CrewSubmission:
+        crew_id = replay_of(self._log, key)
+        first = self._log.stream(crew_stream(crew_id))
+        if not first:
+            raise CrewlogError("The Idempotency-Key was used for something else.")
+        crew = self._crews.load(crew_id)
+        members = [member.id for member in crew.members]
+        return CrewSubmission(crew_id, members, first[0].position, replayed=True)
+
+    # For the schedules
+
+    def crew_active(self, crew_id: str) -> bool:
+        """Whether any of its jobs may still do something."""
+        return self._crews.active(crew_id)
+
+    async def cancel_crew(self, crew_id: str, reason: str, context: Context) -> None:
+        """Ask for the end of every job that has not ended."""
+        for member in self._crews.load(crew_id).members:
+            if not self._crews.job(member.id).ended:
+                try:
+                    await self._jobs.execute(
+                        member.id,
+                        lambda job: [] if job.ended else job.request_cancel(reason),
+                        context,
+                    )
+                except VersionConflict:  # it moves: the next look at it is the dispatcher's
+                    continue
+
+    def not_before(self, text: str | None) -> str | None:
+        """A time at which to start, as the log writes it. BadInput unless it is ISO 8601."""
+        if not text:
+            return None
+        try:
+            moment = datetime.fromisoformat(text)
+        except ValueError:
+            raise BadInput("scheduledAt", "This is not an ISO 8601 time.") from None
+        if moment.tzinfo is None:
+            raise BadInput("scheduledAt", "The time needs an offset, as in 2026-01-01T09:00:00Z.")
+        return format_time(moment)
+
+
+def _at_once(submitted: JobSubmitted) -> list[Event]:
+    """What a job that waits for nothing goes on with."""
+    plan = submitted.plan
+    assert plan is not None
+    if plan.parents or plan.not_before or plan.approval:
+        return []
+    return [JobQueued(attempt=1)]
+
+
+def job_id(crew_id: str, job: PlannedJob) -> str:
+    """A readable id: a slug of who or what does it, and what makes it the only one."""
+    slug = _NOT_SLUG.sub("-", (job.assignee or job.key).lower()).strip("-")[:_SLUG_LENGTH]
+    digest = hashlib.sha256(f"{crew_id}\0{job.key}".encode()).hexdigest()[:16]
+    return f"{slug or 'job'}-{digest}"

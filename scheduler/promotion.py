@@ -1,0 +1,83 @@
+"""What follows in a crew from what becomes of one of its jobs."""
+
+from domain.approvals import Approvals
+from domain.clock import Clock, system_clock
+from domain.crews import Crews, failed
+from domain.draft import Draft
+from domain.errors import NotFound
+from domain.job import Job
+from domain.job_events import JobState, job_id_of
+from domain.log import Context, Recorded
+from scheduler.policy import Reaction
+
+ACTOR = "system:crews"
+
+
+class Promotion:
+    """The policy that releases jobs whose parents are done, marks those whose parents never will
+    be, and withdraws questions that nobody waits for.
+
+    It looks at how things are and not at what the event says, so being told twice changes nothing.
+    """
+
+    name = "crews"
+    types = (
+        "crew.committed",
+        "job.approval_answered",
+        "job.attempt_ended",
+        "job.blocked",
+        "job.deleted",
+        "job.finished",
+        "job.freed",
+        "job.made_stale",
+        "job.redone",
+    )
+
+    def __init__(self, crews: Crews, approvals: Approvals, clock: Clock = system_clock) -> None:
+        self._crews = crews
+        self._approvals = approvals
+        self._clock = clock
+
+    async def react(self, event: Recorded) -> Reaction | None:
+        draft = Draft(Context(actor=ACTOR, cause=event.id), self._clock)
+        if event.type == "crew.committed":
+            for member in event.data["jobs"]:
+                if not member["parents"]:
+                    self._crews.release(self._crews.job(member["id"]), draft)
+        else:
+            self._about_job(event, draft)
+        return Reaction(draft.events, draft.expected) if draft else None
+
+    def _about_job(self, event: Recorded, draft: Draft) -> None:
+        try:
+            job = self._crews.job(job_id_of(event.subject) or "")
+        except NotFound:
+            return
+        if event.type == "job.approval_answered":
+            self._crews.release(job, draft)
+            return
+        if event.type == "job.freed":
+            self._strand_again(job, draft)
+            return
+        if not job.pending:
+            self._approvals.withdraw(job, "Whoever asked has ended.", draft)
+        if job.links.crew is None:
+            return
+        if job.state is JobState.COMPLETED:
+            self._crews.release_children(job, draft)
+        elif failed(job):
+            self._crews.strand(job, _why(job), draft)
+
+    def _strand_again(self, job: Job, draft: Draft) -> None:
+        """What stranded the job is done after all; something else may be in its way still."""
+        obstacle = self._crews.hopeless(job)
+        if obstacle is not None:
+            draft.job(job, job.strand(obstacle.id, _why(obstacle)))
+
+
+def _why(parent: Job) -> str:
+    title = parent.title or parent.id
+    if parent.state is JobState.BLOCKED:
+        return f"“{title}” gave up."
+    ended = str(parent.state).replace("_", " ")
+    return f"“{title}” is {ended}."

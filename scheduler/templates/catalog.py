@@ -1,0 +1,178 @@
+"""The templates that there are: files below some folders, read again when they have changed."""
+
+import os
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from pathlib import Path, PurePosixPath
+from threading import Lock
+from typing import Any
+
+from domain.errors import BadInput, NotFound
+from scheduler.plan import CrewPlan
+from scheduler.templates.check import read_template
+from scheduler.templates.format import SUFFIX, BadTemplate, Template, TemplateFault
+from scheduler.templates.render import render
+
+SHIPPED = Path(__file__).parent / "shipped"
+"""The templates that come with crewlog; the last root, so that each can be replaced."""
+
+_MOST_FOLDERS = 2_000
+_MOST_FILES = 1_000
+
+_Stamp = tuple[int, int, int] | None
+
+
+class TemplateNotFound(NotFound):
+    def __init__(self) -> None:
+        super().__init__("Template not found")
+
+
+@dataclass(frozen=True, slots=True)
+class Listing:
+    """What is there: templates by id, and the mistakes that keep others from being one."""
+
+    templates: tuple[Template, ...]
+    faults: tuple[TemplateFault, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class _Entry:
+    """What was read from a file, and how it and the files it points at looked then."""
+
+    stamps: tuple[tuple[Path, _Stamp], ...]
+    result: Template | BadTemplate
+
+    @property
+    def is_current(self) -> bool:
+        return all(_stamp(path) == stamp for path, stamp in self.stamps)
+
+
+class Catalog:
+    """The `*.job_workflow.yaml` below `roots`; of two with one id that of the earlier root counts,
+    also when it has mistakes.
+
+    A template's id is its path below its root without the suffix. Hidden folders are passed over,
+    and links that lead out of a root are not followed. Can be used from several threads.
+    """
+
+    def __init__(self, roots: Sequence[Path]) -> None:
+        self._roots = tuple(Path(os.path.abspath(root)) for root in roots)
+        self._entries: dict[Path, _Entry] = {}
+        self._lock = Lock()
+
+    def listing(self) -> Listing:
+        """Templates and faults as they are on disk now."""
+        found: dict[str, tuple[Path, Path]] = {}
+        faults: list[TemplateFault] = []
+        for root in self._roots:
+            for file in _walk(root, faults):
+                found.setdefault(_id_of(file, root), (file, root))
+        with self._lock:
+            entries = [self._entry(file, root, key) for key, (file, root) in sorted(found.items())]
+            seen = {file for file, _ in found.values()}
+            self._entries = {file: e for file, e in self._entries.items() if file in seen}
+        results = [entry.result for entry in entries]
+        for result in results:
+            if isinstance(result, BadTemplate):
+                faults += result.faults
+        return Listing(tuple(r for r in results if isinstance(r, Template)), tuple(faults))
+
+    def list(self) -> Sequence[Template]:
+        """The templates that can be used, by id."""
+        return self.listing().templates
+
+    def faults(self) -> Sequence[TemplateFault]:
+        """What is wrong with the others."""
+        return self.listing().faults
+
+    def get(self, template_id: str) -> Template:
+        """The template of an id, with or without the suffix.
+
+        TemplateNotFound; BadInput with the first mistake of a file that is there and is no
+        template.
+        """
+        key = template_id.removesuffix(SUFFIX)
+        parts = PurePosixPath(key).parts
+        if not parts or "\0" in key or any(part.startswith((".", "/")) for part in parts):
+            raise TemplateNotFound
+        for root in self._roots:
+            file = root.joinpath(*parts[:-1], parts[-1] + SUFFIX)
+            if _is_file_in(file, root):
+                with self._lock:
+                    result = self._entry(file, root, "/".join(parts)).result
+                if isinstance(result, Template):
+                    return result
+                first = result.faults[0]
+                raise BadInput(first.path, f"The template has a mistake here. {first.reason}")
+        raise TemplateNotFound
+
+    def render(self, template_id: str, inputs: Mapping[str, Any], *, at: datetime) -> CrewPlan:
+        """The crew that this template gives for these inputs at that time.
+
+        TemplateNotFound; BadInput with the path of the mistake: ``inputs.repo``,
+        ``jobs[1].argv[2]``. ValueError for a naive `at`.
+        """
+        return render(self.get(template_id), inputs, at=at)
+
+    def _entry(self, file: Path, root: Path, template_id: str) -> _Entry:
+        entry = self._entries.get(file)
+        if entry is None or not entry.is_current:
+            entry = self._entries[file] = _read(file, root, template_id)
+        return entry
+
+
+def _read(file: Path, root: Path, template_id: str) -> _Entry:
+    # Looked at before it is read: what is written meanwhile is seen as a change the next time.
+    before = _stamp(file)
+    result: Template | BadTemplate
+    try:
+        result = read_template(file, root, template_id)
+    except BadTemplate as bad:
+        result = bad
+    stamps = ((file, before), *((path, _stamp(path)) for path in result.depends))
+    return _Entry(stamps, result)
+
+
+def _walk(root: Path, faults: list[TemplateFault]) -> Iterator[Path]:
+    """The template files below a root, in order. A root that is not there has none."""
+    folders = files = 0
+    for folder, below, names in os.walk(root):
+        below[:] = sorted(name for name in below if not name.startswith("."))
+        folders += 1
+        if folders > _MOST_FOLDERS or files > _MOST_FILES:
+            reason = f"More than {_MOST_FOLDERS} folders or {_MOST_FILES} templates: not all read."
+            faults.append(TemplateFault(str(root), 1, "(file)", reason))
+            return
+        for name in sorted(names):
+            if not name.endswith(SUFFIX) or name.startswith("."):
+                continue
+            files += 1
+            file = Path(folder, name)
+            if _is_file_in(file, root):
+                yield file
+            else:
+                reason = "This is no file, or a link that leads out of the template directory."
+                faults.append(TemplateFault(str(file), 1, "(file)", reason))
+
+
+def _is_file_in(file: Path, root: Path) -> bool:
+    """Whether it is a file that lies in `root`, itself and by the folders on the way to it."""
+    try:
+        home = root.resolve()
+        there = file.parent.resolve() == home / file.parent.relative_to(root)
+        return there and file.is_file() and file.resolve().is_relative_to(home)
+    except (OSError, RuntimeError):
+        return False
+
+
+def _id_of(file: Path, root: Path) -> str:
+    return file.relative_to(root).as_posix().removesuffix(SUFFIX)
+
+
+def _stamp(path: Path) -> _Stamp:
+    try:
+        found = path.stat()
+    except OSError:
+        return None
+    return (found.st_mtime_ns, found.st_size, found.st_ino)

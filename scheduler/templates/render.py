@@ -1,0 +1,183 @@
+"""From a template and inputs to a crew that can be committed."""
+
+import math
+import sys
+from collections.abc import Iterator, Mapping
+from datetime import datetime
+from typing import Any
+
+from domain.clock import format_time
+from domain.errors import BadInput
+from scheduler.plan import CrewPlan, PlannedJob
+from scheduler.templates.expressions import CannotRender, Text
+from scheduler.templates.format import Input, Template, TemplateJob
+from scheduler.templates.schemas import Violation
+from scheduler.templates.source import Place, place_text
+
+MAX_INPUT = 256 * 1024
+"""Characters in all the inputs of one crew."""
+MAX_PLAN = 4 * 1024 * 1024
+"""Characters in all the texts of one crew."""
+
+_MAX_DEPTH = 32
+_LONGEST = {"title": 200, "cwd": 4_096, "argv": 65_536, "env": 65_536}
+_LARGEST_INTEGER = 2**63
+
+
+def render(template: Template, inputs: Mapping[str, Any], *, at: datetime) -> CrewPlan:
+    """The crew for these inputs. `today` is the date of `at` in its own zone.
+
+    BadInput, with the path of the mistake in the inputs or in the template. ValueError for a naive
+    `at`.
+    """
+    variables: dict[str, Any] = {
+        "now": format_time(at),
+        "today": at.date().isoformat(),
+        "template_dir": str(template.file.parent.resolve()),
+        "python": sys.executable,
+    }
+    values = _values(template, inputs, variables)
+    variables |= {**values, "inputs": values}
+    rendering = _Rendering(variables)
+    jobs = tuple(rendering.job(i, template.jobs[i]) for i in template.order)
+    return CrewPlan(template=template.id, name=template.name, jobs=jobs, inputs=values)
+
+
+def _values(
+    template: Template, given: Mapping[str, Any], variables: Mapping[str, Any]
+) -> dict[str, Any]:
+    """Every input of the template: the given ones and the defaults, checked."""
+    for name in given:
+        if name not in template.inputs:
+            known = ", ".join(template.inputs) or "none"
+            raise BadInput(place_text(("inputs", name)), f"There is no such input, only: {known}.")
+    values: dict[str, Any] = {}
+    room = MAX_INPUT
+    for name, wanted in template.inputs.items():
+        place: Place = ("inputs", name)
+        optional = not wanted.required and wanted.default is None
+        if name in given and not (optional and given[name] is None):
+            value = given[name]
+        elif wanted.required:
+            raise BadInput(place_text(place), "This input is required.")
+        else:
+            value = _default(wanted.default, place, {**variables, **values, "inputs": values})
+        for text in _carriable(value, place):
+            room -= len(text)
+        if room < 0:
+            raise BadInput(place_text(place), f"All inputs are at most {MAX_INPUT} characters.")
+        values[name] = _checked(wanted, value, place)
+    return values
+
+
+def _checked(wanted: Input, value: Any, place: Place) -> Any:
+    if value is None and wanted.default is None and not wanted.required:
+        return None
+    wrong: Violation | None = wanted.schema.violation(value)
+    if wrong is not None:
+        raise BadInput(place_text((*place, *wrong.place)), f"This {wrong.reason}.")
+    # JSON Schema counts 3.0 as an integer, and so it must also look.
+    return int(value) if wanted.integer and isinstance(value, float) else value
+
+
+def _default(value: Any, place: Place, variables: Mapping[str, Any]) -> Any:
+    if isinstance(value, Text):
+        try:
+            return value.render(variables)
+        except CannotRender as error:
+            raise BadInput(place_text((*place, "default")), str(error)) from error
+    if isinstance(value, list):
+        return [_default(item, place, variables) for item in value]
+    if isinstance(value, dict):
+        return {key: _default(item, place, variables) for key, item in value.items()}
+    return value
+
+
+def _carriable(value: Any, place: Place) -> Iterator[str]:
+    """The texts in a JSON value that any store and process can carry. BadInput for another."""
+    if len(place) > _MAX_DEPTH:
+        raise BadInput(place_text(place[:2]), "This is nested too deeply.")
+    if isinstance(value, str):
+        yield _sound(value, place)
+    elif isinstance(value, dict):
+        for key, item in value.items():
+            yield _sound(key, place)
+            yield from _carriable(item, (*place, key))
+    elif isinstance(value, list):
+        for i, item in enumerate(value):
+            yield from _carriable(item, (*place, i))
+            yield " "
+    elif isinstance(value, float) and not math.isfinite(value):
+        raise BadInput(place_text(place), "This is not a number of JSON.")
+    elif isinstance(value, int) and abs(value) >= _LARGEST_INTEGER:
+        raise BadInput(place_text(place), "This number is too large.")
+
+
+def _sound(text: Any, place: Place) -> str:
+    if not isinstance(text, str):
+        raise BadInput(place_text(place), "A key must be text.")
+    if "\0" in text:
+        raise BadInput(place_text(place), "A NUL character cannot be part of this.")
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        raise BadInput(place_text(place), "A lone surrogate is not a character.") from None
+    return text
+
+
+class _Rendering:
+    """Renders the jobs of one crew, and counts how much they are together."""
+
+    def __init__(self, variables: Mapping[str, Any]) -> None:
+        self._variables = variables
+        self._room = MAX_PLAN
+
+    def _text(self, text: Text, place: Place) -> str:
+        try:
+            rendered = text.render(self._variables)
+        except CannotRender as error:
+            raise BadInput(place_text(place), str(error)) from error
+        _sound(rendered, place)
+        longest = _LONGEST.get(str(place[2]))
+        if longest is not None and len(rendered) > longest:
+            raise BadInput(place_text(place), f"This is longer than {longest} characters.")
+        self._room -= len(rendered)
+        if self._room < 0:
+            raise BadInput(place_text(place), f"The crew is more than {MAX_PLAN} characters.")
+        return rendered
+
+    def job(self, i: int, job: TemplateJob) -> PlannedJob:
+        place: Place = ("jobs", i)
+        title = self._text(job.title, (*place, "title")).strip()
+        if not title:
+            raise BadInput(place_text((*place, "title")), "The title is empty.")
+        argv = tuple(self._text(item, (*place, "argv", n)) for n, item in enumerate(job.argv))
+        if argv and not argv[0].strip():
+            raise BadInput(place_text((*place, "argv", 0)), "This names no program.")
+        return PlannedJob(
+            key=job.id,
+            title=title,
+            body=self._text(job.body, (*place, "body")),
+            argv=argv,
+            assignee=job.assignee,
+            parents=job.parents,
+            cwd=self._cwd(job, place),
+            workspace=job.workspace,
+            env={n: self._text(v, (*place, "env", n)) for n, v in job.env.items()},
+            timeout_s=job.timeout_s,
+            max_retries=job.max_retries,
+            approval=job.approval,
+            on_reject=job.on_reject,
+            approvers=job.approvers,
+            lease_s=job.lease_s,
+            result_schema=job.result_schema,
+            labels=job.labels,
+        )
+
+    def _cwd(self, job: TemplateJob, place: Place) -> str | None:
+        if job.cwd is None:
+            return None
+        cwd = self._text(job.cwd, (*place, "cwd"))
+        if cwd and not cwd.startswith("/"):
+            raise BadInput(place_text((*place, "cwd")), "This is not an absolute path.")
+        return cwd or None

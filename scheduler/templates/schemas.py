@@ -1,0 +1,162 @@
+"""JSON Schema (Draft 2020-12) for the inputs and results of jobs: is this one, and what breaks it.
+
+Reasons are made from the schema alone and never hold a part of the value. Nothing is ever
+fetched: references lead within their own schema, and not in a circle without an end.
+"""
+
+import re
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from jsonschema import Draft202012Validator, SchemaError, ValidationError
+from jsonschema.exceptions import best_match
+from jsonschema.validators import extend
+
+from scheduler.templates.source import Place
+
+MAX_DEPTH = 40
+_REFERENCES = ("$ref", "$dynamicRef")
+_ELSEWHERE = ("$id", "$anchor", "$dynamicAnchor", "$recursiveRef", "$recursiveAnchor")
+
+
+class BadSchema(Exception):
+    """This is no schema that can be used; `place` is within it."""
+
+    def __init__(self, place: Place, reason: str) -> None:
+        super().__init__(reason)
+        self.place = place
+        self.reason = reason
+
+
+@dataclass(frozen=True, slots=True)
+class Violation:
+    """What a value breaks of its schema, and where in the value."""
+
+    place: Place
+    reason: str
+
+
+class Schema:
+    """A schema that was checked once, for many values."""
+
+    def __init__(self, declared: Mapping[str, Any]) -> None:
+        """Raises BadSchema."""
+        own = declared.get("$defs")
+        _check_references(declared, (), frozenset(own) if isinstance(own, Mapping) else frozenset())
+        _check_patterns(declared, ())
+        try:
+            Draft202012Validator.check_schema(dict(declared))
+        except SchemaError as error:
+            place = tuple(error.absolute_path)
+            if place[-1:] == ("type",):
+                raise BadSchema(place, "JSON Schema has no such type.") from error
+            raise BadSchema(place, f"This is not JSON Schema: it {_reason(error)}.") from error
+        self._validator = _Validator(dict(declared))
+
+    def violation(self, value: Any) -> Violation | None:
+        """The most telling thing that is wrong with a JSON value, or None."""
+        try:
+            error = best_match(self._validator.iter_errors(value))
+        except RecursionError:
+            return Violation((), "is nested too deeply for its schema")
+        if error is None:
+            return None
+        return Violation(tuple(error.absolute_path), _reason(error))
+
+
+def _reason(error: ValidationError | SchemaError) -> str:
+    """What is wrong, in words that come from the schema."""
+    keyword, wanted = str(error.validator), error.validator_value
+    if keyword == "type":
+        kinds = wanted if isinstance(wanted, list) else [wanted]
+        return f"is not of type {' or '.join(map(str, kinds))}"
+    if keyword == "required":
+        assert isinstance(wanted, list)
+        present = error.instance if isinstance(error.instance, Mapping) else {}
+        return f"lacks {', '.join(repr(name) for name in wanted if name not in present)}"
+    if keyword in _SENTENCES:
+        return _SENTENCES[keyword].format(_clipped(wanted))
+    return f"does not agree with {keyword}"
+
+
+def _clipped(value: Any) -> str:
+    if isinstance(value, list):
+        value = ", ".join(map(repr, value))
+    text = str(value)
+    return text if len(text) <= 200 else f"{text[:200]}…"
+
+
+_SENTENCES = {
+    "enum": "is not one of {}",
+    "const": "is not {}",
+    "pattern": "does not match {}",
+    "minLength": "is shorter than {} characters",
+    "maxLength": "is longer than {} characters",
+    "minimum": "is less than {}",
+    "maximum": "is greater than {}",
+    "exclusiveMinimum": "is not greater than {}",
+    "exclusiveMaximum": "is not less than {}",
+    "multipleOf": "is not a multiple of {}",
+    "minItems": "has fewer than {} items",
+    "maxItems": "has more than {} items",
+    "uniqueItems": "has items that are equal",
+    "minProperties": "has fewer than {} members",
+    "maxProperties": "has more than {} members",
+    "additionalProperties": "has members that are not known",
+}
+
+
+def _check_references(schema: Any, place: Place, own: frozenset[str]) -> None:
+    """Refuse references to anything but the definitions `own`, and names that would move them."""
+    if len(place) > MAX_DEPTH:
+        raise BadSchema(place, f"A schema is at most {MAX_DEPTH} levels deep.")
+    if isinstance(schema, Mapping):
+        for name, value in schema.items():
+            if name in _ELSEWHERE and isinstance(value, (str, bool)):
+                raise BadSchema((*place, name), f"{name} cannot be used here.")
+            if name in _REFERENCES and isinstance(value, str):
+                head, _, definition = value.partition("#/$defs/")
+                if head or definition not in own:
+                    reason = "A reference is #/$defs/NAME, of the definitions in this schema."
+                    raise BadSchema((*place, name), reason)
+            _check_references(value, (*place, name), own)
+    elif isinstance(schema, list):
+        for i, value in enumerate(schema):
+            _check_references(value, (*place, i), own)
+
+
+def _check_patterns(schema: Any, place: Place) -> None:
+    if isinstance(schema, Mapping):
+        patterns = [((*place, "pattern"), schema.get("pattern"))]
+        own = schema.get("patternProperties")
+        if isinstance(own, Mapping):
+            patterns += [((*place, "patternProperties"), name) for name in own]
+        for where, pattern in patterns:
+            if isinstance(pattern, str):
+                try:
+                    re.compile(_to_the_end(pattern))
+                except re.error as error:
+                    raise BadSchema(where, f"Not a regular expression: {error}.") from error
+        for name, value in schema.items():
+            _check_patterns(value, (*place, name))
+    elif isinstance(schema, list):
+        for i, value in enumerate(schema):
+            _check_patterns(value, (*place, i))
+
+
+_DOLLAR = re.compile(r"\\.|\[(?:\\.|[^\]\\])*\]|\$", re.DOTALL)
+
+
+def _to_the_end(pattern: str) -> str:
+    """Let ``$`` mean the very end, as in JSON Schema's ECMA 262, not also before a last newline."""
+    return _DOLLAR.sub(lambda found: r"\Z" if found[0] == "$" else found[0], pattern)
+
+
+def _pattern(validator: Any, pattern: str, value: Any, _: Any) -> Any:
+    if isinstance(value, str) and not re.search(_to_the_end(pattern), value):
+        yield ValidationError("")
+
+
+_extend: Callable[..., Any] = extend
+_Validator = _extend(Draft202012Validator, {"pattern": _pattern})

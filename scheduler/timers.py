@@ -1,0 +1,144 @@
+"""Timers: something is to be done at an instant. In memory only: who sets them sets them anew after
+a restart.
+"""
+
+import asyncio
+import heapq
+import itertools
+import logging
+from collections.abc import Awaitable, Callable
+from datetime import UTC, datetime, timedelta
+from typing import Protocol
+
+from apscheduler.schedulers.asyncio import AsyncIOScheduler  # type: ignore[import-untyped]
+from apscheduler.triggers.date import DateTrigger  # type: ignore[import-untyped]
+
+from domain.clock import Clock, system_clock
+
+logger = logging.getLogger("crewlog.timers")
+
+Action = Callable[[], Awaitable[None]]
+
+_AHEAD = timedelta(seconds=30)
+_AT_ONCE = 64
+_STALE = 64
+
+
+class Timers(Protocol):
+    """Does things at their times, each once, on the running event loop, late rather than never."""
+
+    def at(self, key: str, when: datetime, action: Action) -> None:
+        """Do `action` at `when` (aware), or at once when that has passed. Replaces an earlier one
+        of this key that has not begun.
+        """
+        ...
+
+    def cancel(self, key: str) -> None:
+        """Forget the timer of this key, if there is one."""
+        ...
+
+    def start(self) -> None:
+        """Begin, on the running event loop. Timers may be set before."""
+        ...
+
+    def stop(self) -> None:
+        """Begin nothing more, and cancel what has begun."""
+        ...
+
+
+class ApsTimers:
+    """Timers on one job of APScheduler, which wakes for the earliest of them.
+
+    A job a timer would cost fifty times as much, and many that are due at once would hold up the
+    loop. It is armed at most 30 s ahead: a loop's own clock does not see when the wall clock is
+    set. `clock` must go as the system's does.
+    """
+
+    def __init__(self, clock: Clock = system_clock) -> None:
+        self._clock = clock
+        self._scheduler: AsyncIOScheduler | None = None
+        self._heap: list[tuple[datetime, int, str]] = []
+        self._timers: dict[str, tuple[int, Action]] = {}
+        self._numbers = itertools.count()
+        self._running: set[asyncio.Task[None]] = set()
+        self._draining = False
+
+    def at(self, key: str, when: datetime, action: Action) -> None:
+        number = next(self._numbers)
+        self._timers[key] = (number, action)
+        heapq.heappush(self._heap, (when, number, key))
+        if self._heap[0][1] == number:
+            self._arm()
+        self._compact()
+
+    def cancel(self, key: str) -> None:
+        self._timers.pop(key, None)
+
+    def start(self) -> None:
+        self._scheduler = AsyncIOScheduler(timezone=UTC)
+        self._scheduler.start()
+        self._arm()
+
+    def stop(self) -> None:
+        if self._scheduler is not None:
+            self._scheduler.shutdown(wait=False)
+            self._scheduler = None
+        for task in self._running:
+            task.cancel()
+
+    def _arm(self) -> None:
+        if self._scheduler is None or self._draining or not self._heap:
+            return
+        self._scheduler.add_job(
+            self._wake,
+            DateTrigger(min(self._heap[0][0], self._clock() + _AHEAD)),
+            id="wake",
+            replace_existing=True,
+            misfire_grace_time=None,
+            # The next waking may come before APScheduler has noted the end of this one.
+            max_instances=1_000,
+        )
+
+    async def _wake(self) -> None:
+        if self._draining:
+            return
+        self._draining = True
+        try:
+            while due := self._due(_AT_ONCE):
+                for key, action in due:
+                    self._begin(key, action)
+                # Others get their turn between a handful and the next.
+                await asyncio.sleep(0)
+        finally:
+            self._draining = False
+            self._arm()
+
+    def _due(self, limit: int) -> list[tuple[str, Action]]:
+        now = self._clock()
+        due: list[tuple[str, Action]] = []
+        while self._heap and self._heap[0][0] <= now and len(due) < limit:
+            _, number, key = heapq.heappop(self._heap)
+            current = self._timers.get(key)
+            if current is not None and current[0] == number:
+                del self._timers[key]
+                due.append((key, current[1]))
+        return due
+
+    def _begin(self, key: str, action: Action) -> None:
+        task = asyncio.create_task(_guarded(key, action), name=f"timer {key}")
+        self._running.add(task)
+        task.add_done_callback(self._running.discard)
+
+    def _compact(self) -> None:
+        """Timers that were replaced or cancelled stay in the heap until it is half of them."""
+        if len(self._heap) > 2 * len(self._timers) + _STALE:
+            numbers = {number for number, _ in self._timers.values()}
+            self._heap = [entry for entry in self._heap if entry[1] in numbers]
+            heapq.heapify(self._heap)
+
+
+async def _guarded(key: str, action: Action) -> None:
+    try:
+        await action()
+    except Exception:
+        logger.exception("the timer %s failed", key)

@@ -1,0 +1,46 @@
+"""People for the end-to-end tests: accounts of a running server, and clients that act as them."""
+
+from typing import Any
+
+import httpx2
+
+from tests.server import Server
+
+PASSWORD = "correct horse battery"
+_DEADLINE_S = 20.0
+
+
+def client(server: Server, token: str | None = None) -> httpx2.Client:
+    """Nobody; or, with a token, whoever holds it."""
+    headers = {} if token is None else {"Authorization": f"Bearer {token}"}
+    return httpx2.Client(base_url=server.url, headers=headers, trust_env=False, timeout=_DEADLINE_S)
+
+
+def add_user(server: Server, email: str, role: str = "user", **fields: Any) -> dict[str, Any]:
+    """Make an account with PASSWORD; as administrators see it."""
+    body = {"email": email, "role": role, "password": PASSWORD, **fields}
+    with client(server, server.token) as operator:
+        answer = operator.post("/api/users", json=body)
+    assert answer.status_code == 201, answer.text
+    user: dict[str, Any] = answer.json()
+    return user
+
+
+def sign_in(server: Server, email: str, password: str = PASSWORD) -> httpx2.Client:
+    """A browser, as far as the server can tell, in which somebody has signed in."""
+    with client(server) as at_the_door:
+        answer = at_the_door.post("/auth/login", json={"email": email, "password": password})
+    assert answer.status_code == 200, answer.text
+    browser = client(server)
+    browser.headers["Origin"] = server.url
+    browser.cookies.update(at_the_door.cookies)
+    return browser
+
+
+def issue_token(server: Server, user_id: str, *scopes: str, **fields: Any) -> str:
+    """An API token of somebody."""
+    body = {"name": "test", "scopes": scopes, **fields}
+    with client(server, server.token) as operator:
+        answer = operator.post(f"/api/users/{user_id}/tokens", json=body)
+    assert answer.status_code == 201, answer.text
+    return str(answer.json()["token"])

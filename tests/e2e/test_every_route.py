@@ -1,0 +1,441 @@
+"""Every route of the service, as everybody who could ask it (`contracts/board.md` §1).
+
+A route that is not in the table fails here, so nobody adds one without saying whom it is for.
+"""
+
+import json
+import socket
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack
+from dataclasses import dataclass, field
+from typing import Any
+from urllib.parse import urlsplit
+
+import httpx2
+import pytest
+
+from api.app import build, create_app
+from api.security import SAFE_METHODS
+from api.settings import Settings
+from api.worker_tokens import WorkerTokens, load_key
+from tests.e2e.client import until
+from tests.e2e.people import PASSWORD, add_user, client, issue_token, sign_in
+from tests.server import Server
+from tests.test_docs import inner_routes
+
+PUBLIC, LOGIN, OWNER, OWN, ADMIN, PERSON, WORKER = (
+    "public",
+    "login",
+    "owner",
+    "own",
+    "admin",
+    "person",
+    "worker",
+)
+"""Whom a route is for: everybody; who is signed in; the owner of the thing and administrators;
+the owner alone; administrators; who signed in with a password or a provider; a running attempt.
+"""
+
+WHO = ("anonymous", "owner", "other", "admin", "reader", "writer", "worker")
+"""Nobody; the owner, another and an administrator, each with a cookie; tokens of the owner that may
+read, and read and write; the token of a running attempt.
+"""
+
+
+@dataclass(frozen=True)
+class Row:
+    """Whom a route is for, and a body and a query that are in order."""
+
+    kind: str
+    body: Any = field(default_factory=dict)
+    query: dict[str, Any] = field(default_factory=dict)
+
+
+TABLE: dict[tuple[str, str], Row] = {
+    # Pages and health
+    ("GET", "/openapi.json"): Row(PUBLIC),
+    ("GET", "/"): Row(PUBLIC),
+    ("GET", "/dashboard.js"): Row(PUBLIC),
+    ("GET", "/dashboard.css"): Row(PUBLIC),
+    ("GET", "/docs"): Row(PUBLIC),
+    ("GET", "/redoc"): Row(PUBLIC),
+    ("GET", "/docs/docs.js"): Row(PUBLIC),
+    ("GET", "/docs/swagger-ui-bundle.js"): Row(PUBLIC),
+    ("GET", "/docs/swagger-ui.css"): Row(PUBLIC),
+    ("GET", "/healthz"): Row(PUBLIC),
+    ("GET", "/readyz"): Row(PUBLIC),
+    # People
+    ("POST", "/auth/login"): Row(PUBLIC),
+    ("GET", "/auth/logout"): Row(PUBLIC),
+    ("POST", "/auth/logout"): Row(PUBLIC),
+    ("GET", "/auth/me"): Row(PUBLIC),
+    ("GET", "/auth/google-enabled"): Row(PUBLIC),
+    ("GET", "/auth/providers"): Row(PUBLIC),
+    ("GET", "/auth/google"): Row(PUBLIC),
+    ("GET", "/auth/google/callback"): Row(PUBLIC),
+    ("GET", "/auth/oidc/{name}"): Row(PUBLIC),
+    ("GET", "/auth/oidc/{name}/callback"): Row(PUBLIC),
+    ("POST", "/auth/password"): Row(PERSON, {"current": PASSWORD, "new": PASSWORD}),
+    ("GET", "/api/users"): Row(ADMIN),
+    ("POST", "/api/users"): Row(ADMIN, {"email": "nobody"}),
+    ("GET", "/api/users/{user_id}"): Row(ADMIN),
+    ("PATCH", "/api/users/{user_id}"): Row(ADMIN),
+    ("POST", "/api/users/{user_id}/disable"): Row(ADMIN),
+    ("POST", "/api/users/{user_id}/enable"): Row(ADMIN),
+    ("POST", "/api/users/{user_id}/password"): Row(ADMIN, {"password": PASSWORD}),
+    ("DELETE", "/api/users/{user_id}/sessions"): Row(ADMIN),
+    ("GET", "/api/users/{user_id}/tokens"): Row(ADMIN),
+    ("POST", "/api/users/{user_id}/tokens"): Row(ADMIN, {"name": "one more"}),
+    ("DELETE", "/api/users/{user_id}/tokens/{token_id}"): Row(ADMIN),
+    ("GET", "/api/tokens"): Row(LOGIN),
+    ("POST", "/api/tokens"): Row(LOGIN, {"name": "mine"}),
+    ("DELETE", "/api/tokens/{token_id}"): Row(OWN),
+    # Jobs and the board
+    ("GET", "/api/jobs"): Row(LOGIN),
+    ("POST", "/api/jobs"): Row(LOGIN, {"argv": ["true"]}),
+    ("POST", "/api/jobs/clear"): Row(ADMIN, {"status": "archived"}),
+    ("GET", "/api/jobs/{job_id}"): Row(OWNER),
+    ("DELETE", "/api/jobs/{job_id}"): Row(OWNER),
+    ("POST", "/api/jobs/{job_id}/cancel"): Row(OWNER),
+    ("POST", "/api/jobs/{job_id}/archive"): Row(OWNER),
+    ("GET", "/api/jobs/{job_id}/timeline"): Row(OWNER),
+    ("GET", "/api/jobs/{job_id}/stream"): Row(OWNER),
+    ("GET", "/api/jobs/{job_id}/graph"): Row(OWNER),
+    ("POST", "/api/jobs/{job_id}/comments"): Row(OWNER, {"body": "Look again."}),
+    ("POST", "/api/jobs/{job_id}/unblock"): Row(OWNER),
+    ("POST", "/api/jobs/{job_id}/redo"): Row(OWNER, {"feedback": "Once more."}),
+    ("GET", "/api/jobs/{job_id}/approvals"): Row(OWNER),
+    ("POST", "/api/jobs/{job_id}/approvals/trust"): Row(OWNER),
+    ("POST", "/api/jobs/{job_id}/trust"): Row(OWNER),
+    ("GET", "/api/jobs/{job_id}/artifacts"): Row(OWNER),
+    ("GET", "/api/jobs/{job_id}/artifact"): Row(OWNER),
+    ("GET", "/api/artifacts/{artifact_id}"): Row(OWNER),
+    ("GET", "/api/approvals"): Row(LOGIN),
+    ("GET", "/api/approvals/{approval_id}"): Row(OWNER),
+    ("POST", "/api/approvals/{approval_id}/resolve"): Row(OWNER, {"decision": "approved"}),
+    ("GET", "/api/board"): Row(LOGIN),
+    ("GET", "/api/crews"): Row(LOGIN),
+    ("GET", "/api/crews/{crew_id}"): Row(OWNER),
+    ("GET", "/api/events"): Row(LOGIN),
+    ("GET", "/api/dispatcher/status"): Row(LOGIN),
+    ("GET", "/api/analytics/overview"): Row(LOGIN),
+    # The worker API
+    ("GET", "/api/worker"): Row(WORKER),
+    ("POST", "/api/worker/heartbeat"): Row(WORKER),
+    ("POST", "/api/worker/comments"): Row(WORKER, {"body": "Half done."}),
+    ("POST", "/api/worker/complete"): Row(WORKER),
+    ("POST", "/api/worker/block"): Row(WORKER),
+    ("GET", "/api/worker/approvals"): Row(WORKER),
+    ("POST", "/api/worker/approvals"): Row(WORKER),
+    ("GET", "/api/worker/approvals/{approval_id}"): Row(WORKER),
+    # The log and the views
+    ("GET", "/api/log"): Row(ADMIN),
+    ("GET", "/api/log/stream"): Row(ADMIN),
+    ("GET", "/api/log/export"): Row(ADMIN),
+    ("GET", "/api/log/{position}"): Row(OWNER),
+    ("GET", "/api/projections"): Row(LOGIN),
+    ("POST", "/api/projections/{name}/rebuild"): Row(ADMIN),
+    # gitoma's dialect
+    ("GET", "/api/v1/health"): Row(LOGIN),
+    ("GET", "/api/v1/jobs"): Row(LOGIN),
+    ("GET", "/api/v1/status/{job_id}"): Row(OWNER),
+    ("GET", "/api/v1/stream/{job_id}"): Row(OWNER),
+    ("POST", "/api/v1/jobs/{job_id}/cancel"): Row(OWNER),
+    ("POST", "/api/v1/run"): Row(LOGIN),
+    ("POST", "/api/v1/fix-ci"): Row(LOGIN),
+    ("POST", "/api/v1/analyze"): Row(LOGIN),
+    ("POST", "/api/v1/review"): Row(LOGIN),
+    ("DELETE", "/api/v1/state/{owner}/{name}"): Row(ADMIN),
+}
+
+SOCKETS = {"/ws/state"}
+"""Open with the server's token alone; looked at below."""
+
+
+TEMPLATE = """
+name: Everything
+jobs:
+  - id: kept
+    title: Leaves something behind
+    argv: [sh, -c, 'echo kept > "$CREWLOG_ARTIFACTS/kept.txt"']
+  - id: asked
+    title: Waits for an answer
+    argv: ["true"]
+    approval: required
+"""
+
+
+# What there is
+
+
+@pytest.fixture(scope="module")
+def routes(tmp_path_factory: pytest.TempPathFactory) -> set[tuple[str, str]]:
+    """Method and path of every route, in the document or not."""
+    parts = build(Settings(data=tmp_path_factory.mktemp("routes") / "data"))
+    app = create_app(parts)
+    app.openapi()
+    parts.close()
+    found = [inner for route in app.routes for inner in inner_routes(route)]
+    return {
+        (method, route.path)
+        for route in found
+        for method in getattr(route, "methods", {"WS"})
+        if method != "HEAD"
+    }
+
+
+def test_the_table_has_every_route_and_no_other(routes: set[tuple[str, str]]) -> None:
+    sockets = {("WS", path) for path in SOCKETS}
+    missing, gone = routes - TABLE.keys() - sockets, (TABLE.keys() | sockets) - routes
+    assert not missing, f"Say in the table whom these are for: {sorted(missing)}"
+    assert not gone, f"There is no such route (any more): {sorted(gone)}"
+
+
+class World:
+    """A server with people in it, and things of one of them."""
+
+    def __init__(self, server: Server, stack: ExitStack) -> None:
+        self.server = server
+        self._stack = stack
+        self.owner = add_user(server, "owner@example.org")
+        self.victim = add_user(server, "victim@example.org")
+        add_user(server, "other@example.org")
+        add_user(server, "admin@example.org", role="admin")
+        self.clients = {"anonymous": self._kept(client(server))}
+        for who in ("owner", "other", "admin"):
+            self.clients[who] = self._kept(sign_in(server, f"{who}@example.org"))
+        reads = issue_token(server, self.owner["id"], "read")
+        writes = issue_token(server, self.owner["id"], "read", "write")
+        self.clients["reader"] = self._kept(client(server, reads))
+        self.clients["writer"] = self._kept(client(server, writes))
+        self._samples()
+
+    def _kept(self, http: httpx2.Client) -> httpx2.Client:
+        return self._stack.enter_context(http)
+
+    def _samples(self) -> None:
+        """A crew of the owner with an artifact and an approval, and a job that runs and so keeps
+        all others waiting.
+        """
+        http = self.clients["owner"]
+        crew = http.post("/api/jobs", json={"templateId": "every.job_workflow.yaml"})
+        assert crew.status_code == 201, crew.text
+        kept = crew.json()["jobIds"][0]
+        self.crew_id = self._shown(f"/api/jobs/{kept}")["crewId"]
+        self.approval_id = until(
+            lambda: self._shown("/api/approvals")["items"], "an approval is asked for"
+        )[0]["id"]
+        self.artifact_job = kept
+        self.artifact_id = until(
+            lambda: self._shown(f"/api/jobs/{kept}/artifacts")["items"], "the artifact is kept"
+        )[0]["id"]
+        self.running = self.job("sleep", "600")
+        until(
+            lambda: self._shown(f"/api/jobs/{self.running}")["state"] == "running", "the job runs"
+        )
+        tokens = WorkerTokens(load_key(self.server.data / "worker.key"))
+        self.clients["worker"] = self._kept(client(self.server, tokens.issue(self.running, 1)))
+
+    def _shown(self, path: str) -> Any:
+        answer = self.clients["owner"].get(path)
+        assert answer.status_code == 200, answer.text
+        return answer.json()
+
+    def job(self, *argv: str) -> str:
+        answer = self.clients["owner"].post("/api/jobs", json={"argv": argv or ["true"]})
+        assert answer.status_code == 201, answer.text
+        self.position = int(answer.headers["x-event-position"])
+        return str(answer.json()["id"])
+
+    def leave(self) -> None:
+        self.clients["admin"].post(f"/api/jobs/{self.running}/cancel")
+
+    def filled(self, path: str) -> str:
+        """A path to a thing of the owner: a fresh one, where an earlier request may have ended
+        it.
+        """
+        samples: dict[str, Callable[[], Any]] = {
+            "{job_id}": self.artifact_job.__str__ if path.endswith("/artifact") else self.job,
+            "{crew_id}": self.crew_id.__str__,
+            "{approval_id}": self.approval_id.__str__,
+            "{artifact_id}": self.artifact_id.__str__,
+            "{position}": lambda: (self.job(), self.position)[1],
+            "{user_id}": self.victim["id"].__str__,
+            "{token_id}": lambda: self._token(path),
+            "{name}": lambda: "people",
+            "{owner}": lambda: "crew",
+        }
+        for parameter, sample in samples.items():
+            if parameter in path:
+                path = path.replace(parameter, str(sample()))
+        return path
+
+    def _token(self, path: str) -> str:
+        whose = self.victim["id"] if path.startswith("/api/users") else self.owner["id"]
+        with client(self.server, self.server.token) as operator:
+            answer = operator.post(f"/api/users/{whose}/tokens", json={"name": "x"})
+        return str(answer.json()["id"])
+
+
+@pytest.fixture(scope="module")
+def world(tmp_path_factory: pytest.TempPathFactory) -> Iterator[World]:
+    directory = tmp_path_factory.mktemp("every-route")
+    (directory / "templates").mkdir()
+    (directory / "templates" / "every.job_workflow.yaml").write_text(TEMPLATE)
+    with (
+        Server.start(
+            directory / "data",
+            "--capacity=1",
+            CREWLOG_TEMPLATES=str(directory / "templates"),
+            CREWLOG_GITOMA_RATE_LIMIT="1000000",
+            CREWLOG_GITOMA_STATE_DIR=str(directory / "state"),
+            LM_STUDIO_BASE_URL="http://127.0.0.1:9/v1",
+        ) as server,
+        ExitStack() as stack,
+    ):
+        made = World(server, stack)
+        yield made
+        made.leave()
+
+
+# Who is let in
+
+
+@dataclass(frozen=True)
+class Answer:
+    status: int
+    body: bytes
+
+    @property
+    def let_in(self) -> bool:
+        """Neither sent away nor told that there is no such thing, and no fault of the server."""
+        return self.status not in (401, 403, 404) and self.status < 500
+
+
+def ask(http: httpx2.Client, method: str, path: str, row: Row) -> Answer:
+    """Send a request; a stream is not read."""
+    body = None if method in SAFE_METHODS else row.body
+    with http.stream(method, path, json=body, params=row.query, follow_redirects=False) as answer:
+        streams = "event-stream" in answer.headers.get("content-type", "")
+        return Answer(answer.status_code, b"" if streams else answer.read())
+
+
+def allowed(kind: str, who: str) -> bool | int:
+    """Whether somebody is let in to a route of a kind, or the status of the refusal.
+
+    Leaves out that a token which may only read changes nothing.
+    """
+    if kind == PUBLIC:
+        return True
+    if who == "anonymous":
+        return 401
+    if who == "worker" or kind == WORKER:
+        return True if who == "worker" and kind == WORKER else 403
+    owns = who in ("owner", "reader", "writer")
+    if kind == ADMIN:
+        return True if who == "admin" else 403
+    if kind == OWNER:
+        return True if owns or who == "admin" else 404
+    if kind == OWN:
+        return True if owns else 404
+    if kind == PERSON:
+        return True if who in ("owner", "other", "admin") else 403
+    return True
+
+
+@pytest.mark.parametrize("method_and_path", sorted(TABLE), ids=" ".join)
+def test_a_route_lets_in_whom_it_is_for(world: World, method_and_path: tuple[str, str]) -> None:
+    method, path = method_and_path
+    row = TABLE[method, path]
+    got: dict[str, bool | int] = {}
+    expected: dict[str, bool | int] = {}
+    for who in WHO:
+        expected[who] = allowed(row.kind, who)
+        if who == "reader" and method not in SAFE_METHODS and row.kind != PUBLIC:
+            expected[who] = 403
+        if row.kind == PUBLIC:
+            answer = ask(client_for_public(world, who, path), method, world.filled(path), row)
+            got[who] = answer.status not in (401, 403)
+        else:
+            answer = ask(world.clients[who], method, world.filled(path), row)
+            got[who] = True if answer.let_in else answer.status
+            if row.kind == WORKER and expected[who] is True:
+                got[who] = answer.status not in (401, 403)
+    assert got == expected
+
+
+def client_for_public(world: World, who: str, path: str) -> httpx2.Client:
+    """Signing out ends a session that other rows need."""
+    return world.clients["anonymous" if path == "/auth/logout" else who]
+
+
+OWNED = sorted(key for key, row in TABLE.items() if row.kind in (OWNER, OWN) and "{" in key[1])
+
+
+@pytest.mark.parametrize("method_and_path", OWNED, ids=" ".join)
+def test_what_is_anothers_looks_as_what_is_not_there(
+    world: World, method_and_path: tuple[str, str]
+) -> None:
+    method, path = method_and_path
+    row = TABLE[method, path]
+    nowhere = path
+    for parameter in ("{job_id}", "{crew_id}", "{approval_id}", "{artifact_id}", "{token_id}"):
+        nowhere = nowhere.replace(parameter, "01a20000-0000-7000-8000-000000000000")
+    nowhere = nowhere.replace("{position}", "999999999")
+    others = ask(world.clients["other"], method, world.filled(path), row)
+    missing = ask(world.clients["other"], method, nowhere, row)
+    assert (others.status, others.body) == (missing.status, missing.body)
+    assert others.status == 404
+
+
+def test_lists_show_what_is_ones_own_and_an_administrator_everything(world: World) -> None:
+    job = world.job()
+
+    def listed(who: str, **query: Any) -> bool:
+        items = world.clients[who].get("/api/jobs", params={"limit": 100, **query}).json()["items"]
+        return job in [item["id"] for item in items]
+
+    seen = {who: listed(who) for who in ("owner", "reader", "other", "admin")}
+    assert seen == {"owner": True, "reader": True, "other": False, "admin": True}
+    assert not listed("admin", mine="true")
+    assert listed("owner", mine="true")
+
+
+# Sockets
+
+
+def handshake(server: Server, path: str, **headers: str) -> int:
+    """The status that answers an attempt to open a WebSocket (RFC 6455 section 4.1)."""
+    at = urlsplit(server.url)
+    sent = {
+        "Host": at.netloc,
+        "Upgrade": "websocket",
+        "Connection": "Upgrade",
+        "Sec-WebSocket-Key": "dGhlIHNhbXBsZSBub25jZQ==",
+        "Sec-WebSocket-Version": "13",
+        **headers,
+    }
+    lines = "".join(f"{name}: {value}\r\n" for name, value in sent.items())
+    with socket.create_connection((at.hostname, at.port), 10) as line:
+        line.sendall(f"GET {path} HTTP/1.1\r\n{lines}\r\n".encode())
+        said = line.makefile("rb").readline()
+    return int(said.split()[1])
+
+
+@pytest.mark.parametrize("path", sorted(SOCKETS))
+def test_a_socket_opens_for_the_operator_and_for_nobody_else(world: World, path: str) -> None:
+    def status(who: str) -> int:
+        headers = dict(world.clients[who].headers)
+        authorization = headers.get("authorization", "")
+        return handshake(world.server, path, Authorization=authorization)
+
+    assert handshake(world.server, path, **world.server.headers) == 101
+    assert {who: status(who) for who in WHO} == dict.fromkeys(WHO, 403)
+
+
+def test_the_document_says_which_routes_need_a_token(world: World) -> None:
+    document = json.loads(world.clients["anonymous"].get("/openapi.json").content)
+    for path, operations in document["paths"].items():
+        for method, operation in operations.items():
+            kind = TABLE[method.upper(), path].kind
+            assert ("security" in operation) == (kind not in (PUBLIC, PERSON)), (method, path)

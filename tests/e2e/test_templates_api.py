@@ -1,0 +1,260 @@
+"""Templates of a running server over HTTP, and on the command line with and without one."""
+
+import json
+import os
+import sys
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TypeAlias
+
+import httpx2
+import pytest
+
+from api.cli import main
+from tests.e2e.client import connect
+from tests.server import Server
+
+Command: TypeAlias = Callable[..., "Said"]
+
+DEPLOY = """\
+name: Deploy
+description: Puts a service in its place.
+inputs:
+  service: {type: string, enum: [web, api]}
+  note: {type: string, default: "on {{ today }}"}
+jobs:
+  - {id: put, title: "Put {{ service }}", argv: [deploy, "{{ service }}"], parents: [test]}
+  - {id: test, title: Test, argv: [test], env: {TOKEN: hidden-in-the-file}}
+"""
+BROKEN = """\
+jobs:
+  - {id: a, title: A, argv: [x], parents: [c]}
+  - {id: b, title: B, argv: [x], parents: [a]}
+  - {id: c, title: C, argv: [x], parents: [b]}
+"""
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    data = tmp_path_factory.mktemp("templates") / "data"
+    templates = data / "templates"
+    (templates / "ops").mkdir(parents=True)
+    (templates / "ops/deploy.job_workflow.yaml").write_text(DEPLOY)
+    (templates / "broken.job_workflow.yaml").write_text(BROKEN)
+    return data
+
+
+@pytest.fixture(scope="module")
+def server(data: Path) -> Iterator[Server]:
+    with Server.start(data, "--capacity=0") as running:
+        yield running
+
+
+@pytest.fixture
+def http(server: Server) -> Iterator[httpx2.Client]:
+    with connect(server) as client:
+        yield client
+
+
+@dataclass(frozen=True)
+class Said:
+    """What a command printed, and the code it left with."""
+
+    returncode: int
+    stdout: str
+    stderr: str
+
+
+@pytest.fixture
+def crewlog(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Command:
+    """The command in a folder, to its end, within this process for the sake of speed."""
+    for name in os.environ:
+        if name.startswith("CREWLOG_"):
+            monkeypatch.delenv(name)
+
+    def run(*arguments: str | Path, cwd: Path) -> Said:
+        monkeypatch.chdir(cwd)
+        monkeypatch.setattr(sys, "argv", ["crewlog", *map(str, arguments)])
+        capsys.readouterr()
+        try:
+            main()
+            code = 0
+        except SystemExit as left:
+            code = int(left.code or 0)
+        return Said(code, *capsys.readouterr())
+
+    return run
+
+
+def test_the_list_has_own_and_shipped_templates_and_the_faults(
+    http: httpx2.Client, data: Path
+) -> None:
+    said = http.get("/api/templates").json()
+
+    templates = {template["id"]: template for template in said["templates"]}
+    assert {"ops/deploy", "repository-health", "gitoma-crew"} <= set(templates)
+    assert templates["ops/deploy"] == {
+        "id": "ops/deploy",
+        "name": "Deploy",
+        "description": "Puts a service in its place.",
+        "inputs": {
+            "service": {"type": "string", "enum": ["web", "api"], "required": True},
+            "note": {"type": "string", "default": "on {{ today }}", "required": False},
+        },
+        "file": str(data / "templates/ops/deploy.job_workflow.yaml"),
+    }
+    (fault,) = said["faults"]
+    assert fault["file"] == str(data / "templates/broken.job_workflow.yaml")
+    assert (fault["line"], fault["path"]) == (2, "jobs[0].parents[0]")
+    assert "a ← c ← b ← a" in fault["reason"]
+
+
+def test_one_template_has_its_jobs_in_order(http: httpx2.Client) -> None:
+    said = http.get("/api/templates/ops/deploy").json()
+
+    assert said == http.get("/api/templates/ops/deploy.job_workflow.yaml").json()
+    assert [(job["id"], job["parents"]) for job in said["jobs"]] == [
+        ("test", []),
+        ("put", ["test"]),
+    ]
+    assert said["jobs"][0]["envNames"] == ["TOKEN"]
+    assert said["source"] == DEPLOY
+    del said["source"]
+    assert "hidden-in-the-file" not in json.dumps(said)
+
+
+def test_what_is_not_there_is_404_and_what_is_broken_400(http: httpx2.Client) -> None:
+    for template_id in ("none", "..%2Fbroken", "%00", "a" * 3_000):
+        missing = http.get(f"/api/templates/{template_id}")
+        assert (missing.status_code, missing.json()) == (404, {"detail": "Template not found"})
+    broken = http.get("/api/templates/broken")
+    assert broken.status_code == 400
+    assert broken.json()["path"] == "jobs[0].parents[0]"
+
+
+def test_a_crew_can_be_seen_before_it_is_committed(http: httpx2.Client) -> None:
+    head = http.get("/api/projections").json()["head"]
+    body = {"templateId": "ops/deploy", "inputs": {"service": "web", "note": "-"}}
+
+    said = http.post("/api/templates/render", json=body)
+
+    assert said.status_code == 200
+    crew = said.json()
+    assert (crew["templateId"], crew["name"]) == ("ops/deploy", "Deploy")
+    assert [(job["key"], job["title"], job["argv"]) for job in crew["jobs"]] == [
+        *(("test", "Test", ["test"]), ("put", "Put web", ["deploy", "web"])),
+    ]
+    assert "hidden-in-the-file" not in said.text
+    assert http.get("/api/projections").json()["head"] == head
+
+
+@pytest.mark.parametrize(
+    ("body", "status", "path"),
+    [
+        ({"templateId": "none"}, 404, None),
+        ({"templateId": "broken"}, 400, "jobs[0].parents[0]"),
+        ({"templateId": "ops/deploy"}, 400, "inputs.service"),
+        ({"templateId": "ops/deploy", "inputs": {"service": "db-7"}}, 400, "inputs.service"),
+        ({"templateId": "ops/deploy", "inputs": {"service": "web", "x": 1}}, 400, "inputs.x"),
+        ({"template_id": "ops/deploy", "inputs": []}, 422, None),
+        ({"inputs": {}}, 422, None),
+    ],
+)
+def test_a_mistake_is_named_with_its_path(
+    http: httpx2.Client, body: dict[str, object], status: int, path: str | None
+) -> None:
+    answer = http.post("/api/templates/render", json=body)
+
+    assert answer.status_code == status
+    assert answer.json().get("path") == path
+    assert "db-7" not in answer.text
+
+
+def test_nobody_sees_them_without_signing_in(server: Server) -> None:
+    for path in ("", "/ops/deploy", "/none"):
+        answer = httpx2.get(f"{server.url}/api/templates{path}", trust_env=False)
+        assert answer.status_code == 401
+
+
+def test_a_new_file_is_there_at_the_next_request(http: httpx2.Client, data: Path) -> None:
+    file = data / "templates/new.job_workflow.yaml"
+    assert http.get("/api/templates/new").status_code == 404
+    file.write_text(DEPLOY)
+    assert http.get("/api/templates/new").status_code == 200
+    file.write_text(BROKEN)
+    assert http.get("/api/templates/new").status_code == 400
+    file.unlink()
+    assert http.get("/api/templates/new").status_code == 404
+
+
+# The command line
+
+
+def test_list_and_show_ask_the_server(
+    server: Server, crewlog: Command, data: Path, tmp_path: Path
+) -> None:
+    listed = crewlog("templates", "list", "--data", data, cwd=tmp_path)
+    assert listed.returncode == 0
+    row = next(line for line in listed.stdout.splitlines() if line.startswith("ops/deploy"))
+    assert row.split() == ["ops/deploy", "Deploy", "service", "[note]"]
+    assert "broken.job_workflow.yaml:2: jobs[0].parents[0]: " in listed.stderr
+
+    shown = crewlog("templates", "show", "ops/deploy", "--data", data, cwd=tmp_path)
+    assert shown.returncode == 0
+    assert "Puts a service in its place." in shown.stdout
+    assert "web | api" in shown.stdout
+    assert shown.stdout.index("\ntest ") < shown.stdout.index("\nput ")
+
+    as_json = crewlog("templates", "list", "--json", "--data", data, cwd=tmp_path)
+    assert "ops/deploy" in {t["id"] for t in json.loads(as_json.stdout)["templates"]}
+    missing = crewlog("templates", "show", "none", "--data", data, cwd=tmp_path)
+    assert (missing.returncode, missing.stderr) == (1, "Template not found\n")
+
+
+def test_check_names_file_line_and_reason_without_a_server(
+    crewlog: Command, data: Path, tmp_path: Path
+) -> None:
+    broken = data / "templates/broken.job_workflow.yaml"
+
+    checked = crewlog("templates", "check", broken, cwd=tmp_path)
+
+    assert checked.returncode == 1
+    assert checked.stdout == (
+        f"{broken}:2: jobs[0].parents[0]: These wait for each other: a ← c ← b ← a.\n"
+    )
+    assert checked.stderr == "1 mistake.\n"
+
+
+def test_check_takes_files_and_folders(crewlog: Command, data: Path, tmp_path: Path) -> None:
+    templates = data / "templates"
+    both = crewlog("templates", "check", templates, "--json", cwd=tmp_path)
+    assert both.returncode == 1
+    assert json.loads(both.stdout)["templates"] == 1
+    assert len(json.loads(both.stdout)["faults"]) == 1
+
+    good = crewlog("templates", "check", "deploy.job_workflow.yaml", cwd=templates / "ops")
+    assert (good.returncode, good.stdout, good.stderr) == (0, "", "1 template, no mistake.\n")
+
+    empty = crewlog("templates", "check", tmp_path, cwd=tmp_path)
+    assert (empty.returncode, empty.stdout) == (
+        *(1, f"{tmp_path}:1: (file): No *.job_workflow.yaml is below it.\n"),
+    )
+    (tmp_path / "deploy.yaml").write_text(DEPLOY)
+    named = crewlog("templates", "check", "deploy.yaml", cwd=tmp_path)
+    assert named.returncode == 1
+    assert "The name must end in .job_workflow.yaml." in named.stdout
+    assert crewlog("templates", "check", "none", cwd=tmp_path).returncode == 2
+
+
+def test_check_lets_a_file_point_at_its_skillet(crewlog: Command, tmp_path: Path) -> None:
+    (tmp_path / "crews").mkdir()
+    (tmp_path / "jobs").mkdir()
+    (tmp_path / "crews/a.skilled_crew.yaml").write_text("agents: {writer: {}}")
+    (tmp_path / "jobs/a.job_workflow.yaml").write_text(
+        "skillet: ../crews/a.skilled_crew.yaml\n"
+        "jobs:\n  - {id: a, title: T, body: B, assignee: writer}\n"
+    )
+
+    checked = crewlog("templates", "check", "jobs/a.job_workflow.yaml", cwd=tmp_path)
+    assert (checked.returncode, checked.stdout) == (0, "")

@@ -1,0 +1,339 @@
+"""What the clock promises: each time fires once, late rather than never, and what is not fired is
+accounted for.
+"""
+
+import asyncio
+from collections import Counter
+from collections.abc import Callable, Coroutine
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from domain.catch_up import EACH, GRACE, MOST_AT_ONCE, settle
+from domain.clock import format_time, parse_time
+from domain.errors import WrongState
+from domain.log import SYSTEM, new_events
+from domain.schedule import CatchUp, MissReason, Schedule, ScheduleFired, firing_stream
+from domain.schedules import ChangedSchedule
+from scheduler.clock import ScheduleClock
+from tests.scheduler.schedule_world import START, World, minutes, simulated
+from tests.scheduler.simulated import SimulatedTimers
+
+Story = Callable[[World, SimulatedTimers], Coroutine[Any, Any, None]]
+
+HOURLY = {"cadence": "hourly"}
+MINUTELY = {"cadence": "minutely"}
+DAILY = {"cadence": "daily"}
+
+
+def play(directory: Path, story: Story, start: datetime = START) -> None:
+    """A story without crews: what is fired stays as it is."""
+
+    async def playing() -> None:
+        world, timers = simulated(directory, start)
+        async with world.running(spawn=False):
+            await story(world, timers)
+
+    asyncio.run(playing())
+
+
+def test_a_year_of_schedules_in_several_zones_fires_each_time_once(tmp_path: Path) -> None:
+    """2026 has 365 days, 52 Mondays, 261 weekdays; in Berlin and New York two days have 23 and 25
+    hours.
+    """
+    expected = {
+        ("UTC", "daily"): 365,
+        ("America/New_York", "daily"): 365,
+        ("Europe/Berlin", "weekly"): 52,
+        ("Asia/Tokyo", "monthly"): 12,
+        ("Europe/Berlin", "cron"): 261,
+        ("Australia/Lord_Howe", "rrule"): 12,
+        ("Europe/Berlin", "twelve hours"): 365 * 2,
+        ("UTC", "once"): 1,
+    }
+    rules: dict[str, dict[str, Any]] = {
+        "daily": {"cadence": "daily", "at": "02:30"},
+        "weekly": {"cadence": "weekly", "days": "mon", "at": "07:15"},
+        "monthly": {"cadence": "monthly", "dayOfMonth": 31},
+        "cron": {"cron": "30 2 * * 1-5"},
+        "rrule": {"rrule": "FREQ=MONTHLY;BYDAY=-1FR;BYHOUR=2;BYMINUTE=15"},
+        "twelve hours": {"cadence": "hourly", "everyHours": 12},
+        "once": {"once": "2026-07-01T12:00"},
+    }
+
+    async def story(world: World, timers: SimulatedTimers) -> None:
+        made = {
+            (zone, kind): await world.schedule(rules[kind], timezone=zone)
+            for zone, kind in expected
+        }
+        for _ in range(365):
+            await timers.advance(timedelta(days=1))
+        fired = {key: world.fired(schedule_id) for key, schedule_id in made.items()}
+        assert {key: len(times) for key, times in fired.items()} == expected
+        for key, times in fired.items():
+            assert times == sorted(set(times)), key
+        assert all(event.data["late_ms"] == 0 for event in world.events("schedule.fired"))
+        assert world.events("schedule.missed") == []
+        numbers = [
+            event.data["firing"]
+            for event in world.events("schedule.fired")
+            if event.subject == f"schedule-{made['UTC', 'daily']}"
+        ]
+        assert numbers == list(range(1, 366))
+
+    play(tmp_path, story)
+
+
+def test_six_hours_by_the_minute_fire_every_minute(tmp_path: Path) -> None:
+    async def story(world: World, timers: SimulatedTimers) -> None:
+        schedule_id = await world.schedule(MINUTELY)
+        await timers.advance(minutes(360))
+        expected = [format_time(START + minutes(n)) for n in range(1, 361)]
+        assert world.fired(schedule_id) == expected
+
+    play(tmp_path, story)
+
+
+def down(
+    directory: Path, rule: dict[str, Any], away: timedelta, **terms: Any
+) -> tuple[list[tuple[str, bool]], list[dict[str, Any]]]:
+    """What is fired (and whether as catch-up) and missed when the server is away for so long, right
+    after the first time.
+    """
+    result: list[Any] = []
+
+    async def first(world: World, timers: SimulatedTimers) -> None:
+        result.append(await world.schedule(rule, **terms))
+        await timers.advance(minutes(60))
+
+    async def second(world: World, timers: SimulatedTimers) -> None:
+        await timers.advance(timedelta(0))
+        await world.followed()
+        fired = world.events("schedule.fired")
+        result.append([(e.data["nominal"][11:16], e.data["catch_up"]) for e in fired])
+        result.append([e.data for e in world.events("schedule.missed")])
+
+    play(directory, first)
+    play(directory, second, START + minutes(60) + away)
+    return result[1], result[2]
+
+
+def test_catch_up_latest_fires_the_newest_missed_time_alone(tmp_path: Path) -> None:
+    fired, missed = down(tmp_path, HOURLY, minutes(200))
+    assert fired == [("01:00", False), ("04:00", True)]
+    assert [(m["nominal"][11:16], m["count"], m["reason"]) for m in missed] == [
+        ("02:00", 1, "superseded"),
+        ("03:00", 1, "superseded"),
+    ]
+
+
+def test_catch_up_all_fires_every_time_within_the_window_in_order(tmp_path: Path) -> None:
+    fired, missed = down(
+        tmp_path, HOURLY, minutes(270), catch_up="all", catch_up_window_ms=2 * 3_600_000
+    )
+    assert fired == [("01:00", False), ("04:00", True), ("05:00", True)]
+    assert [(m["nominal"][11:16], m["reason"]) for m in missed] == [
+        ("02:00", "outside_window"),
+        ("03:00", "outside_window"),
+    ]
+
+
+def test_catch_up_none_drops_what_was_missed_and_says_so(tmp_path: Path) -> None:
+    fired, missed = down(tmp_path, HOURLY, minutes(150), catch_up="none")
+    assert fired == [("01:00", False)]
+    assert [(m["nominal"][11:16], m["reason"]) for m in missed] == [
+        ("02:00", "not_caught_up"),
+        ("03:00", "not_caught_up"),
+    ]
+
+
+def test_a_short_restart_drops_nothing_even_without_catch_up(tmp_path: Path) -> None:
+    fired, missed = down(tmp_path, HOURLY, minutes(60) + GRACE / 2, catch_up="none")
+    assert fired == [("01:00", False), ("02:00", False)]
+    assert missed == []
+
+
+def test_a_week_by_the_minute_is_one_event_of_missed_times(tmp_path: Path) -> None:
+    fired, missed = down(tmp_path, MINUTELY, timedelta(days=7))
+    assert len(fired) == 61
+    assert [m["count"] for m in missed] == [7 * 1_440 - 1]
+    assert missed[0]["nominal"] == format_time(START + minutes(61))
+    assert missed[0]["through"] == format_time(START + minutes(60 + 7 * 1_440 - 1))
+
+
+def test_a_time_is_fired_or_missed_but_never_both() -> None:
+    passed = [START + minutes(n) for n in range(2_000)]
+    now = passed[-1]
+    for rule in CatchUp:
+        settled = settle(passed, now, rule, timedelta(days=7))
+        accounted = len(settled.fire) + sum(missed.count for missed in settled.missed)
+        assert accounted == len(passed)
+    everything = settle(passed, now, CatchUp.ALL, timedelta(days=7))
+    assert everything.fire == passed[-MOST_AT_ONCE:]
+    assert {missed.reason for missed in everything.missed} == {MissReason.TOO_MANY}
+    few = settle(passed[:EACH], passed[EACH] + timedelta(days=9), CatchUp.NONE, timedelta(0))
+    assert [missed.count for missed in few.missed] == [1] * EACH
+
+
+def test_jitter_keeps_within_its_bounds_and_is_the_same_for_the_same_time(tmp_path: Path) -> None:
+    async def story(world: World, timers: SimulatedTimers) -> None:
+        schedule_id = await world.schedule(HOURLY, jitter_ms=600_000)
+        await timers.advance(timedelta(days=2))
+        events = world.events("schedule.fired")
+        late = [parse_time(e.data["due_at"]) - parse_time(e.data["nominal"]) for e in events]
+        assert len(late) >= 47
+        assert all(timedelta(0) <= span <= minutes(10) for span in late)
+        assert len(set(late)) > 40
+        assert [e.at for e in events] == [e.data["due_at"] for e in events]
+        schedule = world.schedules.load(schedule_id)
+        for event in events:
+            nominal = parse_time(event.data["nominal"])
+            assert format_time(schedule.due_at(nominal)) == event.data["due_at"]
+
+    play(tmp_path, story)
+
+
+def test_jitter_never_reaches_the_next_time() -> None:
+    schedule = Schedule("s", rule=MINUTELY, jitter_ms=3_600_000, rule_at=format_time(START))
+    for n in range(200):
+        nominal = START + minutes(n)
+        assert nominal <= schedule.due_at(nominal) < nominal + minutes(1)
+
+
+def test_nothing_is_fired_after_the_end_date(tmp_path: Path) -> None:
+    async def story(world: World, timers: SimulatedTimers) -> None:
+        ends = format_time(START + minutes(180))
+        schedule_id = await world.schedule(HOURLY, ends_at=ends)
+        await timers.advance(timedelta(days=1))
+        assert len(world.fired(schedule_id)) == 3
+        row = await world.row(schedule_id)
+        assert (row["state"], row["state_reason"]) == ("ended", "end_date")
+
+    play(tmp_path, story)
+
+
+def test_it_fires_no_oftener_than_it_may(tmp_path: Path) -> None:
+    async def story(world: World, timers: SimulatedTimers) -> None:
+        schedule_id = await world.schedule(HOURLY, max_firings=2)
+        await timers.advance(timedelta(days=1))
+        assert len(world.fired(schedule_id)) == 2
+        row = await world.row(schedule_id)
+        assert (row["state"], row["state_reason"]) == ("ended", "max_firings")
+        with pytest.raises(WrongState, match="as often as it may"):
+            await world.schedules.enable(schedule_id, row["firings"], SYSTEM)
+
+    play(tmp_path, story)
+
+
+def test_catching_up_counts_against_the_most_firings(tmp_path: Path) -> None:
+    fired, _ = down(tmp_path, HOURLY, minutes(600), catch_up="all", max_firings=3)
+    assert [time for time, _ in fired] == ["01:00", "02:00", "03:00"]
+
+
+def test_a_disabled_schedule_does_not_fire_and_misses_nothing(tmp_path: Path) -> None:
+    async def story(world: World, timers: SimulatedTimers) -> None:
+        schedule_id = await world.schedule(HOURLY)
+        await world.schedules.execute(schedule_id, Schedule.disable, SYSTEM)
+        await world.followed()
+        assert timers.keys == set()
+        await timers.advance(minutes(150))
+        changed: ChangedSchedule = await world.schedules.enable(schedule_id, 0, SYSTEM)
+        assert changed.schedule.active
+        await world.followed()
+        await timers.advance(minutes(60))
+        assert world.fired(schedule_id) == [format_time(START + minutes(180))]
+        assert world.events("schedule.missed") == []
+
+    play(tmp_path, story)
+
+
+def test_another_rule_counts_from_when_it_was_given(tmp_path: Path) -> None:
+    async def story(world: World, timers: SimulatedTimers) -> None:
+        schedule_id = await world.schedule(DAILY)
+        await timers.advance(minutes(30))
+        await world.schedules.change(schedule_id, {"rule": HOURLY}, SYSTEM)
+        await world.followed()
+        await timers.advance(minutes(90))
+        times = [format_time(START + minutes(60)), format_time(START + minutes(120))]
+        assert world.fired(schedule_id) == times
+
+    play(tmp_path, story)
+
+
+def test_a_deleted_schedule_is_forgotten(tmp_path: Path) -> None:
+    async def story(world: World, timers: SimulatedTimers) -> None:
+        schedule_id = await world.schedule(HOURLY)
+        await world.schedules.execute(schedule_id, Schedule.delete, SYSTEM)
+        await world.followed()
+        await timers.advance(minutes(150))
+        assert world.fired(schedule_id) == []
+        assert timers.keys == set()
+
+    play(tmp_path, story)
+
+
+def test_what_another_clock_has_fired_is_not_fired_again(tmp_path: Path) -> None:
+    async def story(world: World, timers: SimulatedTimers) -> None:
+        schedule_id = await world.schedule(HOURLY)
+        nominal = START + minutes(60)
+        first = ScheduleFired(
+            nominal=format_time(nominal),
+            due_at=format_time(nominal),
+            late_ms=0,
+            firing=1,
+            catch_up=False,
+            manual=False,
+        )
+        stream = firing_stream(schedule_id, nominal)
+        await world.log.append(new_events(stream, [first], SYSTEM, timers.clock), {stream: 0})
+        await timers.advance(minutes(60))
+        await world.followed()
+        await timers.advance(minutes(60))
+        expected = [format_time(START + minutes(60)), format_time(START + minutes(120))]
+        assert world.fired(schedule_id) == expected
+
+    play(tmp_path, story)
+
+
+def test_two_clocks_on_one_log_fire_each_time_once(tmp_path: Path) -> None:
+    async def story(world: World, timers: SimulatedTimers) -> None:
+        others = SimulatedTimers(START)
+        second = ScheduleClock(world.log, world.views, others, timers.clock)
+        other = asyncio.create_task(second.run())
+        for _ in range(3):
+            await world.schedule(MINUTELY)
+        async with asyncio.timeout(20):
+            for _ in range(60):
+                while min(second.position, world.firing.position) < world.log.head:
+                    await asyncio.sleep(0.001)
+                await asyncio.gather(timers.advance(minutes(1)), others.advance(minutes(1)))
+        other.cancel()
+        times = Counter(event.stream for event in world.events("schedule.fired"))
+        assert set(times.values()) == {1}
+        assert len(times) >= 3 * 59
+
+    play(tmp_path, story)
+
+
+def test_many_at_the_same_instant_are_all_fired(tmp_path: Path) -> None:
+    async def story(world: World, timers: SimulatedTimers) -> None:
+        for _ in range(300):
+            await world.schedules.create(
+                {"name": "n", "template": "one", "rule": HOURLY}, "user:ann", SYSTEM
+            )
+        await world.followed()
+        await timers.advance(minutes(60))
+        assert len(world.events("schedule.fired")) == 300
+
+    play(tmp_path, story)
+
+
+def test_times_are_those_of_the_time_zone(tmp_path: Path) -> None:
+    async def story(world: World, timers: SimulatedTimers) -> None:
+        schedule_id = await world.schedule(DAILY, timezone="Asia/Kolkata")
+        await timers.advance(timedelta(days=1))
+        assert world.fired(schedule_id) == [format_time(datetime(2026, 1, 1, 3, 30, tzinfo=UTC))]
+
+    play(tmp_path, story)
