@@ -38,6 +38,8 @@ from api.routes.jobs import create_job_of, job_routes
 from api.routes.log import log_routes
 from api.routes.page import page_routes
 from api.routes.projections import projection_routes
+from api.routes.schedules import schedule_routes
+from api.routes.templates import template_routes
 from api.routes.users import token_routes, user_routes
 from api.routes.worker import worker_routes
 from api.security import Principal, Security
@@ -50,10 +52,12 @@ from domain.crews import Crews
 from domain.jobs import Jobs
 from domain.log import EventLog, open_sqlite_log
 from domain.redaction import Redactor
+from domain.schedules import Schedules
 from projections.engine import Views
 from projections.views import PROJECTIONS
 from scheduler.artifacts import ArtifactStore
 from scheduler.attempts import AttemptFolders
+from scheduler.clock import ScheduleClock
 from scheduler.crews import CrewIntake
 from scheduler.deadlines import Deadlines
 from scheduler.dispatcher import Dispatcher
@@ -65,6 +69,7 @@ from scheduler.local import LocalExecutor, node_name
 from scheduler.policy import Following
 from scheduler.promotion import Promotion
 from scheduler.sealed import SealedSpecs
+from scheduler.spawner import Spawner
 from scheduler.templates import SHIPPED, Catalog
 from scheduler.timers import ApsTimers, Timers
 
@@ -97,6 +102,9 @@ class Parts:
     leases: Leases
     timers: Timers
     followings: tuple[Following, ...]
+    schedules: Schedules
+    spawner: Spawner
+    schedule_clock: ScheduleClock
     deadlines: Deadlines
     states: StateDirectory
     feed: StateFeed
@@ -249,7 +257,12 @@ def build(settings: Settings, *, url: str = "", clock: Clock = system_clock) -> 
         clock=clock,
     )
     timers = ApsTimers()
-    followings = (Following(log, Promotion(crews, approvals, clock)),)
+    schedules = Schedules(log, clock)
+    spawner = Spawner(log, views, schedules, crew_intake, clock)
+    followings = (
+        Following(log, Promotion(crews, approvals, clock)),
+        Following(log, spawner),
+    )
     states = StateDirectory(settings.gitoma_state_dir)
     token = _plain(settings.token)
     security = Security(lambda: token, people.accounts, settings.cors_origins)
@@ -270,6 +283,9 @@ def build(settings: Settings, *, url: str = "", clock: Clock = system_clock) -> 
         leases=leases,
         timers=timers,
         followings=followings,
+        schedules=schedules,
+        spawner=spawner,
+        schedule_clock=ScheduleClock(log, views, timers, clock),
         deadlines=Deadlines(log, views, crews, approvals, timers, clock),
         states=states,
         feed=StateFeed(states),
@@ -341,7 +357,9 @@ def create_app(parts: Parts) -> FastAPI:
     app.include_router(user_routes(sign_in, parts.views, parts.clock))
     app.include_router(token_routes(sign_in, parts.clock))
     owners = Owners(parts.log)
-    app.include_router(board_routes(parts.log, parts.jobs, parts.crews, parts.views, parts.name_of))
+    app.include_router(
+        board_routes(parts.log, parts.jobs, parts.crews, parts.views, parts.name_of, parts.clock)
+    )
     app.include_router(
         approval_routes(
             parts.log, parts.jobs, parts.approvals, parts.views, email_of=parts.email_of
@@ -360,6 +378,17 @@ def create_app(parts: Parts) -> FastAPI:
             name_of=parts.name_of,
         )
     )
+    app.include_router(
+        schedule_routes(
+            parts.schedules,
+            parts.spawner,
+            parts.crew_intake,
+            parts.views,
+            timezone=settings.timezone,
+            clock=parts.clock,
+        )
+    )
+    app.include_router(template_routes(parts.catalog, parts.clock))
     app.include_router(event_routes(parts.log, parts.jobs, owners))
     app.include_router(dispatcher_routes(parts.dispatcher, parts.clock))
     app.include_router(log_routes(parts.log, parts.jobs, owners))
@@ -399,6 +428,7 @@ async def _lifespan(parts: Parts) -> AsyncIterator[None]:
         reading,
         asyncio.create_task(parts.dispatcher.run(), name="dispatcher"),
         asyncio.create_task(parts.deadlines.run(), name="deadlines"),
+        asyncio.create_task(parts.schedule_clock.run(), name="schedules"),
         asyncio.create_task(_poke(parts), name="state feed"),
         *(asyncio.create_task(f.run(), name=f"policy {f.name}") for f in parts.followings),
     ]

@@ -8,6 +8,7 @@ this module.
 import os
 from pathlib import Path
 from typing import Annotated, Any, Literal
+from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
 from pydantic import AliasChoices, BaseModel, ConfigDict, Field, SecretStr, field_validator
 from pydantic_settings import (
@@ -84,6 +85,7 @@ class Settings(BaseSettings):
     owner_capacity: int = Field(
         0, ge=0, le=1024, description="Jobs of one owner that run at a time; 0 is no such limit."
     )
+    timezone: str = Field("UTC", description="IANA zone of a schedule that names none.")
     templates: Paths = Field(
         (),
         description="Directories of templates, before those in the data directory and those that "
@@ -190,6 +192,15 @@ class Settings(BaseSettings):
     def _split(cls, value: Any) -> Any:
         if isinstance(value, str):
             return tuple(part.strip() for part in value.split(",") if part.strip())
+        return value
+
+    @field_validator("timezone")
+    @classmethod
+    def _known_zone(cls, value: str) -> str:
+        try:
+            ZoneInfo(value)
+        except (ZoneInfoNotFoundError, ValueError):
+            raise ValueError(f"{value!r} is no IANA time zone.") from None
         return value
 
     @field_validator("templates", mode="before")

@@ -11,6 +11,12 @@ from domain.job_events import (
 from domain.log import Recorded
 from projections.engine import Reading
 from projections.projection import Projection, Row
+from projections.summaries import (
+    approvals_summary,
+    crews_summary,
+    ranked,
+    schedules_summary,
+)
 
 
 def _columns() -> tuple[Column[Any], ...]:
@@ -101,7 +107,9 @@ def overview(reading: Reading, since: str, owner: str | None = None) -> dict[str
             select(facts.c.outcome, func.count()).where(period).group_by(facts.c.outcome)
         )
     }
-    ended = sum(count for outcome, count in by_outcome.items() if outcome != "open")
+    ended = sum(
+        count for outcome, count in by_outcome.items() if outcome not in ("open", "blocked")
+    )
     completed = by_outcome.get("completed", 0)
     lines = reading.connection.execute(select(func.sum(facts.c.lines)).where(period)).scalar()
     return {
@@ -110,9 +118,12 @@ def overview(reading: Reading, since: str, owner: str | None = None) -> dict[str
         "byLabel": _grouped(reading, facts.c.label, period, "label"),
         "byDay": _grouped(reading, facts.c.day, period, "day"),
         "successRate": round(completed / ended, 4) if ended else None,
-        "queueWaitMs": _percentiles(reading, facts.c.wait_ms, period),
-        "runTimeMs": _percentiles(reading, facts.c.run_ms, period),
+        "queueWaitMs": _measured(reading, facts.c.wait_ms, period),
+        "runTimeMs": _measured(reading, facts.c.run_ms, period),
         "outputLines": int(lines or 0),
+        "crews": crews_summary(reading, since, owner),
+        "schedules": schedules_summary(reading, since, owner),
+        "approvals": approvals_summary(reading, since, owner),
     }
 
 
@@ -137,19 +148,5 @@ def _grouped(
     return list(groups.values())
 
 
-def _percentiles(reading: Reading, column: Any, period: ColumnElement[bool]) -> dict[str, Any]:
-    """Nearest-rank p50 and p95 of a column; nulls where there is nothing to rank."""
-    measured = [period, column.is_not(None)]
-    count = int(
-        reading.connection.execute(
-            select(func.count()).where(*measured).select_from(column.table)
-        ).scalar_one()
-    )
-    ranked: dict[str, Any] = {"p50": None, "p95": None, "count": count}
-    for name, share in (("p50", 0.50), ("p95", 0.95)):
-        if count:
-            rank = max(0, -(-int(share * 100) * count // 100) - 1)
-            ranked[name] = reading.connection.execute(
-                select(column).where(*measured).order_by(column).limit(1).offset(rank)
-            ).scalar()
-    return ranked
+def _measured(reading: Reading, column: Any, period: ColumnElement[bool]) -> dict[str, Any]:
+    return ranked(reading, column, [period, column.is_not(None)], {"p50": 50, "p95": 95})

@@ -4,6 +4,7 @@ Settings, routes, commands, events, states and dependencies are compared with th
 directions, so whatever is added or removed without a word in the docs fails here.
 """
 
+import json
 import os
 import re
 import shlex
@@ -184,6 +185,10 @@ VALUES = {
     "stop_jobs": "true",
     "gitoma_timeout_s": "77",
     "gitoma_rate_limit": "77",
+    "session_secret": "0123456789abcdef",
+    "session_cookie_secure": "always",
+    "public_url": "https://elsewhere",
+    "oidc": '{"corp": {"issuer": "https://i", "client_id": "c", "client_secret": "s"}}',
 }
 
 
@@ -199,11 +204,25 @@ def test_each_documented_variable_and_key_sets_it(
             environment.setenv(variable, value)
             assert getattr(Settings(), name) != default, variable
     file = tmp_path / "crewlog.toml"
-    listed = isinstance(default, tuple)
-    literal = f'["{value}"]' if listed else value if name in VALUES and name != "host" else None
-    file.write_text(f"{name} = {literal or repr(value)}\n")
+    literal = f'["{value}"]' if isinstance(default, tuple) else as_toml(value)
+    file.write_text(f"{name} = {literal}\n")
     monkeypatch.setenv("CREWLOG_CONFIG", str(file))
     assert getattr(Settings(), name) != default
+
+
+def as_toml(text: str) -> str:
+    """The value of a variable as the settings file writes it: JSON, where it is, or a text."""
+    try:
+        value = json.loads(text)
+    except ValueError:
+        value = text
+    return inline(value)
+
+
+def inline(value: Any) -> str:
+    if isinstance(value, dict):
+        return "{" + ", ".join(f"{key} = {inline(inner)}" for key, inner in value.items()) + "}"
+    return json.dumps(value)
 
 
 def test_defaults_are_those_of_the_settings() -> None:

@@ -2,7 +2,8 @@
 attempts, and clearing the board (`contracts/board.md` §5.3).
 """
 
-from typing import Annotated
+from datetime import timedelta
+from typing import Annotated, Any
 
 from fastapi import APIRouter, Query, Request, Response
 from fastapi.concurrency import run_in_threadpool
@@ -17,8 +18,10 @@ from api.job_detail import comment_json
 from api.job_json import etag, job_json
 from api.job_requests import IfMatchHeader, status_of, version_of
 from api.routes.jobs import NameOf, json_bytes
+from api.schedule_json import schedule_json
 from api.security import Admin, Authenticated, Principal
 from api.sse import STREAMED, cursor_of, event_stream, last_end, read_job
+from domain.clock import Clock, format_time
 from domain.crews import Crews
 from domain.errors import JobNotFound, WrongState
 from domain.event import Event
@@ -30,8 +33,13 @@ from projections.comments import job_comments
 from projections.crews import crew_counts, list_crews
 from projections.engine import Views
 from projections.jobs import board_jobs, find_job, list_jobs
+from projections.projection import Row
+from projections.schedules import list_schedules
+from projections.summaries import approvals_summary
 
 _PAGE = 100
+_CREWS = 20
+_MONTH = timedelta(days=30)
 
 Text = Annotated[str, Field(max_length=LONGEST_TEXT), CARRIABLE]
 
@@ -55,7 +63,7 @@ class ClearRequest(Body):
 
 
 def board_routes(
-    log: EventLog, jobs: Jobs, crews: Crews, views: Views, name_of: NameOf
+    log: EventLog, jobs: Jobs, crews: Crews, views: Views, name_of: NameOf, clock: Clock
 ) -> APIRouter:
     router = APIRouter(prefix="/api", tags=["board"], responses=SECURED)
     over = last_end(jobs)
@@ -172,21 +180,45 @@ def board_routes(
                 return deleted, skipped, position
             cursor = rows[-1]["id"]
 
-    @router.get("/board", summary="The columns of the board, with counts")
+    @router.get("/board", summary="The board: columns, crews, next firings")
     async def board(
         principal: Authenticated,
         mine: bool = False,
         limit: Annotated[int, Query(ge=1, le=200, description="Jobs of a column.")] = 50,
     ) -> Response:
+        """`position` is where in the log all of it stood: a stream from there on misses nothing.
+        The median of answers is that of the last thirty days.
+        """
+        owner = scope_of(principal, mine=mine)
+        since = format_time(clock() - _MONTH)
         await views.caught_up()
         with views.reading() as reading:
-            shown = board_jobs(reading, scope_of(principal, mine=mine), limit)
+            shown = board_jobs(reading, owner, limit)
+            crews_shown, _ = list_crews(reading, owner=owner, cursor=None, limit=_CREWS)
+            counts = crew_counts(reading, [row["id"] for row in crews_shown])
+            schedules = list_schedules(reading, owner=owner)
+            asked = approvals_summary(reading, since, owner)
             position = reading.positions["jobs"]
         columns = [
             {"status": status, "count": count, "jobs": [job_json(row) for row in rows]}
             for status, (count, rows) in shown.items()
         ]
-        return json_bytes({"columns": columns, "position": position})
+        return json_bytes(
+            {
+                "columns": columns,
+                "crews": [crew_json(row, counts[row["id"]], name_of) for row in crews_shown],
+                "schedules": [next_firing(row) for row in schedules if row["state"] == "active"],
+                "approvals": {
+                    "pending": asked["pending"],
+                    "medianWaitMs": asked["waitMs"]["p50"],
+                },
+                "position": position,
+            }
+        )
+
+    def next_firing(row: Row) -> dict[str, Any]:
+        shown = schedule_json(row, clock())
+        return {name: shown[name] for name in ("id", "name", "nextRunAt")}
 
     @router.get("/crews", summary="Crews, newest first")
     async def get_crews(

@@ -239,7 +239,8 @@ def test_resuming_after_any_frame_gives_exactly_the_rest(
     end = events[-1].position
 
     async def read(cursor: Cursor | None) -> bytes:
-        return await everything(read_job(log, form, job, cursor, end_at=end, over=last_end(Jobs(log))))
+        over = last_end(Jobs(log))
+        return await everything(read_job(log, form, job, cursor, end_at=end, over=over))
 
     async def check() -> None:
         whole = await read(None)
@@ -316,9 +317,10 @@ def test_a_reading_of_a_job_ends_with_the_job_whatever_its_filter(log: EventLog)
             {"actor": "operator"},
             {"types": ("job.finished",), "actor": "operator"},
         ]
+        over = last_end(Jobs(log))
         readers = [
             asyncio.create_task(
-                everything(read_job(log, ENVELOPES, "a", None, end_at=None, over=last_end(Jobs(log)), **only))
+                everything(read_job(log, ENVELOPES, "a", None, end_at=None, over=over, **only))
             )
             for only in filters
         ]
@@ -342,9 +344,10 @@ def test_a_reading_of_an_ended_job_stops_at_its_newest_event(log: EventLog) -> N
 
     async def scenario() -> None:
         assert log.last_about("job-a") == 6
-        content = await everything(read_job(log, ENVELOPES, "a", None, end_at=6, over=last_end(Jobs(log))))
+        over = last_end(Jobs(log))
+        content = await everything(read_job(log, ENVELOPES, "a", None, end_at=6, over=over))
         assert ids(content) == [str(event.position) for event in events] + ["6"]
-        seen = await everything(read_job(log, ENVELOPES, "a", Cursor(6), end_at=6, over=last_end(Jobs(log))))
+        seen = await everything(read_job(log, ENVELOPES, "a", Cursor(6), end_at=6, over=over))
         assert seen == RETRY
 
     run(scenario())

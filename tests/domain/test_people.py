@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import Callable, Coroutine, Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +19,7 @@ from domain.account import (
     email_stream,
 )
 from domain.errors import BadInput, WrongState
+from domain.event import Event
 from domain.log import Context, EventLog, open_sqlite_log
 from domain.people import Directory, EmailTaken, Identity, IdentityTaken, People, Person
 from domain.redaction import Redactor
@@ -46,6 +48,10 @@ def run(log: EventLog, story: Callable[[People], Coroutine[Any, Any, None]]) -> 
 
 async def register(people: People, email: str = "ada@example.org", **given: Any) -> Person:
     return await people.register(email, "Ada", Role.USER, WHO, **given)
+
+
+def begin(session: str, account: Account) -> list[Event]:
+    return account.sign_in(session, "password", None)
 
 
 def issued(number: int = 1, expires_at: str | None = None) -> TokenIssued:
@@ -158,11 +164,7 @@ def test_a_new_password_ends_every_session_but_the_one_that_asked(log: EventLog)
     async def story(people: People) -> None:
         ada = (await register(people)).account
         for session in ("s1", "s2", "s3"):
-            await people.execute(
-                ada.id,
-                lambda a, s=session: a.sign_in(s, "password", None),
-                WHO,  # type: ignore[misc]
-            )
+            await people.execute(ada.id, partial(begin, session), WHO)
         await people.execute(ada.id, lambda a: a.set_password("c2", "s2"), WHO)
         now = people.directory.get(ada.id)
         assert list(now.sessions) == ["s2"]
@@ -175,11 +177,7 @@ def test_the_oldest_session_ends_when_there_are_too_many(log: EventLog) -> None:
     async def story(people: People) -> None:
         ada = (await register(people)).account
         for number in range(MOST_SESSIONS + 1):
-            await people.execute(
-                ada.id,
-                lambda a, n=number: a.sign_in(f"s{n}", "password", None),  # type: ignore[misc]
-                WHO,
-            )
+            await people.execute(ada.id, partial(begin, f"s{number}"), WHO)
         open_sessions = people.directory.get(ada.id).sessions
         assert len(open_sessions) == MOST_SESSIONS
         assert "s0" not in open_sessions

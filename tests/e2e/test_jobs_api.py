@@ -138,7 +138,9 @@ def test_a_new_job_is_told_whole(held: httpx2.Client, tmp_path: Path) -> None:
     }
     assert {name: shown[name] for name in expected} == expected
     assert shown["createdAt"].endswith("Z")
-    assert held.get(answer.headers["location"]).json() == shown
+    read = held.get(answer.headers["location"]).json()
+    assert read["job"] == shown
+    assert {name: read[name] for name in shown} == shown
 
 
 def test_both_spellings_of_a_field_mean_the_same(held: httpx2.Client) -> None:

@@ -14,6 +14,7 @@ from typing import Any, NamedTuple
 import httpx2
 import pytest
 
+from projections.views import PROJECTIONS
 from tests.e2e.client import (
     cancel,
     connect,
@@ -399,7 +400,7 @@ def settled(http: httpx2.Client) -> dict[str, Json]:
 def test_each_view_says_where_it_stands(http: httpx2.Client, done: str) -> None:
     shown = settled(http)
 
-    assert set(shown) == {"jobs", "timeline", "output", "analytics"}
+    assert set(shown) == {projection.name for projection in PROJECTIONS}
     for view in shown.values():
         assert {"name", "version", "position", "lag", "status", "progress", "digest"} <= set(view)
         assert (view["lag"], view["progress"], view["failure"]) == (0, 1.0, None)

@@ -14,6 +14,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from projections.views import PROJECTIONS
 from tests.server import Server
 
 SCRIPT = 'i=1; while [ $i -le {lines} ]; do echo "line $i"; i=$((i+1)); done; {then}'
@@ -176,4 +177,4 @@ def test_no_view_has_drifted_from_the_log(server: Server) -> None:
                 return list(shown)
             await asyncio.sleep(0.02)
 
-    assert [p["rebuildMatched"] for p in asyncio.run(rebuilt())] == [True] * 4
+    assert [p["rebuildMatched"] for p in asyncio.run(rebuilt())] == [True] * len(PROJECTIONS)

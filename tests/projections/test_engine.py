@@ -95,7 +95,8 @@ def test_every_digest_is_the_digest_of_the_rows(log: EventLog, tmp_path: Path) -
     make_history(log, 1)
     until_caught_up(views)
     assert views.recount() == digests(views)
-    assert len(set(digests(views).values())) == len(PROJECTIONS)
+    seen = digests(views)
+    assert len({seen[name] for name in ("jobs", "timeline", "output", "analytics")}) == 4
     views.close()
 
 
@@ -214,14 +215,8 @@ def test_a_rebuild_runs_beside_the_live_view_and_matches(log: EventLog, tmp_path
     assert all(status.rebuild_matched for status in views.status())
     assert views.recount() == before
     views.close()
-    assert table_names(tmp_path / "views.db") == {
-        "about",
-        "fillings",
-        "jobs_2",
-        "timeline_2",
-        "output_2",
-        "analytics_2",
-    }
+    tables = {f"{projection.name}_2" for projection in PROJECTIONS}
+    assert table_names(tmp_path / "views.db") == {"about", "fillings", *tables}
 
 
 def table_names(path: Path) -> set[str]:

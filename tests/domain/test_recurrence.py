@@ -1,0 +1,382 @@
+"""When rules fire: five cadences, cron, RRULE and once, through every gap and overlap that there
+is.
+"""
+
+import time as stopwatch
+from datetime import UTC, date, datetime, time, timedelta
+from functools import cache
+from itertools import pairwise
+from typing import Any
+from zoneinfo import ZoneInfo, available_timezones
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from domain.errors import BadInput
+from domain.recurrence import parse_rule
+from domain.wall_clock import change_between, instant_of, local_of, passes_of, zone_of
+
+BERLIN = "Europe/Berlin"
+BEGIN, END = datetime(2026, 1, 1, tzinfo=UTC), datetime(2028, 1, 1, tzinfo=UTC)
+MINUTE = timedelta(minutes=1)
+ZONES = sorted(name for name in available_timezones() if not name.startswith(("right/", "posix/")))
+
+
+def times(
+    rule: dict[str, Any],
+    after: str,
+    count: int = 4,
+    zone: str = BERLIN,
+    anchor: datetime = BEGIN,
+) -> list[str]:
+    """The next times, as a wall clock of the zone shows them."""
+    moment = datetime.fromisoformat(after)
+    parsed = parse_rule(rule, zone, anchor)
+    found = parsed.between(moment, datetime(2150, 1, 1, tzinfo=UTC), count)
+    return [t.astimezone(ZoneInfo(zone)).strftime("%Y-%m-%d %H:%M %z") for t in found]
+
+
+@cache
+def changes(zone: str) -> tuple[datetime, ...]:
+    """The instants in 2026 and 2027 at which a zone's clocks are put forward or back."""
+    info = zone_of(zone)
+    step = timedelta(days=10)
+    found = []
+    moment = BEGIN
+    while moment < END:
+        if moment.astimezone(info).utcoffset() != (moment + step).astimezone(info).utcoffset():
+            found.append(change_between(moment, moment + step, info))
+        moment += step
+    return tuple(found)
+
+
+# The five cadences
+
+
+def test_daily() -> None:
+    assert times({"cadence": "daily"}, "2026-06-01T07:00Z", 2) == [
+        "2026-06-02 09:00 +0200",
+        "2026-06-03 09:00 +0200",
+    ]
+    assert times({"cadence": "daily", "at": "23:59"}, "2026-06-01T07:00Z", 1) == [
+        "2026-06-01 23:59 +0200"
+    ]
+
+
+@pytest.mark.parametrize("days", ["mon,wed,fri", "1,3,5", [1, 3, 5], ["Monday", "wed", 5]])
+def test_weekly(days: Any) -> None:
+    assert times({"cadence": "weekly", "days": days}, "2026-06-01T07:00Z", 3) == [
+        "2026-06-03 09:00 +0200",
+        "2026-06-05 09:00 +0200",
+        "2026-06-08 09:00 +0200",
+    ]
+
+
+def test_monthly_on_a_day_that_short_months_lack_is_their_last() -> None:
+    assert times({"cadence": "monthly", "dayOfMonth": 31}, "2028-01-30T00:00Z", 4) == [
+        "2028-01-31 09:00 +0100",
+        "2028-02-29 09:00 +0100",
+        "2028-03-31 09:00 +0200",
+        "2028-04-30 09:00 +0200",
+    ]
+    for day in (29, 30, 31):
+        rule = {"cadence": "monthly", "dayOfMonth": day}
+        assert len(times(rule, "2026-01-01T00:00Z", 24, "UTC")) == 24
+        assert "2026-02-28 09:00 +0000" in times(rule, "2026-01-01T00:00Z", 2, "UTC")
+
+
+def test_hourly_counts_from_local_midnight() -> None:
+    rule = {"cadence": "hourly", "everyHours": 6}
+    hours = [shown[11:16] for shown in times(rule, "2026-06-01T00:00Z", 4)]
+    assert hours == ["06:00", "12:00", "18:00", "00:00"]
+    hours = [shown[11:16] for shown in times({**rule, "at": "01:30"}, "2026-06-01T00:00Z", 4)]
+    assert hours == ["07:30", "13:30", "19:30", "01:30"]
+
+
+def test_hours_that_do_not_divide_the_day_are_real_time_apart() -> None:
+    rule = parse_rule({"cadence": "hourly", "everyHours": 7}, BERLIN, BEGIN)
+    found = rule.between(datetime(2026, 10, 24, tzinfo=UTC), END, 30)
+    assert {b - a for a, b in pairwise(found)} == {timedelta(hours=7)}
+
+
+def test_minutely_keeps_its_rhythm_through_gap_and_overlap() -> None:
+    rule = parse_rule({"cadence": "minutely", "everyMinutes": 15}, BERLIN)
+    for change in changes(BERLIN):
+        found = rule.between(change - timedelta(hours=3), change + timedelta(hours=3), 24)
+        assert {b - a for a, b in pairwise(found)} == {15 * MINUTE}
+
+
+# Gaps and overlaps
+
+
+def test_a_time_in_a_gap_fires_at_the_next_minute_that_there_is() -> None:
+    for rule in (
+        {"cadence": "daily", "at": "02:30"},
+        {"cron": "30 2 * * *"},
+        {"rrule": "FREQ=DAILY;BYHOUR=2;BYMINUTE=30"},
+        {"cron": "*/10 2 * * *"},
+    ):
+        found = times(rule, "2026-03-28T12:00Z", 2)
+        assert found[0] == "2026-03-29 03:00 +0200", rule
+        assert found[1].startswith("2026-03-30 02:"), rule
+
+
+def test_a_time_in_an_overlap_fires_once_in_the_first_pass() -> None:
+    for rule in (
+        {"cadence": "daily", "at": "02:30"},
+        {"cron": "30 2 * * *"},
+        {"rrule": "FREQ=DAILY;BYHOUR=2;BYMINUTE=30"},
+    ):
+        assert times(rule, "2026-10-24T12:00Z", 2) == [
+            "2026-10-25 02:30 +0200",
+            "2026-10-26 02:30 +0100",
+        ], rule
+
+
+@pytest.mark.parametrize(
+    "rule", [{"cadence": "hourly"}, {"cron": "0 * * * *"}, {"rrule": "FREQ=HOURLY;BYMINUTE=0"}]
+)
+def test_every_hour_is_every_real_hour(rule: dict[str, Any]) -> None:
+    assert times(rule, "2026-10-24T22:30Z", 4) == [
+        "2026-10-25 01:00 +0200",
+        "2026-10-25 02:00 +0200",
+        "2026-10-25 02:00 +0100",
+        "2026-10-25 03:00 +0100",
+    ]
+    # From within the first pass, the second is still to come.
+    assert times(rule, "2026-10-25T00:30Z", 1) == ["2026-10-25 02:00 +0100"]
+    assert times(rule, "2026-03-29T00:30Z", 2) == [
+        "2026-03-29 03:00 +0200",
+        "2026-03-29 04:00 +0200",
+    ]
+
+
+def test_every_zone_has_its_gaps_and_overlaps_found() -> None:
+    with_changes = [zone for zone in ZONES if changes(zone)]
+    assert len(ZONES) > 400
+    assert len(with_changes) > 150
+
+
+def rules_at(local: datetime) -> list[dict[str, Any]]:
+    """A daily rule in three languages."""
+    return [
+        {"cadence": "daily", "at": f"{local:%H:%M}"},
+        {"cron": f"{local.minute} {local.hour} * * *"},
+        {"rrule": f"FREQ=DAILY;BYHOUR={local.hour};BYMINUTE={local.minute}"},
+    ]
+
+
+def test_in_every_zone_a_gap_fires_at_the_next_minute_and_an_overlap_once() -> None:
+    begin = stopwatch.process_time()
+    checked = 0
+    for zone in ZONES:
+        info = zone_of(zone)
+        for change in changes(zone):
+            before = local_of(change - MINUTE, info) + MINUTE
+            after = local_of(change, info).replace(fold=0)
+            low, high = sorted((before, after))
+            middle = (low + (high - low) / 2).replace(second=0, fold=0)
+            expected = change if after > before else passes_of(middle, info)[0]
+            day = timedelta(hours=25)
+            for rule in rules_at(middle):
+                parsed = parse_rule(rule, zone, change - 2 * day)
+                found = parsed.between(change - timedelta(hours=12), change + 2 * day, 9)
+                assert found[0] == expected, (zone, rule, change)
+                apart = [later - earlier for earlier, later in pairwise(found)]
+                assert min(apart) >= timedelta(hours=20), (zone, rule, change)
+                checked += 1
+    assert checked > 1_000
+    assert stopwatch.process_time() - begin < 60
+
+
+def test_in_every_zone_short_months_fire_on_their_last_day() -> None:
+    expected = [date(2027, 1, 31), date(2027, 2, 28), date(2027, 3, 31), date(2027, 4, 30)]
+    for zone in ZONES:
+        rule = parse_rule({"cadence": "monthly", "dayOfMonth": 31, "at": "12:00"}, zone)
+        found = rule.between(datetime(2027, 1, 15, tzinfo=UTC), END, 4)
+        assert [local_of(moment, zone_of(zone)).date() for moment in found] == expected
+        assert {local_of(moment, zone_of(zone)).time() for moment in found} == {time(12)}
+
+
+def test_an_ordinary_time_in_every_zone_is_that_time() -> None:
+    for zone in ZONES:
+        info = zone_of(zone)
+        local = datetime(2026, 7, 15, 12, 34)
+        assert local_of(instant_of(local, info), info) == local
+
+
+# Cron, RRULE, once
+
+
+def test_cron_is_the_crontab_that_people_know() -> None:
+    assert times({"cron": "0 0 * * 1"}, "2026-06-01T07:00Z", 1)[0][:10] == "2026-06-08"  # Monday
+    assert times({"cron": "0 0 * * 7"}, "2026-06-01T07:00Z", 1)[0][:10] == "2026-06-07"  # Sunday
+    either = [shown[:10] for shown in times({"cron": "0 0 13 * 5"}, "2026-06-01T07:00Z", 3)]
+    assert either == ["2026-06-05", "2026-06-12", "2026-06-13"]
+    assert times({"cron": "0 0 * * MON#1"}, "2026-06-02T07:00Z", 1)[0][:10] == "2026-07-06"
+    assert times({"cron": "@daily"}, "2026-06-01T07:00Z", 1) == ["2026-06-02 00:00 +0200"]
+
+
+def test_rrules_follow_rfc_5545() -> None:
+    last_friday = {"rrule": "FREQ=MONTHLY;BYDAY=-1FR;BYHOUR=17;BYMINUTE=0"}
+    assert times(last_friday, "2026-06-01T07:00Z", 2) == [
+        "2026-06-26 17:00 +0200",
+        "2026-07-31 17:00 +0200",
+    ]
+    thrice = {"rrule": "DTSTART:20260601T100000\nRRULE:FREQ=DAILY;INTERVAL=2;COUNT=3"}
+    found = ["2026-06-01 10:00 +0200", "2026-06-03 10:00 +0200", "2026-06-05 10:00 +0200"]
+    assert times(thrice, "2026-06-01T07:00Z", 9) == found
+    assert times(thrice, "2026-06-03T08:00Z", 9) == found[2:]
+    until = {"rrule": "DTSTART:20260601T100000\nRRULE:FREQ=DAILY;UNTIL=20260603T080000Z"}
+    assert len(times(until, "2026-06-01T07:00Z", 9)) == 3
+    zulu = {"rrule": "DTSTART:20260601T100000Z\nRRULE:FREQ=WEEKLY"}
+    assert times(zulu, "2026-06-01T07:00Z", 1) == ["2026-06-01 12:00 +0200"]
+    made = datetime(2026, 6, 1, 7, 12, 13, tzinfo=UTC)
+    assert times({"rrule": "FREQ=DAILY"}, "2026-06-01T07:12:13Z", 1, anchor=made) == [
+        "2026-06-01 09:13 +0200"
+    ]
+
+
+def test_an_old_rule_by_the_minute_is_as_fast_as_a_new_one() -> None:
+    rule = parse_rule({"rrule": "DTSTART:19900101T000000\nRRULE:FREQ=MINUTELY;INTERVAL=7"}, "UTC")
+    begin = stopwatch.process_time()
+    found = rule.between(datetime(2026, 6, 1, tzinfo=UTC), END, 100)
+    assert (found[-1] - datetime(1990, 1, 1, tzinfo=UTC)) % timedelta(minutes=7) == timedelta(0)
+    assert stopwatch.process_time() - begin < 5
+
+
+def test_once() -> None:
+    assert times({"once": "2026-06-01T10:00"}, "2026-06-01T07:00Z") == ["2026-06-01 10:00 +0200"]
+    assert times({"once": "2026-06-01T10:00Z"}, "2026-06-01T07:00Z") == ["2026-06-01 12:00 +0200"]
+    assert times({"once": "2026-03-29T02:30"}, "2026-01-01T07:00Z") == ["2026-03-29 03:00 +0200"]
+    assert times({"once": "2026-06-01T10:00"}, "2026-06-01T08:00Z") == []
+
+
+@pytest.mark.parametrize(
+    ("rule", "path"),
+    [
+        ({}, "rule"),
+        ({"cadence": "daily", "cron": "* * * * *"}, "rule"),
+        ({"cadence": "yearly"}, "rule.cadence"),
+        ({"cadence": ["daily"]}, "rule.cadence"),
+        ({"cadence": "daily", "at": "24:00"}, "rule.at"),
+        ({"cadence": "daily", "at": "9"}, "rule.at"),
+        ({"cadence": "daily", "at": 9}, "rule.at"),
+        ({"cadence": "daily", "att": "09:00"}, "rule.att"),
+        ({"cadence": "weekly"}, "rule.days"),
+        ({"cadence": "weekly", "days": []}, "rule.days"),
+        ({"cadence": "weekly", "days": [1, 8]}, "rule.days[1]"),
+        ({"cadence": "weekly", "days": [True]}, "rule.days[0]"),
+        ({"cadence": "weekly", "days": "mon,xyz"}, "rule.days[1]"),
+        ({"cadence": "monthly", "dayOfMonth": 32}, "rule.dayOfMonth"),
+        ({"cadence": "monthly", "dayOfMonth": "1"}, "rule.dayOfMonth"),
+        ({"cadence": "hourly", "everyHours": 25}, "rule.everyHours"),
+        ({"cadence": "minutely", "everyMinutes": 60}, "rule.everyMinutes"),
+        ({"cadence": "minutely", "everyMinutes": True}, "rule.everyMinutes"),
+        ({"cron": "* * * *"}, "rule.cron"),
+        ({"cron": "0 * * * * *"}, "rule.cron"),
+        ({"cron": "61 * * * *"}, "rule.cron"),
+        ({"cron": "0 0 30 2 *"}, "rule.cron"),
+        ({"cron": 5}, "rule.cron"),
+        ({"rrule": "FREQ=SECONDLY"}, "rule.rrule"),
+        ({"rrule": "FREQ=DAILY;BYSECOND=1"}, "rule.rrule"),
+        ({"rrule": "INTERVAL=1"}, "rule.rrule"),
+        ({"rrule": "FREQ=DAILY;INTERVAL=0"}, "rule.rrule"),
+        ({"rrule": "FREQ=DAILY;COUNT=99999999"}, "rule.rrule"),
+        ({"rrule": "FREQ=DAILY;COUNT=2;UNTIL=20270101"}, "rule.rrule"),
+        ({"rrule": "FREQ=DAILY;BYHOUR=77"}, "rule.rrule"),
+        ({"rrule": "FREQ=MINUTELY;BYMONTH=2;BYMONTHDAY=30"}, "rule.rrule"),
+        ({"rrule": "DTSTART;TZID=Asia/Tokyo:20260101T000000\nRRULE:FREQ=DAILY"}, "rule.rrule"),
+        ({"rrule": "RDATE:20260101T000000\nRRULE:FREQ=DAILY"}, "rule.rrule"),
+        ({"rrule": "FREQ=DAILY;UNTIL=tomorrow"}, "rule.rrule"),
+        ({"once": "tomorrow"}, "rule.once"),
+        ({"once": "9999-12-31T23:59:59-12:00"}, "rule.once"),
+    ],
+)
+def test_a_rule_that_cannot_be_names_the_mistake(rule: dict[str, Any], path: str) -> None:
+    with pytest.raises(BadInput) as refused:
+        parse_rule(rule, BERLIN)
+    assert refused.value.path == path
+
+
+@pytest.mark.parametrize("zone", ["", "Mars/Base", "../etc/passwd", "Europe", "right/UTC", "x\0y"])
+def test_an_unknown_time_zone_is_refused(zone: str) -> None:
+    with pytest.raises(BadInput) as refused:
+        parse_rule({"cadence": "daily"}, zone)
+    assert refused.value.path == "timezone"
+
+
+def test_rules_say_what_they_are() -> None:
+    said: dict[str, dict[str, Any]] = {
+        "Every day at 09:00 (UTC).": {"cadence": "daily"},
+        "Every Monday and Friday at 07:05 (UTC).": {
+            "cadence": "weekly",
+            "days": [5, 1],
+            "at": "7:05",
+        },
+        "On day 31 of every month, or the last day of a shorter one, at 09:00 (UTC).": {
+            "cadence": "monthly",
+            "dayOfMonth": 31,
+        },
+        "Every 6 hours (UTC).": {"cadence": "hourly", "everyHours": 6},
+        "Every minute (UTC).": {"cadence": "minutely"},
+        "At 09:00 on Monday through Friday (UTC).": {"cron": "0 9 * * 1-5"},
+        "Once at 2026-06-01 10:00 (UTC).": {"once": "2026-06-01T10:00"},
+    }
+    for sentence, rule in said.items():
+        assert parse_rule(rule, "UTC").describe() == sentence
+
+
+RULES = st.one_of(
+    st.builds(
+        lambda at: {"cadence": "daily", "at": f"{at:%H:%M}"},
+        st.times(),
+    ),
+    st.builds(
+        lambda days, at: {"cadence": "weekly", "days": sorted(days), "at": f"{at:%H:%M}"},
+        st.sets(st.integers(1, 7), min_size=1),
+        st.times(),
+    ),
+    st.builds(
+        lambda day: {"cadence": "monthly", "dayOfMonth": day},
+        st.integers(1, 31),
+    ),
+    st.builds(lambda n: {"cadence": "hourly", "everyHours": n}, st.integers(1, 24)),
+    st.builds(lambda n: {"cadence": "minutely", "everyMinutes": n}, st.integers(1, 59)),
+    st.sampled_from(
+        [
+            {"cron": "*/7 * * * *"},
+            {"cron": "0 2,3 * * *"},
+            {"cron": "30 */2 1,15 * 1"},
+            {"rrule": "FREQ=HOURLY;INTERVAL=5"},
+            {"rrule": "FREQ=MINUTELY;INTERVAL=45;BYDAY=SU"},
+            {"rrule": "FREQ=WEEKLY;INTERVAL=2;BYDAY=SU;BYHOUR=2;BYMINUTE=0,30"},
+            {"rrule": "FREQ=YEARLY"},
+        ]
+    ),
+)
+MOMENTS = st.datetimes(datetime(2026, 1, 1), datetime(2027, 12, 31), timezones=st.just(UTC))
+
+
+@settings(max_examples=150, deadline=None)
+@given(RULES, st.sampled_from([z for z in ZONES if changes(z)]), MOMENTS, st.data())
+def test_times_increase_and_none_lies_between(
+    rule: dict[str, Any], zone: str, moment: datetime, data: st.DataObject
+) -> None:
+    """From anywhere between two times that follow each other, the later one is the next."""
+    near = data.draw(st.sampled_from([moment, *changes(zone)]))
+    after = near - timedelta(minutes=data.draw(st.integers(0, 180)))
+    parsed = parse_rule(rule, zone, BEGIN)
+    first = parsed.next_after(after)
+    assert first is not None
+    assert first > after
+    second = parsed.next_after(first)
+    assert second is not None
+    assert second > first
+    for begin, end in ((after, first), (first, second)):
+        share = data.draw(st.integers(0, 999)) / 1000
+        assert parsed.next_after(begin + (end - begin) * share) == end
+    assert parsed.next_after(first - timedelta(microseconds=1)) == first
+    again = parse_rule(parsed.spec, zone, BEGIN)
+    assert again.next_after(after) == first
