@@ -13,7 +13,17 @@ from typing import Annotated
 
 import typer
 
-from api.commands import doctor, jobs, log, projections, templates, terminal, users, worker
+from api.commands import (
+    doctor,
+    jobs,
+    log,
+    projections,
+    schedules,
+    templates,
+    terminal,
+    users,
+    worker,
+)
 from api.commands.options import AsJson, BadSettings, load_settings
 from domain.errors import CrewlogError, LogRefused
 
@@ -29,6 +39,7 @@ app = typer.Typer(
 app.add_typer(jobs.app, name="jobs")
 app.add_typer(log.app, name="log")
 app.add_typer(projections.app, name="projections")
+app.add_typer(schedules.app, name="schedules")
 app.add_typer(templates.app, name="templates")
 app.add_typer(users.app, name="users")
 app.add_typer(worker.app, name="worker")

@@ -114,7 +114,7 @@ def parent_result(parent: Row) -> dict[str, Any]:
     result = orjson.loads(parent["result"]) if done and parent["result"] is not None else None
     return {
         "jobId": parent["id"],
-        "key": plan.get("key"),
+        "key": plan.get("local"),
         "title": parent["title"],
         "metadata": result if result is not None else ({} if done else None),
         "completedAt": parent["finished_at"] if done else None,

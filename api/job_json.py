@@ -214,7 +214,7 @@ def _board_fields(row: Row) -> dict[str, Any]:
     return {
         "status": board_status(row),
         "body": plan.get("body"),
-        "key": plan.get("key"),
+        "key": plan.get("local"),
         "assignee": plan.get("assignee"),
         "parents": plan.get("parents", []),
         "createdBy": row["owner"],

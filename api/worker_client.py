@@ -25,7 +25,7 @@ WAIT_S = 50
 
 _TIMEOUT_S = 30.0
 _FIRST_RETRY_S = 0.2
-_LONGEST_RETRY_S = 5.0
+_LONGEST_RETRY_S = 2.0
 _LOOPBACK = ("127.0.0.1", "::1", "localhost")
 _TRY_AGAIN = (502, 503, 504)
 

@@ -16,7 +16,8 @@ class CrewMember(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     id: str
-    key: str
+    local: str
+    """Its id in the template."""
     title: str
     parents: list[str]
 

@@ -60,7 +60,7 @@ class JobPlan(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    key: str
+    local: str
     """Its id in the template, unique in the crew."""
     template: str
     body: str

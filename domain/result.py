@@ -45,7 +45,7 @@ def parent_results(parents: Sequence[Job]) -> list[ParentResult]:
     return [
         ParentResult(
             job_id=parent.id,
-            key=parent.plan.key if parent.plan is not None else "",
+            key=parent.plan.local if parent.plan is not None else "",
             title=parent.title,
             metadata=parent.given or {},
             completed_at=parent.finished_at,

@@ -110,7 +110,10 @@ class CrewIntake:
         draft = Draft(occasion.context, self._clock)
         members = [
             CrewMember(
-                id=ids[job.key], key=job.key, title=job.title, parents=[ids[p] for p in job.parents]
+                id=ids[job.key],
+                local=job.key,
+                title=job.title,
+                parents=[ids[p] for p in job.parents],
             )
             for job in plan.jobs
         ]
@@ -162,7 +165,7 @@ class CrewIntake:
                 request=occasion.context.request_id,
             ),
             plan=JobPlan(
-                key=job.key,
+                local=job.key,
                 template=plan.template,
                 body=job.body,
                 assignee=job.assignee,

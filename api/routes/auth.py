@@ -12,7 +12,7 @@ from pydantic import BaseModel, Field, ValidationError
 from api.bodies import CARRIABLE, Body
 from api.errors import Refusal, documented
 from api.oidc import GOOGLE, OpenIdConnect, SignInFailed
-from api.passwords import LONGEST
+from api.passwords import LONGEST, SHORTEST
 from api.routes.jobs import json_bytes
 from api.security import FOREIGN_PAGE, OPERATOR, Principal, Security
 from api.signin import WRONG_PAIR, Entered, SignIn, WrongPair
@@ -24,6 +24,10 @@ HOME, LOGIN, PROFILE = "/", "/login/", "/profile/"
 """Pages that signing in and out lead to."""
 
 Password = Annotated[str, Field(min_length=1, max_length=LONGEST), CARRIABLE]
+ChosenPassword = Annotated[
+    str, Field(max_length=LONGEST, json_schema_extra={"minLength": SHORTEST}), CARRIABLE
+]
+"""A password that somebody shall have; a shorter one is a 400."""
 
 
 class Credentials(Body):
@@ -37,7 +41,7 @@ class PasswordChange(Body):
     """The password that one has, and the one that it shall be."""
 
     current: Password
-    new: Password
+    new: ChosenPassword
 
 
 class Profile(BaseModel):

@@ -9,7 +9,7 @@ from pydantic import Field
 
 from api.bodies import CARRIABLE, Body
 from api.errors import SECURED, documented
-from api.routes.auth import Password, Profile, position_header, profile_json
+from api.routes.auth import ChosenPassword, Profile, position_header, profile_json
 from api.routes.jobs import json_bytes
 from api.security import ADMIN, USER_TOKEN_PREFIX, Admin, Authenticated, Principal
 from api.sessions import token_hash
@@ -33,10 +33,17 @@ NO_ACCOUNT = "The server's token has no account: issue tokens for a person."
 class NewUser(Body):
     """Somebody who may sign in; without a password, only through a provider."""
 
-    email: Annotated[str, Field(min_length=3, max_length=LONGEST_EMAIL), CARRIABLE]
+    email: Annotated[
+        str,
+        Field(
+            max_length=LONGEST_EMAIL,
+            json_schema_extra={"pattern": r"^[^@\s\x00-\x20]{1,64}@[^@\s\x00-\x20]+$"},
+        ),
+        CARRIABLE,
+    ]
     name: Name = ""
     role: RoleName = "user"
-    password: Password | None = None
+    password: ChosenPassword | None = None
 
 
 class UserChange(Body):
@@ -47,7 +54,7 @@ class UserChange(Body):
 
 
 class NewPassword(Body):
-    password: Password
+    password: ChosenPassword
 
 
 def _to_read() -> list[Scope]:

@@ -297,7 +297,7 @@ def _job_json(job: Job, first: Recorded) -> dict[str, Any]:
         "id": job.id,
         "title": job.title,
         "body": plan.body if plan is not None else "",
-        "key": plan.key if plan is not None else None,
+        "key": plan.local if plan is not None else None,
         "template": plan.template if plan is not None else None,
         "assignee": plan.assignee if plan is not None else None,
         "state": job.state.value,

@@ -98,9 +98,14 @@ class Catalog:
             raise TemplateNotFound
         for root in self._roots:
             file = root.joinpath(*parts[:-1], parts[-1] + SUFFIX)
-            if _is_file_in(file, root):
+            known = self._entries.get(file)
+            # Then it is the very file that was found to lie in this root before.
+            current = known is not None and known.is_current
+            if current or _is_file_in(file, root):
                 with self._lock:
-                    result = self._entry(file, root, "/".join(parts)).result
+                    entry = known if current else self._entry(file, root, "/".join(parts))
+                assert entry is not None
+                result = entry.result
                 if isinstance(result, Template):
                     return result
                 first = result.faults[0]

@@ -149,7 +149,7 @@ def test_what_is_anothers_is_not_there(tmp_path: Path) -> None:
             *(("GET", f"/{part}") for part in ("jobs", "preview", "firings")),
         ]
         for method, part in verbs:
-            body = {} if method == "PATCH" else None
+            body: Json | None = {} if method == "PATCH" else None
             foreign = await bob.said(404, method, path + part, body)
             assert foreign == await bob.said(404, method, "/none" + part, body)
         assert (await bob.said(200, "GET"))["schedules"] == []

@@ -10,6 +10,7 @@ import orjson
 
 from tests.bench.append import append_group_commit_vs_raw_sqlite
 from tests.bench.create import http_create_vs_bare_fastapi_post, submit_to_start
+from tests.bench.crews import crew_commit_vs_single_create
 from tests.bench.fanout import sse_fanout_vs_bare_asgi
 from tests.bench.lists import cold_start, job_stream_1m_vs_1k, list_page_100k_vs_1k
 from tests.bench.measure import Ratio, say
@@ -22,6 +23,7 @@ REACH = {
     "rebuild_vs_raw_scan": 0.12,
     "list_page_100k_vs_1k": 0.8,
     "job_stream_1m_vs_1k": 0.8,
+    "crew_commit_vs_single_create": 2.0,
 }
 
 RATIOS: tuple[Callable[[], Any], ...] = (
@@ -31,6 +33,7 @@ RATIOS: tuple[Callable[[], Any], ...] = (
     rebuild_vs_raw_scan,
     list_page_100k_vs_1k,
     job_stream_1m_vs_1k,
+    crew_commit_vs_single_create,
 )
 
 

@@ -3,18 +3,21 @@ of it: approvals and artifacts.
 """
 
 import json
+import socket
 import subprocess
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
 from http.client import HTTPConnection
 from pathlib import Path
-from typing import Any
+from threading import Thread
+from typing import Any, Self
 from urllib.parse import urlsplit
 
 import httpx2
 import pytest
 
+from api.worker_client import WorkerClient, Workplace
 from api.worker_tokens import WorkerTokens, load_key
 from domain.result import LARGEST_RESULT
 from tests.e2e.client import connect, ended, events, until
@@ -426,6 +429,65 @@ def test_asking_goes_on_through_a_kill_at_another_address(tmp_path: Path, templa
     assert "then 3" in said
     assert "last 4" in said
     assert states == ["approved", "rejected", "expired"]
+
+
+class Cutting:
+    """A relay that passes on the first POST and cuts the connection before the answer."""
+
+    def __init__(self, server: Server) -> None:
+        self._to = urlsplit(server.url)
+        self.cut = 0
+        self._listener = socket.create_server(("127.0.0.1", 0))
+        self.url = f"http://127.0.0.1:{self._listener.getsockname()[1]}"
+        self._thread = Thread(target=self._relay)
+
+    def __enter__(self) -> Self:
+        self._thread.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._listener.shutdown(socket.SHUT_RDWR)
+        self._thread.join()
+        self._listener.close()
+
+    def _relay(self) -> None:
+        while True:
+            try:
+                client, _ = self._listener.accept()
+            except OSError:
+                return
+            with client:
+                request = client.recv(65_536)
+                while request.startswith(b"POST") and not request.endswith(b"}"):
+                    request += client.recv(65_536)
+                with socket.create_connection((self._to.hostname, self._to.port)) as server:
+                    server.sendall(request)
+                    answer = server.recv(65_536)
+                    if request.startswith(b"POST") and not self.cut:
+                        self.cut += 1
+                        continue
+                    while answer:
+                        client.sendall(answer)
+                        answer = server.recv(65_536)
+
+
+def test_what_was_asked_when_the_connection_was_cut_is_not_asked_twice(
+    server: Server, http: httpx2.Client, held: tuple[str, httpx2.Client]
+) -> None:
+    _, client = held
+    client.post("/approvals", json={"description": "Once?"})
+    token = client.headers["Authorization"].removeprefix("Bearer ")
+    with Cutting(server) as relay, ThreadPoolExecutor() as pool:
+        asking = pool.submit(
+            WorkerClient(Workplace(relay.url, None, token)).ask, {"description": "Once?"}
+        )
+        asked = until(
+            lambda: found if len(found := client.get("/approvals").json()) > 1 else None, "asked"
+        )
+        until(lambda: relay.cut, "the connection was cut")
+        http.post(f"/api/approvals/{asked[1]['id']}/resolve", json={"decision": "approve"})
+        assert asking.result()["id"] == asked[1]["id"]
+    assert len(client.get("/approvals").json()) == 2
 
 
 def test_a_wait_ends_at_once_when_the_server_stops(tmp_path: Path, templates: Path) -> None:

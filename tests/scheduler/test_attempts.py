@@ -39,7 +39,7 @@ def house(tmp_path: Path) -> House:
 
 def job(cwd: str = "", given: dict[str, Any] | None = None, **plan: Any) -> Job:
     told: dict[str, Any] = {
-        "key": "k",
+        "local": "k",
         "template": "t",
         "body": "Do it — all.",
         "assignee": None,

@@ -1,0 +1,411 @@
+"""`crewlog schedules`: make them, change whether they fire, fire one by hand, see what they did."""
+
+import json
+from typing import TYPE_CHECKING, Annotated, Any
+from urllib.parse import quote
+
+import typer
+
+from api.commands import terminal
+from api.commands.options import AsJson, Data, Token, Url, connect
+from domain.errors import CrewlogError
+
+if TYPE_CHECKING:
+    from api.client import Client
+
+app = typer.Typer(no_args_is_help=True, help="Schedules: templates that run at certain times.")
+
+_PATH = "/api/schedules"
+_STATES = {"active": "green", "paused": "red", "disabled": "yellow", "ended": "blue"}
+_OUTCOMES = {"spawned": "green", "failed": "red", "skipped": "yellow", "missed": "magenta"}
+_FIRINGS = 10
+_TIMES = 5
+
+ScheduleId = Annotated[
+    str, typer.Argument(metavar="ID", help="Id of the schedule, how it begins, or its name.")
+]
+Cron = Annotated[str | None, typer.Option(help="A crontab's five fields, as '*/5 * * * *'.")]
+Rrule = Annotated[str | None, typer.Option(help="A recurrence rule of RFC 5545.")]
+Once = Annotated[str | None, typer.Option(metavar="TIME", help="One ISO 8601 time.")]
+Daily = Annotated[str | None, typer.Option(metavar="HH:MM", help="Every day at this time.")]
+Weekly = Annotated[
+    str | None, typer.Option(metavar="DAYS", help="On these days, as mon,wed,fri; see --at.")
+]
+Monthly = Annotated[
+    int | None, typer.Option(metavar="DAY", help="On this day of the month, or its last; see --at.")
+]
+Hours = Annotated[
+    int | None, typer.Option("--every-hours", metavar="N", help="Every so many hours.")
+]
+Minutes = Annotated[
+    int | None, typer.Option("--every-minutes", metavar="N", help="Every so many minutes.")
+]
+At = Annotated[str | None, typer.Option(metavar="HH:MM", help="Time of day; otherwise 09:00.")]
+RuleJson = Annotated[str | None, typer.Option("--rule", metavar="JSON", help="A rule as JSON.")]
+Zone = Annotated[
+    str | None,
+    typer.Option(
+        "--timezone", metavar="ZONE", help="An IANA time zone. Otherwise that of the server."
+    ),
+]
+
+
+class NoSuchSchedule(CrewlogError):
+    """An id, the beginning of one, or a name that does not name exactly one schedule."""
+
+
+@app.command("list")
+def list_schedules(
+    mine: Annotated[bool, typer.Option("--mine", help="Only my own.")] = False,
+    as_json: AsJson = False,
+    url: Url = None,
+    token: Token = None,
+    data: Data = None,
+) -> None:
+    """List schedules, newest first."""
+    with connect(url, token, data) as client:
+        said = client.get(_PATH, mine=True if mine else None)
+    if as_json:
+        terminal.print_json(said["schedules"])
+        return
+    if not said["schedules"]:
+        terminal.notice("No schedules.")
+        return
+    terminal.print_table(
+        ("ID", "STATE", "NEXT", "LAST", "OUTCOME", "NAME"),
+        (
+            (
+                schedule["id"],
+                _state(schedule),
+                terminal.moment(schedule["nextRunAt"]),
+                terminal.ago(schedule["lastRunAt"]),
+                _outcome(schedule["lastOutcome"]),
+                schedule["name"],
+            )
+            for schedule in said["schedules"]
+        ),
+        flexible=("NAME",),
+        optional=("OUTCOME", "LAST"),
+    )
+
+
+@app.command()
+def show(
+    schedule_id: ScheduleId,
+    as_json: AsJson = False,
+    url: Url = None,
+    token: Token = None,
+    data: Data = None,
+) -> None:
+    """Show a schedule, its next times, and what came of the last ones."""
+    with connect(url, token, data) as client:
+        path = _resolve(client, schedule_id)
+        schedule = client.get(path)["schedule"]
+        times = client.get(f"{path}/preview", n=_TIMES)["times"] if schedule["enabled"] else []
+        firings = client.get(f"{path}/firings", limit=_FIRINGS)["items"]
+    if as_json:
+        terminal.print_json({**schedule, "nextTimes": times, "lastFirings": firings})
+        return
+    terminal.print_fields(_details(schedule, times))
+    if firings:
+        terminal.console().print()
+        _print_firings(firings)
+
+
+@app.command()
+def create(
+    template: Annotated[str, typer.Argument(metavar="TEMPLATE", help="Id of the template.")],
+    name: Annotated[str | None, typer.Option(help="Otherwise the template's id.")] = None,
+    inputs: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--input", metavar="K=V", help="An input; V is JSON, or else text. Repeatable."
+        ),
+    ] = None,
+    cron: Cron = None,
+    rrule: Rrule = None,
+    once: Once = None,
+    daily: Daily = None,
+    weekly: Weekly = None,
+    monthly: Monthly = None,
+    every_hours: Hours = None,
+    every_minutes: Minutes = None,
+    at: At = None,
+    rule: RuleJson = None,
+    timezone: Zone = None,
+    catch_up: Annotated[
+        str | None,
+        typer.Option(metavar="HOW", help="latest, none, or a window like 24h to catch up all."),
+    ] = None,
+    overlap: Annotated[str | None, typer.Option(help="allow, skip or cancel.")] = None,
+    jitter: Annotated[
+        float | None, typer.Option(metavar="S", help="At most so many seconds later.")
+    ] = None,
+    ends_at: Annotated[
+        str | None, typer.Option(metavar="TIME", help="No time after this one.")
+    ] = None,
+    max_firings: Annotated[int | None, typer.Option(metavar="N", help="No oftener.")] = None,
+    disabled: Annotated[bool, typer.Option("--disabled", help="It does not fire yet.")] = False,
+    as_json: AsJson = False,
+    url: Url = None,
+    token: Token = None,
+    data: Data = None,
+) -> None:
+    """Make a schedule. It takes exactly one of the options that say when."""
+    spec = _rule(
+        cron=cron,
+        rrule=rrule,
+        once=once,
+        daily=daily,
+        weekly=weekly,
+        monthly=monthly,
+        hours=every_hours,
+        minutes=every_minutes,
+        at=at,
+        rule=rule,
+    )
+    body = {
+        "name": name or template,
+        "templateId": template,
+        "inputs": _inputs(inputs or []),
+        "rule": spec,
+        "timezone": timezone,
+        "catchUp": catch_up if catch_up in (None, "latest", "none") else {"all": catch_up},
+        "overlap": overlap,
+        "jitterS": jitter,
+        "endsAt": ends_at,
+        "maxFirings": max_firings,
+        "enabled": not disabled,
+    }
+    with connect(url, token, data) as client:
+        made = client.post(_PATH, body)["schedule"]
+    _told(made, as_json, made["id"])
+
+
+@app.command()
+def enable(
+    schedule_id: ScheduleId,
+    as_json: AsJson = False,
+    url: Url = None,
+    token: Token = None,
+    data: Data = None,
+) -> None:
+    """Let a schedule fire, from its next time on."""
+    with connect(url, token, data) as client:
+        schedule = client.post(f"{_resolve(client, schedule_id)}/enable")["schedule"]
+    following = terminal.moment(schedule["nextRunAt"])
+    _told(schedule, as_json, f"{schedule['name']} is enabled; its next time is {following}.")
+
+
+@app.command()
+def disable(
+    schedule_id: ScheduleId,
+    as_json: AsJson = False,
+    url: Url = None,
+    token: Token = None,
+    data: Data = None,
+) -> None:
+    """Stop a schedule until it is enabled. What it started goes on."""
+    with connect(url, token, data) as client:
+        schedule = client.post(f"{_resolve(client, schedule_id)}/disable")["schedule"]
+    _told(schedule, as_json, f"{schedule['name']} is disabled.")
+
+
+@app.command()
+def run(
+    schedule_id: ScheduleId,
+    as_json: AsJson = False,
+    url: Url = None,
+    token: Token = None,
+    data: Data = None,
+) -> None:
+    """Fire a schedule now, also when it is disabled. Prints the ids of the jobs."""
+    with connect(url, token, data) as client:
+        made = client.post(f"{_resolve(client, schedule_id)}/run-now")
+    if as_json:
+        terminal.print_json(made)
+        return
+    terminal.notice(f"Crew {made['crewId']}")
+    for job_id in made["jobIds"]:
+        terminal.write_line(job_id)
+
+
+@app.command()
+def preview(
+    schedule_id: Annotated[
+        str | None,
+        typer.Argument(metavar="[ID]", help="A schedule; without it, the rule of the options."),
+    ] = None,
+    cron: Cron = None,
+    rrule: Rrule = None,
+    once: Once = None,
+    daily: Daily = None,
+    weekly: Weekly = None,
+    monthly: Monthly = None,
+    every_hours: Hours = None,
+    every_minutes: Minutes = None,
+    at: At = None,
+    rule: RuleJson = None,
+    timezone: Zone = None,
+    n: Annotated[int, typer.Option("-n", min=1, max=100, help="How many.")] = 10,
+    as_json: AsJson = False,
+    url: Url = None,
+    token: Token = None,
+    data: Data = None,
+) -> None:
+    """Print the next times of a schedule, or of a rule that is not saved."""
+    with connect(url, token, data) as client:
+        if schedule_id is not None:
+            said = client.get(f"{_resolve(client, schedule_id)}/preview", n=n)
+        else:
+            spec = _rule(
+                cron=cron,
+                rrule=rrule,
+                once=once,
+                daily=daily,
+                weekly=weekly,
+                monthly=monthly,
+                hours=every_hours,
+                minutes=every_minutes,
+                at=at,
+                rule=rule,
+            )
+            body = {"rule": spec, "timezone": timezone, "n": n}
+            said = client.post(f"{_PATH}/preview", body)
+    if as_json:
+        terminal.print_json(said)
+        return
+    terminal.notice(said["ruleText"])
+    for moment in said["times"]:
+        terminal.write_line(terminal.moment(moment))
+
+
+@app.command()
+def delete(
+    schedule_id: ScheduleId,
+    as_json: AsJson = False,
+    url: Url = None,
+    token: Token = None,
+    data: Data = None,
+) -> None:
+    """Delete a schedule. The jobs that it made stay."""
+    with connect(url, token, data) as client:
+        said = client.delete(_resolve(client, schedule_id))
+    _told(said, as_json, "Deleted.")
+
+
+def _resolve(client: "Client", given: str) -> str:
+    """The path of the schedule that `given` is, begins, or names."""
+    if len(given) < 36:
+        schedules = client.get(_PATH)["schedules"]
+        found = [s for s in schedules if s["name"] == given] or [
+            s for s in schedules if s["id"].startswith(given.lower())
+        ]
+        if len(found) != 1:
+            raise NoSuchSchedule(f"{len(found) or 'No'} schedules are called {given!r}.")
+        given = found[0]["id"]
+    return f"{_PATH}/{quote(given, safe='')}"
+
+
+def _rule(*, at: str | None, rule: str | None, **given: Any) -> dict[str, Any]:
+    """The rule that the options mean."""
+    chosen = {name: value for name, value in given.items() if value is not None}
+    if len(chosen) + (rule is not None) != 1:
+        raise typer.BadParameter("Say exactly once when, for example with --cron.")
+    if rule is not None:
+        return _json_rule(rule)
+    ((name, value),) = chosen.items()
+    if name in ("cron", "rrule", "once"):
+        return {name: value}
+    spec = {
+        "daily": {"cadence": "daily", "at": value},
+        "weekly": {"cadence": "weekly", "days": value},
+        "monthly": {"cadence": "monthly", "dayOfMonth": value},
+        "hours": {"cadence": "hourly", "everyHours": value},
+        "minutes": {"cadence": "minutely", "everyMinutes": value},
+    }[name]
+    return spec if at is None else {**spec, "at": at}
+
+
+def _json_rule(text: str) -> dict[str, Any]:
+    try:
+        spec = json.loads(text)
+    except ValueError:
+        spec = None
+    if not isinstance(spec, dict):
+        raise typer.BadParameter("This is no JSON object.", param_hint="--rule")
+    return spec
+
+
+def _inputs(given: list[str]) -> dict[str, Any]:
+    inputs: dict[str, Any] = {}
+    for pair in given:
+        name, equals, text = pair.partition("=")
+        if not (name and equals):
+            raise typer.BadParameter(f"{pair!r} is not NAME=VALUE.", param_hint="--input")
+        try:
+            inputs[name] = json.loads(text)
+        except ValueError:
+            inputs[name] = text
+    return inputs
+
+
+def _told(said: Any, as_json: bool, sentence: str) -> None:
+    if as_json:
+        terminal.print_json(said)
+    else:
+        terminal.write_line(sentence)
+
+
+def _state(schedule: dict[str, Any]) -> terminal.Cell:
+    return schedule["state"], _STATES.get(schedule["state"], "")
+
+
+def _outcome(outcome: str | None) -> terminal.Cell:
+    return outcome or "-", _OUTCOMES.get(outcome or "", "")
+
+
+def _details(schedule: dict[str, Any], times: list[str]) -> list[tuple[str, terminal.Cell]]:
+    catch_up = schedule["catchUp"]
+    if isinstance(catch_up, dict):
+        catch_up = f"all within {catch_up['windowS']:g} s"
+    fields: list[tuple[str, terminal.Cell]] = [
+        ("Schedule", schedule["id"]),
+        ("Name", schedule["name"]),
+        ("State", _state(schedule)),
+        ("Template", schedule["template"]),
+        ("Inputs", json.dumps(schedule["inputs"], ensure_ascii=False)),
+        ("When", schedule["ruleText"]),
+        ("Catch-up", catch_up),
+        ("Overlap", schedule["overlap"]),
+        ("Owner", schedule["ownerId"]),
+        (
+            "Fired",
+            f"{schedule['firings']} times; missed {schedule['missed']}, "
+            f"skipped {schedule['skipped']}",
+        ),
+    ]
+    if schedule["stateReason"]:
+        fields.append(("Reason", (schedule["stateReason"], "red")))
+    if schedule["lastError"]:
+        fields.append(("Last error", (schedule["lastError"], "red")))
+    fields += [("Next" if n == 0 else "", terminal.moment(t)) for n, t in enumerate(times)]
+    return fields
+
+
+def _print_firings(firings: list[dict[str, Any]]) -> None:
+    terminal.print_table(
+        ("TIME", "LATE", "OUTCOME", "CREW", "REASON"),
+        (
+            (
+                terminal.moment(firing["nominal"]),
+                terminal.duration(firing["lateMs"]),
+                _outcome(firing["outcome"]),
+                firing["crewId"] or "-",
+                firing["reason"] or ("by hand" if firing["manual"] else ""),
+            )
+            for firing in firings
+        ),
+        flexible=("REASON",),
+        optional=("CREW",),
+    )

@@ -1,0 +1,88 @@
+// The ways in: a password, a provider, or the server's own token.
+
+import { html, useEffect, useRef, useState } from "../vendor/preact/preact.js";
+import { get, signedOut } from "./api.js";
+import { Failure, Field, Title, submitted, useAction } from "./parts.js";
+import { signInWithPassword, signInWithToken } from "./store.js";
+
+const WAY_KEY = "crewlog.way"; // how one signed in last, here
+
+const ERRORS = {
+  wrong: "The e-mail address or the password is wrong.",
+  unavailable: "The provider cannot be reached at the moment.",
+  unverified: "The provider does not vouch for your e-mail address.",
+  no_account: "There is no account for this address. Ask an administrator for one.",
+  disabled: "This account is switched off. Ask an administrator.",
+};
+
+function failedBefore() {
+  const reason = new URLSearchParams(location.search).get("error");
+  if (!reason) return "";
+  return ERRORS[reason] ?? "Signing in did not work. Try again.";
+}
+
+/** From the sign-in page one comes to one's profile (`contracts/board.md` §2). */
+function goOn() {
+  if (location.pathname === "/login/") location.assign(location.hash ? `/${location.hash}` : "/profile/");
+}
+
+export function SignIn() {
+  const [way, setWay] = useState(localStorage.getItem(WAY_KEY) === "token" ? "token" : "password");
+  const [providers, setProviders] = useState([]);
+  const [before, setBefore] = useState(signedOut.peek() || failedBefore());
+  const action = useAction();
+  const first = useRef(null);
+
+  useEffect(() => {
+    get("/auth/providers").then(({ providers: ways }) => setProviders(ways), () => {});
+  }, []);
+  useEffect(() => first.current?.focus(), [way]);
+
+  const choose = (chosen) => {
+    setWay(chosen);
+    setBefore("");
+    action.say("");
+  };
+  const enter = submitted(async ({ target }) => {
+    setBefore("");
+    const { email, password, token } = Object.fromEntries(new FormData(target));
+    const work = way === "token" ? () => signInWithToken(token.trim()) : () => signInWithPassword(email.trim(), password);
+    if (!(await action.run(work))) return first.current?.select();
+    localStorage.setItem(WAY_KEY, way);
+    if (way === "password") goOn();
+    else if (location.pathname === "/login/") location.assign("/");
+    return undefined;
+  });
+
+  return html`<main id="content" class="sign-in-room">
+    <section class="card sign-in" aria-labelledby="room-title">
+      <p class="brand" aria-hidden="true">crewlog</p>
+      <${Title} document="Sign in">Sign in<//>
+      <form onSubmit=${enter}>
+        ${way === "password" ? html`<${Password} first=${first} />` : html`<${Token} first=${first} />`}
+        <${Failure} problem=${action.problem ?? before} id="sign-in-error" />
+        <button type="submit" class="primary" disabled=${action.busy}>Sign in</button>
+      </form>
+      ${providers.length > 0 && html`<div class="ways" role="group" aria-label="Other ways in">
+        ${providers.map(({ name, label, url }) => html`<a key=${name} class="button" href=${url}>Sign in with ${label}</a>`)}
+      </div>`}
+      <p class="hint">
+        ${way === "password"
+          ? html`<button type="button" class="link" onClick=${() => choose("token")}>Use a token instead</button>`
+          : html`<button type="button" class="link" onClick=${() => choose("password")}>Use e-mail and password instead</button>`}
+      </p>
+    </section>
+  </main>`;
+}
+
+const Password = ({ first }) => html`
+  <${Field} label="E-mail">${(a) => html`<input ...${a} ref=${first} name="email" type="email" autocomplete="username"
+    autocapitalize="off" spellcheck="false" required />`}<//>
+  <${Field} label="Password">${(a) => html`<input ...${a} name="password" type="password"
+    autocomplete="current-password" required />`}<//>`;
+
+const Token = ({ first }) => html`
+  <p>The server's token is in the file <code>token</code> of the data directory, which
+    <code>crewlog serve</code> prints when it starts. An API token of yours works too.</p>
+  <${Field} label="Token" hint="It is kept in this tab until you close it or sign out.">${(a) => html`<input ...${a}
+    ref=${first} name="token" type="password" autocomplete="off" autocapitalize="off" spellcheck="false" required />`}<//>`;

@@ -1,0 +1,294 @@
+// What the page knows. One stream says which jobs and approvals changed; the views say how.
+
+import { batch, computed, effect, signal } from "../vendor/preact/preact.js";
+import {
+  Coalesced, EventStream, Problem, dropToken, get, hasToken, keepToken, query, request, segment,
+  signedOut, useToken,
+} from "./api.js";
+
+const COLUMN_LIMIT = 50; // jobs of a column that the board shows
+const FEW = 6; // changed jobs that are fetched one by one; for more the board is
+const EVERY_MS = 300;
+const PROGRESS_MS = 10_000;
+
+/** Who is signed in: undefined until known, null for nobody. */
+export const me = signal(undefined);
+export const connection = signal("connecting");
+/** A sentence across the page, "" for none. */
+export const notice = signal("");
+/** The columns of the board, by status: {count, jobs}; null until loaded. */
+export const columns = signal(null);
+export const mineOnly = signal(false);
+/** Crews by id, as far as they were needed. */
+export const crews = signal(new Map());
+/** The approvals that wait for an answer; null until loaded. */
+export const pending = signal(null);
+/** Ticks once a second while somebody looks. */
+export const second = signal(0);
+
+export const ownerId = computed(() => {
+  const { id } = me.value ?? {};
+  return id === undefined || id === "operator" ? "operator" : `user:${id}`;
+});
+
+const listeners = new Set();
+let stream = null;
+let changed = new Map(); // job id -> kinds of what happened since the board was looked at
+
+/** Hear of changes: `listener({jobs, approvals})` with the ids of jobs, and whether any approval
+ * changed; `{all: true}` after a time without a connection. Returns what ends it. */
+export function onChange(listener) {
+  listeners.add(listener);
+  return () => listeners.delete(listener);
+}
+
+const tell = (change) => listeners.forEach((listener) => listener(change));
+
+const oops = (problem) => {
+  notice.value = problem ? `${problem.message} Trying again.` : "";
+};
+
+const boardLoad = new Coalesced(catchUp, oops, EVERY_MS);
+const approvalLoad = new Coalesced(loadPending, () => {}, EVERY_MS);
+const crewLoad = new Coalesced(loadCrews, () => {}, 50);
+
+// Signing in and out
+
+/** Find out who one is: by the token that this tab holds, or by the session's cookie. */
+export async function begin() {
+  try {
+    const profile = await get("/auth/me");
+    if (profile) enter(profile);
+    else leave(hasToken() ? "The server does not accept this token. It may be another one by now." : "");
+  } catch (problem) {
+    if (!(problem instanceof Problem)) throw problem;
+    notice.value = `${problem.message} Trying again.`;
+    setTimeout(begin, 2_000);
+  }
+}
+
+export async function signInWithPassword(email, password) {
+  dropToken();
+  enter(await request("/auth/login", { method: "POST", body: { email, password } }));
+}
+
+/** Throws Problem with a sentence when the server does not know the token. */
+export async function signInWithToken(given) {
+  // A header carries nothing else, and no token of a server has anything else in it.
+  if (!/^[\x21-\x7e]+$/.test(given)) throw wrongToken();
+  useToken(given);
+  try {
+    const profile = await get("/auth/me");
+    // The server does not say why it does not know somebody; a route that asks for one does.
+    if (!profile) await get("/api/projections");
+    if (!profile) throw wrongToken();
+    keepToken();
+    enter(profile);
+  } catch (problem) {
+    dropToken();
+    signedOut.value = null;
+    if (problem.status === 503 && /not configured/.test(problem.message)) {
+      throw new Problem(503, "The server has no token, so this way in is closed. Set CREWLOG_TOKEN and start it again.");
+    }
+    throw problem.status === 403 ? wrongToken() : problem;
+  }
+}
+
+const wrongToken = () =>
+  new Problem(403, "The server does not accept this token. Compare it with the file token in the data directory.");
+
+export async function signOut() {
+  const held = hasToken();
+  dropToken();
+  if (!held) {
+    try {
+      await fetch("/auth/logout", { method: "POST", redirect: "manual" });
+    } catch {
+      // The cookie stays then; the sign-in page says that nobody answers.
+    }
+  }
+  leave("");
+}
+
+function enter(profile) {
+  batch(() => {
+    signedOut.value = null;
+    notice.value = "";
+    connection.value = "connecting";
+    me.value = profile;
+  });
+  boardLoad.ask(0);
+  approvalLoad.ask(0);
+}
+
+function leave(why) {
+  stream?.stop();
+  stream = null;
+  dropToken();
+  changed = new Map();
+  batch(() => {
+    me.value = null;
+    columns.value = null;
+    pending.value = null;
+    crews.value = new Map();
+    signedOut.value = why;
+  });
+}
+
+effect(() => {
+  const why = signedOut.value;
+  if (why && me.peek()) leave(why);
+});
+
+// The stream
+
+function watch(position) {
+  stream = new EventStream(
+    "/api/events",
+    {
+      frames: take,
+      state: (state) => {
+        const back = state === "live" && connection.peek() === "reconnecting";
+        connection.value = state;
+        if (back) tell({ all: true });
+      },
+      closed: () => {
+        // The log is another one than before: begin again.
+        stream = null;
+        connection.value = "reconnecting";
+        columns.value = null;
+        setTimeout(() => me.peek() && boardLoad.ask(0), 1_000);
+        tell({ all: true });
+      },
+    },
+    String(position),
+  );
+}
+
+function take(frames) {
+  const jobs = new Set();
+  let approvals = false;
+  for (const { event, data } of frames) {
+    if (event === "session_heartbeat") continue;
+    const { jobId, kind = event } = JSON.parse(data);
+    if (event.startsWith("approval_")) approvals = true;
+    if (!jobId) continue;
+    jobs.add(jobId);
+    changed.set(jobId, [...(changed.get(jobId) ?? []), kind]);
+  }
+  if (!jobs.size && !approvals) return;
+  boardLoad.ask();
+  if (approvals) approvalLoad.ask(50);
+  tell({ jobs, approvals });
+}
+
+// The board
+
+async function catchUp() {
+  if (!me.peek()) return;
+  if (columns.peek() === null) return loadBoard();
+  const news = changed;
+  changed = new Map();
+  const strangers = [...news].some(([id, kinds]) => !held(id) && !kinds.includes("job.submitted"));
+  try {
+    if (news.size > FEW || strangers) await loadBoard();
+    else apply(await Promise.all([...news.keys()].map(fetchJob)));
+  } catch (problem) {
+    for (const [id, kinds] of news) changed.set(id, [...kinds, ...(changed.get(id) ?? [])]);
+    throw problem;
+  }
+}
+
+async function loadBoard() {
+  const asked = mineOnly.peek();
+  const board = await get(query("/api/board", { limit: COLUMN_LIMIT, mine: asked || "" }));
+  if (!me.peek() || asked !== mineOnly.peek()) return;
+  columns.value = Object.fromEntries(
+    board.columns.map(({ status, count, jobs }) => [status, { count, jobs }]),
+  );
+  needCrews(board.columns.flatMap(({ jobs }) => jobs));
+  if (!stream) watch(board.position);
+}
+
+export function showMine(only) {
+  mineOnly.value = only;
+  columns.value = null;
+  boardLoad.ask(0);
+}
+
+export const refreshBoard = () => {
+  columns.value = null;
+  boardLoad.ask(0);
+};
+
+async function fetchJob(id) {
+  try {
+    const { job } = await get(`/api/jobs/${segment(id)}`);
+    return [id, job];
+  } catch (problem) {
+    if (problem.status === 404) return [id, null];
+    throw problem;
+  }
+}
+
+function held(id) {
+  return Object.values(columns.peek() ?? {}).some(({ jobs }) => jobs.some((job) => job.id === id));
+}
+
+/** Put jobs where they belong now; newest first, as the server has them. */
+function apply(found) {
+  const next = Object.fromEntries(
+    Object.entries(columns.peek()).map(([status, { count, jobs }]) => [status, { count, jobs: [...jobs] }]),
+  );
+  for (const [id, job] of found) {
+    for (const column of Object.values(next)) {
+      const at = column.jobs.findIndex((one) => one.id === id);
+      if (at < 0) continue;
+      column.jobs.splice(at, 1);
+      column.count -= 1;
+    }
+    if (!job || (mineOnly.peek() && job.owner !== ownerId.peek())) continue;
+    const column = (next[job.status] ??= { count: 0, jobs: [] });
+    const at = column.jobs.findIndex((one) => one.position < job.position);
+    column.jobs.splice(at < 0 ? column.jobs.length : at, 0, job);
+    column.count += 1;
+  }
+  columns.value = next;
+  needCrews(found.map(([, job]) => job).filter(Boolean));
+}
+
+// Crews and approvals
+
+function needCrews(jobs) {
+  if (jobs.some((job) => job.crewId && !crews.peek().has(job.crewId))) crewLoad.ask();
+}
+
+async function loadCrews() {
+  const known = new Map(crews.peek());
+  for (const crew of (await get("/api/crews?limit=100")).items) known.set(crew.id, crew);
+  const jobs = Object.values(columns.peek() ?? {}).flatMap((column) => column.jobs);
+  const missing = new Set(jobs.map((job) => job.crewId).filter((id) => id && !known.has(id)));
+  for (const id of missing) {
+    // One that cannot be had is remembered as nameless, and not asked for again.
+    known.set(id, await get(`/api/crews/${segment(id)}`).catch(() => ({ id, name: "" })));
+  }
+  crews.value = known;
+}
+
+async function loadPending() {
+  if (!me.peek()) return;
+  pending.value = (await get("/api/approvals?state=pending&limit=100")).items;
+}
+
+setInterval(() => {
+  if (!document.hidden && me.peek()) second.value += 1;
+}, 1_000);
+
+// Progress is told by no stream, for there may be a lot of it: who runs is looked at now and then.
+setInterval(async () => {
+  if (document.hidden || !me.peek() || connection.peek() !== "live") return;
+  const moving = (columns.peek()?.running?.jobs ?? []).filter((job) => job.progress !== null);
+  if (!moving.length || moving.length > FEW) return;
+  const found = await Promise.all(moving.map(({ id }) => fetchJob(id))).catch(() => []);
+  if (columns.peek() && found.length) apply(found);
+}, PROGRESS_MS);

@@ -1,0 +1,53 @@
+"""Jobs a second when they are committed as crews of ten, against single creates, both durable."""
+
+import tempfile
+from pathlib import Path
+
+import orjson
+import uvloop
+
+from tests.bench.create import BODY, CLIENTS, SECONDS
+from tests.bench.http import Connection, rate, with_connections
+from tests.bench.measure import Ratio, ratio
+from tests.server import Server
+
+JOBS = 10
+
+TEMPLATE = """\
+name: Ten
+inputs:
+  folder: {type: string}
+jobs:
+""" + "".join(
+    f"""\
+  - id: job{n}
+    title: Test part {n} of {{{{ folder }}}}
+    body: Run part {n}.
+    argv: [make, -C, "{{{{ folder }}}}", test-{n}]
+    parents: [{"" if n == 0 else f"job{n - 1}"}]
+"""
+    for n in range(JOBS)
+)
+
+
+def crew_commit_vs_single_create() -> tuple[Ratio, dict[str, float]]:
+    """Jobs accepted a second by 16 keep-alive clients."""
+    with tempfile.TemporaryDirectory() as directory:
+        data = Path(directory) / "data"
+        (data / "templates").mkdir(parents=True)
+        (data / "templates" / "ten.job_workflow.yaml").write_text(TEMPLATE)
+        held = Server.start(data, "--capacity", "0", "--log-level", "warning")
+        crew = orjson.dumps({"templateId": "ten", "inputs": {"folder": "/srv/project"}})
+
+        def measure(body: bytes) -> float:
+            async def work(connections: list[Connection]) -> float:
+                request = connections[0].encode("POST", "/api/jobs", body)
+                return (await rate(connections, request, SECONDS, 201))[0]
+
+            return uvloop.run(with_connections(CLIENTS, held.url, held.token, work))
+
+        try:
+            result = ratio(lambda: JOBS * measure(crew), lambda: measure(BODY))
+        finally:
+            held.stop()
+    return result, {"crews_per_s": round(result.ours / JOBS, 1)}

@@ -1,0 +1,149 @@
+"""Schedules on a running server: times that come, a kill -9 when one is due, and the command
+line.
+"""
+
+import json
+import subprocess
+from collections.abc import Iterator
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+import httpx2
+import pytest
+
+from tests.e2e.client import connect, events, until
+from tests.server import CREWLOG, Server, environment
+
+Json = dict[str, Any]
+
+TEMPLATE = """\
+name: Greeting
+inputs:
+  who: {type: string}
+jobs:
+  - id: greet
+    title: Greet {{ who }}
+    argv: [echo, "hello {{ who }}"]
+  - id: leave
+    title: Leave
+    parents: [greet]
+    argv: ["true"]
+"""
+
+
+@pytest.fixture
+def server(tmp_path: Path) -> Iterator[Server]:
+    data = tmp_path / "data"
+    (data / "templates").mkdir(parents=True)
+    (data / "templates" / "greeting.job_workflow.yaml").write_text(TEMPLATE)
+    with Server.start(data, "--log-level=warning") as started:
+        yield started
+
+
+@pytest.fixture
+def http(server: Server) -> Iterator[httpx2.Client]:
+    with connect(server) as client:
+        yield client
+
+
+def template(http: httpx2.Client) -> str:
+    found = http.get("/api/templates").json()["templates"]
+    return str(next(item["id"] for item in found if item["name"] == "Greeting"))
+
+
+def in_a_moment(seconds: float) -> str:
+    return (datetime.now(UTC) + timedelta(seconds=seconds)).isoformat()
+
+
+def create(http: httpx2.Client, **fields: Any) -> Json:
+    body = {"name": "greet", "templateId": template(http), "inputs": {"who": "you"}, **fields}
+    answer = http.post("/api/schedules", json=body)
+    assert answer.status_code == 201, answer.text
+    made: Json = answer.json()["schedule"]
+    return made
+
+
+def firings(http: httpx2.Client, schedule_id: str) -> list[Json]:
+    answer = http.get(f"/api/schedules/{schedule_id}/firings")
+    assert answer.status_code == 200, answer.text
+    return [item for item in answer.json()["items"] if item["outcome"]]
+
+
+def test_a_time_comes_and_its_crew_runs_to_the_end(http: httpx2.Client) -> None:
+    made = create(http, rule={"once": in_a_moment(4)})
+    assert made["nextRunAt"] is not None
+    (fired,) = until(lambda: firings(http, made["id"]), "the firing")
+    assert fired["outcome"] == "spawned"
+    assert not fired["catchUp"]
+
+    def done() -> list[Json] | None:
+        jobs = http.get(f"/api/schedules/{made['id']}/jobs").json()["jobs"]
+        over = [job for job in jobs if job["outcome"] == "completed"]
+        return jobs if len(over) == 2 else None
+
+    jobs = until(done, "both jobs complete")
+    assert {job["scheduleId"] for job in jobs} == {made["id"]}
+    assert {job["crewId"] for job in jobs} == {fired["crewId"]}
+    assert {job["id"] for job in jobs} == set(fired["jobIds"])
+    shown = http.get(f"/api/schedules/{made['id']}").json()["schedule"]
+    assert (shown["state"], shown["nextRunAt"]) == ("ended", None)
+    said = [event["type"] for event in events(http, fired["jobIds"][0])]
+    assert said.count("job.submitted") == 1
+
+
+def test_killed_before_its_time_and_started_after_it_fires_once(server: Server) -> None:
+    with connect(server) as http:
+        made = create(http, rule={"once": in_a_moment(4)})
+    server.kill()
+    until(lambda: datetime.now(UTC).isoformat() > made["nextRunAt"], "the time passes")
+    server.restart()
+    with connect(server) as http:
+        (fired,) = until(lambda: firings(http, made["id"]), "the firing")
+        assert fired["outcome"] == "spawned"
+        server.kill()
+        server.restart()
+    with connect(server) as http:
+        assert len(firings(http, made["id"])) == 1
+        jobs = http.get(f"/api/schedules/{made['id']}/jobs").json()["jobs"]
+        assert len(jobs) == 2
+
+
+def crewlog(server: Server, *arguments: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [CREWLOG, "schedules", *arguments],
+        capture_output=True,
+        text=True,
+        timeout=30,
+        env=environment(CREWLOG_DATA=str(server.data)),
+    )
+
+
+def test_the_command_line_makes_shows_fires_and_deletes(
+    server: Server, http: httpx2.Client
+) -> None:
+    weekly = ("--weekly", "mon,fri", "--at", "18:30", "--timezone", "Europe/Berlin")
+    options = ("--name", "friday", "--input", "who=all", "--catch-up", "2h", "--overlap", "skip")
+    made = crewlog(server, "create", template(http), *weekly, *options)
+    assert made.returncode == 0, made.stderr
+    schedule_id = made.stdout.strip()
+    shown = json.loads(crewlog(server, "show", "friday", "--json").stdout)
+    assert shown["id"] == schedule_id
+    assert shown["rule"] == {"cadence": "weekly", "days": [1, 5], "at": "18:30"}
+    assert shown["catchUp"] == {"mode": "all", "windowS": 7200}
+    assert len(shown["nextTimes"]) == 5
+    assert "Every Monday and Friday at 18:30" in crewlog(server, "show", schedule_id).stdout
+    assert "is disabled" in crewlog(server, "disable", "friday").stdout
+    assert "disabled" in crewlog(server, "list").stdout
+    assert "its next time is" in crewlog(server, "enable", "friday").stdout
+    assert len(crewlog(server, "run", "friday").stdout.split()) == 2
+    assert len(crewlog(server, "preview", "friday", "-n", "3").stdout.splitlines()) == 3
+    assert len(crewlog(server, "preview", "--cron", "0 * * * *").stdout.splitlines()) == 10
+    wrong = crewlog(server, "create", template(http), "--cron", "61 * * * *")
+    assert wrong.returncode == 1
+    assert wrong.stderr.startswith("rule.cron: ")
+    assert crewlog(server, "create", template(http)).returncode == 2
+    assert crewlog(server, "delete", "friday").stdout == "Deleted.\n"
+    gone = crewlog(server, "show", "friday")
+    assert gone.returncode == 1
+    assert "No schedules are called" in gone.stderr
