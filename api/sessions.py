@@ -194,8 +194,11 @@ class RollingSessions:
             # Looked at when the request is done: it may have ended the session.
             if message["type"] == "http.response.start" and self._accounts.of_cookie(cookie):
                 headers = MutableHeaders(scope=message)
-                fresh = self._cookies.seal(opened.user_id, opened.secret)
-                headers.append("set-cookie", self._cookies.header(connection, fresh, LIFETIME_S))
+                # What caches may keep and give to others carries nobody's cookie.
+                if "public" not in headers.get("cache-control", ""):
+                    fresh = self._cookies.seal(opened.user_id, opened.secret)
+                    said = self._cookies.header(connection, fresh, LIFETIME_S)
+                    headers.append("set-cookie", said)
             await send(message)
 
         await self.app(scope, receive, with_cookie)

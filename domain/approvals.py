@@ -103,8 +103,10 @@ class Approvals:
 
     def tell(self, job: Job, approval: Approval, state: ApprovalState, draft: Draft) -> Job:
         """What an answer means for the job that waits: it goes on, or is blocked or failed before
-        it began.
+        it began. Nothing where it does not wait for this any more.
         """
+        if approval.id not in job.pending:
+            return job
         job = draft.job(job, job.answer(approval.id, state.value))
         if job.active or state is ApprovalState.APPROVED or job.state is not JobState.HELD:
             return job
@@ -113,10 +115,11 @@ class Approvals:
         return draft.job(job, job.fail(why) if fails else job.block_held(why))
 
     def withdraw(self, job: Job, reason: str, draft: Draft) -> None:
-        """Nobody waits for the answers any more."""
+        """Say of all whose answers the job does not wait for that nobody does."""
         for approval in self.pending(job):
-            withdrawn = ApprovalWithdrawn(job=job.id, reason=reason)
-            draft.add(approval_stream(approval.id), approval.version, [withdrawn])
+            if approval.id not in job.pending:
+                withdrawn = ApprovalWithdrawn(job=job.id, reason=reason)
+                draft.add(approval_stream(approval.id), approval.version, [withdrawn])
 
     # Commands
 

@@ -86,9 +86,12 @@ class Crews:
             self.release(child, draft)
 
     def strand(self, job: Job, reason: str, draft: Draft) -> None:
-        """A job will not be done: say so on all that wait for it."""
+        """A job will not be done: say so on all that wait for it, also by others that do."""
+        hopeless = {job.id}
         for waiting in self._related(job, Crew.descendants):
-            draft.job(waiting, waiting.strand(job.id, reason))
+            if not waiting.ended and hopeless.intersection(_parents(waiting)):
+                hopeless.add(waiting.id)
+                draft.job(waiting, waiting.strand(job.id, reason))
 
     def free(self, job: Job, draft: Draft) -> None:
         """A job is being done after all."""
@@ -106,7 +109,8 @@ class Crews:
                     seen.add(parent.id)
                     if failed(parent):
                         return parent
-                    waiting.append(parent)
+                    if parent.state is not JobState.COMPLETED:
+                        waiting.append(parent)
         return None
 
     def _related(self, job: Job, who: Callable[[Crew, str], list[str]]) -> list[Job]:
@@ -135,10 +139,15 @@ class Crews:
 
         def decide(job: Job, draft: Draft) -> Job:
             job = draft.job(job, job.redo(feedback))
+            again = {job.id}
             for other in self._related(job, Crew.descendants):
-                changed = draft.job(other, other.make_stale(job.id))
-                if changed.stranded_by == job.id:
-                    draft.job(other, other.free(job.id))
+                # What is off the board keeps its result, and who used that one has nothing new.
+                if again.intersection(_parents(other)):
+                    other = draft.job(other, other.make_stale(job.id))
+                    if other.state is JobState.HELD:
+                        again.add(other.id)
+                if other.stranded_by in again:
+                    draft.job(other, other.free(other.stranded_by))
             return self.release(job, draft)
 
         return await self.change(job_id, decide, context, if_match=if_match)
@@ -170,6 +179,10 @@ class Crews:
             return Changed(after, recorded[-1].position)
         assert conflict is not None
         raise conflict
+
+
+def _parents(job: Job) -> list[str]:
+    return job.plan.parents if job.plan is not None else []
 
 
 def failed(job: Job) -> bool:

@@ -162,11 +162,15 @@ class Job:
             return [ended]
         if self.given is not None:
             return [ended.model_copy(update={"outcome": Outcome.COMPLETED})]
+        well = ended.outcome is Outcome.COMPLETED and problem is None and self.block_asked is None
+        if self.cancel_requested and not well:
+            # It left by itself before it was sent a signal: what was asked for holds all the same.
+            return [ended.model_copy(update={"outcome": Outcome.CANCELLED})]
         if self.block_asked is not None:
             asked = _over(ended, AttemptOutcome.BLOCKED, self.block_asked)
             blocked = JobBlocked(attempt=ended.attempt, reason=self.block_asked, gave_up=False)
             return [asked, blocked]
-        if ended.outcome is Outcome.COMPLETED and problem is None:
+        if well:
             return [ended]
         timed_out = ended.outcome is Outcome.TIMED_OUT
         outcome = AttemptOutcome.TIMED_OUT if timed_out else AttemptOutcome.CRASHED
@@ -235,12 +239,17 @@ class Job:
         return [JobRedone(feedback=_text(feedback, "Feedback") if comment else ""), *comment]
 
     def make_stale(self, parent: str) -> list[Event]:
-        """A parent is done again. Nothing where this job has not begun, or is off the board."""
-        if self.archived or self.state is JobState.HELD:
+        """A parent is done again. Nothing where this job has not begun, or is off the board; one
+        that is being cancelled ends with it.
+        """
+        if self.archived or self.deleted or self.state is JobState.HELD:
             return []
         if self.ended and self.state is not JobState.COMPLETED:
             return []
-        return [JobMadeStale(attempt=self.attempt, parent=parent)]
+        stale = JobMadeStale(attempt=self.attempt, parent=parent)
+        if self.active and self.cancel_requested:
+            return [stale, _end(self.attempt, Outcome.CANCELLED, "A parent is done again.")]
+        return [stale]
 
     def strand(self, parent: str, reason: str) -> list[Event]:
         """This job cannot start any more; nothing where it is marked so already, or has ended."""

@@ -56,20 +56,18 @@ class Promotion:
         if event.type == "job.approval_answered":
             self._crews.release(job, draft)
             return
-        if event.type == "job.freed":
-            self._strand_again(job, draft)
-            return
-        if not job.pending:
-            self._approvals.withdraw(job, "Whoever asked has ended.", draft)
+        self._approvals.withdraw(job, "Whoever asked has ended.", draft)
         if job.links.crew is None:
             return
         if job.state is JobState.COMPLETED:
             self._crews.release_children(job, draft)
         elif failed(job):
             self._crews.strand(job, _why(job), draft)
+        elif job.state is JobState.HELD:
+            self._strand_again(job, draft)
 
     def _strand_again(self, job: Job, draft: Draft) -> None:
-        """What stranded the job is done after all; something else may be in its way still."""
+        """It is to be done, or what stranded it is; something else may be in its way still."""
         obstacle = self._crews.hopeless(job)
         if obstacle is not None:
             draft.job(job, job.strand(obstacle.id, _why(obstacle)))

@@ -173,7 +173,10 @@ class Runner:
                 lambda: self._pump(pump, running, lambda: self._beat(job.id, attempt))
             )
             ended = await running.wait()
-            await _persistently(lambda: self._end(job, attempt, ended, pump.lines, context))
+            await _persistently(
+                lambda: self._end(job, attempt, ended, pump.lines, context),
+                (LogUnavailable, VersionConflict),
+            )
         except (Fenced, StaleAttempt, JobAlreadyEnded, NotFound):
             logger.warning("attempt %d of job %s is not current any more", attempt, job.id)
             await running.cancel()
@@ -222,7 +225,7 @@ class Runner:
         left = Leavings()
         if launched.plan is not None:
             job = self._jobs.load(launched.id)
-            left = await asyncio.to_thread(self._gather, job, attempt)
+            left = await self._left_by(job, attempt)
 
         def decide(job: Job) -> list[Event]:
             job.require_current(attempt)
@@ -242,6 +245,16 @@ class Runner:
             return events + job.end_attempt(finished, left.problem)
 
         await self._jobs.execute(launched.id, decide, context)
+
+    async def _left_by(self, job: Job, attempt: int) -> Leavings:
+        """What it left. LogUnavailable while that cannot be kept, as on a full disk: like the end
+        itself it is tried again.
+        """
+        try:
+            return await asyncio.to_thread(self._gather, job, attempt)
+        except OSError as error:
+            logger.error("what attempt %d of job %s left is not kept: %s", attempt, job.id, error)
+            raise LogUnavailable(f"What the attempt left cannot be kept: {error}") from error
 
 
 def _finished(job: Job, ended: Exit, lines: int, error_id: str | None) -> JobFinished:
@@ -272,12 +285,15 @@ async def _next(chunks: AsyncIterator[bytes]) -> bytes | None:
     return await anext(chunks, None)
 
 
-async def _persistently(work: Callable[[], Awaitable[T]]) -> T:
-    """Try again, ever more slowly, while the log is unavailable."""
+async def _persistently(
+    work: Callable[[], Awaitable[T]],
+    passing: tuple[type[Exception], ...] = (LogUnavailable,),
+) -> T:
+    """Try again, ever more slowly, while the log is unavailable, or for what else is `passing`."""
     tries = 0
     while True:
         try:
             return await work()
-        except LogUnavailable:
+        except passing:
             await asyncio.sleep(_BACKOFF_S[min(tries, len(_BACKOFF_S) - 1)])
             tries += 1

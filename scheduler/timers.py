@@ -19,7 +19,7 @@ logger = logging.getLogger("crewlog.timers")
 
 Action = Callable[[], Awaitable[None]]
 
-_AHEAD = timedelta(seconds=30)
+AHEAD = timedelta(seconds=30)
 _AT_ONCE = 64
 _STALE = 64
 
@@ -50,12 +50,13 @@ class ApsTimers:
     """Timers on one job of APScheduler, which wakes for the earliest of them.
 
     A job a timer would cost fifty times as much, and many that are due at once would hold up the
-    loop. It is armed at most 30 s ahead: a loop's own clock does not see when the wall clock is
-    set. `clock` must go as the system's does.
+    loop. It is armed at most `ahead`: a loop's own clock does not see when the wall clock is set.
+    `clock` must go as the system's does.
     """
 
-    def __init__(self, clock: Clock = system_clock) -> None:
+    def __init__(self, clock: Clock = system_clock, ahead: timedelta = AHEAD) -> None:
         self._clock = clock
+        self._ahead = ahead
         self._scheduler: AsyncIOScheduler | None = None
         self._heap: list[tuple[datetime, int, str]] = []
         self._timers: dict[str, tuple[int, Action]] = {}
@@ -91,7 +92,7 @@ class ApsTimers:
             return
         self._scheduler.add_job(
             self._wake,
-            DateTrigger(min(self._heap[0][0], self._clock() + _AHEAD)),
+            DateTrigger(min(self._heap[0][0], self._clock() + self._ahead)),
             id="wake",
             replace_existing=True,
             misfire_grace_time=None,

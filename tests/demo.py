@@ -11,7 +11,7 @@ import sys
 import tempfile
 import time
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from io import TextIOWrapper
@@ -19,13 +19,13 @@ from pathlib import Path
 from types import FrameType
 from typing import Any
 
-from rich import box
 from rich.console import Console
-from rich.table import Table
 from rich.text import Text
 
 from api.client import Client, Endpoint, Unreachable
 from domain.errors import CrewlogError
+from tests.demo_crew import crew
+from tests.demo_table import table
 from tests.server import Server
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -112,6 +112,10 @@ class Demo:
     def say(self, sentence: str, style: str = "") -> None:
         self.screen.print(Text(f"  {sentence}", style))
 
+    def promise(self, kept: bool, sentence: str) -> None:
+        """Broken unless it was kept."""
+        promise(kept, sentence)
+
     def keep(self, sentence: str) -> None:
         self.screen.print(Text.assemble(("  ✓ ", "bold green"), sentence))
 
@@ -191,6 +195,7 @@ def run(demo: Demo) -> None:
     kill_the_server(demo)
     look_back(demo)
     rebuild(demo)
+    crew(demo, str(ROOT))
     where_to_go(demo)
 
 
@@ -285,7 +290,7 @@ def look_back(demo: Demo) -> None:
         (str(item["position"]), item["timestamp"][11:23], item["actor"], item["sentence"])
         for item in items
     ]
-    demo.screen.print(_table(("position", "time", "who", "what"), rows))
+    demo.screen.print(table(("position", "time", "who", "what"), rows))
 
 
 def rebuild(demo: Demo) -> None:
@@ -307,7 +312,7 @@ def rebuild(demo: Demo) -> None:
         (name, str(view["position"]), before[name]["digest"], after[name]["digest"])
         for name, view in after.items()
     ]
-    demo.screen.print(_table(("view", "position", "digest before", "digest after"), rows))
+    demo.screen.print(table(("view", "position", "digest before", "digest after"), rows))
     for name, view in after.items():
         same = view["rebuildMatched"] and view["digest"] == before[name]["digest"]
         promise(bool(same), f"The rebuilt view of {name} differs from the one before.")
@@ -325,18 +330,12 @@ def where_to_go(demo: Demo) -> None:
         (".venv/bin/crewlog jobs run -- make test", "a job, followed to its end"),
         (".venv/bin/crewlog jobs list", "what there is"),
         (".venv/bin/crewlog log tail", "everything, as it happens"),
+        (".venv/bin/crewlog templates list", "crews that are ready to be started"),
         (".venv/bin/crewlog doctor", "is all well?"),
         ("README.md", "the tour with curl, and the promises"),
     ):
         demo.screen.print(Text.assemble(f"  {command:<42}", (what, "dim")))
     demo.screen.print()
-
-
-def _table(columns: Iterable[str], rows: Iterable[Iterable[str]]) -> Table:
-    table = Table(*columns, box=box.SIMPLE_HEAD, header_style="bold")
-    for row in rows:
-        table.add_row(*(Text(cell) for cell in row))
-    return table
 
 
 @contextmanager

@@ -20,7 +20,7 @@ from api.job_requests import IfMatchHeader, status_of, version_of
 from api.routes.jobs import NameOf, json_bytes
 from api.schedule_json import schedule_json
 from api.security import Admin, Authenticated, Principal
-from api.sse import STREAMED, cursor_of, event_stream, last_end, read_job
+from api.sse import STREAMED, Cursor, cursor_of, event_stream, last_end, read_job
 from domain.clock import Clock, format_time
 from domain.crews import Crews
 from domain.errors import JobNotFound, WrongState
@@ -79,7 +79,8 @@ def board_routes(
         cursor = cursor_of(request, log)
         job = await run_in_threadpool(loaded_job, jobs, job_id, principal)
         end_at = await run_in_threadpool(log.last_about, job.stream) if job.ended else None
-        if end_at is not None and cursor is not None and cursor.after >= end_at:
+        resumed = cursor if job.ended else None
+        if resumed is not None and not await run_in_threadpool(_has_more, log, job, resumed):
             return Response(status_code=204)
         return event_stream(read_job(log, BOARD, job_id, cursor, end_at=end_at, over=over))
 
@@ -110,7 +111,8 @@ def board_routes(
         )
         await views.caught_up()
         with views.reading() as reading:
-            written = job_comments(reading, job_id)[-1]
+            said = job_comments(reading, job_id)
+        [written] = [one for one in said if one["position"] == changed.position]
         return json_bytes({"comment": comment_json(written, name_of)}, 201, _position(changed))
 
     @router.post(
@@ -254,6 +256,13 @@ def board_routes(
         return json_bytes({**shown, "job": shown}, headers=headers)
 
     return router
+
+
+def _has_more(log: EventLog, job: Job, cursor: Cursor) -> bool:
+    """Whether the board's stream of the job shows something past the cursor: not every event has a
+    frame.
+    """
+    return any(BOARD.frames(e) for page in log.pages(cursor.after, job.stream) for e in page)
 
 
 def _put_away(job: Job) -> list[Event]:

@@ -16,7 +16,7 @@ from api.sessions import token_hash
 from api.signin import SignIn
 from domain.account import Account, Role, Token, TokenIssued, TokenNotFound
 from domain.clock import Clock, format_time
-from domain.errors import BadInput
+from domain.errors import WrongState
 from domain.event import Event
 from domain.log import Context, uuid7
 from domain.people import LONGEST_EMAIL, Decide, EmailTaken, Person
@@ -27,6 +27,7 @@ Name = Annotated[str, Field(max_length=200), CARRIABLE]
 RoleName = Literal["user", "admin"]
 Scope = Literal["read", "write", "admin"]
 
+STRONGER = "A token may do no more than who issues it."
 NO_ACCOUNT = "The server's token has no account: issue tokens for a person."
 
 
@@ -281,9 +282,9 @@ class _Tokens:
     ) -> Response:
         scopes = set(body.scopes) | {"read"}
         if not scopes <= principal.scopes or (ADMIN in scopes and not principal.admin):
-            raise BadInput("scopes", "A token may do no more than who issues it.")
+            raise HTTPException(403, STRONGER)
         if ADMIN in scopes and not account.admin:
-            raise BadInput("scopes", "Only a token of an administrator can have the scope admin.")
+            raise WrongState("Only a token of an administrator can have the scope admin.")
         given = f"{USER_TOKEN_PREFIX}{secrets.token_urlsafe(32)}"
         days = body.expires_in_days
         expires = None if days is None else format_time(self._clock() + timedelta(days=days))

@@ -53,12 +53,13 @@ class Row:
     query: dict[str, Any] = field(default_factory=dict)
 
 
+YEARLY = {"cron": "0 0 1 1 *"}
+
 TABLE: dict[tuple[str, str], Row] = {
     # Pages and health
     ("GET", "/openapi.json"): Row(PUBLIC),
     ("GET", "/"): Row(PUBLIC),
     ("GET", "/dashboard.js"): Row(PUBLIC),
-    ("GET", "/dashboard.css"): Row(PUBLIC),
     ("GET", "/docs"): Row(PUBLIC),
     ("GET", "/redoc"): Row(PUBLIC),
     ("GET", "/docs/docs.js"): Row(PUBLIC),
@@ -66,6 +67,10 @@ TABLE: dict[tuple[str, str], Row] = {
     ("GET", "/docs/swagger-ui.css"): Row(PUBLIC),
     ("GET", "/healthz"): Row(PUBLIC),
     ("GET", "/readyz"): Row(PUBLIC),
+    ("GET", "/login/"): Row(PUBLIC),
+    ("GET", "/profile/"): Row(PUBLIC),
+    ("GET", "/job_board"): Row(PUBLIC),
+    ("GET", "/page/{version}/{name:path}"): Row(PUBLIC),
     # People
     ("POST", "/auth/login"): Row(PUBLIC),
     ("GET", "/auth/logout"): Row(PUBLIC),
@@ -121,6 +126,22 @@ TABLE: dict[tuple[str, str], Row] = {
     ("GET", "/api/events"): Row(LOGIN),
     ("GET", "/api/dispatcher/status"): Row(LOGIN),
     ("GET", "/api/analytics/overview"): Row(LOGIN),
+    # Templates and schedules
+    ("GET", "/api/templates"): Row(LOGIN),
+    ("GET", "/api/templates/{template_id:path}"): Row(LOGIN),
+    ("POST", "/api/templates/render"): Row(LOGIN, {"templateId": "every"}),
+    ("GET", "/api/schedules"): Row(LOGIN),
+    ("POST", "/api/schedules"): Row(LOGIN, {"name": "empty"}),
+    ("POST", "/api/schedules/preview"): Row(LOGIN, {"rule": YEARLY}),
+    ("GET", "/api/schedules/{schedule_id}"): Row(OWNER),
+    ("PATCH", "/api/schedules/{schedule_id}"): Row(OWNER, {"name": "another"}),
+    ("DELETE", "/api/schedules/{schedule_id}"): Row(OWNER),
+    ("POST", "/api/schedules/{schedule_id}/enable"): Row(OWNER),
+    ("POST", "/api/schedules/{schedule_id}/disable"): Row(OWNER),
+    ("POST", "/api/schedules/{schedule_id}/run-now"): Row(OWNER),
+    ("GET", "/api/schedules/{schedule_id}/preview"): Row(OWNER),
+    ("GET", "/api/schedules/{schedule_id}/firings"): Row(OWNER),
+    ("GET", "/api/schedules/{schedule_id}/jobs"): Row(OWNER),
     # The worker API
     ("GET", "/api/worker"): Row(WORKER),
     ("POST", "/api/worker/heartbeat"): Row(WORKER),
@@ -249,6 +270,12 @@ class World:
         self.position = int(answer.headers["x-event-position"])
         return str(answer.json()["id"])
 
+    def schedule(self) -> str:
+        body = {"name": "yearly", "templateId": "every", "rule": YEARLY, "timezone": "UTC"}
+        answer = self.clients["owner"].post("/api/schedules", json=body)
+        assert answer.status_code == 201, answer.text
+        return str(answer.json()["schedule"]["id"])
+
     def leave(self) -> None:
         self.clients["admin"].post(f"/api/jobs/{self.running}/cancel")
 
@@ -258,6 +285,8 @@ class World:
         """
         samples: dict[str, Callable[[], Any]] = {
             "{job_id}": self.artifact_job.__str__ if "/artifact" in path else self.job,
+            "{schedule_id}": self.schedule,
+            "{template_id:path}": lambda: "every",
             "{crew_id}": self.crew_id.__str__,
             "{approval_id}": self.approval_id.__str__,
             "{artifact_id}": self.artifact_id.__str__,
@@ -374,6 +403,10 @@ def client_for_public(world: World, who: str, path: str) -> httpx2.Client:
     return world.clients["anonymous" if path == "/auth/logout" else who]
 
 
+_IDS = (
+    *("{job_id}", "{crew_id}", "{schedule_id}"),
+    *("{approval_id}", "{artifact_id}", "{token_id}"),
+)
 OWNED = sorted(
     key for key, row in TABLE.items() if row.kind in (OWNER, EMPTY, OWN) and "{" in key[1]
 )
@@ -386,7 +419,7 @@ def test_what_is_anothers_looks_as_what_is_not_there(
     method, path = method_and_path
     row = TABLE[method, path]
     nowhere = path
-    for parameter in ("{job_id}", "{crew_id}", "{approval_id}", "{artifact_id}", "{token_id}"):
+    for parameter in _IDS:
         nowhere = nowhere.replace(parameter, "01a20000-0000-7000-8000-000000000000")
     nowhere = nowhere.replace("{position}", "999999999")
     others = ask(world.clients["other"], method, world.filled(path), row)
@@ -442,7 +475,8 @@ def test_a_socket_opens_for_the_operator_and_for_nobody_else(world: World, path:
 
 def test_the_document_says_which_routes_need_a_token(world: World) -> None:
     document = json.loads(world.clients["anonymous"].get("/openapi.json").content)
+    kinds = {(m, path.replace(":path}", "}")): row.kind for (m, path), row in TABLE.items()}
     for path, operations in document["paths"].items():
         for method, operation in operations.items():
-            kind = TABLE[method.upper(), path].kind
+            kind = kinds[method.upper(), path]
             assert ("security" in operation) == (kind not in (PUBLIC, PERSON)), (method, path)

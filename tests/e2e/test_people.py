@@ -333,8 +333,8 @@ def test_a_token_makes_no_stronger_one(server: Server, ada: dict[str, object]) -
     token = issue_token(server, str(ada["id"]), "read", "write")
     admins = {"name": "up", "scopes": ["admin"]}
     with client(server, token) as program, client(server, server.token) as operator:
-        assert program.post("/api/tokens", json=admins).status_code == 400
-        assert operator.post(f"/api/users/{ada['id']}/tokens", json=admins).status_code == 400
+        assert program.post("/api/tokens", json=admins).status_code == 403
+        assert operator.post(f"/api/users/{ada['id']}/tokens", json=admins).status_code == 409
         assert operator.post("/api/tokens", json=admins).status_code == 409, "it has no account"
 
 

@@ -3,17 +3,16 @@ line.
 """
 
 import json
-import subprocess
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
-from pathlib import Path
 from typing import Any
 
 import httpx2
 import pytest
 
+from tests.api.test_cli import Said, crewlog
 from tests.e2e.client import connect, events, until
-from tests.server import CREWLOG, Server, environment
+from tests.server import Server
 
 Json = dict[str, Any]
 
@@ -32,9 +31,9 @@ jobs:
 """
 
 
-@pytest.fixture
-def server(tmp_path: Path) -> Iterator[Server]:
-    data = tmp_path / "data"
+@pytest.fixture(scope="module")
+def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
+    data = tmp_path_factory.mktemp("schedules") / "data"
     (data / "templates").mkdir(parents=True)
     (data / "templates" / "greeting.job_workflow.yaml").write_text(TEMPLATE)
     with Server.start(data, "--log-level=warning") as started:
@@ -109,14 +108,8 @@ def test_killed_before_its_time_and_started_after_it_fires_once(server: Server) 
         assert len(jobs) == 2
 
 
-def crewlog(server: Server, *arguments: str) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(
-        [CREWLOG, "schedules", *arguments],
-        capture_output=True,
-        text=True,
-        timeout=30,
-        env=environment(CREWLOG_DATA=str(server.data)),
-    )
+def schedules(server: Server, *arguments: str) -> Said:
+    return crewlog("schedules", *arguments, data=server.data)
 
 
 def test_the_command_line_makes_shows_fires_and_deletes(
@@ -124,26 +117,26 @@ def test_the_command_line_makes_shows_fires_and_deletes(
 ) -> None:
     weekly = ("--weekly", "mon,fri", "--at", "18:30", "--timezone", "Europe/Berlin")
     options = ("--name", "friday", "--input", "who=all", "--catch-up", "2h", "--overlap", "skip")
-    made = crewlog(server, "create", template(http), *weekly, *options)
+    made = schedules(server, "create", template(http), *weekly, *options)
     assert made.returncode == 0, made.stderr
     schedule_id = made.stdout.strip()
-    shown = json.loads(crewlog(server, "show", "friday", "--json").stdout)
+    shown = json.loads(schedules(server, "show", "friday", "--json").stdout)
     assert shown["id"] == schedule_id
     assert shown["rule"] == {"cadence": "weekly", "days": [1, 5], "at": "18:30"}
     assert shown["catchUp"] == {"mode": "all", "windowS": 7200}
     assert len(shown["nextTimes"]) == 5
-    assert "Every Monday and Friday at 18:30" in crewlog(server, "show", schedule_id).stdout
-    assert "is disabled" in crewlog(server, "disable", "friday").stdout
-    assert "disabled" in crewlog(server, "list").stdout
-    assert "its next time is" in crewlog(server, "enable", "friday").stdout
-    assert len(crewlog(server, "run", "friday").stdout.split()) == 2
-    assert len(crewlog(server, "preview", "friday", "-n", "3").stdout.splitlines()) == 3
-    assert len(crewlog(server, "preview", "--cron", "0 * * * *").stdout.splitlines()) == 10
-    wrong = crewlog(server, "create", template(http), "--cron", "61 * * * *")
+    assert "Every Monday and Friday at 18:30" in schedules(server, "show", schedule_id).stdout
+    assert "is disabled" in schedules(server, "disable", "friday").stdout
+    assert "disabled" in schedules(server, "list").stdout
+    assert "its next time is" in schedules(server, "enable", "friday").stdout
+    assert len(schedules(server, "run", "friday").stdout.split()) == 2
+    assert len(schedules(server, "preview", "friday", "-n", "3").stdout.splitlines()) == 3
+    assert len(schedules(server, "preview", "--cron", "0 * * * *").stdout.splitlines()) == 10
+    wrong = schedules(server, "create", template(http), "--cron", "61 * * * *")
     assert wrong.returncode == 1
     assert wrong.stderr.startswith("rule.cron: ")
-    assert crewlog(server, "create", template(http)).returncode == 2
-    assert crewlog(server, "delete", "friday").stdout == "Deleted.\n"
-    gone = crewlog(server, "show", "friday")
+    assert schedules(server, "create", template(http)).returncode == 2
+    assert schedules(server, "delete", "friday").stdout == "Deleted.\n"
+    gone = schedules(server, "show", "friday")
     assert gone.returncode == 1
     assert "No schedules are called" in gone.stderr

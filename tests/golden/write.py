@@ -36,6 +36,7 @@ from domain.log import Context, EventLog, new_events, open_sqlite_log
 from domain.redaction import Redactor
 from projections.engine import Views
 from projections.views import PROJECTIONS
+from tests.golden import board
 
 HERE = Path(__file__).parent
 
@@ -112,6 +113,7 @@ HISTORIES: dict[str, list[Event]] = {
     ],
     "job-waiting": [submitted("one that waits"), JobQueued(attempt=1)],
     "request-golden": [RequestAccepted(fingerprint="f" * 64, result="waiting")],
+    **board.HISTORIES,
 }
 
 

@@ -58,6 +58,8 @@ def test_each_firing_makes_one_crew_that_knows_its_schedule(tmp_path: Path) -> N
         assert world.jobs.load(jobs[0]).links.schedule == schedule_id
         row = await world.row(schedule_id)
         assert (row["firings"], row["last_outcome"], row["failures"]) == (3, "spawned", 0)
+        last = world.events("schedule.fired")[-1]
+        assert world.log.checkpoint(world.spawner.name) == last.position
 
     play(tmp_path, story)
 

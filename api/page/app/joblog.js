@@ -1,0 +1,106 @@
+// The log of a job over all its attempts, as it is written.
+
+import { html, useEffect, useRef, useState } from "../vendor/preact/preact.js";
+import { EventStream, segment } from "./api.js";
+import { counted, number } from "./format.js";
+import { OutputView } from "./output.js";
+import { look } from "./states.js";
+
+const NOTHING_YET = { from: 0, to: 0, total: 0, gone: 0, follow: true, later: false };
+
+/** The lines that a frame of the board's stream is (`contracts/board.md` §3). */
+function linesOf(frame) {
+  const { type, stepResult: step, finalResult } = frame;
+  if (type === "chunk" && step.type === "text") {
+    return step.text.replace(/\n$/, "").split("\n").map((text) => ({ text, kind: "" }));
+  }
+  if (type === "chunk") {
+    const said = NOTES[step.type]?.(step);
+    return said ? [{ text: said, kind: "note" }] : [];
+  }
+  if (type === "final_result") return [{ text: `Ended: ${look(finalResult.outcome).word}`, kind: "note" }];
+  return [];
+}
+
+const capital = (text) => text.charAt(0).toUpperCase() + text.slice(1);
+
+const NOTES = {
+  agent_start: (step) => `${capital(step.agentName)} started`,
+  agent_end: (step) => `${capital(step.agentName)} over: ${step.result}`,
+  agent_tool_start: (step) => `Waits for approval: ${step.toolArgumentsStr}`,
+  agent_tool_end: (step) => `The answer: ${step.result}`,
+};
+
+/** `over` is whether the job has ended; one that is done again is followed again. */
+export function JobLog({ id, over }) {
+  const box = useRef(null);
+  const view = useRef(null);
+  const seen = useRef(null); // how far this page has read
+  const [shown, setShown] = useState(NOTHING_YET);
+  const [state, setState] = useState("Connecting");
+  const [wrap, setWrap] = useState(true);
+
+  useEffect(() => {
+    view.current = new OutputView(box.current, setShown);
+    return () => view.current.close();
+  }, []);
+
+  useEffect(() => {
+    if (over && seen.current !== null) return undefined;
+    let end = "";
+    const stream = new EventStream(
+      `/api/jobs/${segment(id)}/stream`,
+      {
+        frames(frames) {
+          const lines = [];
+          for (const { data } of frames) {
+            const frame = JSON.parse(data);
+            lines.push(...linesOf(frame));
+            end = frame.type === "final_result" ? frame.finalResult.outcome : "";
+          }
+          view.current.add(lines);
+          seen.current = stream.lastId;
+          setState(end ? `Ended: ${look(end).word}` : "Live");
+        },
+        // The server hangs up at the end of the job; coming back it says that there is no more.
+        state: (now) => end || setState(now === "live" ? "Live" : "Reconnecting …"),
+        closed(status) {
+          seen.current = stream.lastId ?? "";
+          if (status === 204 && !end) setState("Ended");
+          else if (status === 400) {
+            seen.current = null;
+            view.current.reset();
+            setState("The log is another one than before. Reload the page.");
+          }
+        },
+      },
+      seen.current || null,
+    );
+    return () => stream.stop();
+  }, [id, over]);
+
+  return html`<section class="card output" aria-labelledby="output-title">
+    <div class="output-head">
+      <h2 id="output-title">Log</h2>
+      <span id="output-state" class="output-state" role="status">${state}</span>
+      <label class="check"><input type="checkbox" checked=${shown.follow}
+        onChange=${(e) => view.current.follow(e.target.checked)} /> Follow</label>
+      <label class="check"><input type="checkbox" checked=${wrap} onChange=${(e) => {
+        setWrap(e.target.checked);
+        requestAnimationFrame(() => view.current.rewrapped());
+      }} /> Wrap</label>
+    </div>
+    <div ref=${box} id="output" class=${wrap ? "lines wrap" : "lines"} role="region" aria-label="Output of the job" tabindex="0"></div>
+    <div class="output-foot">
+      <span>${rangeOf(shown)}</span>
+      <button type="button" class="quiet" hidden=${shown.from <= shown.gone} onClick=${() => view.current.earlier()}>Show earlier</button>
+      <button type="button" class="quiet" hidden=${!shown.later} onClick=${() => view.current.follow(true)}>Jump to the end</button>
+    </div>
+  </section>`;
+}
+
+function rangeOf({ from, to, total, gone }) {
+  if (from === 0 && to === total) return total ? counted(total, "line") : "Nothing was written yet.";
+  const earlier = gone && from === gone ? "; earlier ones are in the log only" : "";
+  return `Lines ${number(from + 1)} to ${number(to)} of ${number(total)}${earlier}`;
+}

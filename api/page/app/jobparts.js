@@ -1,0 +1,154 @@
+// What a job's room is made of beside its log.
+
+import { html, useState } from "../vendor/preact/preact.js";
+import { hasToken, heldToken, post, query, segment } from "./api.js";
+import { clock, counted, duration, moment, number, size } from "./format.js";
+import { Ago, Failure, Field, Running, State, submitted, useAction } from "./parts.js";
+import { isOver } from "./states.js";
+
+const NONE = "–"; // a fact that is not there yet keeps its row, so nothing moves when it comes
+
+const Time = ({ at }) => (at ? html`<time datetime=${at} title=${at}>${moment(at)}</time>` : NONE);
+
+/** Words as they are passed on, each in a frame of its own, so that no quoting needs explaining. */
+export const Words = ({ words }) =>
+  html`<span class="words">${words.map((word, index) => html`<code key=${index}>${word || "(empty)"}</code> `)}</span>`;
+
+const Section = ({ id, title, children, side = "" }) =>
+  html`<section class="card" aria-labelledby=${id}><div class="card-head"><h2 id=${id}>${title}</h2>${side}</div>${children}</section>`;
+
+export function Facts({ job }) {
+  const dropped = job.droppedBytes ? `, ${size(job.droppedBytes)} over the limit dropped` : "";
+  const took = job.runMs !== null ? (job.attempt ? duration(job.runMs) : NONE)
+    : job.startedAt && !isOver(job) ? html`<${Running} since=${job.startedAt} />` : NONE;
+  const facts = {
+    "Exit code": job.exitCode === null ? NONE : String(job.exitCode),
+    Worker: job.assignee,
+    Command: job.argv.length ? html`<${Words} words=${job.argv} />` : null,
+    Directory: job.cwd && html`<span class="mono">${job.cwd}</span>`,
+    Environment: job.env.length ? html`<span class="mono">${job.env.join(" ")}</span>` : null,
+    Label: [...new Set([job.label, ...job.labels])].join(", "),
+    Template: job.templateId && html`<a href=${`/#/templates/${segment(job.templateId)}`}>${job.templateId}</a>`,
+    Schedule: job.scheduleId && html`<a href=${`/#/schedules/${job.scheduleId}`}>the one that started it</a>`,
+    Attempt: job.attempt ? `${job.attempt}${job.node ? ` on ${job.node}` : ""}` : NONE,
+    Retries: job.maxRetries ? `up to ${job.maxRetries}` : null,
+    "Time limit": job.timeoutS ? duration(job.timeoutS * 1_000) : "none",
+    "Not before": job.scheduledAt && html`<${Time} at=${job.scheduledAt} />`,
+    Submitted: html`<${Time} at=${job.createdAt} />`,
+    Started: html`<${Time} at=${job.startedAt} />`,
+    Ended: html`<${Time} at=${job.completedAt} />`,
+    "Run time": took,
+    Output: `${counted(job.lines, "line")}, ${size(job.outputBytes)}${dropped}`,
+    Id: html`<span class="mono">${job.id}</span>`,
+  };
+  return html`<${Section} id="facts-title" title="Facts"><dl id="facts" class="facts">
+    ${Object.entries(facts).filter(([, value]) => value).map(([name, value]) => html`<dt key=${name}>${name}</dt><dd>${value}</dd>`)}
+  </dl><//>`;
+}
+
+export function Result({ job }) {
+  if (job.result === null) return null;
+  return html`<${Section} id="result-title" title="Result"><${Values} of=${job.result} /><//>`;
+}
+
+/** A JSON object as names and values; what is nested is shown as it is. */
+export function Values({ of: object }) {
+  const entries = Object.entries(object);
+  if (!entries.length) return html`<p class="soft">Nothing in particular.</p>`;
+  return html`<dl class="facts">${entries.map(([name, value]) => html`<dt key=${name} class="mono">${name}</dt><dd>${
+    value !== null && typeof value === "object"
+      ? html`<pre class="json" tabindex="0">${JSON.stringify(value, null, 2)}</pre>`
+      : html`<span class="prose">${String(value)}</span>`}</dd>`)}</dl>`;
+}
+
+export function Artifacts({ job, artifacts }) {
+  const action = useAction();
+  if (!artifacts.length) return null;
+  const latest = Math.max(...artifacts.map(({ attempt }) => attempt));
+  return html`<${Section} id="artifacts-title" title="Files">
+    <ul class="plain files">${artifacts.map((file) => html`<${File} key=${file.id} job=${job} file=${file} action=${action}
+      current=${file.attempt === latest} />`)}</ul>
+    <${Failure} problem=${action.problem} />
+  <//>`;
+}
+
+function File({ job, file, action, current }) {
+  const raw = `/api/artifacts/${segment(file.id)}`;
+  const page = query(`/api/jobs/${segment(job.id)}/artifact`, { name: file.name, format: "html" });
+  const readable = current && /^text\/(markdown|plain|html|csv)/.test(file.mimeType);
+  const open = (path) => (event) => {
+    // A link carries the session's cookie, but no token: with one the file is fetched here.
+    if (!hasToken()) return;
+    event.preventDefault();
+    action.run(() => save(path, file.name));
+  };
+  return html`<li>
+    ${readable && !hasToken()
+      ? html`<a href=${page} target="_blank" rel="noopener">${file.name}</a>`
+      : html`<a href=${raw} onClick=${open(raw)} download=${file.name}>${file.name}</a>`}
+    <span class="soft small">${size(file.sizeBytes)}${current ? "" : ` · attempt ${file.attempt}`}</span>
+    ${readable && !hasToken() && html`<a class="small" href=${raw} download=${file.name}>Download</a>`}
+  </li>`;
+}
+
+async function save(path, name) {
+  const response = await fetch(path, { headers: { Authorization: `Bearer ${heldToken()}` } });
+  if (!response.ok) return;
+  const link = document.createElement("a");
+  link.href = URL.createObjectURL(await response.blob());
+  link.download = name.split("/").pop();
+  link.click();
+  setTimeout(() => URL.revokeObjectURL(link.href), 10_000);
+}
+
+export function Parents({ job }) {
+  if (!job.parentResults.length) return null;
+  return html`<${Section} id="parents-title" title="Built on">
+    <ul class="plain">${job.parentResults.map((parent) => html`<li key=${parent.jobId} class="stacked">
+      <a href=${`/#/jobs/${parent.jobId}`}>${parent.title}</a>
+      ${parent.metadata === null ? html`<span class="soft small">not done yet</span>`
+        : Object.keys(parent.metadata).length ? html`<details><summary>What it left</summary><${Values} of=${parent.metadata} /></details>`
+        : html`<span class="soft small">done <${Ago} at=${parent.completedAt} /></span>`}
+    </li>`)}</ul><//>`;
+}
+
+export function Attempts({ runs }) {
+  if (!runs.length) return null;
+  return html`<${Section} id="attempts-title" title="Attempts">
+    <ol class="plain">${runs.map((run) => html`<li key=${run.id} class="stacked">
+      <span class="row"><strong>#${run.attempt}</strong> <${State} of=${run.detailedOutcome ?? "running"} />
+        <span class="soft small">${run.runMs !== null ? duration(run.runMs) : html`<${Running} since=${run.startedAt} />`}</span></span>
+      ${run.error && html`<span class="reason small">${run.error}</span>`}
+      ${run.leaseExpired && html`<span class="soft small">It gave no sign of life any more.</span>`}
+    </li>`)}</ol><//>`;
+}
+
+export function Comments({ job, refresh }) {
+  const [text, setText] = useState("");
+  const action = useAction();
+  const send = submitted(async () => {
+    if (!text.trim()) return;
+    if (await action.run(() => post(`/api/jobs/${segment(job.id)}/comments`, { body: text.trim() }))) {
+      setText("");
+      refresh();
+    }
+  });
+  return html`<${Section} id="comments-title" title="Comments">
+    ${job.comments.length > 0 && html`<ol class="plain comments">${job.comments.map((comment) => html`<li key=${comment.id}>
+      <p class="small"><strong>${comment.author}</strong> <span class="soft"><${Ago} at=${comment.createdAt} /></span></p>
+      <p class="prose">${comment.body}</p></li>`)}</ol>`}
+    <form onSubmit=${send} class="comment-form">
+      <${Field} wide label="Add a comment" hint=${isOver(job) ? undefined : "Whoever works on the job reads it."}>
+        ${(a) => html`<textarea ...${a} rows="2" value=${text} onInput=${(e) => setText(e.target.value)}></textarea>`}<//>
+      <${Failure} problem=${action.problem} />
+      <div class="choices"><button type="submit" disabled=${action.busy || !text.trim()}>Comment</button></div>
+    </form><//>`;
+}
+
+export function Timeline({ entries }) {
+  return html`<${Section} id="timeline-title" title="Timeline">
+    <ol id="timeline" class="timeline">${entries.map((entry) => html`<li key=${entry.position}>
+      <span class="sentence">${entry.sentence}</span>
+      <span class="who"><time datetime=${entry.timestamp} title=${moment(entry.timestamp)}>${clock(entry.timestamp)}</time>
+        ${` · ${entry.actorName} · #${number(entry.position)}`}</span></li>`)}</ol><//>`;
+}

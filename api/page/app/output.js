@@ -1,0 +1,172 @@
+// The lines of a job's output, live. Written to the document by hand: there may be very many.
+
+const SHOWN_LINES = 5_000; // lines in the document at a time
+const HELD_LINES = 200_000; // lines that this page keeps
+
+// Colours and cursor movements of terminals mean nothing here; other controls are made visible.
+const ESCAPES = /\x1b(?:\[[0-?]*[ -/]*[@-~]|\][^\x07\x1b]*(?:\x07|\x1b\\)|[@-Z\\-_])/g;
+const CONTROLS = /[\x00-\x08\x0b-\x1f\x7f]/g;
+
+function printable(line) {
+  return line
+    .replace(ESCAPES, "")
+    .replace(CONTROLS, (c) => String.fromCharCode(c === "\x7f" ? 0x2421 : 0x2400 + c.charCodeAt(0)));
+}
+
+/**
+ * Lines of output, of which the document holds a window. While following, the window is the last
+ * lines; otherwise it stays where the reader is. Drawn at most once a frame, and less often when
+ * drawing is slow, so a job that writes without end leaves the page usable.
+ *
+ * A line is `{text, kind}`: kind "" for output, else what the server said in between. `told` hears
+ * `{from, to, total, gone, follow}` whenever that changes: numbers of lines, from 0.
+ */
+export class OutputView {
+  #box;
+  #told;
+  #lines = [];
+  #gone = 0; // lines before #lines[0], which this page holds no more
+  #from = 0; // the window, as numbers of lines: from this one
+  #to = 0; // up to, without, this one
+  #follow = true;
+  #lastTop = 0;
+  #drawing = false;
+  #resized;
+
+  constructor(box, told) {
+    this.#box = box;
+    this.#told = told;
+    box.addEventListener("scroll", this.#scrolled);
+    this.#resized = new ResizeObserver(() => this.#toEnd());
+    this.#resized.observe(box);
+  }
+
+  close() {
+    this.#box.removeEventListener("scroll", this.#scrolled);
+    this.#resized.disconnect();
+  }
+
+  reset() {
+    this.#lines = [];
+    this.#gone = this.#from = this.#to = 0;
+    this.#box.replaceChildren();
+    this.follow(true);
+  }
+
+  add(lines) {
+    for (const line of lines) this.#lines.push(line);
+    if (this.#lines.length > HELD_LINES * 1.25) {
+      const over = this.#lines.length - HELD_LINES;
+      this.#lines = this.#lines.slice(over);
+      this.#gone += over;
+    }
+    this.#draw();
+  }
+
+  /** The text that is held, for copying. */
+  text() {
+    return this.#lines.filter(({ kind }) => !kind).map(({ text }) => text).join("\n");
+  }
+
+  get #total() {
+    return this.#gone + this.#lines.length;
+  }
+
+  #draw() {
+    if (this.#drawing) return;
+    this.#drawing = true;
+    requestAnimationFrame(() => {
+      const started = performance.now();
+      this.#place();
+      this.#toEnd();
+      const cost = performance.now() - started;
+      setTimeout(() => {
+        this.#drawing = false;
+        if (this.#follow && this.#to < this.#total) this.#draw();
+      }, cost > 12 ? 5 * cost : 0);
+    });
+  }
+
+  #place() {
+    if (this.#follow) this.#show(Math.max(this.#gone, this.#total - SHOWN_LINES), this.#total);
+    else {
+      const from = Math.max(this.#from, this.#gone);
+      this.#show(from, Math.min(this.#total, from + SHOWN_LINES));
+    }
+  }
+
+  /** Make the document hold the lines `from` to `to`, keeping what is there already. */
+  #show(from, to) {
+    if (from >= this.#to || from < this.#from) {
+      this.#box.replaceChildren(this.#fragment(from, to));
+    } else {
+      for (let n = this.#from; n < from; n += 1) this.#box.firstChild.remove();
+      if (to > this.#to) this.#box.append(this.#fragment(this.#to, to));
+    }
+    this.#from = from;
+    this.#to = to;
+    this.#tell();
+  }
+
+  #fragment(from, to) {
+    const fragment = document.createDocumentFragment();
+    for (let n = from; n < to; n += 1) {
+      const { text, kind } = this.#lines[n - this.#gone];
+      const line = document.createElement("div");
+      line.textContent = printable(text);
+      if (kind) line.className = kind;
+      fragment.append(line);
+    }
+    return fragment;
+  }
+
+  #tell() {
+    const [from, to, total] = [this.#from, this.#to, this.#total];
+    const later = !this.#follow && !(to === total && total <= SHOWN_LINES);
+    this.#told({ from, to, total, gone: this.#gone, follow: this.#follow, later });
+  }
+
+  earlier() {
+    this.#setFollow(false);
+    const from = Math.max(this.#gone, this.#from - SHOWN_LINES / 2);
+    const shift = this.#from - from;
+    this.#show(from, Math.min(this.#total, from + SHOWN_LINES));
+    // What was at the top stays where the eye is.
+    const anchor = this.#box.children[shift];
+    if (anchor) this.#box.scrollTop = anchor.offsetTop - this.#box.firstChild.offsetTop;
+    this.#lastTop = this.#box.scrollTop;
+    this.#box.focus({ preventScroll: true });
+  }
+
+  follow(wanted) {
+    this.#setFollow(wanted);
+    if (wanted) this.#draw();
+  }
+
+  #setFollow(follow) {
+    this.#follow = follow;
+    this.#tell();
+  }
+
+  /** To be called when the lines got another height, too. */
+  #toEnd() {
+    if (!this.#follow) return;
+    this.#box.scrollTop = this.#box.scrollHeight;
+    this.#lastTop = this.#box.scrollTop;
+  }
+
+  rewrapped() {
+    this.#toEnd();
+  }
+
+  /** Scrolling up stops following; coming back to the end takes it up again. */
+  #scrolled = () => {
+    const { scrollTop, scrollHeight, clientHeight } = this.#box;
+    const atEnd = scrollTop + clientHeight >= scrollHeight - 4;
+    if (this.#follow && scrollTop < this.#lastTop - 2 && !atEnd) this.#setFollow(false);
+    else if (!this.#follow && atEnd && scrollTop > this.#lastTop && this.#to === this.#total) {
+      this.#setFollow(true);
+    }
+    this.#lastTop = scrollTop;
+  };
+}
