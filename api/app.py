@@ -19,7 +19,7 @@ from starlette.types import ASGIApp
 from api import errors, middleware
 from api.gitoma_state import StateDirectory, StateFeed
 from api.hot import ShortCut
-from api.job_requests import JobRequest
+from api.job_requests import CrewRequest, JobRequest
 from api.lmstudio import LMStudioHealth, probe
 from api.oidc import GOOGLE, Provider
 from api.owners import Owners
@@ -394,7 +394,15 @@ def create_app(parts: Parts) -> FastAPI:
     app.include_router(log_routes(parts.log, parts.jobs, owners))
     app.include_router(projection_routes(parts.log, parts.views))
     app.include_router(analytics_routes(parts.views, parts.clock))
-    app.include_router(health_routes(parts.log, parts.views, parts.dispatcher, VERSION))
+    app.include_router(
+        health_routes(
+            parts.log,
+            parts.views,
+            parts.dispatcher,
+            (*parts.followings, parts.schedule_clock),
+            VERSION,
+        )
+    )
     app.include_router(
         page_routes(parts.feed, parts.security, settings.ws_allowed_origins, parts.stopping)
     )
@@ -408,7 +416,7 @@ def edge(app: FastAPI, settings: Settings) -> ASGIApp:
         RollingSessions(app, people.sign_in.cookies, people.accounts),
         path="/api/jobs",
         endpoint=app.state.create_job,
-        model=JobRequest,
+        models=(JobRequest, CrewRequest),
         security=app.state.security,
     )
     return middleware.install(

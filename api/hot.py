@@ -2,7 +2,8 @@
 its work.
 """
 
-from collections.abc import Awaitable, Callable
+import contextlib
+from collections.abc import Awaitable, Callable, Sequence
 
 from fastapi import HTTPException, Request, Response
 from pydantic import BaseModel, ValidationError
@@ -28,13 +29,13 @@ class ShortCut:
         app: ASGIApp,
         path: str,
         endpoint: Endpoint,
-        model: type[BaseModel],
+        models: Sequence[type[BaseModel]],
         security: Security,
     ) -> None:
         self.app = app
         self.path = path
         self.endpoint = endpoint
-        self.validate = model.model_validate_json
+        self.models = models
         self.security = security
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -46,6 +47,7 @@ class ShortCut:
             headers.get(b"content-type") != b"application/json"
             or b"idempotency-key" in headers
             or b"authorization" not in headers
+            or scope["query_string"]
         ):
             await self.app(scope, receive, send)
             return
@@ -55,7 +57,7 @@ class ShortCut:
         try:
             principal = self.security.resolve(headers[b"authorization"].decode("latin-1"))
             allow(principal, "POST")
-            asked = self.validate(body)
+            asked = self._validated(body)
         except (HTTPException, ValidationError):
             await self.app(scope, _again(body, receive), send)
             return
@@ -65,6 +67,14 @@ class ShortCut:
         except CrewlogError as error:
             response = await domain_error(request, error)
         await response(scope, receive, send)
+
+    def _validated(self, body: bytes) -> BaseModel:
+        """The body as the first of the models that it fits."""
+        *others, last = self.models
+        for model in others:
+            with contextlib.suppress(ValidationError):
+                return model.model_validate_json(body)
+        return last.model_validate_json(body)
 
 
 async def _read(receive: Receive) -> bytes | None:

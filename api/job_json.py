@@ -134,6 +134,12 @@ class CrewCreated(BaseModel):
     crewId: str
 
 
+class JobChanged(JobObject):
+    """A job after a change; `job` is the same again, as the board's clients read it."""
+
+    job: JobObject
+
+
 class JobDetail(JobObject):
     """One job with all that belongs to it (`contracts/board.md` §5.3)."""
 

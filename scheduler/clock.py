@@ -74,6 +74,8 @@ class _Watched:
 class ScheduleClock:
     """Watches every schedule of a log. One for each log is enough; two do no harm."""
 
+    name = "clock"
+
     def __init__(
         self, log: EventLog, views: Views, timers: Timers, clock: Clock = system_clock
     ) -> None:

@@ -82,6 +82,8 @@ class Dispatcher:
     limit), first queued first started. A capacity of 0 holds all.
     """
 
+    name = "dispatcher"
+
     def __init__(
         self,
         log: EventLog,
@@ -268,6 +270,7 @@ class Dispatcher:
         if waits != attempt.waits:
             attempt.waits = waits
             await (attempt.running.hold() if waits else attempt.running.release())
+            self._fill()
 
     async def _cancel(self, job_id: str) -> None:
         attempt = self._attempts.get(job_id)

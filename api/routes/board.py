@@ -15,7 +15,7 @@ from api.bodies import CARRIABLE, Body
 from api.crew_json import crew_json, graph_json
 from api.errors import SECURED, documented
 from api.job_detail import comment_json
-from api.job_json import etag, job_json
+from api.job_json import JobChanged, etag, job_json
 from api.job_requests import IfMatchHeader, status_of, version_of
 from api.routes.jobs import NameOf, json_bytes
 from api.schedule_json import schedule_json
@@ -118,6 +118,7 @@ def board_routes(
     @router.post(
         "/jobs/{job_id}/unblock",
         summary="Let a blocked job go on",
+        response_model=JobChanged,
         responses=documented(404, 409, 412),
     )
     async def unblock(
@@ -135,6 +136,7 @@ def board_routes(
     @router.post(
         "/jobs/{job_id}/redo",
         summary="Have a job done again, with feedback",
+        response_model=JobChanged,
         responses=documented(404, 409, 412),
     )
     async def redo(

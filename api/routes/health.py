@@ -1,6 +1,7 @@
 """``/healthz`` and ``/readyz``: is the process alive, and does it keep its promises."""
 
-from typing import Any
+from collections.abc import Sequence
+from typing import Any, Protocol
 
 from fastapi import APIRouter, Request, Response
 from fastapi.responses import PlainTextResponse
@@ -14,7 +15,23 @@ from scheduler.dispatcher import Dispatcher
 _LOOPBACK = {"127.0.0.1", "::1"}
 
 
-def health_routes(log: EventLog, views: Views, dispatcher: Dispatcher, version: str) -> APIRouter:
+class Reader(Protocol):
+    """Whoever follows the log from a place of its own."""
+
+    @property
+    def name(self) -> str: ...
+
+    @property
+    def position(self) -> int: ...
+
+
+def health_routes(
+    log: EventLog,
+    views: Views,
+    dispatcher: Dispatcher,
+    readers: Sequence[Reader],
+    version: str,
+) -> APIRouter:
     router = APIRouter(tags=["system"])
 
     @router.get("/healthz", summary="Alive", response_class=PlainTextResponse)
@@ -32,18 +49,19 @@ def health_routes(log: EventLog, views: Views, dispatcher: Dispatcher, version: 
         ready = all(status.failure is None for status in statuses) and views.position >= 0
         said: dict[str, Any] = {"status": "ready" if ready else "not ready"}
         if request.client is not None and request.client.host in _LOOPBACK:
-            readers = [{"name": s.name, "position": s.position, "lag": s.lag} for s in statuses]
-            readers.append(
+            shown = [{"name": s.name, "position": s.position, "lag": s.lag} for s in statuses]
+            shown += [
                 {
-                    "name": "dispatcher",
-                    "position": dispatcher.position,
-                    "lag": max(0, log.head - dispatcher.position),
+                    "name": reader.name,
+                    "position": reader.position,
+                    "lag": max(0, log.head - reader.position),
                 }
-            )
+                for reader in (dispatcher, *readers)
+            ]
             said |= {
                 "version": version,
                 "head": log.head,
-                "readers": readers,
+                "readers": shown,
                 "running": dispatcher.active,
                 "queued": dispatcher.queued,
                 "capacity": dispatcher.capacity,

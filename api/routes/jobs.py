@@ -15,6 +15,7 @@ from api.hot import Endpoint
 from api.job_detail import detail_json, timeline_entry
 from api.job_json import (
     CrewCreated,
+    JobChanged,
     JobDetail,
     JobObject,
     JobPage,
@@ -185,7 +186,7 @@ def job_routes(
     @router.post(
         "/{job_id}/cancel",
         summary="Cancel a job",
-        response_model=JobObject,
+        response_model=JobChanged,
         responses=documented(404, 409, 412),
     )
     async def cancel_job(
@@ -199,7 +200,7 @@ def job_routes(
     @router.post(
         "/{job_id}/archive",
         summary="Take a job off the board",
-        response_model=JobObject,
+        response_model=JobChanged,
         responses=documented(404, 409, 412),
     )
     async def archive_job(
@@ -254,8 +255,9 @@ def job_routes(
         await views.caught_up()
         with views.reading() as reading:
             row = find_job(reading, job_id)
+        shown = job_json(row)
         return json_bytes(
-            job_json(row),
+            {**shown, "job": shown},
             headers={"x-event-position": str(changed.position), "ETag": etag(changed.job.version)},
         )
 

@@ -15,6 +15,7 @@ from tests.bench.fanout import sse_fanout_vs_bare_asgi
 from tests.bench.lists import cold_start, job_stream_1m_vs_1k, list_page_100k_vs_1k
 from tests.bench.measure import Ratio, say
 from tests.bench.rebuild import rebuild_vs_raw_scan
+from tests.bench.schedules import schedule_lateness
 
 REACH = {
     "append_group_commit_vs_raw_sqlite": 0.35,
@@ -54,6 +55,9 @@ def main(names: list[str]) -> None:
         raw |= more
         reached = "reached" if measured.value >= REACH[name] else "NOT reached"
         say(f"  {measured.value} ({reached}: {REACH[name]})")
+    if not names or "schedule_lateness" in names:
+        say("schedule_lateness")
+        result["schedule_lateness"] = schedule_lateness()
     if not names:
         say("starts")
         raw |= submit_to_start()

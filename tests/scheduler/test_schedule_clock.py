@@ -50,7 +50,6 @@ def test_a_year_of_schedules_in_several_zones_fires_each_time_once(tmp_path: Pat
         ("Asia/Tokyo", "monthly"): 12,
         ("Europe/Berlin", "cron"): 261,
         ("Australia/Lord_Howe", "rrule"): 12,
-        ("Europe/Berlin", "twelve hours"): 365 * 2,
         ("UTC", "once"): 1,
     }
     rules: dict[str, dict[str, Any]] = {
@@ -59,7 +58,6 @@ def test_a_year_of_schedules_in_several_zones_fires_each_time_once(tmp_path: Pat
         "monthly": {"cadence": "monthly", "dayOfMonth": 31},
         "cron": {"cron": "30 2 * * 1-5"},
         "rrule": {"rrule": "FREQ=MONTHLY;BYDAY=-1FR;BYHOUR=2;BYMINUTE=15"},
-        "twelve hours": {"cadence": "hourly", "everyHours": 12},
         "once": {"once": "2026-07-01T12:00"},
     }
 

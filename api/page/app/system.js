@@ -1,0 +1,92 @@
+// What the server is made of and how it is: dispatcher, log, views, gitoma.
+
+import { html, useEffect, useState } from "../vendor/preact/preact.js";
+import { Problem, get, post, segment } from "./api.js";
+import { counted, duration, number } from "./format.js";
+import { Failure, Loading, State, Title, useAction, useLoad } from "./parts.js";
+import { me } from "./store.js";
+
+const LOOK_AGAIN_MS = 5_000;
+
+export function System() {
+  const views = useLoad("/api/projections", { everyMs: LOOK_AGAIN_MS });
+  const dispatcher = useLoad("/api/dispatcher/status", { everyMs: LOOK_AGAIN_MS });
+  const overview = useLoad("/api/analytics/overview?period=7", { everyMs: 6 * LOOK_AGAIN_MS });
+  return html`<div class="room-head"><${Title} document="System">System<//><a class="button" href="/docs">API reference</a></div>
+    <div class="halves">
+      <section class="card" aria-labelledby="work-title"><h2 id="work-title">Dispatcher</h2>
+        <${Failure} problem=${dispatcher.problem} />${dispatcher.data && html`<${Dispatcher} status=${dispatcher.data} />`}</section>
+      <section class="card" aria-labelledby="health-title"><h2 id="health-title">Server</h2><${Health} head=${views.data?.head} /></section>
+    </div>
+    ${overview.data && html`<${Overview} sums=${overview.data} />`}
+    <section class="card" aria-labelledby="views-title"><h2 id="views-title">Views</h2>
+      <${Failure} problem=${views.problem} />
+      ${views.data ? html`<${Views} views=${views.data.projections} reload=${views.reload} />` : !views.problem && html`<${Loading} />`}</section>
+    <${Gitoma} />`;
+}
+
+const Facts = ({ of: facts }) => html`<dl class="facts">${Object.entries(facts).filter(([, value]) => value !== null && value !== undefined)
+  .map(([name, value]) => html`<dt key=${name}>${name}</dt><dd>${value}</dd>`)}</dl>`;
+
+function Dispatcher({ status }) {
+  return html`<${Facts} of=${{
+    State: html`<${State} of=${status.running ? "running" : "failed"} word=${status.running ? "running" : "not running"} />`,
+    "At work": `${number(status.inProgress)}${status.maxInProgress ? ` of ${number(status.maxInProgress)}` : ""}`,
+    Queued: number(status.queued),
+    "Waiting for approval": number(status.waitingForApproval ?? 0),
+    "For one owner": status.maxInProgressPerOwner ? `at most ${status.maxInProgressPerOwner}` : null,
+    "Last sign of life": status.ageMs === null ? "never" : `${duration(status.ageMs)} ago`,
+  }} />`;
+}
+
+/** Off loopback the server keeps its version and storage to itself. */
+function Health({ head }) {
+  const ready = useLoad("/readyz", { everyMs: LOOK_AGAIN_MS });
+  const said = ready.data;
+  return html`<${Facts} of=${{
+    State: ready.problem ? html`<${State} of="failed" word="not ready" />` : said && html`<${State} of="completed" word=${said.status} />`,
+    Version: said?.version,
+    Log: head === undefined ? null : counted(head, "event"),
+    Storage: said?.storage ? Object.entries(said.storage).map(([name, value]) => `${name} ${value}`).join(", ") : null,
+  }} />`;
+}
+
+function Overview({ sums }) {
+  const { byOutcome, outcomes = byOutcome ?? {}, queueWaitMs, runTimeMs } = sums;
+  const ways = Object.entries(outcomes ?? {}).filter(([, count]) => typeof count === "number");
+  const spans = [["Waited", queueWaitMs], ["Ran", runTimeMs]].filter(([, span]) => span && typeof span === "object");
+  if (!ways.length && !spans.length) return null;
+  return html`<section class="card" aria-labelledby="week-title"><h2 id="week-title">The last seven days</h2>
+    <ul class="numbers">${ways.map(([name, count]) => html`<li key=${name}><strong>${number(count)}</strong><span>${name.replaceAll("_", " ")}</span></li>`)}
+    ${spans.map(([name, span]) => html`<li key=${name}><strong>${span.p50 === null || span.p50 === undefined ? "–" : duration(span.p50)}</strong><span>${name}, half of them at most</span></li>`)}</ul></section>`;
+}
+
+function Views({ views, reload }) {
+  const action = useAction();
+  const rebuild = async (name) => {
+    await action.run(() => post(`/api/projections/${segment(name)}/rebuild`), `${name} is being rebuilt beside the live one.`);
+    reload();
+  };
+  return html`<div class="scroll"><table><thead><tr><th scope="col">View</th><th scope="col">State</th><th scope="col" class="number">Position</th><th scope="col" class="number">Behind</th>
+      <th scope="col">Digest</th>${me.value.isAdmin && html`<th scope="col"><span class="unseen">Actions</span></th>`}</tr></thead>
+    <tbody>${views.map((view) => html`<tr key=${view.name}><th scope="row">${view.name}</th>
+      <td>${view.failure ? html`<span class="reason">${view.failure}</span>` : view.progress !== null && view.status !== "live" ? html`${view.status} <progress class="progress" max="1" value=${view.progress} aria-label="Progress"></progress>` : view.status}</td>
+      <td class="number">${number(view.position)}</td><td class="number">${number(view.lag)}</td>
+      <td class="mono small">${view.digest ? view.digest.slice(0, 12) : "–"}</td>
+      ${me.value.isAdmin && html`<td><button type="button" class="quiet" disabled=${action.busy || view.status !== "live"} aria-label=${`Rebuild ${view.name}`} onClick=${() => rebuild(view.name)}>Rebuild</button></td>`}</tr>`)}</tbody></table></div>
+    <p class="said small" role="status">${action.said}</p><${Failure} problem=${action.problem} />`;
+}
+
+/** Asked once: it looks at another server, which may take its time. */
+function Gitoma() {
+  const [health, setHealth] = useState(null);
+  useEffect(() => {
+    get("/api/v1/health").then(setHealth, (problem) => setHealth({ problem }));
+  }, []);
+  return html`<section class="card" aria-labelledby="gitoma-title"><h2 id="gitoma-title">gitoma</h2>
+    ${health === null ? html`<${Loading} />` : health.problem instanceof Problem ? html`<${Failure} problem=${health.problem} />`
+      : html`<${Facts} of=${{
+        "LM Studio": health.lm_studio?.message ?? health.lm_studio?.level ?? "–",
+        "GitHub token": health.github_token_set ? "set" : "not set",
+      }} />`}</section>`;
+}

@@ -1,0 +1,92 @@
+"""How late a thousand schedules fire that fall due within one minute."""
+
+import random
+import tempfile
+import time
+from collections import Counter
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+import httpx2
+
+from tests.bench.crews import TEMPLATE
+from tests.bench.measure import percentile, say
+from tests.server import Server
+
+COUNT = 1_000
+MINUTE_S = 60
+REACH_P99_MS = 50
+
+
+def schedule_lateness() -> dict[str, Any]:
+    """Milliseconds from the time that a schedule names to its ``schedule.fired``, as p50 and p99;
+    times that were missed or fired twice; crews that were made of them.
+    """
+    with tempfile.TemporaryDirectory() as directory:
+        data = Path(directory) / "data"
+        (data / "templates").mkdir(parents=True)
+        (data / "templates" / "ten.job_workflow.yaml").write_text(TEMPLATE)
+        held = Server.start(data, "--capacity", "0", "--log-level", "warning")
+        try:
+            with httpx2.Client(
+                base_url=held.url, headers=held.headers, trust_env=False, timeout=60
+            ) as http:
+                return _measure(http)
+        finally:
+            held.stop()
+
+
+def _measure(http: httpx2.Client) -> dict[str, Any]:
+    dice = random.Random(7)
+    begin = datetime.now(UTC) + timedelta(seconds=25)
+    times = [begin + timedelta(seconds=dice.uniform(0, MINUTE_S)) for _ in range(COUNT)]
+    for number, at in enumerate(times):
+        answer = http.post(
+            "/api/schedules",
+            json={
+                "name": f"number {number}",
+                "templateId": "ten",
+                "inputs": {"folder": "/srv/project"},
+                "rule": {"once": at.isoformat()},
+                "timezone": "UTC",
+            },
+        )
+        if answer.status_code != 201:
+            raise RuntimeError(answer.text)
+    if datetime.now(UTC) >= begin:
+        raise RuntimeError("The schedules could not be made in time.")
+    say(f"  {COUNT} schedules wait for their minute")
+    time.sleep((begin - datetime.now(UTC)).total_seconds() + MINUTE_S + 3)
+    fired = _events(http, "schedule.fired")
+    spawned = _events(http, "schedule.spawned")
+    seen = Counter(event["stream"].partition("/")[0] for event in fired)
+    late = [_late_ms(event) for event in fired]
+    p99 = percentile(late, 0.99)
+    found = {
+        "p50_ms": round(percentile(late, 0.5), 2),
+        "p99_ms": round(p99, 2),
+        "missed": COUNT - len(seen),
+        "doubled": sum(count - 1 for count in seen.values()),
+        "crews": len(spawned),
+        "reach": {"p99_ms": REACH_P99_MS, "missed": 0, "doubled": 0},
+    }
+    reached = p99 <= REACH_P99_MS and not found["missed"] and not found["doubled"]
+    say(f"  p99 {found['p99_ms']} ms ({'reached' if reached else 'NOT reached'}: {REACH_P99_MS})")
+    return found
+
+
+def _events(http: httpx2.Client, kind: str) -> list[dict[str, Any]]:
+    events: list[dict[str, Any]] = []
+    after: int | None = 0
+    while after is not None:
+        page = http.get("/api/log", params={"type": kind, "after": after, "limit": 1000}).json()
+        events += page["events"]
+        after = page["next"]
+    return events
+
+
+def _late_ms(event: dict[str, Any]) -> float:
+    """From the events themselves, finer than the whole milliseconds in them."""
+    at = datetime.fromisoformat(event["at"])
+    return max(0.0, (at - datetime.fromisoformat(event["data"]["due_at"])).total_seconds() * 1000)
