@@ -87,6 +87,7 @@ class Crews:
 
     def strand(self, job: Job, reason: str, draft: Draft) -> None:
         """A job will not be done: say so on all that wait for it, also by others that do."""
+        draft.check(job)
         hopeless = {job.id}
         for waiting in self._related(job, Crew.descendants):
             if not waiting.ended and hopeless.intersection(_parents(waiting)):
@@ -141,6 +142,8 @@ class Crews:
             job = draft.job(job, job.redo(feedback))
             again = {job.id}
             for other in self._related(job, Crew.descendants):
+                # One that is released in between must be looked at again.
+                draft.check(other)
                 # What is off the board keeps its result, and who used that one has nothing new.
                 if again.intersection(_parents(other)):
                     other = draft.job(other, other.make_stale(job.id))

@@ -70,6 +70,7 @@ class Promotion:
         """It is to be done, or what stranded it is; something else may be in its way still."""
         obstacle = self._crews.hopeless(job)
         if obstacle is not None:
+            draft.check(obstacle)
             draft.job(job, job.strand(obstacle.id, _why(obstacle)))
 
 

@@ -412,15 +412,9 @@ def test_a_job_that_is_being_cancelled_ends_when_a_parent_is_done_again() -> Non
 def test_a_stale_attempt_is_fenced() -> None:
     walk = running()
     walk.do(lambda job: job.make_stale("parent"))
-    for late in (
-        lambda job: job.end_attempt(left(1)),
-        lambda job: job.give_result(1, {}),
-        lambda job: job.ask_block(1, "r"),
-        lambda job: job.expire_lease(1),
-        lambda job: job.report(JobProgressed(attempt=1, fraction=None, text="")),
-    ):
+    for late in ("complete", "give", "ask block", "expire lease", "progress"):
         with pytest.raises(StaleAttempt):
-            late(walk.job)
+            COMMANDS[late](walk.job)
     walk.do(Job.queue, start)
     with pytest.raises(StaleAttempt):
         walk.job.give_result(1, {})

@@ -452,6 +452,40 @@ def test_redo_while_the_log_moves_is_decided_again_or_refused_and_never_half_don
     play(scenario())
 
 
+def test_nobody_is_stranded_by_one_that_is_unblocked_at_that_moment(table: Table) -> None:
+    async def scenario() -> None:
+        await table.commit(*CHAIN)
+        await table.follow()
+        await table.start("a")
+        await table.end("a", Outcome.FAILED)
+        [blocked] = table.events("job.blocked")
+        reaction = await table.policy.react(blocked)
+        assert reaction is not None
+        await table.unblock("a")
+        with pytest.raises(VersionConflict):
+            await table.log.append(reaction.events, reaction.expected)
+        await table.follow()
+        assert table.stranded("b", "c") == [None, None]
+
+    play(scenario())
+
+
+def test_nobody_is_queued_on_a_result_that_is_taken_back_at_that_moment(table: Table) -> None:
+    """The release of `c` comes between the look of the redo of `a` and its append."""
+
+    async def scenario() -> None:
+        await table.commit(*CHAIN)
+        await table.run("a")
+        await table.start("b")
+        await table.end("b")
+        await asyncio.gather(table.redo("a"), table.follow())
+        await table.follow()
+        assert table.state("a", "b", "c") == ["queued", "held", "held"]
+
+    for _ in range(5):
+        play(scenario())
+
+
 # Questions before the start
 
 
@@ -604,7 +638,7 @@ def check_settled(table: Table) -> None:
 
 
 @settings(
-    max_examples=60,
+    max_examples=40,
     deadline=None,
     suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large],
 )
