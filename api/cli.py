@@ -14,6 +14,8 @@ from typing import Annotated
 import typer
 
 from api.commands import (
+    approvals,
+    crews,
     doctor,
     jobs,
     log,
@@ -37,6 +39,8 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 app.add_typer(jobs.app, name="jobs")
+app.add_typer(crews.app, name="crews")
+app.add_typer(approvals.app, name="approvals")
 app.add_typer(log.app, name="log")
 app.add_typer(projections.app, name="projections")
 app.add_typer(schedules.app, name="schedules")

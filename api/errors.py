@@ -14,7 +14,7 @@ from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse
 from pydantic import BaseModel
 from starlette.exceptions import HTTPException
-from starlette.routing import Match
+from starlette.routing import Match, Route
 
 from domain.errors import (
     BadInput,
@@ -91,15 +91,26 @@ async def _invalid(request: Request, error: Exception) -> JSONResponse:
 
 
 async def _method_not_allowed(request: Request, error: Exception) -> Response:
-    """Allow names every method of the path (RFC 9110 section 10.2.1), not only of one route."""
+    """Allow names every method of the path (RFC 9110 section 10.2.1), not only of one route: of the
+    path that is written out most, where a parameter would fit too.
+    """
     assert isinstance(error, HTTPException)
-    error.headers = {"Allow": ", ".join(m for m in _METHODS if _routed(request, m))}
+    routed = {m: path for m in _METHODS if (path := _path_of(request, m)) is not None}
+    exact = min((path.count("{") for path in routed.values()), default=0)
+    allowed = [method for method, path in routed.items() if path.count("{") == exact]
+    error.headers = {"Allow": ", ".join(allowed)}
     return await http_exception_handler(request, error)
 
 
-def _routed(request: Request, method: str) -> bool:
+def _path_of(request: Request, method: str) -> str | None:
+    """The path, with its parameters, of the route that answers this method here."""
     scope = {**request.scope, "method": method, "path_params": {}}
-    return any(route.matches(scope)[0] is Match.FULL for route in request.app.routes)
+    matching = (
+        route.path
+        for route in request.app.routes
+        if isinstance(route, Route) and route.matches(scope)[0] is Match.FULL
+    )
+    return next(matching, None)
 
 
 class Fault(BaseModel):

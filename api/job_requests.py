@@ -5,6 +5,7 @@ from typing import Annotated, Any
 
 from fastapi import Header
 from pydantic import Discriminator, Field, Tag, field_validator
+from pydantic.json_schema import SkipJsonSchema
 
 from api.bodies import CARRIABLE, Body
 from api.job_json import BOARD_STATUSES, CODEPLANE_STATES
@@ -53,7 +54,7 @@ class JobRequest(Body):
     """A command to run, without a shell."""
 
     kind: Annotated[str, Field(pattern="^command$")] = "command"
-    template_id: None = Field(None, exclude=True, json_schema_extra={"deprecated": True})
+    template_id: SkipJsonSchema[None] = Field(None, exclude=True)
     argv: Annotated[
         list[Annotated[str, Field(max_length=65_536), CARRIABLE]],
         Field(
@@ -117,8 +118,10 @@ def _kind(body: Any) -> str:
     """A body is told apart by its fields: ``templateId`` is a crew (`contracts/board.md`)."""
     if isinstance(body, CrewRequest):
         return CREW_TAG
-    named = isinstance(body, dict) and {"templateId", "template_id"}.intersection(body)
-    return CREW_TAG if named else JOB_TAG
+    if not isinstance(body, dict):
+        return JOB_TAG
+    named = body.get("templateId", body.get("template_id"))
+    return JOB_TAG if named is None else CREW_TAG
 
 
 Submitted = Annotated[

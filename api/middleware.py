@@ -52,7 +52,7 @@ SERVER_SEND = "crewlog.server_send"
 
 NO_STORE = (b"cache-control", b"no-store")
 
-_CORS_METHODS = ("GET", "POST", "DELETE")
+_CORS_METHODS = ("GET", "POST", "PATCH", "DELETE")
 _CORS_REQUEST_HEADERS = (
     "Authorization",
     "Content-Type",

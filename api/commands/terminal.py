@@ -29,6 +29,9 @@ STATE_STYLES = {
     "failed": "red",
     "timed_out": "magenta",
     "cancelled": "yellow",
+    "waiting_for_approval": "magenta",
+    "blocked": "red",
+    "stranded": "red",
 }
 
 

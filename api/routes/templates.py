@@ -37,7 +37,11 @@ def template_routes(catalog: Catalog, clock: Clock = system_clock) -> APIRouter:
             shown["faults"] = [fault_json(fault) for fault in listing.faults]
         return json_bytes(shown)
 
-    @router.post("/render", summary="What a crew would be, without committing it")
+    @router.post(
+        "/render",
+        summary="What a crew would be, without committing it",
+        responses=documented(404),
+    )
     def render_template(body: RenderRequest, principal: Authenticated) -> Response:
         """400 with the `path` of the mistake, in the inputs or in the template."""
         at = clock()

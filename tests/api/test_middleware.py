@@ -564,7 +564,7 @@ def test_cors_lets_the_named_origin_use_what_the_api_speaks() -> None:
     assert answer.status == 200
     assert answer.access_control_allow_origin == "https://board.example"
     assert answer.access_control_allow_credentials == "true"
-    assert answer.access_control_allow_methods == "GET, POST, DELETE"
+    assert answer.access_control_allow_methods == "GET, POST, PATCH, DELETE"
     assert answer.access_control_max_age == "600"
 
 

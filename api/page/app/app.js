@@ -114,6 +114,7 @@ function Header({ way }) {
           onClick=${() => (menuOpen.value = false)}><${Icon} name=${icon} /><span>${name}</span>
           ${path === "/approvals" && html`<${Waiting} />`}</a>`,
       )}
+      <a class="only-phone" href="/#/profile" aria-current=${way === "/profile" ? "page" : undefined}><${Icon} name="people" /><span>Profile</span></a>
     </nav>
     <p id="connection" class="connection" role="status" data-state=${connection.value}>
       <span class="lamp" aria-hidden="true"></span><span>${WORDS[connection.value]}</span>

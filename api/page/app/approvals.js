@@ -57,7 +57,7 @@ export function ApprovalCard({ approval, onAnswer = () => {}, inJob = false }) {
       ${approval.requiresExplicitApproval && html`<span class="tag">must be asked</span>`}
     </p>
     <div class="approval-answer">
-      <${Field} wide label="Comment (optional)">${(a) => html`<input ...${a} value=${comment} maxlength="4000"
+      <${Field} label="Comment (optional)">${(a) => html`<input ...${a} value=${comment} maxlength="4000"
         onInput=${(e) => setComment(e.target.value)} />`}<//>
       <div class="choices">
         <button type="button" class="danger" disabled=${action.busy} onClick=${answer("rejected")}>Reject</button>
@@ -70,7 +70,7 @@ export function ApprovalCard({ approval, onAnswer = () => {}, inJob = false }) {
 
 function JobLink({ id }) {
   const title = useJobTitle(id);
-  return html`<a href=${`/#/jobs/${id}`}><${Icon} name="jobs" /> ${title}</a>`;
+  return html`<a class="job-link" href=${`/#/jobs/${id}`}><${Icon} name="jobs" /><span>${title}</span></a>`;
 }
 
 function AnsweredRow({ approval }) {

@@ -4,7 +4,7 @@ import { Fragment, html, signal, useEffect, useRef } from "../vendor/preact/prea
 import { Ago, Empty, Icon, Loading, Running, State, Title } from "./parts.js";
 import { number, duration } from "./format.js";
 import { COLUMNS, reasonOf, stateOf } from "./states.js";
-import { columns, crews, me, mineOnly, onChange, refreshBoard, showMine } from "./store.js";
+import { columns, crews, me, mineOnly, showMine } from "./store.js";
 
 const ALWAYS = ["todo", "ready", "running", "blocked", "done"];
 
@@ -74,7 +74,7 @@ function Columns({ board }) {
   const filtered = wantedText.value.trim() !== "" || wantedCrew.value !== "";
   if (!total && !filtered) {
     return html`<${Empty} title="There is no work yet.">
-      <a href="/#/templates">Start a crew</a> from a template, <a href="/#/jobs">run a command</a>, or
+      <a href="/#/templates">Start a crew</a> from a template, <a href="/#/jobs">run a command</a>, or${" "}
       <a href="/#/schedules">make a schedule</a> that starts crews by itself.<//>`;
   }
   const tab = shown.includes(shownTab.value) ? shownTab.value : shown[0];
@@ -147,7 +147,6 @@ function Lasted({ job }) {
 function News() {
   const box = useRef(null);
   const before = useRef(null);
-  useEffect(() => onChange((change) => change.all && refreshBoard()), []);
   useEffect(() => {
     const now = new Map(
       Object.entries(columns.value ?? {}).flatMap(([status, { jobs }]) => jobs.map((job) => [job.id, [status, job.title]])),

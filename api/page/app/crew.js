@@ -6,7 +6,7 @@ import { counted } from "./format.js";
 import { Graph } from "./graph.js";
 import { Values } from "./jobparts.js";
 import { Ago, Empty, Failure, Loading, State, Title, useLoad } from "./parts.js";
-import { COLUMNS, reasonOf, stateOfNode } from "./states.js";
+import { reasonOf, stateOfNode } from "./states.js";
 
 export function Crew({ id }) {
   const { data: crew, problem } = useLoad(`/api/crews/${segment(id)}`, {
@@ -33,10 +33,10 @@ export function Crew({ id }) {
       <section class="card" aria-labelledby="crew-jobs"><h2 id="crew-jobs">Jobs</h2>
         <ol class="plain">${crew.jobs.map((job) => html`<li key=${job.id} class="crew-job">
           <${State} of=${stateOfNode(job)} /><a href=${`/#/jobs/${job.id}`}>${job.title}</a>
-          <span class="soft small">${job.completedAt ? html`<${Ago} at=${job.completedAt} />` : COLUMNS[job.status]}</span>
+          <span class="soft small"><${Ago} at=${job.completedAt} /></span>
           ${reasonOf(job) && html`<span class="reason small">${reasonOf(job)}</span>`}</li>`)}</ol></section>
       <section class="card" aria-labelledby="crew-inputs"><h2 id="crew-inputs">Inputs</h2>
-        ${crew.templateId && html`<p class="small">From <a href=${`/#/templates/${segment(crew.templateId)}`}>${crew.templateId}</a></p>`}
+        ${crew.templateId && html`<p class="small from">From <a href=${`/#/templates/${segment(crew.templateId)}`}>${crew.templateId}</a></p>`}
         <${Values} of=${crew.inputs} /></section>
     </div>`;
 }

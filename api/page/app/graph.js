@@ -1,19 +1,21 @@
 // A crew as a picture: its jobs in layers, each after all that it waits for.
 
-import { html, signal } from "../vendor/preact/preact.js";
+import { html, signal, useEffect, useRef } from "../vendor/preact/preact.js";
 import { look, stateOfNode } from "./states.js";
 
-const NODE = { width: 196, height: 58 };
+const HEIGHT = 58;
+const WIDTH = { across: 196, downward: 136 }; // of a node; on a phone layers are rows
 const GAP = { along: 52, across: 16 };
+const BEND = 10; // breadth of the lane of an edge that passes a layer
 const MARGIN = 4;
-const TITLE = 25; // characters that fit in a node
 const NARROW = window.matchMedia("(max-width: 44rem)");
 
 const downward = signal(NARROW.matches);
 NARROW.addEventListener("change", () => (downward.value = NARROW.matches));
 
 /** Layers of jobs: a job stands one layer after the last of its parents; within a layer it stands
- * where its parents do, so that edges cross little. */
+ * where its parents do, so that edges cross little. An edge that passes a layer has a place there,
+ * a `{id, lane: true, parents}`, so that it goes behind no job. */
 export function layersOf(jobs) {
   const byId = new Map(jobs.map((job) => [job.id, job]));
   const depths = new Map();
@@ -27,10 +29,19 @@ export function layersOf(jobs) {
   };
   const layers = [];
   for (const job of jobs) (layers[depth(job)] ??= []).push(job);
+  for (const job of jobs) {
+    for (const id of job.parents.filter((one) => byId.has(one))) {
+      for (let layer = depths.get(id) + 1; layer < depths.get(job.id); layer += 1) {
+        const before = layer === depths.get(id) + 1 ? id : laneId(id, job.id, layer - 1);
+        layers[layer].push({ id: laneId(id, job.id, layer), lane: true, parents: [before] });
+      }
+    }
+  }
   const places = new Map();
   for (const layer of layers) {
     const middle = (job) => {
-      const known = job.parents.map((id) => places.get(id)).filter((at) => at !== undefined);
+      const above = job.lane ? job.parents : job.parents.filter((id) => places.has(id));
+      const known = above.map((id) => places.get(id)).filter((at) => at !== undefined);
       return known.length ? known.reduce((sum, at) => sum + at, 0) / known.length : 0;
     };
     const sorted = layer.map((job) => [middle(job), job]).sort(([a], [b]) => a - b);
@@ -40,66 +51,105 @@ export function layersOf(jobs) {
   return layers;
 }
 
+const laneId = (from, to, layer) => `${from} ${to} ${layer}`;
+
+/** Where everything stands: the middles of jobs and lanes, by id. */
 function positionsOf(layers, down) {
-  const widest = Math.max(...layers.map((layer) => layer.length));
-  const [step, side] = down
-    ? [NODE.height + GAP.along - 14, NODE.width + GAP.across]
-    : [NODE.width + GAP.along, NODE.height + GAP.across];
-  const positions = new Map();
+  const width = down ? WIDTH.downward : WIDTH.across;
+  const [depthOf, breadthOf] = down ? [HEIGHT, width] : [width, HEIGHT];
+  const step = depthOf + (down ? GAP.along - 14 : GAP.along);
+  const breadth = (one) => (one.lane ? BEND : breadthOf);
+  const total = (layer) => layer.reduce((sum, one) => sum + breadth(one) + GAP.across, -GAP.across);
+  const widest = Math.max(...layers.map(total));
+  const middles = new Map();
   layers.forEach((layer, depth) => {
-    layer.forEach((job, index) => {
-      const along = MARGIN + depth * step;
-      const across = MARGIN + ((widest - layer.length) / 2 + index) * side;
-      positions.set(job.id, down ? { x: across, y: along } : { x: along, y: across });
-    });
+    let across = MARGIN + (widest - total(layer)) / 2;
+    for (const one of layer) {
+      const along = MARGIN + depth * step + depthOf / 2;
+      const middle = across + breadth(one) / 2;
+      middles.set(one.id, down ? { x: middle, y: along } : { x: along, y: middle });
+      across += breadth(one) + GAP.across;
+    }
   });
-  const length = layers.length * step - (step - (down ? NODE.height : NODE.width)) + 2 * MARGIN;
-  const breadth = widest * side - GAP.across + 2 * MARGIN;
-  return { positions, width: down ? breadth : length, height: down ? length : breadth };
+  const [length, side] = [(layers.length - 1) * step + depthOf + 2 * MARGIN, widest + 2 * MARGIN];
+  return { middles, box: width, width: down ? side : length, height: down ? length : side };
 }
 
 /** `links` is whether a node leads to its job: those of a template have none. */
 export function Graph({ jobs, links = true }) {
   const down = downward.value;
-  const { positions, width, height } = positionsOf(layersOf(jobs), down);
+  const scroller = useRef(null);
+  const layers = layersOf(jobs);
+  const { middles, box, width, height } = positionsOf(layers, down);
+  const depths = new Map(layers.flatMap((layer, depth) => layer.map((one) => [one.id, depth])));
   const edges = jobs.flatMap((job) =>
-    job.parents.filter((id) => positions.has(id)).map((id) => [id, job.id, jobs.find((one) => one.id === id)]),
+    job.parents.filter((id) => depths.has(id)).map((id) => ({ from: jobs.find((one) => one.id === id), to: job })),
   );
-  return html`<div class="graph" tabindex="-1">
+  const route = ({ from, to }) => {
+    const between = [];
+    for (let layer = depths.get(from.id) + 1; layer < depths.get(to.id); layer += 1) between.push(middles.get(laneId(from.id, to.id, layer)));
+    return [middles.get(from.id), ...between, middles.get(to.id)];
+  };
+  useEffect(() => {
+    if (down) scroller.current.scrollLeft = (scroller.current.scrollWidth - scroller.current.clientWidth) / 2;
+  }, [down, width]);
+  return html`<div class="graph" ref=${scroller}>
     <svg width=${width} height=${height} viewBox=${`0 0 ${width} ${height}`} role="group" aria-label="The jobs of the crew and what they wait for">
-      ${edges.map(([from, to, parent]) => html`<${Edge} key=${`${from} ${to}`} from=${positions.get(from)} to=${positions.get(to)}
-        down=${down} done=${parent.status === "done"} />`)}
-      ${jobs.map((job) => html`<${Node} key=${job.id} job=${job} jobs=${jobs} at=${positions.get(job.id)} links=${links} />`)}
+      ${edges.map((edge) => html`<${Edge} key=${`${edge.from.id} ${edge.to.id}`} route=${route(edge)} box=${box} down=${down} done=${edge.from.status === "done"} />`)}
+      ${jobs.map((job) => html`<${Node} key=${job.id} job=${job} jobs=${jobs} at=${middles.get(job.id)} box=${box} links=${links} />`)}
     </svg></div>`;
 }
 
-function Edge({ from, to, down, done }) {
-  const [x1, y1] = down ? [from.x + NODE.width / 2, from.y + NODE.height] : [from.x + NODE.width, from.y + NODE.height / 2];
-  const [x2, y2] = down ? [to.x + NODE.width / 2, to.y] : [to.x, to.y + NODE.height / 2];
-  const bend = (down ? y2 - y1 : x2 - x1) / 2;
-  const d = down
-    ? `M${x1} ${y1} C${x1} ${y1 + bend} ${x2} ${y2 - bend} ${x2} ${y2 - 5}`
-    : `M${x1} ${y1} C${x1 + bend} ${y1} ${x2 - bend} ${y2} ${x2 - 5} ${y2}`;
-  const head = down ? `M${x2 - 4} ${y2 - 7}L${x2} ${y2 - 1}L${x2 + 4} ${y2 - 7}z` : `M${x2 - 7} ${y2 - 4}L${x2 - 1} ${y2}L${x2 - 7} ${y2 + 4}z`;
-  return html`<g class="edge" data-done=${done} aria-hidden="true"><path d=${d} fill="none" /><path class="head" d=${head} /></g>`;
+/** From the end of a job, along its lanes, to the beginning of another. */
+function Edge({ route, box, down, done }) {
+  const half = (down ? HEIGHT : box) / 2;
+  const last = route[route.length - 1];
+  const out = down ? { x: route[0].x, y: route[0].y + half } : { x: route[0].x + half, y: route[0].y };
+  const end = down ? { x: last.x, y: last.y - half } : { x: last.x - half, y: last.y };
+  const tip = down ? { x: end.x, y: end.y - 5 } : { x: end.x - 5, y: end.y };
+  const pieces = [`M${out.x} ${out.y}`];
+  const bow = (a, b) => (down
+    ? `C${a.x} ${(a.y + b.y) / 2} ${b.x} ${(a.y + b.y) / 2} ${b.x} ${b.y}`
+    : `C${(a.x + b.x) / 2} ${a.y} ${(a.x + b.x) / 2} ${b.y} ${b.x} ${b.y}`);
+  let at = out;
+  for (const lane of route.slice(1, -1)) {
+    const [into, from] = down ? [{ x: lane.x, y: lane.y - half }, { x: lane.x, y: lane.y + half }] : [{ x: lane.x - half, y: lane.y }, { x: lane.x + half, y: lane.y }];
+    pieces.push(bow(at, into), `L${from.x} ${from.y}`);
+    at = from;
+  }
+  pieces.push(bow(at, tip));
+  const head = down ? `M${end.x - 4} ${end.y - 7}L${end.x} ${end.y - 1}L${end.x + 4} ${end.y - 7}z` : `M${end.x - 7} ${end.y - 4}L${end.x - 1} ${end.y}L${end.x - 7} ${end.y + 4}z`;
+  return html`<g class="edge" data-done=${done} aria-hidden="true"><path d=${pieces.join("")} fill="none" /><path class="head" d=${head} /></g>`;
 }
 
-function Node({ job, jobs, at, links }) {
+const ruler = document.createElement("canvas").getContext("2d");
+
+/** As much of a text as fits, in the font that it is drawn in. */
+function fitting(text, font, width) {
+  ruler.font = `${font} ${getComputedStyle(document.body).fontFamily}`;
+  if (ruler.measureText(text).width <= width) return text;
+  let shown = text;
+  while (shown && ruler.measureText(`${shown}…`).width > width) shown = shown.slice(0, -1);
+  return `${shown.trimEnd()}…`;
+}
+
+function Node({ job, jobs, at, box, links }) {
   const state = stateOfNode(job);
   const { word, tone } = look(state);
   const after = job.parents.map((id) => jobs.find((one) => one.id === id)?.title).filter(Boolean);
   const said = `${job.title}${links ? `: ${word}` : ""}${after.length ? `, after ${after.join(", ")}` : ""}`;
-  const title = job.title.length > TITLE ? `${job.title.slice(0, TITLE - 1)}…` : job.title;
-  const second = [links ? word : "", job.attempts > 1 ? `#${job.attempts}` : "", job.assignee ?? ""].filter(Boolean).join(" · ");
+  const facts = links ? [word, job.attempts > 1 ? `#${job.attempts}` : "", job.assignee] : [job.note ?? job.key];
   const leads = links ? { href: `/#/jobs/${job.id}`, "aria-label": said } : { role: "img", "aria-label": said };
   const tag = links ? "a" : "g";
+  const [x, y] = [at.x - box / 2, at.y - HEIGHT / 2];
+  const indent = links ? 34 : 16;
   return html`<${tag} class="node" ...${leads} data-tone=${tone} data-state=${state} data-key=${job.key ?? ""}>
     <title>${said}</title>
-    <rect x=${at.x} y=${at.y} width=${NODE.width} height=${NODE.height} rx="9" />
-    <rect class="stripe" x=${at.x} y=${at.y + 9} width="4" height=${NODE.height - 18} rx="2" />
-    <text class="node-title" x=${at.x + 16} y=${at.y + 25}>${title}</text>
-    ${links && html`<${Mark} state=${state} x=${at.x + 16} y=${at.y + 34} />`}
-    <text class="node-state" x=${at.x + (links ? 34 : 16)} y=${at.y + 45}>${second.length > 26 ? `${second.slice(0, 25)}…` : second}</text>
+    <rect x=${x} y=${y} width=${box} height=${HEIGHT} rx="9" />
+    <rect class="stripe" x=${x} y=${y + 9} width="4" height=${HEIGHT - 18} rx="2" />
+    <text class="node-title" x=${x + 16} y=${y + 25}>${fitting(job.title, "600 13.5px", box - 24)}</text>
+    ${links && html`<${Mark} tone=${tone} x=${x + 16} y=${y + 34} />`}
+    <text class="node-state" x=${x + indent} y=${y + 45}>${fitting(facts.filter(Boolean).join(" · "), "12px", box - indent - 8)}</text>
   <//>`;
 }
 
@@ -111,7 +161,6 @@ const MARKS = {
   idle: "M6.5 2a4.5 4.5 0 100 9 4.5 4.5 0 100-9",
 };
 
-function Mark({ state, x, y }) {
-  const { tone } = look(state);
+function Mark({ tone, x, y }) {
   return html`<path class="mark" transform=${`translate(${x} ${y})`} d=${MARKS[tone]} data-filled=${tone === "busy"} />`;
 }

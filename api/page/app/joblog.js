@@ -10,7 +10,7 @@ const NOTHING_YET = { from: 0, to: 0, total: 0, gone: 0, follow: true, later: fa
 
 /** The lines that a frame of the board's stream is (`contracts/board.md` §3). */
 function linesOf(frame) {
-  const { type, stepResult: step, finalResult } = frame;
+  const { type, stepResult: step } = frame;
   if (type === "chunk" && step.type === "text") {
     return step.text.replace(/\n$/, "").split("\n").map((text) => ({ text, kind: "" }));
   }
@@ -18,7 +18,6 @@ function linesOf(frame) {
     const said = NOTES[step.type]?.(step);
     return said ? [{ text: said, kind: "note" }] : [];
   }
-  if (type === "final_result") return [{ text: `Ended: ${look(finalResult.outcome).word}`, kind: "note" }];
   return [];
 }
 
@@ -39,6 +38,7 @@ export function JobLog({ id, over }) {
   const [shown, setShown] = useState(NOTHING_YET);
   const [state, setState] = useState("Connecting");
   const [wrap, setWrap] = useState(true);
+  const notes = useRef(0);
 
   useEffect(() => {
     view.current = new OutputView(box.current, setShown);
@@ -58,6 +58,7 @@ export function JobLog({ id, over }) {
             lines.push(...linesOf(frame));
             end = frame.type === "final_result" ? frame.finalResult.outcome : "";
           }
+          notes.current += lines.filter(({ kind }) => kind).length;
           view.current.add(lines);
           seen.current = stream.lastId;
           setState(end ? `Ended: ${look(end).word}` : "Live");
@@ -92,15 +93,16 @@ export function JobLog({ id, over }) {
     </div>
     <div ref=${box} id="output" class=${wrap ? "lines wrap" : "lines"} role="region" aria-label="Output of the job" tabindex="0"></div>
     <div class="output-foot">
-      <span>${rangeOf(shown)}</span>
+      <span>${rangeOf(shown, notes.current)}</span>
       <button type="button" class="quiet" hidden=${shown.from <= shown.gone} onClick=${() => view.current.earlier()}>Show earlier</button>
       <button type="button" class="quiet" hidden=${!shown.later} onClick=${() => view.current.follow(true)}>Jump to the end</button>
     </div>
   </section>`;
 }
 
-function rangeOf({ from, to, total, gone }) {
-  if (from === 0 && to === total) return total ? counted(total, "line") : "Nothing was written yet.";
+/** What was written, without what the server says in between. */
+function rangeOf({ from, to, total, gone }, notes) {
+  if (from === 0 && to === total) return total > notes ? counted(total - notes, "line") : "Nothing was written yet.";
   const earlier = gone && from === gone ? "; earlier ones are in the log only" : "";
   return `Lines ${number(from + 1)} to ${number(to)} of ${number(total)}${earlier}`;
 }

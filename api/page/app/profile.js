@@ -11,7 +11,7 @@ export function Profile() {
   return html`<div class="room-head"><${Title} document="Profile">${displayName || email}<//></div>
     <p class="lead">${[email, isAdmin ? "administrator" : "user", account ? `signs in with ${authProvider === "local" ? "a password" : authProvider}` : "holds the server's token"].filter(Boolean).join(" · ")}</p>
     ${account ? html`<div class="halves">${authProvider === "local" && html`<${Password} />`}<${Tokens} isAdmin=${isAdmin} /></div>`
-      : html`<${Empty} title="The server's token is no account.">It may do everything, so keep it to yourself.
+      : html`<${Empty} title="The server's token is no account.">It may do everything, so keep it to yourself.${" "}
           <a href="/#/people">Give people accounts</a>; each has tokens of their own here.<//>`}`;
 }
 

@@ -82,7 +82,7 @@ const Password = ({ first }) => html`
     autocomplete="current-password" required />`}<//>`;
 
 const Token = ({ first }) => html`
-  <p>The server's token is in the file <code>token</code> of the data directory, which
+  <p>The server's token is in the file <code>token</code> of the data directory, which${" "}
     <code>crewlog serve</code> prints when it starts. An API token of yours works too.</p>
   <${Field} label="Token" hint="It is kept in this tab until you close it or sign out.">${(a) => html`<input ...${a}
     ref=${first} name="token" type="password" autocomplete="off" autocapitalize="off" spellcheck="false" required />`}<//>`;

@@ -216,11 +216,6 @@ export function showMine(only) {
   boardLoad.ask(0);
 }
 
-export const refreshBoard = () => {
-  columns.value = null;
-  boardLoad.ask(0);
-};
-
 async function fetchJob(id) {
   try {
     const { job } = await get(`/api/jobs/${segment(id)}`);

@@ -54,11 +54,11 @@ function Health({ head }) {
 function Overview({ sums }) {
   const { byOutcome, outcomes = byOutcome ?? {}, queueWaitMs, runTimeMs } = sums;
   const ways = Object.entries(outcomes ?? {}).filter(([, count]) => typeof count === "number");
-  const spans = [["Waited", queueWaitMs], ["Ran", runTimeMs]].filter(([, span]) => span && typeof span === "object");
+  const spans = [["median wait", queueWaitMs], ["median run time", runTimeMs]].filter(([, span]) => span && typeof span === "object");
   if (!ways.length && !spans.length) return null;
   return html`<section class="card" aria-labelledby="week-title"><h2 id="week-title">The last seven days</h2>
     <ul class="numbers">${ways.map(([name, count]) => html`<li key=${name}><strong>${number(count)}</strong><span>${name.replaceAll("_", " ")}</span></li>`)}
-    ${spans.map(([name, span]) => html`<li key=${name}><strong>${span.p50 === null || span.p50 === undefined ? "–" : duration(span.p50)}</strong><span>${name}, half of them at most</span></li>`)}</ul></section>`;
+    ${spans.map(([name, span]) => html`<li key=${name}><strong>${span.p50 === null || span.p50 === undefined ? "–" : duration(span.p50)}</strong><span>${name}</span></li>`)}</ul></section>`;
 }
 
 function Views({ views, reload }) {

@@ -18,8 +18,7 @@ function List() {
   return html`<div class="room-head"><${Title} document="Templates">Templates<//></div>
     <${Failure} problem=${problem} />
     ${!data ? !problem && html`<${Loading} what="Loading the templates" />` : !data.templates.length
-      ? html`<${Empty} title="There are no templates.">Put a file <code>NAME.job_workflow.yaml</code> into the folder
-          <code>templates</code> of the data directory; it appears here at once.<//>`
+      ? html`<${Empty} title="There are no templates.">Put a file <code>NAME.job_workflow.yaml</code> into the folder <code>templates</code>${" "} of the data directory; it appears here at once.<//>`
       : html`<ul class="tiles">${data.templates.map((template) => html`<${Tile} key=${template.id} template=${template} />`)}</ul>`}
     ${data?.faults?.length > 0 && html`<${Faults} faults=${data.faults} />`}`;
 }
@@ -94,7 +93,7 @@ function StartForm({ template }) {
           <strong>${job.title}</strong>
           ${job.body && html`<span class="prose small">${job.body}</span>`}
           <span class="soft small">${[job.assignee ?? "command", job.parents.length ? `after ${job.parents.join(", ")}` : "at once",
-            job.approval === "required" ? "asks for approval" : "", job.maxRetries ? `tried again up to ${job.maxRetries} times` : ""].filter(Boolean).join(" · ")}</span>
+            job.approval === "required" ? "asks for approval" : "", job.maxRetries ? `tried again up to ${counted(job.maxRetries, "time")}` : ""].filter(Boolean).join(" · ")}</span>
         </li>`)}</ol></section>
     </div>
     <section class="card" aria-label="Graph of the template"><${Graph} jobs=${jobs} links=${false} /></section>`;
@@ -104,6 +103,6 @@ function StartForm({ template }) {
 function nodesOf(jobs) {
   return jobs.map((job) => ({
     id: job.id ?? job.key, key: job.id ?? job.key, title: job.title, assignee: job.assignee, parents: job.parents,
-    status: "todo", state: "queued", attempts: 0, strandedBy: null,
+    note: job.approval === "required" ? "asks for approval" : null, status: "todo", state: "queued", attempts: 0, strandedBy: null,
   }));
 }

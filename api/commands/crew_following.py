@@ -1,0 +1,231 @@
+"""Following a crew: what its jobs write and what becomes of them, until nothing in it moves.
+
+Each job has a stream of its own, read in a thread of its own, which goes on through lost
+connections and restarts of the server; all say what they read into one queue.
+"""
+
+import json
+import threading
+import time
+from collections.abc import Callable, Collection
+from queue import Empty, Queue
+from typing import TYPE_CHECKING, Any
+
+from api.commands import terminal
+from domain.errors import CrewlogError
+
+if TYPE_CHECKING:
+    from api.client import Client
+
+_LOOK_S = 1.0
+_PATIENCE_S = 300.0
+_MOST_JOBS = 100
+
+Json = dict[str, Any]
+
+
+def crew_jobs(client: "Client", crew: Json) -> list[Json]:
+    """The jobs of a crew in dependency order, but for those that were deleted."""
+    jobs = client.get("/api/jobs", crew=crew["id"], limit=_MOST_JOBS)["items"]
+    place = {job_id: number for number, job_id in enumerate(crew["jobIds"])}
+    return sorted(jobs, key=lambda job: place[job["id"]])
+
+
+def state_of(job: Json) -> str:
+    """Our name for the state of a job of a crew: the one in its JSON is that of a dialect.
+
+    ``stranded`` is a held job that cannot start as things are.
+    """
+    if job["outcome"]:
+        return str(job["outcome"])
+    if job["pendingApprovals"]:
+        return "waiting_for_approval"
+    names = {"todo": "held", "ready": "queued", "archived": "held"}
+    state = names.get(job["status"], str(job["status"]))
+    return "stranded" if state == "held" and job["strandedBy"] else state
+
+
+def moving(jobs: Collection[Json]) -> set[str]:
+    """Ids of the jobs that may go on, by themselves or once a question is answered; `jobs` in
+    dependency order.
+    """
+    there = {job["id"] for job in jobs}
+    done = {job["id"] for job in jobs if state_of(job) == "completed"}
+    found: set[str] = set()
+    for job in jobs:
+        state = state_of(job)
+        waits = state == "held" and there.intersection(job["parents"]) <= done | found
+        if waits or state in ("queued", "running", "waiting_for_approval"):
+            found.add(job["id"])
+    return found
+
+
+class CrewFollowing:
+    """Prints what happens in one crew. Output goes to stdout, everything else to stderr; where it
+    is `quiet`, only questions are told. `connect` gives each reader a client of its own.
+    """
+
+    def __init__(
+        self, client: "Client", connect: "Callable[[], Client]", crew_id: str, *, quiet: bool
+    ) -> None:
+        self._client = client
+        self._connect = connect
+        self._path = f"/api/crews/{crew_id}"
+        self._quiet = quiet
+        self._said: Queue[Json | CrewlogError] = Queue()
+        self._readers: dict[str, threading.Thread] = {}
+        self._positions: dict[str, int] = {}
+        """How far each job was read. Its reader keeps it, so that the next one repeats nothing."""
+        self._versions: dict[str, int] = {}
+        self._keys: dict[str, str] = {}
+        self._width = 0
+        self._lost_at: float | None = None
+
+    def run(self) -> None:
+        """Return once nothing moves and all that happened was told. Unreachable, Rejected."""
+        self._crew = self._client.get(self._path)
+        changed = True
+        while not (changed and self._is_over()):
+            event = self._next()
+            changed = event is None or event["type"] != "job.output"
+            self._tell(event)
+
+    def _next(self) -> Json | None:
+        """What a reader said; None after a while without a word, to look again by oneself."""
+        try:
+            said = self._said.get(timeout=_LOOK_S)
+        except Empty:
+            return None
+        if isinstance(said, CrewlogError):
+            raise said
+        return said
+
+    def _is_over(self) -> bool:
+        jobs = self._look()
+        if jobs is None:
+            return False
+        self._keys |= {job["id"]: job["key"] for job in jobs}
+        self._width = max((len(key) for key in self._keys.values()), default=0)
+        behind = [job["id"] for job in jobs if self._versions.get(job["id"], 0) < job["version"]]
+        going = moving(jobs)
+        for job_id in {*behind, *going}:
+            self._read(job_id)
+        return not (behind or going)
+
+    def _look(self) -> list[Json] | None:
+        """The jobs as they are; None while the server does not answer."""
+        from api.client import Rejected, Unreachable
+
+        try:
+            jobs = crew_jobs(self._client, self._crew)
+        except (Unreachable, Rejected) as error:
+            if isinstance(error, Rejected) and error.status < 500:
+                raise
+            self._wait_for_it(error)
+            return None
+        if self._lost_at is not None:
+            terminal.notice("Connected again.")
+            self._lost_at = None
+        return jobs
+
+    def _wait_for_it(self, error: CrewlogError) -> None:
+        """Raises the error when the server has been away for too long."""
+        now = time.monotonic()
+        if self._lost_at is None:
+            self._lost_at = now
+            terminal.notice("The connection was lost; trying to go on…")
+        elif now - self._lost_at > _PATIENCE_S:
+            raise error
+
+    # Reading
+
+    def _read(self, job_id: str) -> None:
+        reader = self._readers.get(job_id)
+        if reader is None or not reader.is_alive():
+            self._readers[job_id] = threading.Thread(
+                target=self._follow, args=(job_id,), name=f"reader of {job_id}", daemon=True
+            )
+            self._readers[job_id].start()
+
+    def _follow(self, job_id: str) -> None:
+        after = self._positions.get(job_id)
+        try:
+            with self._connect() as client:
+                stream = client.follow("/api/log/stream", subject=f"job-{job_id}", after=after)
+                for frame in stream:
+                    event = json.loads(frame.data)
+                    self._positions[job_id] = event["position"]
+                    self._said.put(event)
+                    if event["type"] == "job.finished":
+                        return
+        except CrewlogError as error:
+            self._said.put(error)
+
+    # Telling
+
+    def _tell(self, event: Json | None) -> None:
+        if event is None:
+            return
+        subject, _, sub = event["stream"].partition("/")
+        job_id = subject.removeprefix("job-")
+        if not sub:
+            self._versions[job_id] = event["version"]
+        key = self._keys.get(job_id, job_id).ljust(self._width)
+        if event["type"] == "job.approval_requested":
+            terminal.notice(f"{key} ? {_question(event['data'])}")
+        elif self._quiet:
+            return
+        elif event["type"] == "job.output":
+            for line in event["data"]["lines"]:
+                terminal.write_line(f"{key} | {line}")
+        elif (tell := _SENTENCES.get(event["type"])) is not None:
+            terminal.notice(f"{key} * {terminal.plain(tell(event['data']))}")
+
+
+def _question(data: Json) -> str:
+    return (
+        f"{terminal.plain(data['description'])}  "
+        f"Answer with: crewlog approvals approve {data['approval']} (or reject)"
+    )
+
+
+def _with_reason(text: str, reason: str) -> str:
+    return f"{text}: {reason}" if reason else text
+
+
+def _finished(data: Json) -> str:
+    outcome = data["outcome"].replace("_", " ")
+    if data["outcome"] == "failed" and not data["reason"] and data["exit_code"] is not None:
+        return f"failed: exit code {data['exit_code']}"
+    return _with_reason(outcome, data["reason"])
+
+
+def _attempt_ended(data: Json) -> str:
+    reason = data["reason"]
+    if not reason and data["exit_code"] is not None:
+        reason = f"exit code {data['exit_code']}"
+    outcome = data["outcome"].replace("_", " ")
+    return _with_reason(f"attempt {data['attempt']} {outcome}", reason)
+
+
+_SENTENCES: dict[str, Callable[[Json], str]] = {
+    "job.queued": lambda d: "queued" if d["attempt"] == 1 else f"queued, attempt {d['attempt']}",
+    "job.started": lambda d: f"running, attempt {d['attempt']}",
+    "job.output_dropped": lambda d: f"{d['bytes']} bytes of output over the limit were dropped",
+    "job.progressed": lambda d: _with_reason(
+        "progress" + (f" {float(d['fraction']):.0%}" if d["fraction"] is not None else ""),
+        d["text"],
+    ),
+    "job.attempt_ended": _attempt_ended,
+    "job.blocked": lambda d: f"{'gave up' if d['gave_up'] else 'blocked'}: {d['reason']}",
+    "job.unblocked": lambda _: "unblocked",
+    "job.redone": lambda d: _with_reason("to be done again", d["feedback"]),
+    "job.made_stale": lambda _: "stale: a parent is done again",
+    "job.stranded": lambda d: f"cannot start: {d['reason']}",
+    "job.freed": lambda _: "can start after all",
+    "job.approval_answered": lambda d: str(d["resolution"]),
+    "job.cancel_requested": lambda _: "is to be cancelled",
+    "job.artifact_stored": lambda d: f"left {d['name']}, {d['size']} bytes",
+    "job.finished": _finished,
+}
+"""What is told of each event, behind the job's key."""
