@@ -79,6 +79,8 @@ VERSION = version("crewlog")
 
 _SHORTEST_SECRET = 8
 _READING_S = 2.0
+_TRUSTED_S = 0.2
+"""A template that was changed is seen at the latest so many seconds after."""
 
 
 @dataclass(frozen=True)
@@ -214,7 +216,7 @@ def build(settings: Settings, *, url: str = "", clock: Clock = system_clock) -> 
     approvals = Approvals(log, jobs, clock)
     crews = Crews(log, jobs, approvals, clock)
     sealing = Sealing(sealed, redactor)
-    catalog = Catalog((*settings.templates, data / "templates", SHIPPED))
+    catalog = Catalog((*settings.templates, data / "templates", SHIPPED), trusted_s=_TRUSTED_S)
     crew_intake = CrewIntake(
         log, jobs, crews, catalog, sealing, agent_command=agent_of(settings), clock=clock
     )

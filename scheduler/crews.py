@@ -12,9 +12,9 @@ from domain.crew import CrewCommitted, CrewMember, crew_stream
 from domain.crews import Crews
 from domain.draft import Draft
 from domain.errors import BadInput, CrewlogError, VersionConflict
-from domain.event import Event
 from domain.idempotency import RequestAccepted, idempotency_stream
-from domain.job_events import JobPlan, JobQueued, JobSubmitted, Links, job_stream
+from domain.job import Job
+from domain.job_events import JobPlan, JobSubmitted, Links, job_stream
 from domain.jobs import IdempotencyKey, Jobs, replay_of
 from domain.log import Context, EventLog, NewEvent, uuid7
 from scheduler.intake import Sealing
@@ -133,7 +133,10 @@ class CrewIntake:
             submitted, sealed = self._submitted(job, member, plan, crew_id, occasion)
             if sealed is not None:
                 private[member.id] = sealed
-            draft.add(job_stream(member.id), 0, [submitted, *_at_once(submitted)])
+            if member.parents:
+                draft.add(job_stream(member.id), 0, [submitted])
+            else:
+                self._crews.release(draft.job(Job(member.id), [submitted]), draft)
         return Prepared(crew_id, list(ids.values()), draft.events, draft.expected, private)
 
     def _submitted(
@@ -248,15 +251,6 @@ class CrewIntake:
         if moment.tzinfo is None:
             raise BadInput("scheduledAt", "The time needs an offset, as in 2026-01-01T09:00:00Z.")
         return format_time(moment)
-
-
-def _at_once(submitted: JobSubmitted) -> list[Event]:
-    """What a job that waits for nothing goes on with."""
-    plan = submitted.plan
-    assert plan is not None
-    if plan.parents or plan.not_before or plan.approval:
-        return []
-    return [JobQueued(attempt=1)]
 
 
 def job_id(crew_id: str, job: PlannedJob) -> str:

@@ -22,7 +22,6 @@ class Promotion:
 
     name = "crews"
     types = (
-        "crew.committed",
         "job.approval_answered",
         "job.attempt_ended",
         "job.blocked",
@@ -40,12 +39,7 @@ class Promotion:
 
     async def react(self, event: Recorded) -> Reaction | None:
         draft = Draft(Context(actor=ACTOR, cause=event.id), self._clock)
-        if event.type == "crew.committed":
-            for member in event.data["jobs"]:
-                if not member["parents"]:
-                    self._crews.release(self._crews.job(member["id"]), draft)
-        else:
-            self._about_job(event, draft)
+        self._about_job(event, draft)
         return Reaction(draft.events, draft.expected) if draft else None
 
     def _about_job(self, event: Recorded, draft: Draft) -> None:

@@ -125,9 +125,10 @@ def test_the_routes_found_here_are_those_of_the_document(
     documented = {
         (method.upper(), path) for path, item in api.openapi()["paths"].items() for method in item
     }
-    assert documented <= routes
+    # The document leaves out what a parameter takes.
+    assert documented <= {(method, path.replace(":path}", "}")) for method, path in routes}
     for method, path in routes:
-        assert answers(api, method, re.sub(r"\{\w+\}", "1", path)), path
+        assert answers(api, method, re.sub(r"\{\w+(:path)?\}", "1", path)), path
 
 
 @pytest.mark.parametrize("page", PAGES, ids=named)

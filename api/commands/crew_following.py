@@ -8,6 +8,7 @@ import json
 import threading
 import time
 from collections.abc import Callable, Collection
+from contextlib import suppress
 from queue import Empty, Queue
 from typing import TYPE_CHECKING, Any
 
@@ -86,19 +87,25 @@ class CrewFollowing:
         self._crew = self._client.get(self._path)
         changed = True
         while not (changed and self._is_over()):
-            event = self._next()
-            changed = event is None or event["type"] != "job.output"
-            self._tell(event)
+            events = self._next()
+            changed = not events or any(event["type"] != "job.output" for event in events)
+            for event in events:
+                self._tell(event)
 
-    def _next(self) -> Json | None:
-        """What a reader said; None after a while without a word, to look again by oneself."""
-        try:
-            said = self._said.get(timeout=_LOOK_S)
-        except Empty:
-            return None
-        if isinstance(said, CrewlogError):
-            raise said
-        return said
+    def _next(self) -> list[Json]:
+        """What the readers have said by now, in the order of the log; nothing after a while without
+        a word, to look again by oneself.
+        """
+        said: list[Json | CrewlogError] = []
+        with suppress(Empty):
+            said.append(self._said.get(timeout=_LOOK_S))
+            while True:
+                said.append(self._said.get_nowait())
+        for one in said:
+            if isinstance(one, CrewlogError):
+                raise one
+        events = [one for one in said if isinstance(one, dict)]
+        return sorted(events, key=lambda event: int(event["position"]))
 
     def _is_over(self) -> bool:
         jobs = self._look()
@@ -163,9 +170,7 @@ class CrewFollowing:
 
     # Telling
 
-    def _tell(self, event: Json | None) -> None:
-        if event is None:
-            return
+    def _tell(self, event: Json) -> None:
         subject, _, sub = event["stream"].partition("/")
         job_id = subject.removeprefix("job-")
         if not sub:

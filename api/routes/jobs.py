@@ -6,7 +6,6 @@ from typing import Annotated, Any
 
 import orjson
 from fastapi import APIRouter, Query, Request, Response
-from fastapi.concurrency import run_in_threadpool
 from fastapi.routing import APIRoute
 
 from api.access import guarded, scope_of, seen_job
@@ -115,7 +114,7 @@ def job_routes(
         until = crew_intake.not_before(body.scheduled_at or scheduled_at)
         asked = (b"POST /api/jobs", body.model_dump_json().encode(), (scheduled_at or "").encode())
         idempotency = key_of(principal.actor, key, *asked)
-        plan = await run_in_threadpool(crew_intake.plan, body.template_id, body.inputs)
+        plan = crew_intake.plan(body.template_id, body.inputs)
         occasion = Occasion(principal.owner, principal.context(request), not_before=until)
         submission = await crew_intake.commit(plan, occasion, idempotency)
         headers = {

@@ -1,6 +1,7 @@
 """The templates that there are: files below some folders, read again when they have changed."""
 
 import os
+import time
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
@@ -56,7 +57,12 @@ class Catalog:
     and links that lead out of a root are not followed. Can be used from several threads.
     """
 
-    def __init__(self, roots: Sequence[Path]) -> None:
+    def __init__(self, roots: Sequence[Path], *, trusted_s: float = 0.0) -> None:
+        """For `trusted_s` seconds after it was looked at a file is taken not to have changed: many
+        crews of one template then need no look at the disk.
+        """
+        self._trusted_s = trusted_s
+        self._looked: dict[Path, float] = {}
         self._roots = tuple(Path(os.path.abspath(root)) for root in roots)
         self._entries: dict[Path, _Entry] = {}
         self._lock = Lock()
@@ -100,7 +106,7 @@ class Catalog:
             file = root.joinpath(*parts[:-1], parts[-1] + SUFFIX)
             known = self._entries.get(file)
             # Then it is the very file that was found to lie in this root before.
-            current = known is not None and known.is_current
+            current = known is not None and self._is_current(file, known)
             if current or _is_file_in(file, root):
                 with self._lock:
                     entry = known if current else self._entry(file, root, "/".join(parts))
@@ -119,6 +125,15 @@ class Catalog:
         ``jobs[1].argv[2]``. ValueError for a naive `at`.
         """
         return render(self.get(template_id), inputs, at=at)
+
+    def _is_current(self, file: Path, known: _Entry) -> bool:
+        now = time.monotonic()
+        if now - self._looked.get(file, -1e9) < self._trusted_s:
+            return True
+        current = known.is_current
+        if current:
+            self._looked[file] = now
+        return current
 
     def _entry(self, file: Path, root: Path, template_id: str) -> _Entry:
         entry = self._entries.get(file)

@@ -4,6 +4,8 @@ import math
 import sys
 from collections.abc import Iterator, Mapping
 from datetime import datetime
+from functools import lru_cache
+from pathlib import Path
 from typing import Any
 
 from domain.clock import format_time
@@ -24,6 +26,12 @@ _LONGEST = {"title": 200, "cwd": 4_096, "argv": 65_536, "env": 65_536}
 _LARGEST_INTEGER = 2**63
 
 
+@lru_cache(maxsize=1_000)
+def _folder_of(file: Path) -> str:
+    """Where a template lies: it was found there, and that is asked of the disk once."""
+    return str(file.parent.resolve())
+
+
 def render(template: Template, inputs: Mapping[str, Any], *, at: datetime) -> CrewPlan:
     """The crew for these inputs. `today` is the date of `at` in its own zone.
 
@@ -33,7 +41,7 @@ def render(template: Template, inputs: Mapping[str, Any], *, at: datetime) -> Cr
     variables: dict[str, Any] = {
         "now": format_time(at),
         "today": at.date().isoformat(),
-        "template_dir": str(template.file.parent.resolve()),
+        "template_dir": _folder_of(template.file),
         "python": sys.executable,
     }
     values = _values(template, inputs, variables)

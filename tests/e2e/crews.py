@@ -140,6 +140,17 @@ def head(http: httpx2.Client) -> int:
     return int(http.get("/api/log", params={"limit": 1}).json()["head"])
 
 
+def since(http: httpx2.Client, position: int, *types: str) -> list[Json]:
+    """The events of the whole log after a position, of these types or all."""
+    found: list[Json] = []
+    after: int | None = position
+    while after is not None:
+        page = http.get("/api/log", params={"after": after, "limit": 1000}).json()
+        found += page["events"]
+        after = page["next"]
+    return [event for event in found if not types or event["type"] in types]
+
+
 def post(http: httpx2.Client, path: str, body: Json | None = None) -> httpx2.Response:
     """A change that is accepted and says where it is in the log."""
     answer = http.post(path, json=body)

@@ -1,131 +1,31 @@
-"""The page as a person uses it: a real server, a real browser."""
+"""The page as a person uses it for jobs: a real server, a real browser."""
 
 import hashlib
 import re
 import shlex
 import sys
-import time
 from collections.abc import Iterator
-from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 from urllib.parse import urlsplit
 
 import httpx2
 import pytest
-from playwright.sync_api import Browser, Locator, Page, ViewportSize, expect, sync_playwright
+from playwright.sync_api import Browser, expect
 
-from tests.browser import ARGUMENTS, chromium
+from tests.e2e.visits import (
+    PHONE,
+    TOKEN_KEY,
+    Visitors,
+    call,
+    end_all_jobs,
+    gated,
+    submit,
+)
 from tests.server import Server
 
 pytestmark = pytest.mark.timeout(900)  # the browser may have to be installed first
 
-DESKTOP = ViewportSize(width=1280, height=800)
-PHONE = ViewportSize(width=390, height=844)
-TOKEN_KEY = "gitoma.api_token.v2"
-PATIENCE_MS = 20_000
-
-expect.set_options(timeout=PATIENCE_MS)
-
-REPORT_VIOLATIONS = """
-document.addEventListener("securitypolicyviolation", (event) =>
-  console.error(`Content-Security-Policy: ${event.violatedDirective} ${event.blockedURI}`));
-"""
-
-
-@dataclass
-class Visit:
-    """One visitor's tab. What its console complains about is a failure, except for what is
-    `expected`.
-    """
-
-    page: Page
-    server: Server
-    complaints: list[str] = field(default_factory=list)
-    expected: str = "$^"
-
-    def sign_in(self, token: str | None = None) -> None:
-        self.page.get_by_label("Token").fill(token if token is not None else self.server.token)
-        self.page.get_by_role("button", name="Sign in").click()
-
-    def goto(self, fragment: str = "") -> None:
-        self.page.goto(f"{self.server.url}/{fragment}")
-
-    def run(self, command: str) -> None:
-        self.page.get_by_label("Run a command").fill(command)
-        self.page.get_by_role("button", name="Run", exact=True).click()
-
-    @property
-    def output(self) -> Locator:
-        return self.page.get_by_role("region", name="Output of the job").locator("div")
-
-    @property
-    def jobs(self) -> Locator:
-        return self.page.get_by_role("list", name="Jobs").get_by_role("listitem")
-
-    def job(self, title: str) -> Locator:
-        return self.jobs.filter(has_text=title)
-
-    def state(self, state: str) -> Locator:
-        return self.page.locator("#job-state").get_by_text(state, exact=True)
-
-    def unexpected(self) -> list[str]:
-        return [said for said in self.complaints if not re.search(self.expected, said)]
-
-
-class Visitors:
-    """Opens tabs, and sees at the end that none of them complained."""
-
-    def __init__(self, browser: Browser) -> None:
-        self._browser = browser
-        self._visits: list[Visit] = []
-
-    def open(self, server: Server, fragment: str = "", *, size: ViewportSize = DESKTOP) -> Visit:
-        """A tab that is signed in."""
-        visit = self.stranger(server, fragment, size=size)
-        visit.sign_in()
-        expect(visit.page.get_by_role("button", name="Sign out")).to_be_visible()
-        return visit
-
-    def stranger(
-        self, server: Server, fragment: str = "", *, size: ViewportSize = DESKTOP
-    ) -> Visit:
-        """A tab with the page in it and no token."""
-        phone = size is PHONE
-        context = self._browser.new_context(viewport=size, is_mobile=phone, has_touch=phone)
-        context.set_default_timeout(PATIENCE_MS)
-        context.add_init_script(REPORT_VIOLATIONS)
-        visit = Visit(context.new_page(), server)
-        self._visits.append(visit)
-        visit.page.on(
-            "console",
-            lambda said: (
-                visit.complaints.append(said.text) if said.type in ("error", "warning") else None
-            ),
-        )
-        visit.page.on("pageerror", lambda error: visit.complaints.append(str(error)))
-        visit.goto(fragment)
-        return visit
-
-    def close(self) -> None:
-        for visit in self._visits:
-            visit.page.context.close()
-        assert [said for visit in self._visits for said in visit.unexpected()] == []
-
-
-@pytest.fixture(scope="module")
-def browser() -> Iterator[Browser]:
-    with sync_playwright() as playwright:
-        launched = playwright.chromium.launch(executable_path=chromium(), args=list(ARGUMENTS))
-        yield launched
-        launched.close()
-
-
-@pytest.fixture
-def visitors(browser: Browser) -> Iterator[Visitors]:
-    opened = Visitors(browser)
-    yield opened
-    opened.close()
+PAGE = Path(__file__).parents[2] / "api" / "page"
 
 
 @pytest.fixture(scope="module")
@@ -135,38 +35,7 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
         end_all_jobs(running)
 
 
-def call(server: Server, method: str, path: str, body: object = None) -> httpx2.Response:
-    # Loading certificates would be most of the time, and loopback has none to check.
-    with httpx2.Client(trust_env=False, verify=False, headers=server.headers) as client:
-        return client.request(method, f"{server.url}{path}", json=body)
-
-
-def submit(server: Server, *argv: str, **more: Any) -> str:
-    answer = call(server, "POST", "/api/jobs", {"argv": argv, **more})
-    assert answer.status_code == 201, answer.text
-    return str(answer.json()["id"])
-
-
-def end_all_jobs(server: Server) -> None:
-    """Cancel what has not ended and wait for it, since jobs outlive their server."""
-    deadline = time.monotonic() + 30
-    while time.monotonic() < deadline:
-        open_jobs = call(server, "GET", "/api/jobs?state=queued,running&limit=100").json()["items"]
-        if not open_jobs:
-            return
-        for job in open_jobs:
-            call(server, "POST", f"/api/jobs/{job['id']}/cancel")
-        time.sleep(0.05)
-    raise AssertionError("There are jobs that do not end.")
-
-
-def gated(gate: Path, before: str, after: str) -> str:
-    """A shell script that says `before`, and `after` once the gate's file is there."""
-    wait = f"while [ ! -e {shlex.quote(str(gate))} ]; do sleep 0.02; done"
-    return f"echo {before}; {wait}; echo {after}"
-
-
-@pytest.mark.parametrize("path", ["/", "/dashboard.js", "/dashboard.css"])
+@pytest.mark.parametrize("path", ["/", "/login/", "/dashboard.js"])
 def test_files_are_whole_tagged_and_allow_nothing_inline(server: Server, path: str) -> None:
     url = f"{server.url}{path}"
     with httpx2.Client(trust_env=False, headers={"Accept-Encoding": "identity"}) as client:
@@ -189,16 +58,41 @@ def test_files_are_whole_tagged_and_allow_nothing_inline(server: Server, path: s
     assert (other.status_code, other.content) == (200, whole.content)
 
 
+def test_parts_of_the_page_are_kept_for_good_under_the_address_of_their_version(
+    server: Server,
+) -> None:
+    with httpx2.Client(base_url=server.url, trust_env=False) as client:
+        parts = re.findall(r'"(/page/[^"]+)"', client.get("/").text)
+        assert any(part.endswith(".css") for part in parts)
+        assert any(part.endswith("/app/board.js") for part in parts)
+        for part in parts:
+            answer = client.get(part)
+            assert answer.status_code == 200, part
+            assert "immutable" in answer.headers["cache-control"]
+            assert answer.headers["x-content-type-options"] == "nosniff"
+        old = re.sub(r"^/page/[^/]+", "/page/0123456789abcdef", parts[0])
+        assert client.get(old).headers["cache-control"] == "no-cache"
+        assert client.get(f"{parts[0].rsplit('/', 1)[0]}/../index.html").status_code == 404
+
+
 def test_the_files_name_no_other_origin_and_hold_nothing_inline() -> None:
-    directory = Path(__file__).parents[2] / "api" / "page"
-    html = (directory / "index.html").read_text()
-    script = (directory / "dashboard.js").read_text()
-    style = (directory / "dashboard.css").read_text()
+    html = (PAGE / "index.html").read_text()
+    scripts = "".join(file.read_text() for file in [PAGE / "dashboard.js", *PAGE.glob("app/*.js")])
+    styles = "".join(file.read_text() for file in PAGE.glob("style/*.css"))
 
     assert not re.search(r"<style|\sstyle=|\son[a-z]+=|<script(?![^>]* src=)", html)
-    assert not re.search(r"innerHTML|outerHTML|insertAdjacentHTML|document\.write|eval\(", script)
-    named = set(re.findall(r"https?://[^\s'\"]+", html + script + style))
+    assert not re.search(
+        r"innerHTML|outerHTML|insertAdjacentHTML|document\.write|eval\(|\sstyle=", scripts
+    )
+    named = set(re.findall(r"https?://[^\s'\"]+", html + scripts + styles))
     assert named == {"http://www.w3.org/2000/svg"}
+
+
+def test_vendored_scripts_are_those_that_their_list_names() -> None:
+    body = (PAGE / "vendor/preact/preact.js").read_bytes()
+    assert hashlib.sha256(body).hexdigest() in (PAGE / "vendor/README.md").read_text()
+    for package in ("preact", "signals", "signals-core", "htm"):
+        assert (PAGE / f"vendor/preact/LICENSE.{package}").stat().st_size > 500
 
 
 def test_a_wrong_token_is_refused_with_a_sentence_and_the_right_one_lets_in(
@@ -207,29 +101,30 @@ def test_a_wrong_token_is_refused_with_a_sentence_and_the_right_one_lets_in(
     visit = visitors.stranger(server)
     visit.expected = "status of 403"
     alert = visit.page.locator("#sign-in-error")
-    expect(visit.page.get_by_text("in the file token of the data directory")).to_be_visible()
-    assert visit.page.get_by_label("Token").get_attribute("type") == "password"
+    board = visit.heading("Board")
 
     visit.sign_in("not-the-token")
     expect(alert).to_contain_text("does not accept this token")
+    expect(visit.page.get_by_text("in the file token of the data directory")).to_be_visible()
+    assert visit.page.get_by_label("Token").get_attribute("type") == "password"
     visit.sign_in("täken")
     expect(alert).to_contain_text("does not accept this token")
     assert visit.page.evaluate("sessionStorage.length") == 0
 
     visit.sign_in()
-    expect(visit.page.get_by_role("heading", name="Jobs")).to_be_visible()
-    expect(visit.page.get_by_role("status").filter(has_text="Live")).to_be_visible()
+    expect(board).to_be_visible()
+    expect(visit.connection).to_contain_text("Live")
     assert visit.page.evaluate(f"sessionStorage['{TOKEN_KEY}']") == server.token
 
     visit.page.reload()
-    expect(visit.page.get_by_role("heading", name="Jobs")).to_be_visible()
+    expect(board).to_be_visible()
     visit.page.evaluate(f"sessionStorage['{TOKEN_KEY}'] = 'of-yesterday'")
     visit.page.reload()
     expect(alert).to_contain_text("does not accept this token")
     visit.sign_in()
-    expect(visit.page.get_by_role("heading", name="Jobs")).to_be_visible()
-    visit.page.get_by_role("button", name="Sign out").click()
-    expect(visit.page.get_by_label("Token")).to_be_visible()
+    expect(board).to_be_visible()
+    visit.button("Sign out").click()
+    expect(visit.heading("Sign in")).to_be_visible()
     assert visit.page.evaluate("sessionStorage.length") == 0
 
 
@@ -237,7 +132,7 @@ def test_a_command_from_the_form_is_watched_live_to_its_end(
     server: Server, visitors: Visitors, tmp_path: Path
 ) -> None:
     gate = tmp_path / "gate"
-    visit = visitors.open(server)
+    visit = visitors.open(server, "/#/jobs")
     visit.run(f"sh -c {shlex.quote(gated(gate, 'the first line', 'the last line'))}")
 
     expect(visit.state("running")).to_be_visible()
@@ -252,7 +147,7 @@ def test_a_command_from_the_form_is_watched_live_to_its_end(
         ["Submitted", "Queued", "Attempt 1 started", "Completed after"]
     )
     expect(visit.page.locator("#facts")).to_contain_text("Exit code0")
-    expect(visit.output).to_have_count(3)
+    expect(visit.output).to_have_count(2)
 
     job = visit.page.url.rsplit("/", 1)[1]
     call(server, "POST", f"/api/jobs/{job}/archive")
@@ -262,7 +157,7 @@ def test_a_command_from_the_form_is_watched_live_to_its_end(
 def test_words_of_a_command_are_read_as_a_shell_reads_them(
     server: Server, visitors: Visitors
 ) -> None:
-    visit = visitors.open(server)
+    visit = visitors.open(server, "/#/jobs")
     line = r"""echo one 'two  words' "a \"quoted\" one" back\ slash '' x"y"'z'"""
     visit.run(line)
     expect(visit.page.locator("#job-title")).to_be_visible()
@@ -274,7 +169,7 @@ def test_words_of_a_command_are_read_as_a_shell_reads_them(
 def test_a_command_that_cannot_be_is_answered_with_a_sentence(
     server: Server, visitors: Visitors
 ) -> None:
-    visit = visitors.open(server)
+    visit = visitors.open(server, "/#/jobs")
     visit.expected = "status of 422"
     error = visit.page.locator("#run-error")
     visit.run("echo 'open")
@@ -292,11 +187,8 @@ def test_a_job_that_somebody_else_starts_appears_and_ends_by_itself(
     server: Server, visitors: Visitors, tmp_path: Path
 ) -> None:
     gate = tmp_path / "gate"
-    visit = visitors.open(server)
-    # Without its clocks, only the stream can tell the page that something happened.
-    visit.page.add_init_script("window.setInterval = () => 0")
-    visit.page.reload()
-    expect(visit.page.get_by_role("status").filter(has_text="Live")).to_be_visible()
+    visit = visitors.open(server, "/#/jobs", deaf=True)
+    expect(visit.heading("All jobs")).to_be_visible()
     submit(server, "sh", "-c", gated(gate, "a", "b"), title="Of somebody else", labels=["theirs"])
 
     expect(visit.jobs.first).to_contain_text("Of somebody else")
@@ -304,19 +196,19 @@ def test_a_job_that_somebody_else_starts_appears_and_ends_by_itself(
     expect(visit.job("Of somebody else")).to_contain_text("theirs")
     gate.touch()
     expect(visit.job("Of somebody else")).to_contain_text("completed")
-    expect(visit.job("Of somebody else").locator(".count")).to_contain_text("2")
+    expect(visit.job("Of somebody else").locator(".lines-count")).to_contain_text("2")
 
-    visit.page.get_by_role("link", name="Cancelled", exact=True).click()
+    visit.link("Cancelled").click()
     expect(visit.job("Of somebody else")).to_have_count(0)
-    visit.page.get_by_role("link", name="Completed", exact=True).click()
+    visit.link("Completed").click()
     expect(visit.job("Of somebody else")).to_be_visible()
 
 
 def test_cancelling_is_confirmed_and_ends_the_job(server: Server, visitors: Visitors) -> None:
     job = submit(server, "sleep", "300", title="To be cancelled")
-    visit = visitors.open(server, f"#/jobs/{job}")
+    visit = visitors.open(server, f"/#/jobs/{job}")
     expect(visit.state("running")).to_be_visible()
-    ask = visit.page.get_by_role("button", name="Cancel job")
+    ask = visit.button("Cancel job").first
     dialog = visit.page.get_by_role("dialog")
 
     ask.click()
@@ -331,8 +223,8 @@ def test_cancelling_is_confirmed_and_ends_the_job(server: Server, visitors: Visi
 
 def test_cancelling_what_has_ended_meanwhile_says_so(server: Server, visitors: Visitors) -> None:
     job = submit(server, "sleep", "300", title="Cancelled twice")
-    visit = visitors.open(server, f"#/jobs/{job}")
-    visit.page.get_by_role("button", name="Cancel job").click()
+    visit = visitors.open(server, f"/#/jobs/{job}")
+    visit.button("Cancel job").first.click()
     expect(visit.page.get_by_role("dialog")).to_be_visible()
     call(server, "POST", f"/api/jobs/{job}/cancel")
     expect(visit.page.get_by_text("This job has already finished")).to_be_visible()
@@ -340,7 +232,7 @@ def test_cancelling_what_has_ended_meanwhile_says_so(server: Server, visitors: V
 
 
 def test_an_unknown_job_is_said_to_be_none(server: Server, visitors: Visitors) -> None:
-    visit = visitors.open(server, "#/jobs/00000000-0000-7000-8000-000000000000")
+    visit = visitors.open(server, "/#/jobs/00000000-0000-7000-8000-000000000000")
     visit.expected = "status of 404"
     expect(visit.page.get_by_text("There is no such job, or it was deleted.")).to_be_visible()
 
@@ -350,23 +242,21 @@ def test_output_and_titles_are_text_whatever_they_contain(
 ) -> None:
     evil = "<img src=x onerror=\"document.title='pwned'\"><script>alert(1)</script>&lt;"
     job = submit(server, "printf", "%s\\n\\033[1mbold\\033[0m\\n", evil, title=evil)
-    visit = visitors.open(server)
+    visit = visitors.open(server, "/#/jobs")
     expect(visit.jobs.first.locator(".title")).to_have_text(evil)
     visit.jobs.first.get_by_role("link").click()
     expect(visit.page.locator("#job-title")).to_have_text(evil)
-    expect(visit.output.nth(1)).to_have_text(evil)
-    expect(visit.output.nth(2)).to_have_text("bold")
+    expect(visit.output.nth(0)).to_have_text(evil)
+    expect(visit.output.nth(1)).to_have_text("bold")
     expect(visit.page.locator("main img, main script")).to_have_count(0)
     assert visit.page.url.endswith(job)
 
 
 def test_a_childs_own_end_line_ends_nothing(server: Server, visitors: Visitors) -> None:
     job = submit(server, "sh", "-c", "echo __END__:failed; echo after it")
-    visit = visitors.open(server, f"#/jobs/{job}")
+    visit = visitors.open(server, f"/#/jobs/{job}")
     expect(visit.page.get_by_text("Ended: completed")).to_be_visible()
-    expect(visit.output).to_have_text(
-        ["$ sh -c echo __END__:failed; echo after it", "\\__END__:failed", "after it"]
-    )
+    expect(visit.output).to_have_text(["__END__:failed", "after it"])
 
 
 def test_of_many_lines_the_page_holds_the_last_and_shows_the_earlier_when_asked(
@@ -375,29 +265,29 @@ def test_of_many_lines_the_page_holds_the_last_and_shows_the_earlier_when_asked(
     gate = tmp_path / "gate"
     script = f"seq 1 4899; {gated(gate, '4900', '4901')}; seq 4902 7500"
     job = submit(server, "sh", "-c", script)
-    visit = visitors.open(server, f"#/jobs/{job}")
+    visit = visitors.open(server, f"/#/jobs/{job}")
     expect(visit.output.last).to_have_text("4900")
-    expect(visit.output).to_have_count(4_901)
+    expect(visit.output).to_have_count(4_900)
     gate.touch()
     expect(visit.page.get_by_text("Ended: completed")).to_be_visible()
-    expect(visit.page.get_by_text("Lines 2,501 to 7,500 of 7,500")).to_be_visible()
-    assert visit.output.all_text_contents() == [str(n) for n in range(2_501, 7_501)]
+    expect(visit.page.get_by_text("Lines 2,502 to 7,500 of 7,500")).to_be_visible()
+    assert visit.output.all_text_contents() == [str(n) for n in range(2_502, 7_501)]
     expect(visit.output.last).to_be_in_viewport()
 
     visit.page.get_by_role("button", name="Show earlier").click()
-    expect(visit.page.get_by_text("Lines 1 to 5,000 of 7,500")).to_be_visible()
-    assert visit.output.all_text_contents() == [str(n) for n in range(1, 5_001)]
+    expect(visit.page.get_by_text("Lines 2 to 5,001 of 7,500")).to_be_visible()
+    assert visit.output.all_text_contents() == [str(n) for n in range(2, 5_002)]
     expect(visit.output.nth(2_500)).to_be_in_viewport()
     expect(visit.page.get_by_role("checkbox", name="Follow")).not_to_be_checked()
     visit.page.get_by_role("button", name="Jump to the end").click()
     expect(visit.output.last).to_be_in_viewport()
-    assert visit.output.all_text_contents() == [str(n) for n in range(2_501, 7_501)]
+    assert visit.output.all_text_contents() == [str(n) for n in range(2_502, 7_501)]
 
 
 def test_scrolling_up_stops_following(server: Server, visitors: Visitors, tmp_path: Path) -> None:
     gate = tmp_path / "gate"
     job = submit(server, "sh", "-c", f"seq 1 500; {gated(gate, 'waiting', 'at the end')}")
-    visit = visitors.open(server, f"#/jobs/{job}")
+    visit = visitors.open(server, f"/#/jobs/{job}")
     follow = visit.page.get_by_role("checkbox", name="Follow")
     expect(visit.output.get_by_text("waiting", exact=True)).to_be_in_viewport()
     visit.page.get_by_role("region", name="Output of the job").hover()
@@ -427,10 +317,10 @@ def test_through_a_kill_and_a_restart_no_line_is_lost_or_doubled(
     gate = tmp_path / "gate"
     with Server(tmp_path / "data") as server:
         job = submit(server, sys.executable, "-c", COUNTER, str(gate), title="Counts")
-        visit = visitors.open(server, f"#/jobs/{job}")
+        visit = visitors.open(server, f"/#/jobs/{job}")
         visit.expected = "Failed to load resource"
         expect(visit.output.get_by_text("number 50", exact=True)).to_be_attached()
-        connection = visit.page.locator("#connection")
+        connection = visit.connection
 
         server.kill()
         expect(connection).to_contain_text("Reconnecting")
@@ -442,11 +332,11 @@ def test_through_a_kill_and_a_restart_no_line_is_lost_or_doubled(
         expect(visit.page.get_by_text("Ended: completed")).to_be_visible()
         expect(visit.state("completed")).to_be_visible()
 
-        lines = visit.output.all_text_contents()[1:]
+        lines = visit.output.all_text_contents()
         last = len(lines) - 1
         assert last > 50
         assert lines == [*(f"number {n}" for n in range(1, last + 1)), f"counted {last}"]
-        visit.page.get_by_role("link", name="All jobs").click()
+        visit.page.get_by_role("navigation").get_by_role("link", name="All jobs").click()
         submit(server, "true", title="After the restart")
         expect(visit.job("After the restart")).to_contain_text("completed")
         end_all_jobs(server)
@@ -458,7 +348,7 @@ def test_more_jobs_are_loaded_when_asked(visitors: Visitors, tmp_path: Path) -> 
             for number in range(120):
                 job = {"argv": ["true"], "title": f"Job {number}"}
                 client.post(f"{server.url}/api/jobs", json=job).raise_for_status()
-        visit = visitors.open(server)
+        visit = visitors.open(server, "/#/jobs")
         visit.expected = "Failed to load resource"  # the server goes first
         more = visit.page.get_by_role("button", name="Load more")
         expect(visit.jobs).to_have_count(50)
@@ -475,34 +365,31 @@ def test_more_jobs_are_loaded_when_asked(visitors: Visitors, tmp_path: Path) -> 
         expect(visit.jobs).to_have_count(121)
 
 
-def test_on_a_phone_nothing_is_wider_than_the_screen(server: Server, visitors: Visitors) -> None:
+def test_on_a_phone_no_job_is_wider_than_the_screen(server: Server, visitors: Visitors) -> None:
     long = "x" * 180
     job = submit(server, "sh", "-c", f"echo {long}; exit 3", title=long, labels=["y" * 60])
-    visit = visitors.stranger(server, size=PHONE)
-    assert overflow(visit.page) == 0
-    visit.sign_in()
+    visit = visitors.open(server, "/#/jobs", size=PHONE)
     expect(visit.job(long)).to_contain_text("failed")
-    assert overflow(visit.page) == 0
+    assert visit.overflow() == 0
     visit.page.get_by_text("Options").click()
     visit.page.get_by_label("Run a command").fill(f"{long} | {long}")
-    assert overflow(visit.page) == 0
-    visit.goto(f"#/jobs/{job}")
+    assert visit.overflow() == 0
+    visit.goto(f"/#/jobs/{job}")
     expect(visit.page.get_by_text("Ended: failed")).to_be_visible()
     expect(visit.page.locator("#job-reason")).to_have_text("Exit code 3.")
-    assert overflow(visit.page) == 0
+    assert visit.overflow() == 0
     visit.page.get_by_role("checkbox", name="Wrap").uncheck()
-    assert overflow(visit.page) == 0
+    assert visit.overflow() == 0
 
 
-def overflow(page: Page) -> int:
-    """How many pixels the page can be scrolled sideways."""
-    return int(page.evaluate("document.documentElement.scrollWidth - innerWidth"))
-
-
-def test_the_keyboard_is_enough(server: Server, visitors: Visitors) -> None:
+def test_the_keyboard_is_enough_to_sign_in_and_cancel_a_job(
+    server: Server, visitors: Visitors
+) -> None:
     job = submit(server, "sleep", "300", title="By keyboard")
-    visit = visitors.stranger(server)
+    visit = visitors.stranger(server, "/#/jobs")
     keys = visit.page.keyboard
+    expect(visit.page.get_by_label("E-mail")).to_be_focused()
+    visit.button("Use a token instead").press("Enter")
     expect(visit.page.get_by_label("Token")).to_be_focused()
     keys.type(server.token)
     keys.press("Enter")
@@ -510,12 +397,14 @@ def test_the_keyboard_is_enough(server: Server, visitors: Visitors) -> None:
     visit.job("By keyboard").get_by_role("link").focus()
     keys.press("Enter")
     expect(visit.page).to_have_url(re.compile(f"#/jobs/{job}$"))
-    visit.page.get_by_role("button", name="Cancel job").focus()
+    expect(visit.page.locator("#job-title")).to_be_visible()
+    ask = visit.page.locator(".actions").get_by_role("button", name="Cancel job").first
+    ask.focus()
     keys.press("Enter")
-    expect(visit.page.get_by_role("button", name="Keep it running")).to_be_focused()
+    expect(visit.button("Keep it running")).to_be_focused()
     keys.press("Escape")
     expect(visit.page.get_by_role("dialog")).to_be_hidden()
-    expect(visit.page.get_by_role("button", name="Cancel job")).to_be_focused()
+    expect(ask).to_be_focused()
     keys.press("Enter")
     keys.press("Tab")
     keys.press("Enter")

@@ -15,7 +15,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from domain.approvals import Approvals, Question
-from domain.clock import format_time, system_clock
+from domain.clock import Clock, format_time, system_clock
 from domain.crews import Crews, failed
 from domain.errors import CrewlogError, NotFound, VersionConflict
 from domain.job import Job
@@ -23,12 +23,16 @@ from domain.job_events import JobFinished, JobState, Outcome
 from domain.jobs import Jobs
 from domain.log import Context, Recorded, open_sqlite_log
 from domain.redaction import Redactor
+from projections.engine import Views
+from projections.views import PROJECTIONS
 from scheduler.crews import CrewIntake, Occasion
+from scheduler.deadlines import Deadlines
 from scheduler.intake import Sealing
 from scheduler.plan import CrewPlan, PlannedJob
 from scheduler.policy import Following
 from scheduler.promotion import Promotion
 from scheduler.sealed import SealedSpecs
+from tests.scheduler.simulated import SimulatedTimers
 
 WHO = Context(actor="tester")
 ROOM_S = 60.0
@@ -44,11 +48,11 @@ class NoTemplates:
 class Table:
     """Crews over a log, without anything that runs them."""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, clock: Clock = system_clock) -> None:
         self.log = open_sqlite_log(folder, redactor=Redactor())
-        self.jobs = Jobs(self.log)
-        self.approvals = Approvals(self.log, self.jobs)
-        self.crews = Crews(self.log, self.jobs, self.approvals)
+        self.jobs = Jobs(self.log, clock)
+        self.approvals = Approvals(self.log, self.jobs, clock)
+        self.crews = Crews(self.log, self.jobs, self.approvals, clock)
         sealing = Sealing(SealedSpecs(folder / "sealed"), Redactor())
         self.intake = CrewIntake(
             self.log, self.jobs, self.crews, NoTemplates(), sealing, agent_command=lambda _: ()
@@ -275,6 +279,40 @@ def test_a_time_that_has_passed_holds_nothing(table: Table) -> None:
     play(scenario())
 
 
+@pytest.mark.parametrize("begun", ["before the crew", "after it", "after its time"])
+def test_a_time_is_kept_by_servers_that_begin_at_any_moment(tmp_path: Path, begun: str) -> None:
+    hour = timedelta(hours=1)
+    timers = SimulatedTimers(system_clock())
+    table = Table(tmp_path / "log", timers.clock)
+    views = Views(tmp_path / "views.db", table.log, PROJECTIONS)
+    views.start()
+    deadlines = Deadlines(table.log, views, table.crews, table.approvals, timers, timers.clock)
+
+    async def scenario() -> None:
+        due = format_time(timers.now + hour)
+        running = asyncio.create_task(deadlines.run()) if begun == "before the crew" else None
+        await table.commit(*CHAIN, not_before=due)
+        await table.follow()
+        if begun == "after its time":
+            timers.now += 2 * hour
+        running = running or asyncio.create_task(deadlines.run())
+        try:
+            while not timers.keys:
+                await asyncio.sleep(0.005)
+            assert table.state("a") == ["held"]
+            await timers.advance(hour)
+            assert table.state("a", "b", "c") == ["queued", "held", "held"]
+        finally:
+            running.cancel()
+            await asyncio.wait([running])
+
+    try:
+        play(scenario())
+    finally:
+        views.close()
+        table.close()
+
+
 # Stranding
 
 
@@ -381,6 +419,23 @@ def test_what_is_off_the_board_keeps_its_result_and_holds_nobody_up(
     play(scenario())
 
 
+def test_who_waits_for_what_is_off_the_board_is_not_held_up_by_what_that_waited_for(
+    table: Table,
+) -> None:
+    async def scenario() -> None:
+        await table.commit(job("a"), job("b", "a"), job("x"), job("c", "b", "x"), job("d", "c"))
+        await table.run("a", "b", "x", "c")
+        await table.do("b", Job.archive)
+        await table.redo("x")
+        await table.redo("a")
+        await table.run("a", outcome=Outcome.FAILED)
+        assert table.stranded("c", "d") == [None, None]
+        await table.run("x", "c", "d")
+        assert table.state("c", "d") == ["completed", "completed"]
+
+    play(scenario())
+
+
 def test_whoever_waited_for_one_that_gave_up_is_let_go_when_that_is_made_stale(
     table: Table,
 ) -> None:
@@ -478,11 +533,15 @@ def test_nobody_is_queued_on_a_result_that_is_taken_back_at_that_moment(table: T
         await table.run("a")
         await table.start("b")
         await table.end("b")
-        await asyncio.gather(table.redo("a"), table.follow())
+        ended = table.events("job.finished")[-1]
+        release = await table.policy.react(ended)
+        assert release is not None
+        appended = table.log.append(release.events, release.expected)
+        await asyncio.gather(appended, table.redo("a"), return_exceptions=True)
         await table.follow()
         assert table.state("a", "b", "c") == ["queued", "held", "held"]
 
-    for _ in range(5):
+    for _ in range(10):
         play(scenario())
 
 

@@ -6,7 +6,7 @@ import { Board } from "./board.js";
 import { Crew } from "./crew.js";
 import { Job } from "./job.js";
 import { Jobs } from "./jobs.js";
-import { Icon, Empty, Loading, Title } from "./parts.js";
+import { Empty, Icon, Loading, Title, arrival } from "./parts.js";
 import { People } from "./people.js";
 import { Profile } from "./profile.js";
 import { Schedule } from "./schedule.js";
@@ -82,6 +82,7 @@ function Shell() {
     const arrived = came.current !== null && came.current !== here;
     came.current = here;
     if (!arrived) return;
+    arrival.fresh = true;
     window.scrollTo(0, 0);
     main.current.querySelector("h1")?.focus({ preventScroll: true });
   }, [here]);

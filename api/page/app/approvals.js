@@ -4,7 +4,7 @@ import { html, useState } from "../vendor/preact/preact.js";
 import { post, segment } from "./api.js";
 import { duration, moment } from "./format.js";
 import { Ago, Empty, Failure, Field, Icon, Loading, State, Title, useAction, useLoad } from "./parts.js";
-import { pending } from "./store.js";
+import { ownerId, pending } from "./store.js";
 
 const ANSWERED = 50;
 
@@ -27,11 +27,6 @@ export function Approvals() {
         ? html`<ol class="card list">${answered.map((one) => html`<${AnsweredRow} key=${one.id} approval=${one} />`)}</ol>`
         : html`<p class="soft">Nothing was answered yet.</p>`)}
     </section>`;
-}
-
-function useJobTitle(id) {
-  const { data } = useLoad(`/api/jobs/${segment(id)}`);
-  return data?.title ?? "its job";
 }
 
 /** One question, with its two answers. */
@@ -69,8 +64,17 @@ export function ApprovalCard({ approval, onAnswer = () => {}, inJob = false }) {
 }
 
 function JobLink({ id }) {
-  const title = useJobTitle(id);
-  return html`<a class="job-link" href=${`/#/jobs/${id}`}><${Icon} name="jobs" /><span>${title}</span></a>`;
+  const { data: job } = useLoad(`/api/jobs/${segment(id)}`);
+  const who = job?.events[0]?.actorName;
+  return html`<a class="job-link" href=${`/#/jobs/${id}`}><${Icon} name="jobs" /><span>${job?.title ?? "its job"}</span></a>
+    ${who && html`<span>started by ${who}</span>`}`;
+}
+
+/** By whom, as far as one may know them by name: oneself, and the operator. */
+function answerer({ resolvedBy, trusted }) {
+  if (trusted) return "by trust, ";
+  if (resolvedBy === ownerId.value) return "by you, ";
+  return resolvedBy === "operator" ? "by the operator, " : "";
 }
 
 function AnsweredRow({ approval }) {
@@ -78,7 +82,7 @@ function AnsweredRow({ approval }) {
     <${State} of=${approval.state} />
     <a href=${`/#/jobs/${approval.jobId}`}>${approval.description}</a>
     ${approval.comment && html`<q class="soft">${approval.comment}</q>`}
-    <span class="soft small">${approval.trusted ? "by trust, " : ""}<${Ago} at=${approval.resolvedAt ?? approval.requestedAt} />${
+    <span class="soft small">${answerer(approval)}<${Ago} at=${approval.resolvedAt ?? approval.requestedAt} />${
       approval.waitMs !== null ? ` after ${duration(approval.waitMs)}` : ""}</span>
   </li>`;
 }

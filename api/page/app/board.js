@@ -2,7 +2,7 @@
 
 import { Fragment, html, signal, useEffect, useRef } from "../vendor/preact/preact.js";
 import { Ago, Empty, Icon, Loading, Running, State, Title } from "./parts.js";
-import { number, duration } from "./format.js";
+import { number, roughly } from "./format.js";
 import { COLUMNS, reasonOf, stateOf } from "./states.js";
 import { columns, crews, me, mineOnly, showMine } from "./store.js";
 
@@ -138,7 +138,7 @@ function Lasted({ job }) {
   if (job.status === "running" && job.startedAt) return html`<${Running} since=${job.startedAt} />`;
   if (job.scheduledAt && !job.startedAt && Date.parse(job.scheduledAt) > Date.now()) return html`<${Ago} at=${job.scheduledAt} />`;
   if (job.completedAt) {
-    return html`<${Fragment}>${job.runMs !== null && job.attempt > 0 && html`<span class="took">${duration(job.runMs)} · </span>`}<${Ago} at=${job.completedAt} /><//>`;
+    return html`<${Fragment}>${job.runMs !== null && job.attempt > 0 && html`<span class="took">${roughly(job.runMs)} · </span>`}<${Ago} at=${job.completedAt} /><//>`;
   }
   return html`<${Ago} at=${job.createdAt} />`;
 }

@@ -50,6 +50,12 @@ export function duration(ms) {
   return minutes % 60 ? `${hours} h ${minutes % 60} min` : `${hours} h`;
 }
 
+/** A duration for where there is little room. */
+export function roughly(ms) {
+  if (ms < 60_000) return ms < 10_000 ? `${(ms / 1_000).toFixed(1)} s` : `${Math.round(ms / 1_000)} s`;
+  return span(Math.floor(ms / 1_000));
+}
+
 /** How long since, in whole seconds. */
 export function elapsed(at) {
   const ms = Math.max(0, now() - Date.parse(at));

@@ -66,5 +66,5 @@ function Input({ name, schema, text, wrong, onChange }) {
         ? html`<input ...${a} ...${said} type="number" step=${kind === "integer" ? 1 : "any"} min=${schema.minimum} max=${schema.maximum} value=${text} onInput=${changed} />`
         : kind === "array" || kind === "object"
           ? html`<textarea ...${a} ...${said} class="mono" rows="4" value=${text} onInput=${changed}></textarea>`
-          : html`<input ...${a} ...${said} value=${text} maxlength=${schema.maxLength} spellcheck="false" onInput=${changed} />`}<//>`;
+          : html`<input ...${a} ...${said} value=${text} maxlength=${schema.maxLength} spellcheck=${false} onInput=${changed} />`}<//>`;
 }

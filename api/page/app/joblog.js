@@ -6,7 +6,7 @@ import { counted, number } from "./format.js";
 import { OutputView } from "./output.js";
 import { look } from "./states.js";
 
-const NOTHING_YET = { from: 0, to: 0, total: 0, gone: 0, follow: true, later: false };
+const NOTHING_YET = { all: true, count: 0, follow: true, earlier: false, later: false };
 
 /** The lines that a frame of the board's stream is (`contracts/board.md` §3). */
 function linesOf(frame) {
@@ -38,7 +38,6 @@ export function JobLog({ id, over }) {
   const [shown, setShown] = useState(NOTHING_YET);
   const [state, setState] = useState("Connecting");
   const [wrap, setWrap] = useState(true);
-  const notes = useRef(0);
 
   useEffect(() => {
     view.current = new OutputView(box.current, setShown);
@@ -58,7 +57,6 @@ export function JobLog({ id, over }) {
             lines.push(...linesOf(frame));
             end = frame.type === "final_result" ? frame.finalResult.outcome : "";
           }
-          notes.current += lines.filter(({ kind }) => kind).length;
           view.current.add(lines);
           seen.current = stream.lastId;
           setState(end ? `Ended: ${look(end).word}` : "Live");
@@ -93,16 +91,15 @@ export function JobLog({ id, over }) {
     </div>
     <div ref=${box} id="output" class=${wrap ? "lines wrap" : "lines"} role="region" aria-label="Output of the job" tabindex="0"></div>
     <div class="output-foot">
-      <span>${rangeOf(shown, notes.current)}</span>
-      <button type="button" class="quiet" hidden=${shown.from <= shown.gone} onClick=${() => view.current.earlier()}>Show earlier</button>
+      <span>${rangeOf(shown)}</span>
+      <button type="button" class="quiet" hidden=${!shown.earlier} onClick=${() => view.current.earlier()}>Show earlier</button>
       <button type="button" class="quiet" hidden=${!shown.later} onClick=${() => view.current.follow(true)}>Jump to the end</button>
     </div>
   </section>`;
 }
 
-/** What was written, without what the server says in between. */
-function rangeOf({ from, to, total, gone }, notes) {
-  if (from === 0 && to === total) return total > notes ? counted(total - notes, "line") : "Nothing was written yet.";
-  const earlier = gone && from === gone ? "; earlier ones are in the log only" : "";
-  return `Lines ${number(from + 1)} to ${number(to)} of ${number(total)}${earlier}`;
+function rangeOf({ all, first, last, count, gone }) {
+  if (all) return count ? counted(count, "line") : "Nothing was written yet.";
+  const earlier = gone ? "; earlier ones are in the log only" : "";
+  return `Lines ${number(first)} to ${number(last)} of ${number(count)}${earlier}`;
 }

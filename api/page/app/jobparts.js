@@ -1,7 +1,7 @@
 // What a job's room is made of beside its log.
 
 import { html, useState } from "../vendor/preact/preact.js";
-import { hasToken, heldToken, post, query, segment } from "./api.js";
+import { NO_ANSWER, Problem, hasToken, heldToken, post, query, segment } from "./api.js";
 import { clock, counted, duration, moment, number, size } from "./format.js";
 import { Ago, Failure, Field, Running, State, submitted, useAction } from "./parts.js";
 import { isOver } from "./states.js";
@@ -72,30 +72,48 @@ export function Artifacts({ job, artifacts }) {
   <//>`;
 }
 
+const READABLE = /^(text\/|application\/json)/;
+const MOST_SHOWN = 256 * 1024; // bytes of a file that are shown in the page
+
+/** A link carries the session's cookie, but no token: with one the file is fetched by the page. */
 function File({ job, file, action, current }) {
+  const [text, setText] = useState(null);
   const raw = `/api/artifacts/${segment(file.id)}`;
   const page = query(`/api/jobs/${segment(job.id)}/artifact`, { name: file.name, format: "html" });
-  const readable = current && /^text\/(markdown|plain|html|csv)/.test(file.mimeType);
-  const open = (path) => (event) => {
-    // A link carries the session's cookie, but no token: with one the file is fetched here.
+  const readable = READABLE.test(file.mimeType);
+  const show = async () => {
+    if (text !== null) return setText(null);
+    const shown = await action.run(async () => (await fetched(raw)).slice(0, MOST_SHOWN).text());
+    return shown && setText(shown);
+  };
+  const download = (event) => {
     if (!hasToken()) return;
     event.preventDefault();
-    action.run(() => save(path, file.name));
+    action.run(() => save(raw, file.name));
   };
   return html`<li>
-    ${readable && !hasToken()
+    ${readable && current && !hasToken()
       ? html`<a href=${page} target="_blank" rel="noopener">${file.name}</a>`
-      : html`<a href=${raw} onClick=${open(raw)} download=${file.name}>${file.name}</a>`}
+      : html`<strong>${file.name}</strong>`}
     <span class="soft small">${size(file.sizeBytes)}${current ? "" : ` · attempt ${file.attempt}`}</span>
-    ${readable && !hasToken() && html`<a class="small" href=${raw} download=${file.name}>Download</a>`}
+    ${readable && html`<button type="button" class="link small" aria-expanded=${text !== null} onClick=${show}>${text === null ? "Show" : "Hide"}</button>`}
+    <a class="small" href=${raw} onClick=${download} download=${file.name} aria-label=${`Download ${file.name}`}>Download</a>
+    ${text !== null && html`<pre class="json" tabindex="0" aria-label=${file.name}>${text}</pre>`}
   </li>`;
 }
 
+async function fetched(path) {
+  const headers = hasToken() ? { Authorization: `Bearer ${heldToken()}` } : {};
+  const response = await fetch(path, { headers }).catch(() => {
+    throw new Problem(0, NO_ANSWER);
+  });
+  if (!response.ok) throw new Problem(response.status, "The file is not there any more.");
+  return response.blob();
+}
+
 async function save(path, name) {
-  const response = await fetch(path, { headers: { Authorization: `Bearer ${heldToken()}` } });
-  if (!response.ok) return;
   const link = document.createElement("a");
-  link.href = URL.createObjectURL(await response.blob());
+  link.href = URL.createObjectURL(await fetched(path));
   link.download = name.split("/").pop();
   link.click();
   setTimeout(() => URL.revokeObjectURL(link.href), 10_000);

@@ -120,13 +120,13 @@ function RunForm() {
   );
   return html`<form class="card run" onSubmit=${send}>
     <label for="command">Run a command</label>
-    <div class="run-line"><input id="command" class="mono" autocomplete="off" autocapitalize="off" spellcheck="false" placeholder="git log --oneline"
+    <div class="run-line"><input id="command" class="mono" autocomplete="off" autocapitalize="off" spellcheck=${false} placeholder="git log --oneline"
       aria-describedby="command-read run-error" required value=${line} onInput=${(e) => { setLine(e.target.value); action.say(""); }} />
       <button type="submit" class="primary" disabled=${action.busy}>Run</button></div>
     <p id="command-read" class="hint command-read"><${Reading} line=${line} /></p>
     <details><summary>Options</summary><div class="grid">
       <${Field} label="Title">${(a) => html`<input ...${a} ...${option("title")} maxlength="200" autocomplete="off" placeholder="the command itself" />`}<//>
-      <${Field} label="Working directory">${(a) => html`<input ...${a} ...${option("cwd")} class="mono" maxlength="4096" autocomplete="off" spellcheck="false" placeholder="the server's" />`}<//>
+      <${Field} label="Working directory">${(a) => html`<input ...${a} ...${option("cwd")} class="mono" maxlength="4096" autocomplete="off" spellcheck=${false} placeholder="the server's" />`}<//>
       <${Field} label="Label">${(a) => html`<input ...${a} ...${option("label")} maxlength="64" autocomplete="off" placeholder="command" />`}<//>
       <${Field} label="Time limit in seconds">${(a) => html`<input ...${a} ...${option("timeout")} type="number" min="1" max="31536000" step="any" placeholder="the server's" />`}<//>
     </div></details>

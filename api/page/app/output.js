@@ -19,7 +19,8 @@ function printable(line) {
  * drawing is slow, so a job that writes without end leaves the page usable.
  *
  * A line is `{text, kind}`: kind "" for output, else what the server said in between. `told` hears
- * `{from, to, total, gone, follow}` whenever that changes: numbers of lines, from 0.
+ * `{all, first, last, count, earlier, gone, follow, later}` whenever that changes: the numbers of the
+ * first and last line of output that are shown, and how many there are.
  */
 export class OutputView {
   #box;
@@ -31,6 +32,7 @@ export class OutputView {
   #follow = true;
   #lastTop = 0;
   #drawing = false;
+  #count = 0; // lines of output so far, without what was said in between
   #resized;
 
   constructor(box, told) {
@@ -48,24 +50,22 @@ export class OutputView {
 
   reset() {
     this.#lines = [];
-    this.#gone = this.#from = this.#to = 0;
+    this.#gone = this.#from = this.#to = this.#count = 0;
     this.#box.replaceChildren();
     this.follow(true);
   }
 
   add(lines) {
-    for (const line of lines) this.#lines.push(line);
+    for (const { text, kind } of lines) {
+      if (!kind) this.#count += 1;
+      this.#lines.push({ text, kind, number: this.#count });
+    }
     if (this.#lines.length > HELD_LINES * 1.25) {
       const over = this.#lines.length - HELD_LINES;
       this.#lines = this.#lines.slice(over);
       this.#gone += over;
     }
     this.#draw();
-  }
-
-  /** The text that is held, for copying. */
-  text() {
-    return this.#lines.filter(({ kind }) => !kind).map(({ text }) => text).join("\n");
   }
 
   get #total() {
@@ -123,7 +123,17 @@ export class OutputView {
   #tell() {
     const [from, to, total] = [this.#from, this.#to, this.#total];
     const later = !this.#follow && !(to === total && total <= SHOWN_LINES);
-    this.#told({ from, to, total, gone: this.#gone, follow: this.#follow, later });
+    const at = (index) => this.#lines[index - this.#gone];
+    this.#told({
+      all: from === 0 && to === total,
+      first: Math.max(1, at(from)?.number ?? 0),
+      last: at(to - 1)?.number ?? 0,
+      count: this.#count,
+      earlier: from > this.#gone,
+      gone: this.#gone > 0 && from === this.#gone,
+      follow: this.#follow,
+      later,
+    });
   }
 
   earlier() {

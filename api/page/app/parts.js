@@ -1,6 +1,6 @@
 // Small parts that every room uses.
 
-import { Fragment, html, useEffect, useId, useRef, useState } from "../vendor/preact/preact.js";
+import { Fragment, html, useEffect, useId, useLayoutEffect, useRef, useState } from "../vendor/preact/preact.js";
 import { Problem, get, request } from "./api.js";
 import { ago, elapsed, moment } from "./format.js";
 import { look } from "./states.js";
@@ -64,9 +64,17 @@ export const Loading = ({ what = "Loading" }) =>
 export const Failure = ({ problem, id }) =>
   html`<p class="error" role="alert" id=${id}>${problem ? (problem.message ?? problem) : ""}</p>`;
 
-/** The title of a room; it is focused when one comes in, so that a reader starts there. */
+/** Whether one has just come into a room, and has not done anything there. */
+export const arrival = { fresh: false };
+for (const act of ["keydown", "pointerdown"]) addEventListener(act, () => (arrival.fresh = false), true);
+
+/** The title of a room; it is focused when one comes in, so that a reader starts there. The one of
+ * a room that was still loading hands its focus on. */
 export function Title({ children, document: said, id }) {
   const heading = useRef(null);
+  useLayoutEffect(() => {
+    if (arrival.fresh && document.activeElement === document.body) heading.current.focus({ preventScroll: true });
+  }, []);
   useEffect(() => {
     document.title = `${said} · crewlog`;
   }, [said]);

@@ -24,6 +24,7 @@ function Password() {
     return undefined;
   });
   return html`<form class="card form" onSubmit=${change} aria-label="Change your password"><h2>Password</h2>
+    <input name="username" autocomplete="username" value=${me.value.email} hidden readonly />
     <${Field} label="Current password">${(a) => html`<input ...${a} name="current" type="password" autocomplete="current-password" required />`}<//>
     <${Field} label="New password">${(a) => html`<input ...${a} name="fresh" type="password" autocomplete="new-password" required />`}<//>
     <${Field} label="New password again">${(a) => html`<input ...${a} name="again" type="password" autocomplete="new-password" required />`}<//>

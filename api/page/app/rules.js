@@ -62,10 +62,10 @@ export function RuleEditor({ draft, timezone, onDraft, onZone }) {
       ${kind === "monthly" && html`<${Field} label="Day of the month" hint="In a shorter month, its last day.">${(a) => html`<input ...${a} type="number" min="1" max="31" value=${draft.dayOfMonth} onInput=${set("dayOfMonth")} required />`}<//>`}
       ${kind === "hourly" && html`<${Field} label="Hours">${(a) => html`<input ...${a} type="number" min="1" max="24" value=${draft.everyHours} onInput=${set("everyHours")} required />`}<//>`}
       ${kind === "minutely" && html`<${Field} label="Minutes">${(a) => html`<input ...${a} type="number" min="1" max="59" value=${draft.everyMinutes} onInput=${set("everyMinutes")} required />`}<//>`}
-      ${kind === "cron" && html`<${Field} label="Cron expression" hint="Minute, hour, day of month, month, day of week.">${(a) => html`<input ...${a} class="mono" spellcheck="false" value=${draft.cron} onInput=${set("cron")} required />`}<//>`}
-      ${kind === "rrule" && html`<${Field} wide label="Recurrence rule">${(a) => html`<textarea ...${a} class="mono" rows="2" spellcheck="false" value=${draft.rrule} onInput=${set("rrule")} required></textarea>`}<//>`}
+      ${kind === "cron" && html`<${Field} label="Cron expression" hint="Minute, hour, day of month, month, day of week.">${(a) => html`<input ...${a} class="mono" spellcheck=${false} value=${draft.cron} onInput=${set("cron")} required />`}<//>`}
+      ${kind === "rrule" && html`<${Field} wide label="Recurrence rule">${(a) => html`<textarea ...${a} class="mono" rows="2" spellcheck=${false} value=${draft.rrule} onInput=${set("rrule")} required></textarea>`}<//>`}
       ${kind === "once" && html`<${Field} label="At">${(a) => html`<input ...${a} type="datetime-local" value=${draft.once} onInput=${set("once")} required />`}<//>`}
-      <${Field} label="Time zone">${(a) => html`<input ...${a} list="zones" value=${timezone} spellcheck="false" onInput=${(e) => onZone(e.target.value)} required />`}<//>
+      <${Field} label="Time zone">${(a) => html`<input ...${a} list="zones" value=${timezone} spellcheck=${false} onInput=${(e) => onZone(e.target.value)} required />`}<//>
     </div>
     ${kind === "weekly" && html`<${Days} days=${draft.days} onDays=${(days) => onDraft({ ...draft, days })} />`}
     <datalist id="zones">${zones().map((zone) => html`<option key=${zone} value=${zone} />`)}</datalist>

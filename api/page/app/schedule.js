@@ -38,7 +38,7 @@ export function Schedule({ id }) {
       <div class="actions" role="group" aria-label="Actions">
         <button type="button" aria-expanded=${open === "edit"} onClick=${() => setOpen(open === "edit" ? "" : "edit")}>Edit</button>
         <button type="button" class="quiet" onClick=${() => setOpen("delete")}>Delete</button></div></div>
-    <p class="lead">${schedule.ruleText}, ${schedule.timezone}</p>
+    <p class="lead">${schedule.ruleText}</p>
     ${schedule.stateReason && schedule.state !== "active" && html`<p class="reason">${schedule.stateReason}</p>`}
     ${schedule.lastError && html`<p class="reason">The last time did not work: ${schedule.lastError}</p>`}
     <${Switch} schedule=${schedule} reload=${refresh} />

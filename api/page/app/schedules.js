@@ -29,7 +29,7 @@ export function Schedules({ query }) {
 function Row({ schedule, reload }) {
   return html`<li class="schedule-row">
     <div class="stacked"><a class="row-title" href=${`/#/schedules/${schedule.id}`}>${schedule.name}</a>
-      <span class="soft small">${schedule.ruleText} · ${schedule.timezone}</span></div>
+      <span class="soft small">${schedule.ruleText}</span></div>
     <div class="stacked small"><span class="soft">Next</span><span>${schedule.nextRunAt
       ? html`<span title=${zoned(schedule.nextRunAt, schedule.timezone)}><${Ago} at=${schedule.nextRunAt} /></span>` : "–"}</span></div>
     <div class="stacked small"><span class="soft">Last</span><span>${schedule.lastRunAt

@@ -77,7 +77,7 @@ export function SignIn() {
 
 const Password = ({ first }) => html`
   <${Field} label="E-mail">${(a) => html`<input ...${a} ref=${first} name="email" type="email" autocomplete="username"
-    autocapitalize="off" spellcheck="false" required />`}<//>
+    autocapitalize="off" spellcheck=${false} required />`}<//>
   <${Field} label="Password">${(a) => html`<input ...${a} name="password" type="password"
     autocomplete="current-password" required />`}<//>`;
 
@@ -85,4 +85,4 @@ const Token = ({ first }) => html`
   <p>The server's token is in the file <code>token</code> of the data directory, which${" "}
     <code>crewlog serve</code> prints when it starts. An API token of yours works too.</p>
   <${Field} label="Token" hint="It is kept in this tab until you close it or sign out.">${(a) => html`<input ...${a}
-    ref=${first} name="token" type="password" autocomplete="off" autocapitalize="off" spellcheck="false" required />`}<//>`;
+    ref=${first} name="token" type="password" autocomplete="off" autocapitalize="off" spellcheck=${false} required />`}<//>`;

@@ -57,6 +57,7 @@ export function stateOf(job) {
   if (job.archivedAt) return "archived";
   if (job.strandedBy) return "stranded";
   if (isOver(job)) return job.gaveUp ? "gave_up" : job.outcome;
+  if (job.status === "blocked" && job.gaveUp) return "gave_up";
   if (job.cancelRequestedAt) return "cancelling";
   if (job.pendingApprovals.length) return "waiting_for_approval";
   return job.status;

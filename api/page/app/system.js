@@ -1,8 +1,9 @@
 // What the server is made of and how it is: dispatcher, log, views, gitoma.
 
-import { html, useEffect, useState } from "../vendor/preact/preact.js";
-import { Problem, get, post, segment } from "./api.js";
+import { html } from "../vendor/preact/preact.js";
+import { post, segment } from "./api.js";
 import { counted, duration, number } from "./format.js";
+import { Facts, Gitoma } from "./gitoma.js";
 import { Failure, Loading, State, Title, useAction, useLoad } from "./parts.js";
 import { me } from "./store.js";
 
@@ -24,9 +25,6 @@ export function System() {
       ${views.data ? html`<${Views} views=${views.data.projections} reload=${views.reload} />` : !views.problem && html`<${Loading} />`}</section>
     <${Gitoma} />`;
 }
-
-const Facts = ({ of: facts }) => html`<dl class="facts">${Object.entries(facts).filter(([, value]) => value !== null && value !== undefined)
-  .map(([name, value]) => html`<dt key=${name}>${name}</dt><dd>${value}</dd>`)}</dl>`;
 
 function Dispatcher({ status }) {
   return html`<${Facts} of=${{
@@ -75,18 +73,4 @@ function Views({ views, reload }) {
       <td class="mono small">${view.digest ? view.digest.slice(0, 12) : "–"}</td>
       ${me.value.isAdmin && html`<td><button type="button" class="quiet" disabled=${action.busy || view.status !== "live"} aria-label=${`Rebuild ${view.name}`} onClick=${() => rebuild(view.name)}>Rebuild</button></td>`}</tr>`)}</tbody></table></div>
     <p class="said small" role="status">${action.said}</p><${Failure} problem=${action.problem} />`;
-}
-
-/** Asked once: it looks at another server, which may take its time. */
-function Gitoma() {
-  const [health, setHealth] = useState(null);
-  useEffect(() => {
-    get("/api/v1/health").then(setHealth, (problem) => setHealth({ problem }));
-  }, []);
-  return html`<section class="card" aria-labelledby="gitoma-title"><h2 id="gitoma-title">gitoma</h2>
-    ${health === null ? html`<${Loading} />` : health.problem instanceof Problem ? html`<${Failure} problem=${health.problem} />`
-      : html`<${Facts} of=${{
-        "LM Studio": health.lm_studio?.message ?? health.lm_studio?.level ?? "–",
-        "GitHub token": health.github_token_set ? "set" : "not set",
-      }} />`}</section>`;
 }

@@ -1,0 +1,65 @@
+// What gitoma does with repositories: its health, and the state that it keeps of each.
+
+import { html, useEffect, useState } from "../vendor/preact/preact.js";
+import { Problem, get, hasToken, heldToken } from "./api.js";
+import { Failure, Loading, State } from "./parts.js";
+
+const SUBPROTOCOL = "gitoma-bearer."; // contracts/gitoma.md §8
+const TOKEN_OF_A_PERSON = /^crewlog_/;
+const AGAIN_MS = 5_000;
+
+export const Facts = ({ of: facts }) => html`<dl class="facts">${Object.entries(facts).filter(([, value]) => value !== null && value !== undefined)
+  .map(([name, value]) => html`<dt key=${name}>${name}</dt><dd>${value}</dd>`)}</dl>`;
+
+/** Its health is asked once: the server looks at another one, which may take its time. */
+export function Gitoma() {
+  const [health, setHealth] = useState(null);
+  const states = useStates();
+  useEffect(() => {
+    get("/api/v1/health").then(setHealth, (problem) => setHealth({ problem }));
+  }, []);
+  return html`<section class="card" aria-labelledby="gitoma-title"><h2 id="gitoma-title">gitoma</h2>
+    ${health === null ? html`<${Loading} />` : health.problem instanceof Problem ? html`<${Failure} problem=${health.problem} />`
+      : html`<${Facts} of=${{
+        "LM Studio": health.lm_studio?.message ?? health.lm_studio?.level ?? "–",
+        "GitHub token": health.github_token_set ? "set" : "not set",
+        Repositories: states === null ? null : states.length ? null : "none yet",
+      }} />`}
+    ${states?.length > 0 && html`<${Repositories} states=${states} />`}</section>`;
+}
+
+function Repositories({ states }) {
+  return html`<div class="scroll"><table><thead><tr><th scope="col">Repository</th><th scope="col">Phase</th><th scope="col">Branch</th><th scope="col">Doing</th></tr></thead>
+    <tbody>${states.map((state) => html`<tr key=${`${state.owner}/${state.name}`}><th scope="row">${state.owner}/${state.name}</th>
+      <td>${state.is_orphaned ? html`<${State} of="stranded" word="orphaned" /> ` : ""}${state.phase}</td>
+      <td class="mono small">${state.branch ?? ""}</td>
+      <td>${state.current_operation ?? ""}${state.pr_url ? html` <a href=${safe(state.pr_url)} rel="noreferrer">pull request</a>` : ""}</td></tr>`)}</tbody></table></div>`;
+}
+
+const safe = (address) => (/^https:[/][/]/.test(address) ? address : undefined);
+
+/** The states as the socket pushes them; null where there is no right to see them, for the socket
+ * takes the server's own token alone. */
+function useStates() {
+  const [states, setStates] = useState(null);
+  useEffect(() => {
+    if (!hasToken() || TOKEN_OF_A_PERSON.test(heldToken())) return undefined;
+    let socket;
+    let again;
+    const open = () => {
+      const word = btoa(heldToken()).replaceAll("+", "-").replaceAll("/", "_").replaceAll("=", "");
+      socket = new WebSocket(`${location.origin.replace(/^http/, "ws")}/ws/state`, [SUBPROTOCOL + word]);
+      socket.onmessage = ({ data }) => setStates(JSON.parse(data));
+      socket.onclose = () => (again = setTimeout(open, AGAIN_MS));
+    };
+    open();
+    return () => {
+      clearTimeout(again);
+      socket.onclose = null;
+      // Closing one that is just being opened would be an error in the console.
+      if (socket.readyState === WebSocket.CONNECTING) socket.onopen = () => socket.close();
+      else socket.close();
+    };
+  }, []);
+  return states;
+}

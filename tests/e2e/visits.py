@@ -1,0 +1,201 @@
+"""Somebody who looks at the page of a running server, and sees when it complains."""
+
+import re
+import shlex
+import time
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import httpx2
+from playwright.sync_api import Browser, Locator, Page, ViewportSize, expect
+
+from tests.server import Server
+
+DESKTOP = ViewportSize(width=1280, height=800)
+PHONE = ViewportSize(width=360, height=740)
+TOKEN_KEY = "gitoma.api_token.v2"
+PATIENCE_MS = 20_000
+
+expect.set_options(timeout=PATIENCE_MS)
+
+_REPORT_VIOLATIONS = """
+document.addEventListener("securitypolicyviolation", (event) =>
+  console.error(`Content-Security-Policy: ${event.violatedDirective} ${event.blockedURI}`));
+"""
+
+_DEAF_CLOCKS = "window.setInterval = () => 0"
+"""Without its clocks, only the stream can tell the page that something happened."""
+
+
+@dataclass
+class Visit:
+    """One visitor's tab. What its console complains about is a failure, except for what is
+    `expected`.
+    """
+
+    page: Page
+    server: Server
+    complaints: list[str] = field(default_factory=list)
+    expected: str = "$^"
+
+    def goto(self, path: str = "/") -> None:
+        self.page.goto(f"{self.server.url}{path}")
+
+    def sign_in(self, token: str | None = None) -> None:
+        """With a token; the server's own if none is named."""
+        other_way = self.page.get_by_role("button", name="Use a token instead")
+        expect(self.page.get_by_role("heading", name="Sign in")).to_be_visible()
+        if other_way.is_visible():
+            other_way.click()
+        self.page.get_by_label("Token").fill(token if token is not None else self.server.token)
+        self.button("Sign in").click()
+
+    def sign_in_as(self, email: str, password: str) -> None:
+        expect(self.page.get_by_role("heading", name="Sign in")).to_be_visible()
+        self.page.get_by_label("E-mail").fill(email)
+        self.page.get_by_label("Password").fill(password)
+        self.button("Sign in").click()
+
+    def run(self, command: str) -> None:
+        self.page.get_by_label("Run a command").fill(command)
+        self.button("Run").click()
+
+    def button(self, name: str) -> Locator:
+        return self.page.get_by_role("button", name=name, exact=True)
+
+    def link(self, name: str) -> Locator:
+        return self.page.get_by_role("link", name=name, exact=True)
+
+    def heading(self, name: str) -> Locator:
+        return self.page.get_by_role("heading", name=name, exact=True)
+
+    @property
+    def output(self) -> Locator:
+        """The lines that the job wrote, without what the server says in between."""
+        return self.page.get_by_role("region", name="Output of the job").locator("div:not(.note)")
+
+    @property
+    def jobs(self) -> Locator:
+        return self.page.get_by_role("list", name="All jobs").get_by_role("listitem")
+
+    def job(self, title: str) -> Locator:
+        return self.jobs.filter(has_text=title)
+
+    def cards(self, column: str) -> Locator:
+        return self.page.locator(f".column[data-status={column}] .job-card")
+
+    def card(self, column: str, title: str) -> Locator:
+        return self.cards(column).filter(has_text=title)
+
+    def state(self, state: str) -> Locator:
+        return self.page.locator("#job-state").get_by_text(state, exact=True)
+
+    @property
+    def connection(self) -> Locator:
+        return self.page.locator("#connection")
+
+    def unexpected(self) -> list[str]:
+        return [said for said in self.complaints if not re.search(self.expected, said)]
+
+    def overflow(self) -> int:
+        """How many pixels the page can be scrolled sideways."""
+        return int(self.page.evaluate("document.documentElement.scrollWidth - innerWidth"))
+
+
+class Visitors:
+    """Opens tabs, and sees at the end that none of them complained."""
+
+    def __init__(self, browser: Browser) -> None:
+        self._browser = browser
+        self._visits: list[Visit] = []
+
+    def open(
+        self,
+        server: Server,
+        path: str = "/",
+        *,
+        size: ViewportSize = DESKTOP,
+        deaf: bool = False,
+        **context: Any,
+    ) -> Visit:
+        """A tab that is signed in with the server's token. One that is `deaf` has no clocks."""
+        held = f"sessionStorage['{TOKEN_KEY}'] = '{server.token}';"
+        visit = self._visit(server, size, held + (_DEAF_CLOCKS if deaf else ""), context)
+        visit.goto(path)
+        expect(visit.button("Sign out")).to_be_visible()
+        expect(visit.connection).to_contain_text("Live")
+        return visit
+
+    def stranger(
+        self, server: Server, path: str = "/", *, size: ViewportSize = DESKTOP, **context: Any
+    ) -> Visit:
+        """A tab with the page in it, of nobody in particular."""
+        visit = self._visit(server, size, "", context)
+        visit.goto(path)
+        return visit
+
+    def _visit(
+        self, server: Server, size: ViewportSize, script: str, options: dict[str, Any]
+    ) -> Visit:
+        phone = size is PHONE
+        context = self._browser.new_context(
+            viewport=size, is_mobile=phone, has_touch=phone, **options
+        )
+        context.set_default_timeout(PATIENCE_MS)
+        context.add_init_script(_REPORT_VIOLATIONS + script)
+        visit = Visit(context.new_page(), server)
+        self._visits.append(visit)
+        visit.page.on(
+            "console",
+            lambda said: (
+                visit.complaints.append(said.text) if said.type in ("error", "warning") else None
+            ),
+        )
+        visit.page.on("pageerror", lambda error: visit.complaints.append(str(error)))
+        return visit
+
+    def close(self) -> None:
+        for visit in self._visits:
+            visit.page.context.close()
+        assert [said for visit in self._visits for said in visit.unexpected()] == []
+
+
+def call(server: Server, method: str, path: str, body: object = None) -> httpx2.Response:
+    """A request of the operator."""
+    # Loading certificates would be most of the time, and loopback has none to check.
+    with httpx2.Client(trust_env=False, verify=False, headers=server.headers) as client:
+        return client.request(method, f"{server.url}{path}", json=body)
+
+
+def submit(server: Server, *argv: str, **more: Any) -> str:
+    """Start a command; the job's id."""
+    answer = call(server, "POST", "/api/jobs", {"argv": argv, **more})
+    assert answer.status_code == 201, answer.text
+    return str(answer.json()["id"])
+
+
+def commit(server: Server, template: str, **inputs: Any) -> str:
+    """Start a crew; its id."""
+    answer = call(server, "POST", "/api/jobs", {"templateId": template, "inputs": inputs})
+    assert answer.status_code == 201, answer.text
+    return str(answer.json()["crewId"])
+
+
+def end_all_jobs(server: Server) -> None:
+    """Cancel what runs and wait for it, since jobs outlive their server."""
+    deadline = time.monotonic() + 30
+    while time.monotonic() < deadline:
+        open_jobs = call(server, "GET", "/api/jobs?state=queued,running&limit=100").json()["items"]
+        if not open_jobs:
+            return
+        for job in open_jobs:
+            call(server, "POST", f"/api/jobs/{job['id']}/cancel")
+        time.sleep(0.05)
+    raise AssertionError("There are jobs that do not end.")
+
+
+def gated(gate: Path, before: str, after: str) -> str:
+    """A shell script that says `before`, and `after` once the gate's file is there."""
+    wait = f"while [ ! -e {shlex.quote(str(gate))} ]; do sleep 0.02; done"
+    return f"echo {before}; {wait}; echo {after}"
