@@ -8,15 +8,11 @@ ten minutes and is sent to ``/auth`` alone.
 import logging
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 import httpx2
-from authlib.integrations.starlette_client import (  # type: ignore[import-untyped]
-    OAuth,
-    OAuthError,
-)
 from itsdangerous import BadData, URLSafeTimedSerializer
-from joserfc.errors import JoseError
 from starlette.requests import Request
 from starlette.responses import Response
 
@@ -32,8 +28,6 @@ GOOGLE = "google"
 HANDSHAKE_COOKIE = "crewlog_handshake"
 _HANDSHAKE_S = 600
 _TIMEOUT_S = 10.0
-_FAULTS = (OAuthError, httpx2.HTTPError, httpx2.InvalidURL, JoseError, KeyError, ValueError)
-"""How a provider, or whoever plays one, can fail."""
 
 
 class SignInFailed(CrewlogError):
@@ -78,9 +72,15 @@ class OpenIdConnect:
         self.providers: Mapping[str, Provider] = {p.name: p for p in providers}
         self._serializer = URLSafeTimedSerializer(key, salt="crewlog.handshake")
         self._public_url = public_url.rstrip("/")
-        self._oauth = OAuth()
-        for provider in providers:
-            self._oauth.register(
+
+    @cached_property
+    def _oauth(self) -> Any:
+        """Made at the first sign-in: a server without providers never pays for the library."""
+        from authlib.integrations.starlette_client import OAuth  # type: ignore[import-untyped]
+
+        oauth = OAuth()
+        for provider in self.providers.values():
+            oauth.register(
                 provider.name,
                 server_metadata_url=provider.discovery_url,
                 client_id=provider.client_id,
@@ -91,6 +91,7 @@ class OpenIdConnect:
                     "timeout": _TIMEOUT_S,
                 },
             )
+        return oauth
 
     async def leave(self, request: Request, name: str) -> Response:
         """The redirect to the provider. SignInFailed when it cannot be reached."""
@@ -98,7 +99,7 @@ class OpenIdConnect:
         back = f"{self._base(request)}{self.providers[name].path}/callback"
         try:
             response: Response = await self._client(name).authorize_redirect(request, back)
-        except (*_FAULTS, RuntimeError) as error:
+        except _faults() as error:
             raise _unavailable(name, error) from error
         self._remember(request, response)
         return response
@@ -117,7 +118,7 @@ class OpenIdConnect:
                 if "userinfo_endpoint" in metadata:
                     claims = {**await client.userinfo(token=token), **claims}
             return _claimed(name, claims)
-        except (*_FAULTS, RuntimeError) as error:
+        except _faults() as error:
             raise _refused(name, error) from error
 
     def forget(self, response: Response) -> None:
@@ -149,6 +150,15 @@ class OpenIdConnect:
         except BadData:
             return {}
         return said if isinstance(said, dict) else {}
+
+
+def _faults() -> tuple[type[Exception], ...]:
+    """How a provider, or whoever plays one, can fail."""
+    from authlib.integrations.base_client import OAuthError  # type: ignore[import-untyped]
+    from joserfc.errors import JoseError
+
+    own = (httpx2.HTTPError, httpx2.InvalidURL, KeyError, RuntimeError, ValueError)
+    return OAuthError, JoseError, *own
 
 
 def _claimed(provider: str, claims: Mapping[str, Any]) -> Claimed:

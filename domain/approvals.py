@@ -23,7 +23,7 @@ from domain.job_events import JobApprovalRequested, JobState, job_stream
 from domain.jobs import Changed, Jobs, fold
 from domain.log import Context, EventLog
 
-_RETRIES = 8
+_RETRIES = 64
 
 RESOLUTIONS = ("approved", "rejected")
 

@@ -68,6 +68,9 @@ def crew_stream(crew_id: str) -> str:
     return f"crew-{crew_id}"
 
 
+STRANDED = "stranded"
+"""How a held job counts that cannot start as things are."""
+
 CREW_STATES = ("blocked", "waiting_for_approval", "running", "held", "failed", "completed")
 
 
@@ -76,7 +79,8 @@ def crew_state(states: Sequence[str]) -> str:
 
     ``blocked`` when a job waits for a person to unblock it, ``waiting_for_approval`` when one asks,
     ``running`` while any job can go on, ``held`` before the first has begun, ``completed`` when all
-    are, else ``failed``: nothing moves any more and not all was done. `states` are JobState values.
+    are, else ``failed``: nothing moves any more and not all was done. `states` are JobState values,
+    and ``stranded`` for a held job that cannot start as things are.
     """
     there = set(states)
     for state in ("blocked", "waiting_for_approval"):
@@ -88,6 +92,6 @@ def crew_state(states: Sequence[str]) -> str:
         return "held"
     if there == {"completed"}:
         return "completed"
-    if there & {"failed", "cancelled", "timed_out"}:
+    if there & {"failed", "cancelled", "timed_out", STRANDED}:
         return "failed"
     return "running"

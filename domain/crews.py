@@ -15,7 +15,7 @@ from domain.job_events import ENDED, JobState, job_stream
 from domain.jobs import Changed, Jobs, fold, precondition
 from domain.log import Context, EventLog
 
-_RETRIES = 8
+_RETRIES = 64
 
 
 class Crews:

@@ -20,7 +20,8 @@ from domain.job_events import (
 )
 from domain.log import Context, EventLog, NewEvent, Recorded, new_events
 
-_RETRIES = 8
+_RETRIES = 64
+"""How often a command decides again because somebody else was first."""
 
 Decide = Callable[[Job], list[Event]]
 

@@ -38,7 +38,7 @@ DEFAULTS: dict[str, Any] = {
 }
 """The terms of a schedule that nobody gave."""
 
-_RETRIES = 8
+_RETRIES = 64
 
 Decide = Callable[[Schedule], list[Event]]
 

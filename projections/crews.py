@@ -3,10 +3,11 @@
 from typing import Any
 
 import orjson
-from sqlalchemy import Column, Integer, String, func, select
+from sqlalchemy import Column, Integer, String, and_, case, func, select
 
-from domain.crew import CrewNotFound, crew_state
+from domain.crew import STRANDED, CrewNotFound, crew_state
 from domain.errors import InvalidCursor
+from domain.job_events import JobState
 from domain.log import Recorded
 from projections.engine import Reading
 from projections.projection import Projection, Row
@@ -85,13 +86,17 @@ def list_crews(
 
 
 def crew_counts(reading: Reading, crew_ids: list[str]) -> dict[str, dict[str, int]]:
-    """How many jobs of each crew stand in which state. Deleted ones count for nothing."""
+    """How many jobs of each crew stand in which state. Deleted ones count for nothing; one that is
+    held and cannot start as things are counts as ``stranded``.
+    """
     jobs = reading.table("jobs")
     counts: dict[str, dict[str, int]] = {crew_id: {} for crew_id in crew_ids}
+    stranded = and_(jobs.c.state == JobState.HELD.value, jobs.c.stranded_by.is_not(None))
+    standing = case((stranded, STRANDED), else_=jobs.c.state)
     statement = (
-        select(jobs.c.crew, jobs.c.state, func.count())
+        select(jobs.c.crew, standing, func.count())
         .where(jobs.c.crew.in_(crew_ids), jobs.c.deleted == 0)
-        .group_by(jobs.c.crew, jobs.c.state)
+        .group_by(jobs.c.crew, standing)
     )
     for crew_id, state, count in reading.connection.execute(statement):
         counts[crew_id][state] = count

@@ -469,14 +469,11 @@ class OpenJobs(NamedTuple):
     """In the order of queueing."""
     active: list[Row]
     """An attempt holds them."""
-    left: list[Row]
-    """An attempt was taken from them, and its process may still be there."""
 
 
 def open_jobs(reading: Reading) -> OpenJobs:
     jobs = reading.table("jobs")
     queued = select(jobs).where(jobs.c.state == JobState.QUEUED.value)
-    waiting = (JobState.HELD.value, JobState.QUEUED.value, JobState.BLOCKED.value)
     holding = (
         JobState.RUNNING.value,
         JobState.PAUSED.value,
@@ -485,5 +482,4 @@ def open_jobs(reading: Reading) -> OpenJobs:
     return OpenJobs(
         reading.rows(queued.order_by(jobs.c.queued_position)),
         reading.rows(select(jobs).where(jobs.c.state.in_(holding), jobs.c.active == 1)),
-        reading.rows(select(jobs).where(jobs.c.state.in_(waiting), jobs.c.attempt > 0)),
     )

@@ -203,7 +203,9 @@ class CrewIntake:
         except VersionConflict as conflict:
             if idempotency is None or not conflict.stream.startswith("request-"):
                 raise
-            return self._replayed(idempotency)
+            earlier = self.replayed(idempotency)
+            assert earlier is not None
+            return earlier
         return CrewSubmission(prepared.crew_id, prepared.job_ids, recorded[-1].position)
 
     def sealed(self, prepared: Prepared) -> Any:
@@ -212,7 +214,12 @@ class CrewIntake:
         """
         return self._sealing.kept(prepared.private)
 
-    def _replayed(self, key: IdempotencyKey) -> CrewSubmission:
+    def replayed(self, key: IdempotencyKey) -> CrewSubmission | None:
+        """What an earlier request with this key made; None for the first one. IdempotencyMismatch
+        when that asked for something else.
+        """
+        if self._log.first_of_stream(idempotency_stream(key.principal, key.key)) is None:
+            return None
         crew_id = replay_of(self._log, key)
         first = self._log.stream(crew_stream(crew_id))
         if not first:

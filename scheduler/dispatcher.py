@@ -13,6 +13,8 @@ from collections import Counter
 from collections.abc import Callable, Coroutine
 from dataclasses import dataclass
 from datetime import datetime
+from itertools import groupby
+from operator import itemgetter
 from typing import Any
 
 from domain.clock import Clock, system_clock
@@ -199,14 +201,17 @@ class Dispatcher:
         """Find the queue and the held jobs in the views; run on where an earlier server stopped."""
         opened = await self._open_jobs()
         self._launch.sealed.sweep(self._is_wanted)
-        kept = [(row["id"], row["attempt"]) for row in (*opened.active, *opened.left)]
+        kept = {(row["id"], row["attempt"]) for row in opened.active}
         await self._executor.sweep(kept)
+        left = await self._executor.unwanted(kept)
         self._queue = {row["id"]: _Waiting(None, row["owner"]) for row in opened.queued}
         for row in opened.active:
             self._begin(row["id"], row["owner"], self._adopt(row["id"], row["attempt"]))
-        for row in opened.left:
-            self._begin(row["id"], row["owner"], self._end_left(row["id"], row["attempt"]))
-        self._launch.sweep({(row["id"], row["attempt"]) for row in opened.active})
+        for job_id, attempts in groupby(sorted(left), itemgetter(0)):
+            # A job whose earlier attempt is still there begins no other; one that runs has begun.
+            name = job_id if job_id not in self._attempts else f"{job_id}, before"
+            self._begin(name, None, self._end_left(list(attempts)))
+        self._launch.sweep(kept)
         self._fill()
 
     async def _open_jobs(self) -> OpenJobs:
@@ -227,13 +232,16 @@ class Dispatcher:
         except JobNotFound:
             return False
 
-    async def _end_left(self, job_id: str, attempt: int) -> None:
-        """An attempt was taken from its job just before an earlier server stopped."""
-        running = await self._executor.adopt(job_id, attempt)
-        if running is not None:
-            await running.cancel()
-            await running.wait()
-            await running.discard()
+    async def _end_left(self, attempts: list[tuple[str, int]]) -> None:
+        """They were taken from their job just before an earlier server stopped, and a process of
+        them is still there.
+        """
+        for job_id, attempt in attempts:
+            running = await self._executor.adopt(job_id, attempt)
+            if running is not None:
+                await running.cancel()
+                await running.wait()
+                await running.discard()
 
     # Following
 

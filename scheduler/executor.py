@@ -142,6 +142,10 @@ class Executor(Protocol):
         """
         ...
 
+    async def unwanted(self, keep: Collection[tuple[str, int]]) -> "list[tuple[str, int]]":
+        """Attempts (job id, number) that an earlier server began and that are not in `keep`."""
+        ...
+
     async def sweep(self, keep: Collection[tuple[str, int]]) -> None:
         """Removes what is kept of attempts (job id, number) neither running nor in `keep`."""
         ...

@@ -88,17 +88,32 @@ class LocalExecutor:
             await asyncio.sleep(0.01)  # a shim is between its lock and its marker
         return self._follow(key)
 
-    async def sweep(self, keep: Collection[tuple[str, int]]) -> None:
+    async def unwanted(self, keep: Collection[tuple[str, int]]) -> list[tuple[str, int]]:
         wanted = set(keep)
+        return [
+            key
+            for key, directory in self._attempts()
+            if key not in wanted and (directory / "started").exists()
+        ]
+
+    async def sweep(self, keep: Collection[tuple[str, int]]) -> None:
         for job in _folders(self._root):
             if job.name.startswith(_REMOVED):
                 await asyncio.to_thread(shutil.rmtree, job, ignore_errors=True)
-                continue
-            for directory in _folders(job):
-                if directory.name.isdecimal():
-                    key = (job.name, int(directory.name))
-                    if key not in wanted and key not in self._runs:
-                        await self._sweep_one(directory)
+        wanted = set(keep)
+        for key, directory in self._attempts():
+            if key not in wanted and key not in self._runs:
+                await self._sweep_one(directory)
+
+    def _attempts(self) -> list[tuple[tuple[str, int], Path]]:
+        """What there is on the disk, by job id and number."""
+        return [
+            ((job.name, int(directory.name)), directory)
+            for job in _folders(self._root)
+            if not job.name.startswith(_REMOVED)
+            for directory in _folders(job)
+            if directory.name.isdecimal()
+        ]
 
     async def close(self) -> None:
         for run in list(self._runs.values()):

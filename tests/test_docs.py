@@ -181,6 +181,9 @@ VALUES = {
     "host": "::1",
     "port": "81",
     "capacity": "77",
+    "owner_capacity": "77",
+    "timezone": "Europe/Berlin",
+    "artifact_limit_bytes": "77",
     "job_timeout_s": "77",
     "output_limit_bytes": "77",
     "stop_jobs": "true",
@@ -390,8 +393,9 @@ def test_every_dependency_is_explained_with_its_licence() -> None:
 def licence_of(package: str) -> str:
     said = cast(Message, metadata(package))
     classified = " ".join(said.get_all("Classifier") or [])
-    fallback = "MIT" if "MIT License" in classified else ""
-    return str(said.get("License-Expression") or said.get("License") or fallback)
+    fallback = {"MIT License": "MIT", "BSD License": "BSD License"}
+    named = next((short for name, short in fallback.items() if name in classified), "")
+    return str(said.get("License-Expression") or said.get("License") or named)
 
 
 def anchors(page: Path) -> set[str]:

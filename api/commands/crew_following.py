@@ -77,7 +77,11 @@ class CrewFollowing:
         self._readers: dict[str, threading.Thread] = {}
         self._positions: dict[str, int] = {}
         """How far each job was read. Its reader keeps it, so that the next one repeats nothing."""
+        self._jobs: list[Json] = []
+        """As they were when last looked at."""
         self._versions: dict[str, int] = {}
+        """Of each job's own stream, how far it was told."""
+        self._untold: list[Json] = []
         self._keys: dict[str, str] = {}
         self._width = 0
         self._lost_at: float | None = None
@@ -85,16 +89,17 @@ class CrewFollowing:
     def run(self) -> None:
         """Return once nothing moves and all that happened was told. Unreachable, Rejected."""
         self._crew = self._client.get(self._path)
-        changed = True
-        while not (changed and self._is_over()):
+        self._look()
+        while not self._is_over():
             events = self._next()
-            changed = not events or any(event["type"] != "job.output" for event in events)
-            for event in events:
-                self._tell(event)
+            self._untold += events
+            if not events or any(event["type"] != "job.output" for event in events):
+                self._look()
+            self._tell_what_is_due()
 
     def _next(self) -> list[Json]:
         """What the readers have said by now, in the order of the log; nothing after a while without
-        a word, to look again by oneself.
+        a word.
         """
         said: list[Json | CrewlogError] = []
         with suppress(Empty):
@@ -108,32 +113,32 @@ class CrewFollowing:
         return sorted(events, key=lambda event: int(event["position"]))
 
     def _is_over(self) -> bool:
-        jobs = self._look()
-        if jobs is None:
-            return False
-        self._keys |= {job["id"]: job["key"] for job in jobs}
-        self._width = max((len(key) for key in self._keys.values()), default=0)
-        behind = [job["id"] for job in jobs if self._versions.get(job["id"], 0) < job["version"]]
-        going = moving(jobs)
-        for job_id in {*behind, *going}:
+        going = moving(self._jobs)
+        behind = {job["id"] for job in self._jobs if self._is_behind(job)}
+        for job_id in going | behind:
             self._read(job_id)
-        return not (behind or going)
+        return not (going or behind or self._untold)
 
-    def _look(self) -> list[Json] | None:
-        """The jobs as they are; None while the server does not answer."""
+    def _is_behind(self, job: Json) -> bool:
+        """Whether something happened to the job that was not told."""
+        return self._versions.get(job["id"], 0) < int(job["version"])
+
+    def _look(self) -> None:
+        """At the jobs as they are. Nothing changes while the server does not answer."""
         from api.client import Rejected, Unreachable
 
         try:
-            jobs = crew_jobs(self._client, self._crew)
+            self._jobs = crew_jobs(self._client, self._crew)
         except (Unreachable, Rejected) as error:
             if isinstance(error, Rejected) and error.status < 500:
                 raise
             self._wait_for_it(error)
-            return None
+            return
+        self._keys |= {job["id"]: job["key"] for job in self._jobs}
+        self._width = max((len(key) for key in self._keys.values()), default=0)
         if self._lost_at is not None:
             terminal.notice("Connected again.")
             self._lost_at = None
-        return jobs
 
     def _wait_for_it(self, error: CrewlogError) -> None:
         """Raises the error when the server has been away for too long."""
@@ -170,10 +175,23 @@ class CrewFollowing:
 
     # Telling
 
+    def _tell_what_is_due(self) -> None:
+        """In the order of the log, but what happened to a job not before what led to it: all that
+        had happened to its parents when they were last looked at.
+        """
+        while True:
+            behind = {job["id"] for job in self._jobs if self._is_behind(job)}
+            waiting = {job["id"] for job in self._jobs if behind.intersection(job["parents"])}
+            due = [event for event in self._untold if _job_of(event) not in waiting]
+            if not due:
+                return
+            self._untold = [event for event in self._untold if _job_of(event) in waiting]
+            for event in due:
+                self._tell(event)
+
     def _tell(self, event: Json) -> None:
-        subject, _, sub = event["stream"].partition("/")
-        job_id = subject.removeprefix("job-")
-        if not sub:
+        job_id = _job_of(event)
+        if "/" not in event["stream"]:
             self._versions[job_id] = event["version"]
         key = self._keys.get(job_id, job_id).ljust(self._width)
         if event["type"] == "job.approval_requested":
@@ -185,6 +203,10 @@ class CrewFollowing:
                 terminal.write_line(f"{key} | {line}")
         elif (tell := _SENTENCES.get(event["type"])) is not None:
             terminal.notice(f"{key} * {terminal.plain(tell(event['data']))}")
+
+
+def _job_of(event: Json) -> str:
+    return str(event["stream"]).partition("/")[0].removeprefix("job-")
 
 
 def _question(data: Json) -> str:

@@ -43,7 +43,7 @@ from projections.engine import Views
 from projections.jobs import JOBS, find_job, list_jobs
 from projections.projection import Row
 from projections.timeline import job_timeline
-from scheduler.crews import CrewIntake, Occasion
+from scheduler.crews import CrewIntake, CrewSubmission, Occasion
 from scheduler.intake import Intake
 
 NameOf = Callable[[str], str]
@@ -114,9 +114,13 @@ def job_routes(
         until = crew_intake.not_before(body.scheduled_at or scheduled_at)
         asked = (b"POST /api/jobs", body.model_dump_json().encode(), (scheduled_at or "").encode())
         idempotency = key_of(principal.actor, key, *asked)
+        if idempotency is not None and (earlier := crew_intake.replayed(idempotency)):
+            return crew_made(earlier)
         plan = crew_intake.plan(body.template_id, body.inputs)
         occasion = Occasion(principal.owner, principal.context(request), not_before=until)
-        submission = await crew_intake.commit(plan, occasion, idempotency)
+        return crew_made(await crew_intake.commit(plan, occasion, idempotency))
+
+    def crew_made(submission: CrewSubmission) -> Response:
         headers = {
             "x-event-position": str(submission.position),
             "Location": f"/api/crews/{submission.crew_id}",

@@ -524,6 +524,25 @@ def test_a_sweep_leaves_what_runs_and_what_is_wanted(world: World) -> None:
     world.run(scenario)
 
 
+def test_what_an_earlier_server_began_and_nobody_wants_is_named(world: World) -> None:
+    async def first(executor: Executor) -> None:
+        running = await executor.start(world.shell("echo on; sleep 60", job="left"))
+        assert await anext(running.output()) == b"on\n"
+
+    async def second(executor: Executor) -> None:
+        assert await executor.unwanted([]) == [("left", 1)]
+        assert await executor.unwanted([("left", 1)]) == []
+        running = await executor.adopt("left", 1)
+        assert running is not None
+        await running.cancel()
+        assert (await running.wait()).reason == "cancelled"
+        await running.discard()
+        assert await executor.unwanted([]) == []
+
+    world.run(first)
+    world.run(second)
+
+
 @pytest.mark.parametrize(
     "changes",
     [

@@ -406,6 +406,7 @@ def test_the_keyboard_is_enough_to_sign_in_and_cancel_a_job(
     expect(visit.page.get_by_role("dialog")).to_be_hidden()
     expect(ask).to_be_focused()
     keys.press("Enter")
+    expect(visit.button("Keep it running")).to_be_focused()
     keys.press("Tab")
     keys.press("Enter")
     expect(visit.state("cancelled")).to_be_visible()

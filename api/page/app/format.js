@@ -52,6 +52,7 @@ export function duration(ms) {
 
 /** A duration for where there is little room. */
 export function roughly(ms) {
+  if (ms < 100) return `${Math.round(ms)} ms`;
   if (ms < 60_000) return ms < 10_000 ? `${(ms / 1_000).toFixed(1)} s` : `${Math.round(ms / 1_000)} s`;
   return span(Math.floor(ms / 1_000));
 }

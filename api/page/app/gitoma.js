@@ -5,7 +5,7 @@ import { Problem, get, hasToken, heldToken } from "./api.js";
 import { Failure, Loading, State } from "./parts.js";
 
 const SUBPROTOCOL = "gitoma-bearer."; // contracts/gitoma.md §8
-const TOKEN_OF_A_PERSON = /^crewlog_/;
+const TOKEN_OF_A_PERSON = /^crewlog_u_/;
 const AGAIN_MS = 5_000;
 
 export const Facts = ({ of: facts }) => html`<dl class="facts">${Object.entries(facts).filter(([, value]) => value !== null && value !== undefined)

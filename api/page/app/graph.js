@@ -16,7 +16,7 @@ NARROW.addEventListener("change", () => (downward.value = NARROW.matches));
 /** Layers of jobs: a job stands one layer after the last of its parents; within a layer it stands
  * where its parents do, so that edges cross little. An edge that passes a layer has a place there,
  * a `{id, lane: true, parents}`, so that it goes behind no job. */
-export function layersOf(jobs) {
+function layersOf(jobs) {
   const byId = new Map(jobs.map((job) => [job.id, job]));
   const depths = new Map();
   const depth = (job) => {

@@ -1,6 +1,6 @@
 // One job: where it stands, what can be done about it, its log, and all that belongs to it.
 
-import { html, useState } from "../vendor/preact/preact.js";
+import { html, useEffect, useRef, useState } from "../vendor/preact/preact.js";
 import { ended, post, remove, segment } from "./api.js";
 import { ApprovalCard } from "./approvals.js";
 import { duration } from "./format.js";
@@ -120,9 +120,11 @@ function Actions({ job, refresh, asked }) {
 
 function Redo({ busy, onSend, onCancel }) {
   const [text, setText] = useState("");
+  const field = useRef(null);
+  useEffect(() => field.current.focus(), []);
   return html`<form class="card redo" onSubmit=${submitted(() => onSend(text.trim()))} aria-label="Redo with feedback">
     <${Field} wide label="What should be different?" hint="The next attempt reads this. What was made of the old result is made again after it.">
-      ${(a) => html`<textarea ...${a} rows="3" value=${text} onInput=${(e) => setText(e.target.value)} autofocus></textarea>`}<//>
+      ${(a) => html`<textarea ...${a} ref=${field} rows="3" value=${text} onInput=${(e) => setText(e.target.value)}></textarea>`}<//>
     <div class="choices"><button type="button" onClick=${onCancel}>Leave it</button>
       <button type="submit" class="primary" disabled=${busy}>Do it again</button></div>
   </form>`;

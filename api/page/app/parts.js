@@ -1,7 +1,7 @@
 // Small parts that every room uses.
 
-import { Fragment, html, useEffect, useId, useLayoutEffect, useRef, useState } from "../vendor/preact/preact.js";
-import { Problem, get, request } from "./api.js";
+import { html, useEffect, useId, useLayoutEffect, useRef, useState } from "../vendor/preact/preact.js";
+import { Problem, get } from "./api.js";
 import { ago, elapsed, moment } from "./format.js";
 import { look } from "./states.js";
 import { onChange, second } from "./store.js";
@@ -179,5 +179,3 @@ export const submitted = (work) => (event) => {
   event.preventDefault();
   work(event);
 };
-
-export { Fragment, request };

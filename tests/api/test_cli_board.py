@@ -1,0 +1,204 @@
+"""`crewlog crews` and `crewlog approvals` against a real server."""
+
+import json
+import re
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from api.commands.crew_following import moving, state_of
+from api.commands.crews import BadInputs, inputs_of
+from tests.api.test_cli import Said, begin, crewlog, crewlog_process, ended, eventually
+from tests.server import Server
+
+PAIR = """
+name: A pair
+inputs:
+  word: {type: string}
+  times: {type: integer, default: 1}
+jobs:
+  - id: first
+    title: Say it
+    argv: [sh, -c, 'for n in $(seq $2); do echo "$1 $n"; done', sh, "{{ word }}", "{{ times }}"]
+  - id: second
+    title: Say that it was said
+    parents: [first]
+    argv: [echo, "said [bold]{{ word }}"]
+"""
+
+ASKING = """
+name: Asking
+jobs:
+  - id: asked
+    title: Ask first
+    approval: required
+    argv: [echo, allowed]
+"""
+
+FAILING = """
+name: Failing
+jobs:
+  - id: fails
+    title: Fails at once
+    argv: [sh, -c, 'echo tried; exit 3']
+    max_retries: 1
+  - id: never
+    title: Never begins
+    parents: [fails]
+    argv: ["true"]
+"""
+
+
+@pytest.fixture(scope="module")
+def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
+    data = tmp_path_factory.mktemp("cli-board") / "data"
+    (data / "templates").mkdir(parents=True)
+    for name, text in (("pair", PAIR), ("asking", ASKING), ("failing", FAILING)):
+        (data / "templates" / f"{name}.job_workflow.yaml").write_text(text)
+    with Server.start(data, "--stop-jobs") as running:
+        yield running
+
+
+def run(server: Server, *arguments: str) -> Said:
+    return crewlog_process("crews", "run", *arguments, data=server.data)
+
+
+def asked(data: Path) -> dict[str, Any]:
+    """The newest question, as soon as there is one."""
+
+    def newest() -> Any:
+        return json.loads(crewlog("approvals", "list", "--json", data=data).stdout)
+
+    found: dict[str, Any] = eventually(newest)[0]
+    return found
+
+
+def test_a_crew_is_followed_to_its_end_with_each_line_behind_the_key_of_its_job(
+    server: Server,
+) -> None:
+    said = run(server, "pair", "word=ho", "times:=3")
+    assert said.returncode == 0, said
+    assert said.stdout.splitlines() == [
+        "first  | ho 1",
+        "first  | ho 2",
+        "first  | ho 3",
+        "second | said [bold]ho",
+    ]
+    told = said.stderr.splitlines()
+    for key in ("first ", "second"):
+        assert [line for line in told if line.startswith(key)] == [
+            f"{key} * queued",
+            f"{key} * running, attempt 1",
+            f"{key} * completed",
+        ]
+    assert told[-1] == "The crew is completed."
+
+
+def test_a_crew_that_cannot_be_done_exits_with_1_and_says_why(server: Server) -> None:
+    said = run(server, "failing")
+    assert said.returncode == 1
+    assert said.stdout.splitlines() == ["fails | tried"] * 2
+    assert "fails * attempt 1 crashed: exit code 3" in said.stderr
+    assert "fails * gave up: Exit code 3." in said.stderr
+    assert "never * cannot start: “Fails at once” gave up." in said.stderr
+    assert said.stderr.splitlines()[-1] == "The crew is blocked."
+    crew_id = re.findall("Crew (.+)", said.stderr)[0]
+    shown = crewlog("crews", "show", crew_id, data=server.data)
+    rows = [line.split()[:2] for line in shown.stdout.splitlines()[-2:]]
+    assert rows == [["fails", "blocked"], ["never", "stranded"]]
+
+
+def test_a_question_is_told_with_its_answer_and_waits_through_a_restart(server: Server) -> None:
+    following = begin("crews", "run", "asking", data=server.data)
+    question = asked(server.data)
+    port = int(server.url.rpartition(":")[2])
+    server.kill()
+    server.restart(port)
+    short = question["id"][:12]
+    answer = crewlog("approvals", "approve", short, "--comment", "Go on.", data=server.data)
+    assert (answer.returncode, answer.stdout) == (0, "Approved: May “Ask first” start?\n")
+    code, out, err = ended(following)
+    assert (code, out) == (0, "asked | allowed\n")
+    assert (
+        f"asked ? May “Ask first” start?  Answer with: crewlog approvals approve {question['id']}"
+        in err
+    )
+    again = crewlog("approvals", "reject", question["id"], data=server.data)
+    assert (again.returncode, again.stderr) == (1, "Approval is already approved\n")
+
+
+def test_a_rejected_crew_is_blocked(server: Server) -> None:
+    following = begin("crews", "run", "asking", "--json", data=server.data)
+    question = asked(server.data)
+    refused = crewlog("approvals", "reject", question["id"], "--json", data=server.data)
+    assert json.loads(refused.stdout)["state"] == "rejected"
+    code, out, _ = ended(following)
+    assert (code, json.loads(out)["state"]) == (1, "blocked")
+    listed = crewlog("approvals", "list", "--state", "rejected", data=server.data)
+    assert question["id"] in listed.stdout
+
+
+def test_a_crew_may_be_left_alone_and_held_until_a_time(server: Server) -> None:
+    said = crewlog(
+        "crews", "run", "pair", "--inputs", '{"word": "later"}', "--no-follow",
+        "--at", "2100-01-01T00:00:00Z", data=server.data,
+    )  # fmt: skip
+    crew_id = said.stdout.strip()
+    shown = json.loads(crewlog("crews", "show", crew_id, "--json", data=server.data).stdout)
+    assert shown["state"] == "held"
+    assert shown["inputs"] == {"word": "later", "times": 1}
+    listed = crewlog("crews", "list", "--limit", "1", data=server.data)
+    assert listed.stdout.splitlines()[1].split()[:2] == [crew_id, "held"]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code", "sentence"),
+    [
+        (("pair", "word"), 2, "'word' is neither NAME=TEXT nor NAME:=JSON."),
+        (("pair", "times:=x"), 2, "The value of 'times' is not JSON"),
+        (("pair", "--inputs", "[1]"), 2, "The inputs must be a JSON object."),
+        (("pair", "word=a", "times=many"), 1, "inputs.times"),
+        (("nowhere",), 1, "Template not found"),
+    ],
+)
+def test_what_cannot_be_started_says_why(
+    server: Server, arguments: tuple[str, ...], code: int, sentence: str
+) -> None:
+    said = crewlog("crews", "run", *arguments, data=server.data)
+    assert (said.returncode, said.stdout) == (code, "")
+    assert sentence in said.stderr
+
+
+def test_an_id_that_names_nothing_is_refused(server: Server) -> None:
+    for command in (("crews", "show"), ("approvals", "approve")):
+        said = crewlog(*command, "ffffffff", data=server.data)
+        assert said.returncode == 1
+        assert "begin with 'ffffffff'" in said.stderr
+
+
+def test_inputs_come_from_a_file_and_pairs_count_more(tmp_path: Path) -> None:
+    file = tmp_path / "inputs.json"
+    file.write_text('{"a": 1, "b": "file"}')
+    assert inputs_of(f"@{file}", ["b=pair", "c:=[2]"]) == {"a": 1, "b": "pair", "c": [2]}
+    with pytest.raises(BadInputs, match="cannot be read"):
+        inputs_of(f"@{tmp_path / 'none'}", [])
+
+
+def job(key: str, status: str, *parents: str, **more: Any) -> dict[str, Any]:
+    fields = {"outcome": None, "pendingApprovals": [], "strandedBy": None, **more}
+    return {"id": key, "status": status, "parents": list(parents), **fields}
+
+
+def test_what_waits_for_a_job_that_stands_still_does_not_move() -> None:
+    jobs = [
+        job("done", "done", outcome="completed"),
+        job("still", "blocked"),
+        job("asks", "todo", "done", pendingApprovals=["x"]),
+        job("next", "todo", "asks"),
+        job("stuck", "todo", "done", "still"),
+        job("hopeless", "todo", "asks", strandedBy="other"),
+    ]
+    assert moving(jobs) == {"asks", "next"}
+    assert state_of(jobs[-1]) == "stranded"
