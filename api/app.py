@@ -364,7 +364,12 @@ def create_app(parts: Parts) -> FastAPI:
     )
     app.include_router(
         approval_routes(
-            parts.log, parts.jobs, parts.approvals, parts.views, email_of=parts.email_of
+            parts.log,
+            parts.jobs,
+            parts.approvals,
+            parts.views,
+            email_of=parts.email_of,
+            name_of=parts.name_of,
         )
     )
     app.include_router(artifact_routes(parts.views, parts.artifacts))

@@ -2,7 +2,7 @@
 lacks.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, Literal
 
 import orjson
@@ -34,14 +34,18 @@ class ApprovalObject(BaseModel):
     state: Literal["pending", "approved", "rejected", "expired", "withdrawn"]
     resolution: Literal["approved", "rejected"] | None
     resolvedAt: str | None
+    requestedBy: str
+    requestedByName: str
     resolvedBy: str | None
+    resolvedByName: str | None
     trusted: bool = Field(description="Trust in the job answered it.")
     comment: str | None
     waitMs: int | None
 
 
-def approval_json(row: Row) -> dict[str, Any]:
+def approval_json(row: Row, name_of: Callable[[str], str]) -> dict[str, Any]:
     """The object of a row of the approvals view."""
+    resolver = row["resolved_by"]
     answered = row["state"] in (ApprovalState.APPROVED, ApprovalState.REJECTED)
     return {
         "id": row["id"],
@@ -57,7 +61,10 @@ def approval_json(row: Row) -> dict[str, Any]:
         "state": row["state"],
         "resolution": row["state"] if answered else None,
         "resolvedAt": row["resolved_at"],
-        "resolvedBy": row["resolved_by"],
+        "requestedBy": row["requested_by"],
+        "requestedByName": name_of(row["requested_by"]),
+        "resolvedBy": resolver,
+        "resolvedByName": name_of(resolver) if resolver is not None else None,
         "trusted": bool(row["by_trust"]),
         "comment": row["comment"],
         "waitMs": row["wait_ms"],

@@ -16,6 +16,9 @@ from domain.log import Recorded
 TYPES = (
     "job.queued",
     "job.started",
+    "job.progressed",
+    "job.cancel_requested",
+    "job.artifact_stored",
     "job.attempt_ended",
     "job.blocked",
     "job.unblocked",
@@ -52,21 +55,25 @@ _STATES = {
 Named = tuple[str, dict[str, Any]]
 
 
-def _changed(event: Recorded, state: JobState | None, **more: Any) -> Named:
-    """A change of state. Events that change nothing there are told so too, under our name for
-    them, so that a board can look again.
-    """
+def _changed(event: Recorded, state: JobState) -> Named:
     return (
         "job_state_changed",
         {
             "jobId": job_id_of(event.subject),
             "previousState": None,
-            "newState": CODEPLANE_STATES[state] if state is not None else None,
+            "newState": CODEPLANE_STATES[state],
             "timestamp": event.at,
             "kind": event.type,
-            **more,
         },
     )
+
+
+def _updated(event: Recorded) -> Named:
+    """Something else about the job: a name of ours, which their client passes over, so that a board
+    can look again.
+    """
+    told = {"jobId": job_id_of(event.subject), "timestamp": event.at, "kind": event.type}
+    return ("job_updated", told)
 
 
 def _finished(event: Recorded) -> list[Named]:
@@ -114,7 +121,8 @@ def named_events(event: Recorded) -> list[Named]:
     if event.type == "job.approval_answered":
         state = JobState.RUNNING if event.data["attempt"] else JobState.HELD
         return [_changed(event, state)]
-    return [_changed(event, _STATES.get(event.type))]
+    moved = _STATES.get(event.type)
+    return [_updated(event) if moved is None else _changed(event, moved)]
 
 
 def _encode(event: Recorded) -> list[bytes]:

@@ -47,15 +47,19 @@ def state_of(job: Json) -> str:
 
 
 def moving(jobs: Collection[Json]) -> set[str]:
-    """Ids of the jobs that may go on, by themselves or once a question is answered; `jobs` in
-    dependency order.
+    """Ids of the jobs to which more will happen, by itself or once a question is answered; `jobs`
+    in dependency order.
     """
     there = {job["id"] for job in jobs}
     done = {job["id"] for job in jobs if state_of(job) == "completed"}
+    # Whoever waits for one of these is about to be marked as stranded.
+    failed = {
+        job["id"] for job in jobs if job["gaveUp"] or (job["outcome"] and job["id"] not in done)
+    }
     found: set[str] = set()
     for job in jobs:
-        state = state_of(job)
-        waits = state == "held" and there.intersection(job["parents"]) <= done | found
+        state, parents = state_of(job), there.intersection(job["parents"])
+        waits = state == "held" and (parents <= done | found or parents & failed)
         if waits or state in ("queued", "running", "waiting_for_approval"):
             found.add(job["id"])
     return found
@@ -89,7 +93,7 @@ class CrewFollowing:
     def run(self) -> None:
         """Return once nothing moves and all that happened was told. Unreachable, Rejected."""
         self._crew = self._client.get(self._path)
-        self._look()
+        self._take(crew_jobs(self._client, self._crew))
         while not self._is_over():
             events = self._next()
             self._untold += events
@@ -128,17 +132,21 @@ class CrewFollowing:
         from api.client import Rejected, Unreachable
 
         try:
-            self._jobs = crew_jobs(self._client, self._crew)
+            jobs = crew_jobs(self._client, self._crew)
         except (Unreachable, Rejected) as error:
             if isinstance(error, Rejected) and error.status < 500:
                 raise
             self._wait_for_it(error)
             return
-        self._keys |= {job["id"]: job["key"] for job in self._jobs}
-        self._width = max((len(key) for key in self._keys.values()), default=0)
+        self._take(jobs)
         if self._lost_at is not None:
             terminal.notice("Connected again.")
             self._lost_at = None
+
+    def _take(self, jobs: list[Json]) -> None:
+        self._jobs = jobs
+        self._keys |= {job["id"]: job["key"] for job in jobs}
+        self._width = max((len(key) for key in self._keys.values()), default=0)
 
     def _wait_for_it(self, error: CrewlogError) -> None:
         """Raises the error when the server has been away for too long."""

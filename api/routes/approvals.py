@@ -9,7 +9,7 @@ from pydantic import AliasChoices, BaseModel, ConfigDict, Field
 from api.approval_json import ApprovalObject, approval_json, approval_row
 from api.bodies import CARRIABLE, Body
 from api.errors import SECURED, documented
-from api.routes.jobs import json_bytes
+from api.routes.jobs import NameOf, json_bytes
 from api.security import Authenticated, Principal
 from domain.approval import ApprovalNotFound
 from domain.approvals import Approvals
@@ -53,16 +53,24 @@ class Trusted(BaseModel):
 
 
 def approval_routes(
-    log: EventLog, jobs: Jobs, approvals: Approvals, views: Views, *, email_of: EmailOf
+    log: EventLog,
+    jobs: Jobs,
+    approvals: Approvals,
+    views: Views,
+    *,
+    email_of: EmailOf,
+    name_of: NameOf,
 ) -> APIRouter:
-    """The routes. `email_of` is the address of a principal, by which templates name people."""
+    """The routes. `email_of` is the address of a principal, by which templates name people;
+    `name_of` is what people are called.
+    """
     router = APIRouter(prefix="/api", tags=["approvals"], responses=SECURED)
-    _add_reading(router, views, email_of)
-    _add_answering(router, log, jobs, approvals, email_of)
+    _add_reading(router, views, email_of, name_of)
+    _add_answering(router, log, jobs, approvals, email_of, name_of)
     return router
 
 
-def _add_reading(router: APIRouter, views: Views, email_of: EmailOf) -> None:
+def _add_reading(router: APIRouter, views: Views, email_of: EmailOf, name_of: NameOf) -> None:
     @router.get(
         "/approvals",
         summary="List approvals, newest first",
@@ -87,7 +95,7 @@ def _add_reading(router: APIRouter, views: Views, email_of: EmailOf) -> None:
                 cursor=cursor,
                 limit=limit,
             )
-        items = [approval_json(row) for row in rows]
+        items = [approval_json(row, name_of) for row in rows]
         return json_bytes(
             {"items": items, "cursor": rows[-1]["id"] if more else None, "hasMore": more}
         )
@@ -101,7 +109,7 @@ def _add_reading(router: APIRouter, views: Views, email_of: EmailOf) -> None:
     async def get_approval(approval_id: str, principal: Authenticated) -> Response:
         await views.caught_up()
         with views.reading() as reading:
-            shown = approval_json(find_approval(reading, approval_id))
+            shown = approval_json(find_approval(reading, approval_id), name_of)
         if not sees(principal, email_of(principal), shown["ownerId"], shown["approvers"]):
             raise ApprovalNotFound(approval_id)
         return json_bytes(shown)
@@ -116,14 +124,19 @@ def _add_reading(router: APIRouter, views: Views, email_of: EmailOf) -> None:
         email = email_of(principal)
         await views.caught_up()
         with views.reading() as reading:
-            found = [approval_json(row) for row in job_approvals(reading, job_id)]
+            found = [approval_json(row, name_of) for row in job_approvals(reading, job_id)]
         return json_bytes(
             [one for one in found if sees(principal, email, one["ownerId"], one["approvers"])]
         )
 
 
 def _add_answering(
-    router: APIRouter, log: EventLog, jobs: Jobs, approvals: Approvals, email_of: EmailOf
+    router: APIRouter,
+    log: EventLog,
+    jobs: Jobs,
+    approvals: Approvals,
+    email_of: EmailOf,
+    name_of: NameOf,
 ) -> None:
     @router.post(
         "/approvals/{approval_id}/resolve",
@@ -148,7 +161,7 @@ def _add_answering(
             approval_id, resolution, body.comment, principal.context(request)
         )
         headers = {"x-event-position": str(resolved.position)}
-        return json_bytes(approval_json(approval_row(log, approval_id)), headers=headers)
+        return json_bytes(approval_json(approval_row(log, approval_id), name_of), headers=headers)
 
     @router.post("/jobs/{job_id}/trust", summary="Trust a job", response_model=Trusted)
     @router.post("/jobs/{job_id}/approvals/trust", summary="Trust a job", response_model=Trusted)

@@ -102,7 +102,7 @@ def worker_routes(
     responses = SECURED | documented(404, 409)
     router = APIRouter(prefix="/api/worker", tags=["worker"], responses=responses)
     _add_work(router, log, jobs, crews, beat, name_of)
-    _add_questions(router, log, jobs, approvals, beat, stopping, clock)
+    _add_questions(router, log, jobs, approvals, beat, stopping, clock, name_of)
     return router
 
 
@@ -194,6 +194,7 @@ def _add_questions(
     beat: Callable[[str, int], None],
     stopping: asyncio.Event,
     clock: Clock,
+    name_of: Callable[[str], str],
 ) -> None:
     @router.post(
         "/approvals", status_code=201, summary="Ask a person", response_model=ApprovalObject
@@ -218,7 +219,9 @@ def _add_questions(
             "x-event-position": str(asked.position),
             "Location": f"/api/worker/approvals/{asked.approval.id}",
         }
-        return json_bytes(approval_json(approval_row(log, asked.approval.id)), 201, headers)
+        return json_bytes(
+            approval_json(approval_row(log, asked.approval.id), name_of), 201, headers
+        )
 
     @router.get(
         "/approvals", summary="What this attempt asked", response_model=list[ApprovalObject]
@@ -230,7 +233,7 @@ def _add_questions(
             for event in log.stream(job_stream(worker.job_id))
             if event.type == JobApprovalRequested.type and event.data["attempt"] == worker.attempt
         ]
-        return json_bytes([approval_json(approval_row(log, asked)) for asked in ids])
+        return json_bytes([approval_json(approval_row(log, asked), name_of) for asked in ids])
 
     @router.get("/approvals/{approval_id}", summary="The answer", response_model=ApprovalObject)
     async def answer(
@@ -250,7 +253,7 @@ def _add_questions(
             await _next_event(log, approval_stream(approval_id), head, wait, stopping)
             beat(worker.job_id, worker.attempt)
             row = approval_row(log, approval_id)
-        return json_bytes(approval_json(row))
+        return json_bytes(approval_json(row, name_of))
 
 
 async def _next_event(

@@ -187,8 +187,13 @@ def test_inputs_come_from_a_file_and_pairs_count_more(tmp_path: Path) -> None:
 
 
 def job(key: str, status: str, *parents: str, **more: Any) -> dict[str, Any]:
-    fields = {"outcome": None, "pendingApprovals": [], "strandedBy": None, **more}
-    return {"id": key, "status": status, "parents": list(parents), **fields}
+    fields: dict[str, Any] = {
+        "outcome": None,
+        "pendingApprovals": [],
+        "strandedBy": None,
+        "gaveUp": False,
+    }
+    return {"id": key, "status": status, "parents": list(parents), **fields, **more}
 
 
 def test_what_waits_for_a_job_that_stands_still_does_not_move() -> None:
@@ -198,7 +203,9 @@ def test_what_waits_for_a_job_that_stands_still_does_not_move() -> None:
         job("asks", "todo", "done", pendingApprovals=["x"]),
         job("next", "todo", "asks"),
         job("stuck", "todo", "done", "still"),
-        job("hopeless", "todo", "asks", strandedBy="other"),
+        job("lost", "blocked", gaveUp=True),
+        job("unmarked", "todo", "done", "lost"),
+        job("hopeless", "todo", "lost", strandedBy="lost"),
     ]
-    assert moving(jobs) == {"asks", "next"}
+    assert moving(jobs) == {"asks", "next", "unmarked"}
     assert state_of(jobs[-1]) == "stranded"

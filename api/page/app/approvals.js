@@ -70,11 +70,11 @@ function JobLink({ id }) {
     ${who && html`<span>started by ${who}</span>`}`;
 }
 
-/** By whom, as far as one may know them by name: oneself, and the operator. */
-function answerer({ resolvedBy, trusted }) {
+/** By whom. */
+function answerer({ resolvedBy, resolvedByName, trusted }) {
   if (trusted) return "by trust, ";
   if (resolvedBy === ownerId.value) return "by you, ";
-  return resolvedBy === "operator" ? "by the operator, " : "";
+  return resolvedBy === "operator" ? "by the operator, " : `by ${resolvedByName}, `;
 }
 
 function AnsweredRow({ approval }) {
