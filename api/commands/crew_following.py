@@ -81,6 +81,7 @@ class CrewFollowing:
         self._readers: dict[str, threading.Thread] = {}
         self._positions: dict[str, int] = {}
         """How far each job was read. Its reader keeps it, so that the next one repeats nothing."""
+        self._crew: Json | None = None
         self._jobs: list[Json] = []
         """As they were when last looked at."""
         self._versions: dict[str, int] = {}
@@ -90,16 +91,18 @@ class CrewFollowing:
         self._width = 0
         self._lost_at: float | None = None
 
-    def run(self) -> None:
-        """Return once nothing moves and all that happened was told. Unreachable, Rejected."""
-        self._crew = self._client.get(self._path)
-        self._take(crew_jobs(self._client, self._crew))
-        while not self._is_over():
+    def run(self) -> Json:
+        """The crew, once nothing in it moves and all that happened was told. Unreachable,
+        Rejected.
+        """
+        self._look()
+        while self._crew is None or not self._is_over():
             events = self._next()
             self._untold += events
             if not events or any(event["type"] != "job.output" for event in events):
                 self._look()
             self._tell_what_is_due()
+        return self._crew
 
     def _next(self) -> list[Json]:
         """What the readers have said by now, in the order of the log; nothing after a while without
@@ -132,12 +135,14 @@ class CrewFollowing:
         from api.client import Rejected, Unreachable
 
         try:
-            jobs = crew_jobs(self._client, self._crew)
+            crew = self._client.get(self._path)
+            jobs = crew_jobs(self._client, crew)
         except (Unreachable, Rejected) as error:
             if isinstance(error, Rejected) and error.status < 500:
                 raise
             self._wait_for_it(error)
             return
+        self._crew = crew
         self._take(jobs)
         if self._lost_at is not None:
             terminal.notice("Connected again.")

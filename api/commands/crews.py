@@ -83,11 +83,10 @@ def run(
             client, lambda: _silent(url, token, data), made["crewId"], quiet=as_json
         )
         try:
-            following.run()
+            crew = following.run()
         except KeyboardInterrupt:
             terminal.notice(f"Left; the crew goes on: crewlog crews show {made['crewId']}")
             raise typer.Exit(130) from None
-        crew = client.get(f"/api/crews/{made['crewId']}")
     if as_json:
         terminal.print_json(crew)
     terminal.notice(f"The crew is {_words(crew['state'])}.")

@@ -112,19 +112,21 @@ def test_a_crew_that_cannot_be_done_exits_with_1_and_says_why(server: Server) ->
 
 def test_a_question_is_told_with_its_answer_and_waits_through_a_restart(server: Server) -> None:
     following = begin("crews", "run", "asking", data=server.data)
+    assert following.stderr is not None
+    while "asked ?" not in (told := following.stderr.readline()):
+        assert told, "It has left without a question."
     question = asked(server.data)
+    assert told.endswith(
+        f"start?  Answer with: crewlog approvals approve {question['id']} (or reject)\n"
+    )
     port = int(server.url.rpartition(":")[2])
     server.kill()
     server.restart(port)
     short = question["id"][:12]
     answer = crewlog("approvals", "approve", short, "--comment", "Go on.", data=server.data)
     assert (answer.returncode, answer.stdout) == (0, "Approved: May “Ask first” start?\n")
-    code, out, err = ended(following)
+    code, out, _ = ended(following)
     assert (code, out) == (0, "asked | allowed\n")
-    assert (
-        f"asked ? May “Ask first” start?  Answer with: crewlog approvals approve {question['id']}"
-        in err
-    )
     again = crewlog("approvals", "reject", question["id"], data=server.data)
     assert (again.returncode, again.stderr) == (1, "Approval is already approved\n")
 
