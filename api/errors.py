@@ -6,6 +6,7 @@ unless it was written for people.
 """
 
 import logging
+from collections.abc import Iterable, Iterator
 from typing import Any
 
 from fastapi import FastAPI, Request, Response
@@ -14,7 +15,7 @@ from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse
 from pydantic import BaseModel
 from starlette.exceptions import HTTPException
-from starlette.routing import Match, Route
+from starlette.routing import BaseRoute, Match, Route
 
 from domain.errors import (
     BadInput,
@@ -106,11 +107,19 @@ def _path_of(request: Request, method: str) -> str | None:
     """The path, with its parameters, of the route that answers this method here."""
     scope = {**request.scope, "method": method, "path_params": {}}
     matching = (
-        route.path
-        for route in request.app.routes
-        if isinstance(route, Route) and route.matches(scope)[0] is Match.FULL
+        route.path for route in _leaves(request.app.routes) if route.matches(scope)[0] is Match.FULL
     )
     return next(matching, None)
+
+
+def _leaves(routes: Iterable[BaseRoute]) -> Iterator[Route]:
+    """Every route, also those of included routers, which the framework keeps as they are."""
+    for route in routes:
+        included = getattr(route, "original_router", None)
+        if included is not None:
+            yield from _leaves(included.routes)
+        elif isinstance(route, Route):
+            yield route
 
 
 class Fault(BaseModel):

@@ -192,7 +192,7 @@ class Security:
     def _bearer(self, authorization: str | None) -> str:
         """The token in a header. Its two refusals are made before any token is looked at."""
         people = self.identities
-        if not self.token() and (people is None or (people.loaded and people.empty)):
+        if not self.token() and (people is None or people.empty):
             raise HTTPException(503, NO_TOKEN)
         scheme, _, given = (authorization or "").partition(" ")
         given = given.strip()

@@ -25,7 +25,7 @@ jobs:
     body: Does it compile?
     argv: [{sys.executable}, -m, compileall, -q, domain, projections]
     cwd: ROOT
-    env: {{PYTHONPYCACHEPREFIX: bytecode}}
+    env: {{PYTHONPYCACHEPREFIX: BYTECODE}}
   - id: publish
     title: Publish version {{{{ version }}}}
     body: Ask first.
@@ -84,7 +84,9 @@ def crew(demo: "Demo", root: str) -> None:
 def _write_template(demo: "Demo", root: str) -> None:
     folder = demo.server.data / "templates"
     folder.mkdir(exist_ok=True)
+    bytecode = str(demo.server.data / "bytecode")
     text = _TEMPLATE.replace("COUNT", _COUNT).replace("ROOT", f"{root!r}")
+    text = text.replace("BYTECODE", f"{bytecode!r}")
     (folder / "release.job_workflow.yaml").write_text(text)
 
 

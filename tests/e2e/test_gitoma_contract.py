@@ -311,7 +311,12 @@ def test_cors_is_for_the_named_origins(http: httpx2.Client) -> None:
     assert allowed["access-control-allow-origin"] == PAGE
     assert allowed["access-control-allow-credentials"] == "true"
     assert allowed["access-control-max-age"] == "600"
-    assert set(allowed["access-control-allow-methods"].split(", ")) == {"GET", "POST", "DELETE"}
+    assert set(allowed["access-control-allow-methods"].split(", ")) == {
+        "GET",
+        "POST",
+        "PATCH",
+        "DELETE",
+    }
     refused = http.options("/api/v1/jobs", headers={"Origin": "http://evil.example", **asks})
     assert refused.status_code == 400
     assert "access-control-allow-origin" not in refused.headers
