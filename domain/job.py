@@ -134,7 +134,7 @@ class Job:
         asked = JobCancelRequested(reason=reason)
         if self.active:
             return [asked]
-        return [asked, _end(self.attempt, Outcome.CANCELLED, "Cancelled before it started.")]
+        return [asked, self._end(self.attempt, Outcome.CANCELLED, "Cancelled before it started.")]
 
     def lose_attempt(self, attempt: int, reason: str, error_id: str) -> list[Event]:
         """The attempt's process vanished. A command may have done half its work, so it isn't run
@@ -142,7 +142,7 @@ class Job:
         """
         self.require_current(attempt)
         outcome = Outcome.CANCELLED if self.cancel_requested else Outcome.FAILED
-        ended = _end(attempt, outcome, reason, error_id=error_id)
+        ended = self._end(attempt, outcome, reason, error_id=error_id)
         return [JobAttemptLost(attempt=attempt, reason=reason), *self.end_attempt(ended)]
 
     def end_attempt(self, ended: JobFinished, problem: str | None = None) -> list[Event]:
@@ -155,6 +155,8 @@ class Job:
         StaleAttempt from any attempt but the current one, JobAlreadyEnded after the end.
         """
         self.require_current(ended.attempt)
+        if self.links.crew is not None:
+            ended = ended.model_copy(update={"crew": self.links.crew})
         if self.rejected:
             reason = "Approval rejected by operator"
             return [ended.model_copy(update={"outcome": Outcome.FAILED, "reason": reason})]
@@ -184,7 +186,7 @@ class Job:
         """End a job that no attempt holds, without success."""
         if self.ended:
             raise JobAlreadyEnded(self.state)
-        return [_end(self.attempt, Outcome.FAILED, reason)]
+        return [self._end(self.attempt, Outcome.FAILED, reason)]
 
     def report(self, event: JobProgressed | JobOutput | JobOutputDropped) -> list[Event]:
         """Something the current attempt has to say while it runs."""
@@ -248,7 +250,7 @@ class Job:
             return []
         stale = JobMadeStale(attempt=self.attempt, parent=parent)
         if self.active and self.cancel_requested:
-            return [stale, _end(self.attempt, Outcome.CANCELLED, "A parent is done again.")]
+            return [stale, self._end(self.attempt, Outcome.CANCELLED, "A parent is done again.")]
         return [stale]
 
     def strand(self, parent: str, reason: str) -> list[Event]:
@@ -309,7 +311,23 @@ class Job:
             return []
         if self.active or self.plan is None:
             raise WrongState(f"Job is {self.state}: cancel it, then it can be {done}.")
-        return [_end(self.attempt, Outcome.CANCELLED, f"It was {done} before it was done.")]
+        return [self._end(self.attempt, Outcome.CANCELLED, f"It was {done} before it was done.")]
+
+    def _end(
+        self, attempt: int, outcome: Outcome, reason: str, *, error_id: str | None = None
+    ) -> JobFinished:
+        """An end without a process to tell of."""
+        return JobFinished(
+            attempt=attempt,
+            outcome=outcome,
+            exit_code=None,
+            reason=reason,
+            error_id=error_id,
+            run_ms=0,
+            lines=0,
+            output_bytes=0,
+            crew=self.links.crew,
+        )
 
     def _require(self, state: JobState, done: str) -> None:
         if self.ended:
@@ -457,23 +475,8 @@ def _text(text: str, what: str) -> str:
     return text
 
 
-def _end(
-    attempt: int, outcome: Outcome, reason: str, *, error_id: str | None = None
-) -> JobFinished:
-    return JobFinished(
-        attempt=attempt,
-        outcome=outcome,
-        exit_code=None,
-        reason=reason,
-        error_id=error_id,
-        run_ms=0,
-        lines=0,
-        output_bytes=0,
-    )
-
-
 def _over(ended: JobFinished, outcome: AttemptOutcome, reason: str) -> JobAttemptEnded:
-    fields = ended.model_dump(exclude={"outcome", "reason"})
+    fields = ended.model_dump(exclude={"outcome", "reason", "crew"})
     return JobAttemptEnded(outcome=outcome, reason=reason, **fields)
 
 

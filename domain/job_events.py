@@ -190,7 +190,7 @@ class JobAttemptLost(Event, type="job.attempt_lost"):
     reason: str
 
 
-class JobFinished(Event, type="job.finished"):
+class JobFinished(Event, type="job.finished", schema=2):
     """The job has ended. Exactly one of these follows each time a job was queued."""
 
     attempt: int
@@ -203,6 +203,12 @@ class JobFinished(Event, type="job.finished"):
     run_ms: int
     lines: int
     output_bytes: int
+    crew: str | None = None
+    """The crew whose other jobs this end concerns."""
+
+    @classmethod
+    def upcast(cls, data: Json, schema: int) -> Json:
+        return {**data, "crew": None}
 
 
 class AttemptOutcome(StrEnum):

@@ -38,6 +38,8 @@ class Promotion:
         self._clock = clock
 
     async def react(self, event: Recorded) -> Reaction | None:
+        if event.type == "job.finished" and event.data["crew"] is None:
+            return None
         draft = Draft(Context(actor=ACTOR, cause=event.id), self._clock)
         self._about_job(event, draft)
         return Reaction(draft.events, draft.expected) if draft else None
