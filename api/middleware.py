@@ -15,6 +15,7 @@ from time import perf_counter
 from urllib.parse import quote
 
 from starlette.applications import Starlette
+from starlette.datastructures import MutableHeaders
 from starlette.exceptions import HTTPException
 from starlette.middleware.cors import CORSMiddleware
 from starlette.middleware.gzip import GZipResponder, IdentityResponder
@@ -52,6 +53,7 @@ SERVER_SEND = "crewlog.server_send"
 
 NO_STORE = (b"cache-control", b"no-store")
 
+_JSON = b"application/json"
 _CORS_METHODS = ("GET", "POST", "PATCH", "DELETE")
 _CORS_REQUEST_HEADERS = (
     "Authorization",
@@ -396,14 +398,20 @@ class SelectiveGZip:
 
         await self.app(scope, receive, compressed)
 
-    def _sender(self, scope: Scope, headers: RawHeaders, send: Send) -> Send:
+    def _sender(self, scope: Scope, headers: list[tuple[bytes, bytes]], send: Send) -> Send:
         """Who takes the messages of this response: decided by its head, once for all of them."""
         length = _header(headers, b"content-length")
         if length is not None and int(length) < self.minimum:
             return send
-        if (_header(headers, b"content-type") or b"").lower().startswith(_STREAM_TYPES):
+        kind = (_header(headers, b"content-type") or b"").lower()
+        if kind.startswith(_STREAM_TYPES):
             return send
-        responder = self._responder(_header(scope["headers"], b"accept-encoding"))
+        accepted = _header(scope["headers"], b"accept-encoding")
+        if accepted is None and length is not None and kind == _JSON:
+            # The library's way of leaving an answer as it is costs as much as making it.
+            MutableHeaders(raw=headers).add_vary_header("Accept-Encoding")
+            return send
+        responder = self._responder(accepted)
         responder.send = send
         return responder.send_with_compression
 

@@ -13,6 +13,7 @@ from queue import Empty, Queue
 from typing import TYPE_CHECKING, Any
 
 from api.commands import terminal
+from api.commands.states import state_of
 from domain.errors import CrewlogError
 
 if TYPE_CHECKING:
@@ -30,20 +31,6 @@ def crew_jobs(client: "Client", crew: Json) -> list[Json]:
     jobs = client.get("/api/jobs", crew=crew["id"], limit=_MOST_JOBS)["items"]
     place = {job_id: number for number, job_id in enumerate(crew["jobIds"])}
     return sorted(jobs, key=lambda job: place[job["id"]])
-
-
-def state_of(job: Json) -> str:
-    """Our name for the state of a job of a crew: the one in its JSON is that of a dialect.
-
-    ``stranded`` is a held job that cannot start as things are.
-    """
-    if job["outcome"]:
-        return str(job["outcome"])
-    if job["pendingApprovals"]:
-        return "waiting_for_approval"
-    names = {"todo": "held", "ready": "queued", "archived": "held"}
-    state = names.get(job["status"], str(job["status"]))
-    return "stranded" if state == "held" and job["strandedBy"] else state
 
 
 def moving(jobs: Collection[Json]) -> set[str]:

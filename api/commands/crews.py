@@ -10,8 +10,9 @@ from urllib.parse import quote
 import typer
 
 from api.commands import terminal
-from api.commands.crew_following import CrewFollowing, crew_jobs, state_of
+from api.commands.crew_following import CrewFollowing, crew_jobs
 from api.commands.options import AsJson, Data, Token, Url, connect, data_directory
+from api.commands.states import state_of
 from domain.errors import CrewlogError
 
 if TYPE_CHECKING:

@@ -13,6 +13,7 @@ import typer
 
 from api.commands import terminal
 from api.commands.options import AsJson, Data, Token, Url, connect
+from api.commands.states import state_of
 from domain.errors import CrewlogError
 
 if TYPE_CHECKING:
@@ -216,11 +217,6 @@ def list_(
     )
 
 
-def state_of(job: dict[str, Any]) -> str:
-    """The state, with the outcome in place of what a dialect makes of it."""
-    return str(job["outcome"] or job["state"])
-
-
 def _listed(client: "Client", limit: int | None, **filters: Any) -> Iterator[dict[str, Any]]:
     cursor, left = None, limit
     while left is None or left > 0:
@@ -235,8 +231,9 @@ def _listed(client: "Client", limit: int | None, **filters: Any) -> Iterator[dic
 
 def _resolve(client: "Client", given: str) -> str:
     """The id that `given` is or begins."""
-    if len(given) >= 36:
-        return quote(given, safe="")
+    exact = quote(given, safe="")
+    if len(given) >= 36 or _is_there(client, exact):
+        return exact
     found = [job for job in _listed(client, _RECENT) if job["id"].startswith(given.lower())]
     if not found:
         raise NoSuchJob(f"None of the newest {_RECENT} jobs has an id that begins with {given!r}.")
@@ -244,6 +241,19 @@ def _resolve(client: "Client", given: str) -> str:
         some = ", ".join(job["id"] for job in found[:3]) + ("…" if len(found) > 3 else "")
         raise NoSuchJob(f"{len(found)} jobs have ids that begin with {given!r}: {some}")
     return str(found[0]["id"])
+
+
+def _is_there(client: "Client", job_id: str) -> bool:
+    """Ids of jobs of a crew are short: what looks like a beginning may be all of one."""
+    from api.client import Rejected
+
+    try:
+        client.get(f"/api/jobs/{job_id}")
+    except Rejected as refused:
+        if refused.status == 404:
+            return False
+        raise
+    return True
 
 
 @app.command()

@@ -8,8 +8,9 @@ from typing import Any
 
 import pytest
 
-from api.commands.crew_following import moving, state_of
+from api.commands.crew_following import moving
 from api.commands.crews import BadInputs, inputs_of
+from api.commands.states import state_of
 from tests.api.test_cli import Said, begin, crewlog, crewlog_process, ended, eventually
 from tests.server import Server
 
