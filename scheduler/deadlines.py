@@ -7,8 +7,6 @@ import logging
 from collections.abc import Awaitable, Callable
 from functools import partial
 
-from projections.approvals import approvals_with_expiry
-
 from domain.approval import approval_id_of
 from domain.approvals import Approvals
 from domain.clock import Clock, parse_time, system_clock
@@ -17,6 +15,7 @@ from domain.draft import Draft
 from domain.errors import LogUnavailable, NotFound, VersionConflict
 from domain.job import Job
 from domain.log import Context, EventLog, Recorded
+from projections.approvals import approvals_with_expiry
 from projections.engine import Views, ViewsUnavailable
 from projections.jobs import jobs_held_until
 from scheduler.timers import Timers
