@@ -5,12 +5,16 @@ connections and restarts of the server; all say what they read into one queue.
 """
 
 import json
+import os
+import sys
 import threading
 import time
 from collections.abc import Callable, Collection
 from contextlib import suppress
 from queue import Empty, Queue
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NoReturn
+
+import typer
 
 from api.commands import terminal
 from api.commands.states import state_of
@@ -22,6 +26,7 @@ if TYPE_CHECKING:
 _LOOK_S = 1.0
 _PATIENCE_S = 300.0
 _MOST_JOBS = 100
+_LEAVE_S = 1.0
 
 Json = dict[str, Any]
 
@@ -90,6 +95,20 @@ class CrewFollowing:
                 self._look()
             self._tell_what_is_due()
         return self._crew
+
+    def leave(self, code: int) -> NoReturn:
+        """End the command with this exit code, now.
+
+        A reader may still wait for the server in a thread of its own. The interpreter would take
+        away from under it what it uses, and has been seen to crash; so it is not asked to.
+        """
+        for reader in self._readers.values():
+            reader.join(_LEAVE_S / len(self._readers))
+        if any(reader.is_alive() for reader in self._readers.values()):
+            sys.stdout.flush()
+            sys.stderr.flush()
+            os._exit(code)
+        raise typer.Exit(code)
 
     def _next(self) -> list[Json]:
         """What the readers have said by now, in the order of the log; nothing after a while without

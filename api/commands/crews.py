@@ -87,11 +87,11 @@ def run(
             crew = following.run()
         except KeyboardInterrupt:
             terminal.notice(f"Left; the crew goes on: crewlog crews show {made['crewId']}")
-            raise typer.Exit(130) from None
+            following.leave(130)
     if as_json:
         terminal.print_json(crew)
     terminal.notice(f"The crew is {_words(crew['state'])}.")
-    raise typer.Exit(0 if crew["state"] == "completed" else 1)
+    following.leave(0 if crew["state"] == "completed" else 1)
 
 
 def _silent(url: str | None, token: str | None, data: Path | None) -> "Client":
