@@ -233,8 +233,9 @@ class Job:
         """
         if not self.ended and self.state is not JobState.BLOCKED:
             raise WrongState(f"Job is {self.state}: it cannot be redone.")
-        if self.archived:
-            raise WrongState("Job is archived: it cannot be redone.")
+        if self.archived or self.deleted:
+            gone = "deleted" if self.deleted else "archived"
+            raise WrongState(f"Job is {gone}: it cannot be redone.")
         if self.plan is None and self.sealed:
             raise WrongState("Its private values were removed when it ended: submit it anew.")
         comment: list[Event] = [JobCommented(text=feedback)] if feedback.strip() else []

@@ -464,9 +464,12 @@ def test_guards_of_people_in_every_column() -> None:
                     COMMANDS[name](job)
 
 
-def test_an_archived_job_is_neither_redone_nor_unblocked_nor_queued() -> None:
+@pytest.mark.parametrize("away", [Job.archive, Job.delete])
+def test_a_job_off_the_board_is_neither_redone_nor_unblocked_nor_queued(
+    away: Callable[[Job], list[Event]],
+) -> None:
     walk = running()
-    walk.do(lambda job: job.end_attempt(left(1)), Job.archive)
+    walk.do(lambda job: job.end_attempt(left(1)), away)
     for refused in (lambda job: job.redo(""), Job.unblock, Job.queue, start):
         with pytest.raises(WrongState):
             refused(walk.job)

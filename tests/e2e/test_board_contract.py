@@ -338,8 +338,9 @@ def test_case_07_a_worker_outlives_the_server(server: Server, tmp_path: Path, ga
     with connect(server) as before:
         made = commit(server, before, job("a", f"echo $$ > {pid}; {until_there(gate)}; echo end"))
         attempt_runs(before, made["a"])
+        worker = pid_in(pid)
     server.kill()
-    assert is_alive(pid_in(pid))
+    assert is_alive(worker)
     gate.touch()
     server.restart()
     with connect(server) as after:
