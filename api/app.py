@@ -9,7 +9,8 @@ import os
 import shlex
 import socket
 from collections.abc import AsyncIterator, Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from functools import partial
 from importlib.metadata import version
 
 from fastapi import FastAPI
@@ -114,6 +115,8 @@ class Parts:
     people: PeopleParts
     clock: Clock
     stopping: asyncio.Event
+    stopped: list[str] = field(default_factory=list)
+    """What was to run as long as the server, and has failed."""
 
     def name_of(self, who: str) -> str:
         """What people read for an actor or an owner."""
@@ -396,7 +399,7 @@ def create_app(parts: Parts) -> FastAPI:
         )
     )
     app.include_router(template_routes(parts.catalog, parts.clock))
-    app.include_router(event_routes(parts.log, parts.jobs, owners))
+    app.include_router(event_routes(parts.log, parts.jobs, owners, parts.email_of))
     app.include_router(dispatcher_routes(parts.dispatcher, parts.clock))
     app.include_router(log_routes(parts.log, parts.jobs, owners))
     app.include_router(projection_routes(parts.log, parts.views))
@@ -407,6 +410,7 @@ def create_app(parts: Parts) -> FastAPI:
             parts.views,
             parts.dispatcher,
             (*parts.followings, parts.schedule_clock),
+            parts.stopped,
             VERSION,
         )
     )
@@ -448,7 +452,7 @@ async def _lifespan(parts: Parts) -> AsyncIterator[None]:
         *(asyncio.create_task(f.run(), name=f"policy {f.name}") for f in parts.followings),
     ]
     for task in working:
-        task.add_done_callback(_report)
+        task.add_done_callback(partial(_report, parts.stopped))
     # Who is there before the server listens is let in by its first request.
     await asyncio.wait({reading}, timeout=_READING_S)
     try:
@@ -470,6 +474,7 @@ async def _poke(parts: Parts) -> None:
         parts.feed.poke()
 
 
-def _report(task: "asyncio.Task[None]") -> None:
+def _report(stopped: list[str], task: "asyncio.Task[None]") -> None:
     if not task.cancelled() and task.exception() is not None:
+        stopped.append(task.get_name())
         logger.critical("%s has stopped", task.get_name(), exc_info=task.exception())

@@ -118,7 +118,7 @@ def named_events(event: Recorded) -> list[Named]:
     if event.type == "job.archived":
         told = {"jobId": job_id_of(event.subject), "timestamp": event.at}
         return [("job_archived", told)]
-    if event.type == "job.approval_answered":
+    if event.type == "job.approval_answered" and not event.data["waiting"]:
         state = JobState.RUNNING if event.data["attempt"] else JobState.HELD
         return [_changed(event, state)]
     moved = _STATES.get(event.type)

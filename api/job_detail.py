@@ -11,7 +11,7 @@ from projections.comments import job_comments
 from projections.engine import Reading
 from projections.jobs import jobs_of_ids
 from projections.projection import Row
-from projections.timeline import job_timeline
+from projections.timeline import newest_of_job
 
 _EVENTS = 500
 
@@ -31,14 +31,14 @@ _BOARD_OUTCOMES = {
 def detail_json(reading: Reading, row: Row, name_of: Callable[[str], str]) -> dict[str, Any]:
     """The job object, and beside its fields the lists of the board's detail."""
     job = job_json(row)
+    entries, earlier = newest_of_job(reading, row["id"], _EVENTS)
     parents = {parent["id"]: parent for parent in jobs_of_ids(reading, job["parents"])}
     return {
         **job,
         "job": job,
         "runs": [run_json(run) for run in job_attempts(reading, row["id"])],
-        "events": [
-            event_json(entry, name_of) for entry in job_timeline(reading, row["id"], 0, _EVENTS)
-        ],
+        "events": [event_json(entry, name_of) for entry in entries],
+        "earlierEvents": earlier,
         "comments": [comment_json(c, name_of) for c in job_comments(reading, row["id"])],
         "parentResults": [
             parent_result(parents[parent]) for parent in job["parents"] if parent in parents

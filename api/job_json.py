@@ -118,7 +118,7 @@ class JobObject(BaseModel):
 
 class JobPage(BaseModel):
     """A page of jobs; `cursor` asks for the next one. `jobs` is `items` again, where the board's
-    parameters were used.
+    parameters were used, or none.
     """
 
     items: list[JobObject]
@@ -146,6 +146,7 @@ class JobDetail(JobObject):
     job: JobObject
     runs: list[dict[str, Any]]
     events: list[dict[str, Any]]
+    earlierEvents: bool
     comments: list[dict[str, Any]]
     parentResults: list[dict[str, Any]]
 

@@ -214,9 +214,14 @@ def schedule_json(row: Row, now: datetime) -> dict[str, Any]:
     """The schedule object. `nextRunAt` is reckoned from `now`: a view has no clock."""
     schedule = schedule_of(row)
     following = None
-    if schedule.state is ScheduleState.ACTIVE:
-        reached = max(row["since"], row["last_nominal"] or "")
-        following = schedule.next_after(max(parse_time(reached), now), row["firings"])
+    try:
+        text = schedule.parsed.describe()
+        if schedule.state is ScheduleState.ACTIVE:
+            reached = max(row["since"], row["last_nominal"] or "")
+            following = schedule.next_after(max(parse_time(reached), now), row["firings"])
+    except BadInput as error:
+        # A rule that was good once, on another machine: the list of all the others must show.
+        text = f"This server cannot read the rule: {error}"
     all_of_them = schedule.catch_up is CatchUp.ALL
     return {
         "id": row["id"],
@@ -225,7 +230,7 @@ def schedule_json(row: Row, now: datetime) -> dict[str, Any]:
         "templateId": row["template"],
         "inputs": schedule.inputs,
         "rule": schedule.rule,
-        "ruleText": schedule.parsed.describe(),
+        "ruleText": text,
         "timezone": row["timezone"],
         "enabled": schedule.state is ScheduleState.ACTIVE,
         "state": row["state"],

@@ -74,6 +74,9 @@ class Principal:
         return Context(actor=self.actor, request_id=request_id[:200])
 
 
+EmailOf = Callable[[Principal], str | None]
+"""The address of the person behind a principal, by which templates name people."""
+
 OPERATOR = Principal(actor="operator", owner="operator", admin=True)
 """Whoever holds the server's token: everything."""
 
@@ -88,6 +91,10 @@ class Identities(Protocol):
     @property
     def empty(self) -> bool:
         """There is no account at all."""
+
+    @property
+    def changes(self) -> int:
+        """Another number after each change of any account."""
 
     def of_token(self, token: str) -> Principal | None:
         """The principal of an API token that is good at this moment."""
@@ -159,6 +166,10 @@ class Security:
         allow(principal, method)
         return principal
 
+    def standing(self, connection: HTTPConnection, principal: Principal) -> "Standing":
+        """To ask later on whether what let this principal in still does."""
+        return Standing(self, connection, principal)
+
     def principal_or_none(self, connection: HTTPConnection) -> Principal | None:
         """Who asks, on a route that is open to everybody; None for nobody, or nobody we know."""
         authorization = connection.headers.get("authorization")
@@ -215,6 +226,38 @@ class Security:
 
     def _worker(self, token: str) -> Principal | None:
         return self.worker(token) if self.worker is not None else None
+
+
+class Standing:
+    """Whether who opened a stream would still be let in: one outlives tokens, sessions and accounts
+    unless it is asked.
+    """
+
+    def __init__(
+        self, security: Security, connection: HTTPConnection, principal: Principal
+    ) -> None:
+        self._security = security
+        self._connection = connection
+        self._principal = principal
+        self._changes = self._now()
+
+    def holds(self) -> bool:
+        """Looked up only after a change of accounts: cheap enough before each write."""
+        if self._now() == self._changes:
+            return True
+        self._changes = self._now()
+        return self.holds_by_now()
+
+    def holds_by_now(self) -> bool:
+        """Looked up in any case: tokens and cookies also end by the clock."""
+        try:
+            return self._security.authenticate(self._connection, "GET") == self._principal
+        except HTTPException:
+            return False
+
+    def _now(self) -> int:
+        people = self._security.identities
+        return people.changes if people is not None else 0
 
 
 def allow(principal: Principal, method: str) -> None:

@@ -130,6 +130,10 @@ class Accounts:
     def empty(self) -> bool:
         return self._directory.empty
 
+    @property
+    def changes(self) -> int:
+        return self._directory.changes
+
     def of_token(self, token: str) -> Principal | None:
         found = self._directory.by_token_hash(token_hash(token))
         if found is None:

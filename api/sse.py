@@ -18,6 +18,7 @@ from sse_starlette.sse import SendTimeoutError
 from starlette.types import Receive, Scope, Send
 
 from api.middleware import SERVER_SEND
+from api.security import Principal, Security, Standing
 from domain.errors import InvalidCursor, JobNotFound
 from domain.job_events import job_id_of, job_stream
 from domain.jobs import Jobs
@@ -133,8 +134,9 @@ class _LogStream(EventSourceResponse):
     a minute is let go.
     """
 
-    def __init__(self, chunks: AsyncIterator[bytes]) -> None:
+    def __init__(self, chunks: AsyncIterator[bytes], standing: Standing) -> None:
         super().__init__(chunks, headers=HEADERS, sep="\n", ping=_PING_S)
+        self._standing = standing
         self._blocked_since: float | None = None
         self._last_sent = 0.0
         self._server_send: Send | None = None
@@ -154,6 +156,8 @@ class _LogStream(EventSourceResponse):
         # All that the layers between do to a response, they do to its start and its end.
         forward = self._server_send or send
         async for chunk in self.body_iterator:
+            if not self._standing.holds():
+                break
             self._blocked_since = self._last_sent = clock()
             await forward({"type": "http.response.body", "body": chunk, "more_body": True})
             self._blocked_since = None
@@ -167,15 +171,21 @@ class _LogStream(EventSourceResponse):
             if self._blocked_since is not None:
                 if clock() - self._blocked_since > _SEND_TIMEOUT_S:
                     raise SendTimeoutError
+            elif not self._standing.holds_by_now():
+                # Ended like any other; the reader's next request is told why.
+                return
             elif clock() - self._last_sent >= _PING_S / 2:
                 self._blocked_since = clock()
                 await send({"type": "http.response.body", "body": _HEARTBEAT, "more_body": True})
                 self._blocked_since = None
 
 
-def event_stream(chunks: AsyncIterator[bytes]) -> Response:
-    """The response that sends these chunks as they come."""
-    return _LogStream(chunks)
+def event_stream(request: Request, principal: Principal, chunks: AsyncIterator[bytes]) -> Response:
+    """The response that sends these chunks as they come, as long as the principal would be let in:
+    the stream of whoever signs out, is disabled or loses a token or a role ends.
+    """
+    security: Security = request.app.state.security
+    return _LogStream(chunks, security.standing(request, principal))
 
 
 async def read_log(

@@ -50,10 +50,19 @@ class Crews:
         return [self.job(parent) for parent in job.plan.parents] if job.plan is not None else []
 
     def active(self, crew_id: str) -> bool:
-        """Whether any of its jobs may still do something by itself, or waits for a person."""
-        crew = self.load(crew_id)
-        jobs = [self.job(member.id) for member in crew.members]
-        return any(not job.ended and job.stranded_by is None for job in jobs)
+        """Whether any of its jobs may still do something by itself, or asked a person something.
+        One that is blocked does nothing more, nor does what waits for it.
+        """
+        jobs = {member.id: self.job(member.id) for member in self.load(crew_id).members}
+        done = {id for id, job in jobs.items() if job.state is JobState.COMPLETED}
+
+        def goes_on(job: Job) -> bool:
+            if job.state is JobState.HELD:
+                # While a parent is open, that is who may go on.
+                return bool(job.pending) or done.issuperset(_parents(job))
+            return not job.ended and job.state is not JobState.BLOCKED
+
+        return any(goes_on(job) for job in jobs.values())
 
     # What follows from what
 

@@ -277,8 +277,14 @@ class Job:
         """An approval that is waited for was answered, or never will be."""
         if approval not in self.pending:
             return []
-        attempt = self.attempt if self.active else 0
-        return [JobApprovalAnswered(attempt=attempt, approval=approval, resolution=resolution)]
+        return [
+            JobApprovalAnswered(
+                attempt=self.attempt if self.active else 0,
+                approval=approval,
+                resolution=resolution,
+                waiting=len(self.pending) - 1,
+            )
+        ]
 
     def block_held(self, reason: str) -> list[Event]:
         """A job that waits to be released is blocked instead."""

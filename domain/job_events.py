@@ -326,12 +326,18 @@ class JobApprovalRequested(Event, type="job.approval_requested"):
     description: str
 
 
-class JobApprovalAnswered(Event, type="job.approval_answered"):
+class JobApprovalAnswered(Event, type="job.approval_answered", schema=2):
     """Approved, rejected, expired or withdrawn."""
 
     attempt: int
     approval: str
     resolution: str
+    waiting: int = 0
+    """Approvals that the job still waits for."""
+
+    @classmethod
+    def upcast(cls, data: Json, schema: int) -> Json:
+        return {**data, "waiting": 0}
 
 
 class JobTrusted(Event, type="job.trusted"):

@@ -78,6 +78,8 @@ class Directory:
     def __init__(self) -> None:
         self.loaded = False
         """False until `load` of `People` is through."""
+        self.changes = 0
+        """Goes up with each change of any account."""
         self._accounts: dict[str, Account] = {}
         self._emails: dict[str, str] = {}
         self._identities: dict[tuple[str, str], str] = {}
@@ -155,6 +157,7 @@ class Directory:
             self._tokens[token.hash] = (account.id, token.id)
             self._token_names[token.id] = (account.id, token.name)
         self._accounts[account.id] = account
+        self.changes += 1
 
 
 class People:

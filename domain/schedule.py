@@ -113,10 +113,11 @@ class ScheduleDisabled(Event, type="schedule.disabled"):
 
 
 class SchedulePaused(Event, type="schedule.paused"):
-    """The system stopped it: so many firings in a row made no crew."""
+    """The system stopped it: so many firings in a row made no crew, or the rule cannot be read."""
 
     reason: str
     failures: int
+    """0 where it is the rule."""
 
 
 class ScheduleEnded(Event, type="schedule.ended"):

@@ -452,12 +452,16 @@ def _check_cursor(reading: Reading, job_id: str) -> None:
         raise InvalidCursor("The cursor names no job of this server.")
 
 
-def jobs_held_until(reading: Reading) -> list[Row]:
-    """Held jobs with a time before which they must not start, as ``id`` and ``not_before``."""
+def jobs_held_until(reading: Reading, now: str) -> list[Row]:
+    """Jobs with a time before which they must not start, as ``id`` and ``not_before``: all that are
+    held, and all whose time is to come, since whatever they are now may be done again.
+    """
     jobs = reading.table("jobs")
     until = func.json_extract(jobs.c.plan, "$.not_before")
     statement = select(jobs.c.id, until.label("not_before")).where(
-        jobs.c.state == JobState.HELD.value, jobs.c.plan.is_not(None), until.is_not(None)
+        jobs.c.plan.is_not(None),
+        until.is_not(None),
+        or_(jobs.c.state == JobState.HELD.value, until > now),
     )
     return reading.rows(statement)
 

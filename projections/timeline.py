@@ -139,3 +139,15 @@ def job_timeline(reading: Reading, job_id: str, after: int, limit: int) -> list[
         .order_by(timeline.c.position)
         .limit(limit)
     )
+
+
+def newest_of_job(reading: Reading, job_id: str, limit: int) -> tuple[list[Row], bool]:
+    """The last entries of one job, oldest first, and whether there are earlier ones."""
+    timeline = reading.table("timeline")
+    rows = reading.rows(
+        select(timeline)
+        .where(timeline.c.job_id == job_id)
+        .order_by(timeline.c.position.desc())
+        .limit(limit + 1)
+    )
+    return rows[:limit][::-1], len(rows) > limit

@@ -5,7 +5,9 @@ the time names a sub-stream, and a second one who would make that finds it there
 """
 
 import asyncio
+import contextlib
 import logging
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
@@ -14,7 +16,7 @@ from sqlalchemy import select
 from domain.catch_up import GRACE, Missed, settle
 from domain.clock import Clock, format_time, parse_time, system_clock
 from domain.draft import Draft
-from domain.errors import LogUnavailable, VersionConflict
+from domain.errors import BadInput, LogUnavailable, VersionConflict
 from domain.log import Context, EventLog, Recorded, Tail
 from domain.schedule import (
     Schedule,
@@ -160,8 +162,11 @@ class ScheduleClock:
         if not schedule.active:
             self._timers.cancel(key)
             return
-        nominal = watched.next()
-        due = schedule.due_at(nominal) if nominal is not None else self._clock()
+        due = self._clock()
+        # What is wrong with a rule is found and told by the firing, which is then due at once.
+        with contextlib.suppress(Exception):
+            nominal = watched.next()
+            due = schedule.due_at(nominal) if nominal is not None else due
         if not_before is not None:
             due = max(due, not_before)
 
@@ -196,6 +201,17 @@ class ScheduleClock:
         if not schedule.active:
             return
         now = self._clock()
+        draft = Draft(Context(actor=actor_of(schedule.id)), self._clock)
+        # A change that this has not seen makes the append fail.
+        draft.expected[schedule.stream] = schedule.version
+        try:
+            schedule.parsed  # noqa: B018 - told here, and not in the middle of its times
+        except BadInput as error:
+            # It was good when it was given: the zone went with another machine, for instance.
+            reason = f"This server cannot read its rule: {error}"
+            draft.add(schedule.stream, schedule.version, schedule.pause(reason, 0))
+            self._take(watched, await self._log.append(draft.events, draft.expected))
+            return
         passed, following = await self._passed(watched, now)
         if following is not None and not passed:
             return
@@ -204,9 +220,6 @@ class ScheduleClock:
         fire = settled.fire
         if schedule.max_firings is not None:
             fire = fire[: schedule.max_firings - watched.firings]
-        draft = Draft(Context(actor=actor_of(schedule.id)), self._clock)
-        # A change that this has not seen makes the append fail.
-        draft.expected[schedule.stream] = schedule.version
         for missed in settled.missed:
             self._miss(draft, schedule, missed)
         for number, nominal in enumerate(fire, watched.firings + 1):
@@ -218,9 +231,13 @@ class ScheduleClock:
             draft.add(schedule.stream, schedule.version, [ScheduleEnded(reason=reason)])
         recorded = await self._log.append(draft.events, draft.expected)
         watched.reach(format_time(last), firings)
-        own = [event for event in recorded if event.stream == schedule.stream]
+        self._take(watched, recorded)
+
+    def _take(self, watched: _Watched, recorded: Sequence[Recorded]) -> None:
+        """What was appended is known now, and not only when the log tells."""
+        own = [event for event in recorded if event.stream == watched.schedule.stream]
         if own and own[0].version == watched.schedule.version + 1:
-            watched.schedule = fold(schedule.id, own, watched.schedule)
+            watched.schedule = fold(watched.schedule.id, own, watched.schedule)
 
     async def _passed(
         self, watched: _Watched, now: datetime

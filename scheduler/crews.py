@@ -253,11 +253,14 @@ class CrewIntake:
             return None
         try:
             moment = datetime.fromisoformat(text)
+            if moment.tzinfo is None:
+                given = "The time needs an offset, as in 2026-01-01T09:00:00Z."
+                raise BadInput("scheduledAt", given)
+            return format_time(moment)
         except ValueError:
             raise BadInput("scheduledAt", "This is not an ISO 8601 time.") from None
-        if moment.tzinfo is None:
-            raise BadInput("scheduledAt", "The time needs an offset, as in 2026-01-01T09:00:00Z.")
-        return format_time(moment)
+        except OverflowError:
+            raise BadInput("scheduledAt", "This time is before year 1 or after 9999.") from None
 
 
 def job_id(crew_id: str, job: PlannedJob) -> str:

@@ -9,7 +9,7 @@ from functools import partial
 
 from domain.approval import approval_id_of
 from domain.approvals import Approvals
-from domain.clock import Clock, parse_time, system_clock
+from domain.clock import Clock, format_time, parse_time, system_clock
 from domain.crews import Crews
 from domain.draft import Draft
 from domain.errors import LogUnavailable, NotFound, VersionConflict
@@ -63,8 +63,9 @@ class Deadlines:
         while True:
             try:
                 await self._views.caught_up(timeout_s=60.0)
+                now = format_time(self._clock())
                 with self._views.reading() as reading:
-                    for row in jobs_held_until(reading):
+                    for row in jobs_held_until(reading, now):
                         self._release_at(row["id"], row["not_before"])
                     for row in approvals_with_expiry(reading):
                         self._expire_at(row["id"], row["expires_at"])

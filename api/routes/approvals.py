@@ -1,6 +1,6 @@
 """``/api/approvals``: the questions that wait for a person, and their answers."""
 
-from collections.abc import Callable, Collection
+from collections.abc import Collection
 from typing import Annotated, Literal
 
 from fastapi import APIRouter, HTTPException, Query, Request, Response
@@ -9,8 +9,9 @@ from pydantic import AliasChoices, BaseModel, ConfigDict, Field
 from api.approval_json import ApprovalObject, approval_json, approval_row
 from api.bodies import CARRIABLE, Body
 from api.errors import SECURED, documented
+from api.owners import is_named
 from api.routes.jobs import NameOf, json_bytes
-from api.security import Authenticated, Principal
+from api.security import Authenticated, EmailOf, Principal
 from domain.approval import ApprovalNotFound
 from domain.approvals import Approvals
 from domain.errors import JobNotFound
@@ -21,8 +22,6 @@ from projections.approvals import find_approval, job_approvals, list_approvals
 from projections.engine import Views
 
 NOT_YOURS_TO_ANSWER = "Others were named to answer this."
-
-EmailOf = Callable[[Principal], str | None]
 
 State = Literal["pending", "approved", "rejected", "expired", "withdrawn"]
 
@@ -184,20 +183,16 @@ def _add_answering(
 
 def sees(principal: Principal, email: str | None, owner: str, approvers: Collection[str]) -> bool:
     """Whether an approval may be shown: also to whom it names."""
-    return principal.sees(owner) or _is_named(email, approvers)
+    return principal.sees(owner) or is_named(email, approvers)
 
 
 def may_answer(
     principal: Principal, email: str | None, owner: str, approvers: Collection[str]
 ) -> bool:
     """Administrators; whom it names by ``owner`` or an address; the owner where it names nobody."""
-    if principal.admin or _is_named(email, approvers):
+    if principal.admin or is_named(email, approvers):
         return True
     return owner == principal.owner and (not approvers or "owner" in approvers)
-
-
-def _is_named(email: str | None, approvers: Collection[str]) -> bool:
-    return email is not None and email.casefold() in {who.casefold() for who in approvers}
 
 
 def _may_trust(principal: Principal, email: str | None, job: Job, approvals: Approvals) -> bool:

@@ -82,7 +82,9 @@ def board_routes(
         resumed = cursor if job.ended else None
         if resumed is not None and not await run_in_threadpool(_has_more, log, job, resumed):
             return Response(status_code=204)
-        return event_stream(read_job(log, BOARD, job_id, cursor, end_at=end_at, over=over))
+        return event_stream(
+            request, principal, read_job(log, BOARD, job_id, cursor, end_at=end_at, over=over)
+        )
 
     @router.get(
         "/jobs/{job_id}/graph",

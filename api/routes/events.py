@@ -13,7 +13,7 @@ from api.access import loaded_job
 from api.codeplane_events import CODEPLANE, HEARTBEAT, TYPES
 from api.errors import SECURED, documented
 from api.owners import Owners
-from api.security import Authenticated, Principal
+from api.security import Authenticated, EmailOf, Principal
 from api.sse import STREAMED, Cursor, cursor_of, event_stream
 from domain.job_events import job_stream
 from domain.jobs import Jobs
@@ -22,7 +22,7 @@ from domain.log import EventLog, Recorded
 _SILENCE_S = 5.0
 
 
-def event_routes(log: EventLog, jobs: Jobs, owners: Owners) -> APIRouter:
+def event_routes(log: EventLog, jobs: Jobs, owners: Owners, email_of: EmailOf) -> APIRouter:
     router = APIRouter(prefix="/api", tags=["events"], responses=SECURED)
 
     @router.get(
@@ -44,7 +44,7 @@ def event_routes(log: EventLog, jobs: Jobs, owners: Owners) -> APIRouter:
             await run_in_threadpool(loaded_job, jobs, job_id, principal)
         cursor = cursor_of(request, log) or cursor_of(request, log, _number(last))
         start = cursor or Cursor(log.head)
-        return event_stream(_changes(start, principal, job_id))
+        return event_stream(request, principal, _changes(start, principal, job_id))
 
     async def _changes(
         cursor: Cursor, principal: Principal, job_id: str | None
@@ -75,8 +75,9 @@ def event_routes(log: EventLog, jobs: Jobs, owners: Owners) -> APIRouter:
             return [e for e in page if e.subject == subject or e.data.get("job") == job_id]
         if principal.admin:
             return page
+        email = email_of(principal)
         return await run_in_threadpool(
-            lambda: [event for event in page if principal.sees(owners.of(event.subject) or "")]
+            lambda: [e for e in page if owners.concerns(e.subject, principal, email)]
         )
 
     return router

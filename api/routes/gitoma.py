@@ -318,7 +318,9 @@ def gitoma_routes(
                     return Response(status_code=204)
                 if cursor.position > end_at:
                     cursor = Cursor(end_at, last - 1)
-        return event_stream(read_job(log, LINES, job_id, cursor, end_at=end_at, over=over))
+        return event_stream(
+            request, principal, read_job(log, LINES, job_id, cursor, end_at=end_at, over=over)
+        )
 
     @router.get("/health", tags=["system"], response_model=HealthResponse)
     async def health(principal: Authenticated) -> HealthResponse:

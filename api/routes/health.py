@@ -30,6 +30,7 @@ def health_routes(
     views: Views,
     dispatcher: Dispatcher,
     readers: Sequence[Reader],
+    stopped: Sequence[str],
     version: str,
 ) -> APIRouter:
     router = APIRouter(tags=["system"])
@@ -42,11 +43,12 @@ def health_routes(
         "/readyz", summary="Ready, and how far each reader of the log is", responses=documented(503)
     )
     async def readyz(request: Request) -> Response:
-        """200 when every view is live, 503 otherwise. Strangers off loopback
-        are told only which.
+        """200 when every view is live and nothing of the server has failed, 503 otherwise.
+        Strangers off loopback are told only which.
         """
         statuses = views.status()
-        ready = all(status.failure is None for status in statuses) and views.position >= 0
+        live = all(status.failure is None for status in statuses) and views.position >= 0
+        ready = live and not stopped
         said: dict[str, Any] = {"status": "ready" if ready else "not ready"}
         if request.client is not None and request.client.host in _LOOPBACK:
             shown = [{"name": s.name, "position": s.position, "lag": s.lag} for s in statuses]
@@ -62,6 +64,7 @@ def health_routes(
                 "version": version,
                 "head": log.head,
                 "readers": shown,
+                "stopped": list(stopped),
                 "running": dispatcher.active,
                 "queued": dispatcher.queued,
                 "capacity": dispatcher.capacity,

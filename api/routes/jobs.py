@@ -47,6 +47,9 @@ from scheduler.crews import CrewIntake, CrewSubmission, Occasion
 from scheduler.intake import Intake
 
 NameOf = Callable[[str], str]
+
+_PAGE = 50
+_BOARD_PAGE = 500
 """What people read for an actor or an owner."""
 
 
@@ -134,6 +137,7 @@ def job_routes(
         "", summary="List jobs, newest first", response_model=JobPage, responses=documented(404)
     )
     async def get_jobs(
+        request: Request,
         principal: Authenticated,
         state: Annotated[
             str | None,
@@ -151,14 +155,16 @@ def job_routes(
         archived: bool | None = None,
         crew: Annotated[str | None, Query(max_length=200)] = None,
         schedule: Annotated[str | None, Query(max_length=200)] = None,
-        limit: Annotated[int, Query(ge=1, le=100)] = 50,
+        limit: Annotated[int | None, Query(ge=1, le=100)] = None,
         cursor: Annotated[str | None, Query(max_length=200)] = None,
     ) -> Response:
-        """With `status` or `mine` the page is also under ``jobs``, as the board's clients read
-        it.
+        """A page has 50 jobs. With `status` or `mine`, or with no parameter at all, it is also
+        under ``jobs``, as the board's clients read it; they know no pages, so that with one of
+        these two and no `limit` it has 500.
         """
         states = states_of(state)
         column = status_of(status)
+        of_board = mine or column is not None
         await views.caught_up()
         with views.reading() as reading:
             rows, more = list_jobs(
@@ -171,11 +177,12 @@ def job_routes(
                 crew=crew,
                 schedule=schedule,
                 cursor=cursor,
-                limit=limit,
+                limit=limit or (_BOARD_PAGE if of_board else _PAGE),
             )
         items = [job_json(row) for row in rows]
         page = {"items": items, "cursor": rows[-1]["id"] if more else None, "hasMore": more}
-        return json_bytes(page | {"jobs": items} if mine or column is not None else page)
+        as_board = of_board or not request.query_params
+        return json_bytes(page | {"jobs": items} if as_board else page)
 
     @router.get("/{job_id}", summary="One job", response_model=JobDetail, responses=documented(404))
     async def get_job(job_id: str, principal: Authenticated) -> Response:

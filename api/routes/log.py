@@ -69,7 +69,9 @@ def log_routes(log: EventLog, jobs: Jobs, owners: Owners) -> APIRouter:
         job_id = job_id_of(subject) if subject is not None else None
         if job_id is None:
             return event_stream(
-                read_log(log, ENVELOPES, cursor, subject=subject, types=types, actor=actor)
+                request,
+                principal,
+                read_log(log, ENVELOPES, cursor, subject=subject, types=types, actor=actor),
             )
         job = await run_in_threadpool(jobs.load, job_id)
         end_at = None
@@ -79,6 +81,8 @@ def log_routes(log: EventLog, jobs: Jobs, owners: Owners) -> APIRouter:
             if not await run_in_threadpool(log.read, seen, 1, job.stream, types, actor=actor):
                 return Response(status_code=204)
         return event_stream(
+            request,
+            principal,
             read_job(
                 log,
                 ENVELOPES,
@@ -88,7 +92,7 @@ def log_routes(log: EventLog, jobs: Jobs, owners: Owners) -> APIRouter:
                 over=over,
                 types=types,
                 actor=actor,
-            )
+            ),
         )
 
     @router.get(

@@ -45,6 +45,7 @@ class Known:
 
     loaded: bool = True
     empty: bool = False
+    changes: int = 0
     tokens: dict[str, Principal] = field(default_factory=lambda: {"crewlog_u_read": READER})
     cookies: dict[str, Principal] = field(default_factory=lambda: {"good": ADA})
 

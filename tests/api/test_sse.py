@@ -9,14 +9,16 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from fastapi import Request
+from fastapi import FastAPI, Request
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from sse_starlette.sse import SendTimeoutError
-from starlette.types import Message
+from starlette.types import Message, Scope
 
 from api import sse
 from api.routes.gitoma import LINES
+from api.security import Security
+from api.sessions import Accounts, Cookies
 from api.sse import (
     ENVELOPES,
     Cursor,
@@ -27,6 +29,7 @@ from api.sse import (
     read_job,
     read_log,
 )
+from domain.clock import system_clock
 from domain.errors import InvalidCursor
 from domain.event import Event
 from domain.job_events import (
@@ -41,10 +44,12 @@ from domain.job_events import (
 )
 from domain.jobs import Jobs
 from domain.log import Context, EventLog, Recorded, new_events, open_sqlite_log
+from domain.people import Directory
 from domain.redaction import Redactor
 
 ROOM_S = 20.0
 RETRY = b"retry: 1000\n\n"
+SERVER_TOKEN = "of-the-server"
 OPERATOR = Context(actor="operator")
 SYSTEM = Context(actor="system:dispatcher")
 
@@ -363,6 +368,11 @@ class Client:
         self.sent: list[Message] = []
         self.leaves = asyncio.Event()
         self._takes = takes
+        self.people = Directory()
+        self.people.loaded = True
+        cookies = Cookies(b"key", system_clock)
+        known = Accounts(self.people, cookies, system_clock)
+        self.security = Security(lambda: SERVER_TOKEN, known)
 
     async def receive(self) -> Message:
         await self.leaves.wait()
@@ -377,8 +387,20 @@ class Client:
     def bodies(self) -> list[bytes]:
         return [m["body"] for m in self.sent if m["type"] == "http.response.body"]
 
-    async def opens(self, chunks: AsyncIterator[bytes]) -> None:
-        await event_stream(chunks)({"type": "http", "method": "GET"}, self.receive, self.send)
+    async def opens(self, chunks: AsyncIterator[bytes], token: str = SERVER_TOKEN) -> None:
+        app = FastAPI()
+        app.state.security = self.security
+        scope: Scope = {
+            "type": "http",
+            "method": "GET",
+            "path": "/",
+            "query_string": b"",
+            "headers": [(b"authorization", f"Bearer {token}".encode())],
+            "app": app,
+        }
+        request = Request(scope)
+        principal = self.security.authenticate(request, "GET")
+        await event_stream(request, principal, chunks)(scope, self.receive, self.send)
 
 
 class Chunks:
