@@ -59,6 +59,12 @@ def _finished(event: Recorded) -> list[Frame]:
     return [*frames, {"type": "final_result", "finalResult": result}]
 
 
+def _ended_once(event: Recorded) -> list[Frame]:
+    """An end after which the job was done again, in as many frames."""
+    *before, result = _finished(event)
+    return [*before, _said(event, f"Ended: {result['finalResult']['text']}\n")]
+
+
 def _asked(event: Recorded) -> list[Frame]:
     data = event.data
     step = {
@@ -98,9 +104,10 @@ _FRAMES: dict[str, Callable[[Recorded], list[Frame]]] = {
 
 def _encode(event: Recorded) -> list[bytes]:
     make = _FRAMES.get(event.type)
-    if make is None:
-        return []
-    frames = make(event)
+    return [] if make is None else _with_ids(event, make(event))
+
+
+def _with_ids(event: Recorded, frames: list[Frame]) -> list[bytes]:
     last = len(frames) - 1
     return [
         b"id: %s\ndata: %s\n\n" % (_id(event.position, index, last), orjson.dumps(frame))
@@ -112,5 +119,11 @@ def _id(position: int, index: int, last: int) -> bytes:
     return b"%d" % position if index == last else b"%d:%d" % (position, index)
 
 
-BOARD = WireForm("board", _encode)
+def _encode_interim(event: Recorded) -> list[bytes]:
+    if event.type != "job.finished":
+        return _encode(event)
+    return _with_ids(event, _ended_once(event))
+
+
+BOARD = WireForm("board", _encode, _encode_interim)
 """Frames of the job board."""

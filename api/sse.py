@@ -7,7 +7,7 @@ holds a cursor and nothing else, and several frames that are ready go out in one
 
 import asyncio
 import re
-from collections.abc import AsyncIterator, Callable, Iterable
+from collections.abc import AsyncIterator, Callable, Iterable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -79,10 +79,20 @@ def cursor_of(request: Request, log: EventLog, after: int | None = None) -> Curs
 
 
 class WireForm:
-    """One way to write events as frames; the frames of an event are made once for all readers."""
+    """One way to write events as frames; the frames of an event are made once for all readers.
 
-    def __init__(self, name: str, encode: Callable[[Recorded], list[bytes]]) -> None:
+    `interim` writes an end of a job that was done again: to clients of a dialect, the frame that
+    says the end is the last one. It must give as many frames.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        encode: Callable[[Recorded], list[bytes]],
+        interim: Callable[[Recorded], list[bytes]] | None = None,
+    ) -> None:
         self.name = name
+        self.interim = WireForm(f"{name} interim", interim) if interim is not None else self
         self._encode = encode
         self._shared: tuple[list[Recorded], list[bytes]] = ([], [])
 
@@ -231,14 +241,27 @@ async def read_job(
             for event in page
             if (not types or event.type in types) and (actor is None or event.actor == actor)
         ]
-        if shown:
-            for chunk in form.chunks(shown, cursor):
+        for part in _to_each_end(shown):
+            goes_on = part[-1].type == "job.finished" and not over(part[-1])
+            for chunk in (form.interim if goes_on else form).chunks(part, cursor):
                 yield chunk
         if end_at is not None:
             if page[-1].position >= end_at:
                 return
         elif any(event.type == "job.finished" and over(event) for event in page):
             return
+
+
+def _to_each_end(page: list[Recorded]) -> Iterator[list[Recorded]]:
+    """The page in parts, none of which goes on after a ``job.finished``."""
+    part: list[Recorded] = []
+    for event in page:
+        part.append(event)
+        if event.type == "job.finished":
+            yield part
+            part = []
+    if part:
+        yield part
 
 
 def last_end(jobs: Jobs) -> Callable[[Recorded], bool]:

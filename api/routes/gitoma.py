@@ -210,6 +210,17 @@ def stream_lines(event: Recorded) -> list[str]:
     return []
 
 
+def interim_lines(event: Recorded) -> list[str]:
+    """As `stream_lines`, for an end after which the job was done again: whoever reads a sentinel
+    reads no further.
+    """
+    lines = stream_lines(event)
+    if event.type == "job.finished":
+        status = lines[-1].removeprefix(f"{_SENTINEL}:")
+        lines[-1] = f"[info] ended as {status}; the job was done again"
+    return lines
+
+
 def _last_words(data: dict[str, Any]) -> list[str]:
     if data["outcome"] == "timed_out":
         return ["[error] the time limit passed: the job was killed"]
@@ -218,11 +229,14 @@ def _last_words(data: dict[str, Any]) -> list[str]:
     return []
 
 
+def _framed(event: Recorded, lines: list[str]) -> list[bytes]:
+    return [_frame(event.position, index, line) for index, line in enumerate(lines)]
+
+
 LINES = WireForm(
     "gitoma",
-    lambda event: [
-        _frame(event.position, index, line) for index, line in enumerate(stream_lines(event))
-    ],
+    lambda event: _framed(event, stream_lines(event)),
+    lambda event: _framed(event, interim_lines(event)),
 )
 """``event: line`` frames as gitoma's cockpit parses them, with ids that it passes over."""
 

@@ -1,0 +1,95 @@
+"""Jobs that are done again after an end: the streams that end with a frame of their dialect show
+that frame once, at the very end, to whoever reads late.
+"""
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import httpx2
+import pytest
+
+from tests.e2e.client import connect, ended, frames, shell, status, until
+from tests.e2e.crews import frames as board_frames
+from tests.e2e.crews import only_after, post, until_there
+from tests.server import Server
+
+
+@pytest.fixture(scope="module")
+def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
+    with Server.start(tmp_path_factory.mktemp("again") / "data") as running:
+        yield running
+
+
+@pytest.fixture
+def http(server: Server) -> Iterator[httpx2.Client]:
+    with connect(server) as client:
+        yield client
+
+
+def done_twice(http: httpx2.Client, tmp_path: Path) -> str:
+    """A job whose first attempt failed, and which was done again."""
+    flag = tmp_path / "flag"
+    job = shell(http, f"echo tried; {only_after(flag)}")
+    assert ended(http, job)["status"] == "failed"
+    flag.touch()
+    post(http, f"/api/jobs/{job}/redo", {"feedback": "Once more."})
+    until(lambda: status(http, job)["status"] == "completed", "the second end")
+    return job
+
+
+def test_a_late_reader_of_lines_sees_one_sentinel_and_it_is_the_last(
+    http: httpx2.Client, tmp_path: Path
+) -> None:
+    whole = frames(http, done_twice(http, tmp_path))
+    lines = [frame.line for frame in whole]
+    assert lines[1:] == [
+        "tried",
+        "[info] ended as failed; the job was done again",
+        "tried",
+        "__END__:completed",
+    ]
+
+
+def test_a_reader_of_lines_resumes_at_every_id_also_at_the_first_end(
+    http: httpx2.Client, tmp_path: Path
+) -> None:
+    job = done_twice(http, tmp_path)
+    whole = frames(http, job)
+    for at, frame in enumerate(whole[:-1]):
+        assert frames(http, job, frame.id) == whole[at + 1 :]
+
+
+def test_who_read_the_first_end_live_reads_on_behind_it(
+    http: httpx2.Client, tmp_path: Path
+) -> None:
+    flag = tmp_path / "flag"
+    job = shell(http, f"echo tried; {only_after(flag)}")
+    first = frames(http, job)
+    assert first[-1].line == "__END__:failed"
+    flag.touch()
+    post(http, f"/api/jobs/{job}/redo", {"feedback": ""})
+    assert [frame.line for frame in frames(http, job, first[-1].id)] == [
+        "tried",
+        "__END__:completed",
+    ]
+
+
+def test_the_boards_stream_has_one_result_and_it_is_the_last(
+    http: httpx2.Client, tmp_path: Path
+) -> None:
+    whole = board_frames(http, done_twice(http, tmp_path))
+    assert [frame.kind for frame in whole].count("final_result") == 1
+    assert whole[-1].kind == "final_result"
+    assert whole[-1].data["finalResult"]["outcome"] == "completed"
+    assert "Ended: failed\n" in [frame.text for frame in whole if frame.kind == "text"]
+
+
+def test_while_it_is_done_again_the_stream_is_open(http: httpx2.Client, tmp_path: Path) -> None:
+    flag, gate = tmp_path / "flag", tmp_path / "gate"
+    job = shell(http, f"if {only_after(flag)}; then {until_there(gate)}; echo more; else exit 1; fi")
+    ended(http, job)
+    flag.touch()
+    post(http, f"/api/jobs/{job}/redo", {"feedback": ""})
+    until(lambda: status(http, job)["status"] == "running", "the second attempt")
+    gate.touch()
+    assert [frame.line for frame in frames(http, job)][-2:] == ["more", "__END__:completed"]
