@@ -7,17 +7,24 @@ import logging
 import os
 import secrets
 import socket
+from contextlib import suppress
 from ipaddress import ip_address
 from pathlib import Path
 
 import uvicorn
 from pydantic import SecretStr
+from starlette.responses import JSONResponse
+from starlette.types import ASGIApp, Receive, Scope, Send
 
 from api.app import VERSION, Parts, build, create_app, edge
-from api.settings import Settings
+from api.middleware import SecurityHeaders
+from api.settings import SHORTEST_SECRET, Settings
 from domain.errors import CrewlogError
 
-_GRACE_S = 2
+logger = logging.getLogger("crewlog.server")
+
+_GRACE_S = 1
+"""How long requests may take to end when the server stops; then they are cut."""
 
 
 class CannotServe(CrewlogError):
@@ -46,8 +53,8 @@ def with_token(settings: Settings) -> tuple[Settings, str]:
     """The settings with a token, and a phrase that says where it is from.
 
     Without one in the settings, the file ``token`` in the data directory is read, or made on first
-    start (0600). CannotServe off loopback when there is none at all: nothing is open there by
-    accident.
+    start (0600). CannotServe off loopback when there is none at all, for nothing is open there by
+    accident, and for a file that holds no token.
     """
     if settings.token is not None and settings.token.get_secret_value():
         return settings, "from the settings"
@@ -65,17 +72,29 @@ def with_token(settings: Settings) -> tuple[Settings, str]:
         raise CannotServe(f"The token file {path} cannot be read: {error.strerror}.") from error
     if not token:
         raise CannotServe(f"The token file {path} is empty: remove it, and a new token is made.")
+    if len(token) < SHORTEST_SECRET:
+        raise CannotServe(
+            f"The token in {path} has less than {SHORTEST_SECRET} characters: write a longer one, "
+            "or remove the file, and a new token is made."
+        )
     return settings.model_copy(update={"token": SecretStr(token)}), f"in {path}"
 
 
 def _make_token(path: Path) -> None:
+    """There as a whole or not at all, so that a first start on a full disk bars no second one. Of
+    two that start at once the later takes the token of the earlier.
+    """
+    draft = path.with_name(f"{path.name}.{os.getpid()}.draft")
     try:
         path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-        file = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
-        with open(file, "w") as stream:
-            stream.write(f"crewlog_{secrets.token_urlsafe(32)}\n")
-    except FileExistsError:
-        return
+        file = os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600)
+        try:
+            with open(file, "w") as stream:
+                stream.write(f"crewlog_{secrets.token_urlsafe(32)}\n")
+            with suppress(FileExistsError):
+                os.link(draft, path)
+        finally:
+            draft.unlink()
     except OSError as error:
         raise CannotServe(f"The token file {path} cannot be made: {error.strerror}.") from error
 
@@ -135,7 +154,7 @@ def tune_collector() -> None:
 def _run(parts: Parts, listener: socket.socket) -> None:
     tune_collector()
     config = uvicorn.Config(
-        edge(create_app(parts), parts.settings),
+        _Cuttable(edge(create_app(parts), parts.settings), parts.stopping),
         log_config=None,
         access_log=False,
         proxy_headers=False,
@@ -147,6 +166,32 @@ def _run(parts: Parts, listener: socket.socket) -> None:
         lifespan="on",
     )
     _Server(config, parts.stopping).run(sockets=[listener])
+
+
+class _Cuttable:
+    """Tells the client of a request that is cut by the stop so, where no answer has begun; to the
+    server's log it is a line and not a traceback.
+    """
+
+    def __init__(self, app: ASGIApp, stopping: asyncio.Event) -> None:
+        self._app = app
+        self._stopping = stopping
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        try:
+            await self._app(scope, receive, send)
+        except asyncio.CancelledError:
+            if scope["type"] != "http" or not self._stopping.is_set():
+                raise
+            request_id = scope["state"]["request_id"]
+            logger.warning("the stop has cut the request %s", request_id)
+            answer = JSONResponse(
+                {"detail": "The server is being stopped.", "error_id": request_id},
+                503,
+                {"Retry-After": "1", "x-request-id": request_id, "Connection": "close"},
+            )
+            with suppress(RuntimeError):  # an answer has begun: its connection is closed instead
+                await SecurityHeaders(answer)(scope, receive, send)
 
 
 class _Server(uvicorn.Server):

@@ -17,7 +17,7 @@ from domain.job import Job
 from domain.job_events import JobPlan, JobSubmitted, Links, job_stream
 from domain.jobs import IdempotencyKey, Jobs, replay_of
 from domain.log import Context, EventLog, NewEvent, uuid7
-from scheduler.intake import Sealing
+from scheduler.intake import Sealing, limit_ms
 from scheduler.plan import CrewPlan, PlannedJob
 from scheduler.sealed import Sealed
 
@@ -147,20 +147,18 @@ class CrewIntake:
         crew_id: str,
         occasion: Occasion,
     ) -> tuple[JobSubmitted, Sealed | None]:
-        argv = self._argv(job)
-        shown = self._sealing.shown(argv)
-        private = bool(job.env) or list(argv) != shown
-        kept = job.cwd or ("" if job.workspace == "scratch" else job.workspace)
+        given = job.cwd or ("" if job.workspace == "scratch" else job.workspace)
+        argv, cwd, sealed = self._sealing.part(self._argv(job), given, job.env)
         submitted = JobSubmitted(
             kind="command" if job.argv else "agent",
             label=plan.template,
             title=job.title,
             owner=occasion.owner,
-            argv=shown,
-            cwd=kept,
+            argv=argv,
+            cwd=cwd,
             env_names=sorted(job.env),
-            sealed=private,
-            timeout_ms=round((job.timeout_s or 0) * 1000),
+            sealed=sealed is not None,
+            timeout_ms=limit_ms(job.timeout_s),
             labels=list(job.labels),
             links=Links(
                 crew=crew_id,
@@ -178,12 +176,12 @@ class CrewIntake:
                 approval=job.approval,
                 on_reject=job.on_reject,
                 approvers=list(job.approvers),
-                lease_ms=round((job.lease_s or 0) * 1000),
+                lease_ms=limit_ms(job.lease_s),
                 result_schema=job.result_schema,
                 not_before=occasion.not_before,
             ),
         )
-        return submitted, Sealed(argv, dict(job.env)) if private else None
+        return submitted, sealed
 
     async def commit(
         self, plan: CrewPlan, occasion: Occasion, idempotency: IdempotencyKey | None = None

@@ -11,6 +11,7 @@ import logging
 import secrets
 from collections import Counter
 from collections.abc import Callable, Coroutine
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import datetime
 from itertools import groupby
@@ -34,7 +35,7 @@ from domain.jobs import Jobs
 from domain.log import Context, EventLog, Recorded, Tail
 from projections.engine import Views, ViewsUnavailable
 from projections.jobs import OpenJobs, open_jobs
-from scheduler.executor import Executor, Running
+from scheduler.executor import AttemptSpec, Executor, Running
 from scheduler.launch import CannotLaunch, Launch
 from scheduler.lease import Leases
 from scheduler.runner import Runner
@@ -71,6 +72,8 @@ class _Attempt:
     """An attempt that is being seen through."""
 
     owner: str | None = None
+    number: int | None = None
+    """None until it is in the log."""
     task: "asyncio.Task[None] | None" = None
     running: Running | None = None
     ending: bool = False
@@ -111,6 +114,8 @@ class Dispatcher:
         self.owner_capacity = owner_capacity
         self.ticked_at: datetime | None = None
         """When it last gave a sign of life: once a second while it works."""
+        self._handling: int | None = None
+        """The position of the event that it deals with right now."""
         self._position = 0
         self._tail: Tail | None = None
         self._queue: dict[str, _Waiting] = {}
@@ -154,17 +159,27 @@ class Dispatcher:
             ticking.cancel()
 
     async def _tick(self) -> None:
+        """No sign of life while one event takes longer than a tick: whatever that hangs in, nothing
+        is started meanwhile.
+        """
+        handled = -1
         while True:
-            self.ticked_at = self._clock()
+            if self._handling is None or self._handling != handled:
+                handled = self._position if self._handling is None else self._handling
+                self.ticked_at = self._clock()
             await asyncio.sleep(_TICK_S)
 
     async def _follow(self) -> None:
         self._tail = self._log.tail(self._position, types=_FOLLOWED)
         async for page in self._tail:
-            for event in page:
-                await self._handle(event)
-                self._position = event.position
-            self._fill()
+            try:
+                for event in page:
+                    self._handling = event.position
+                    await self._handle(event)
+                    self._position = event.position
+                self._fill()
+            finally:
+                self._handling = None
 
     async def stop(self, *, cancel_jobs: bool, grace_s: float = 7.0) -> None:
         """Start nothing more. Leave what runs to be adopted, or cancel it and wait up to `grace_s`
@@ -322,13 +337,37 @@ class Dispatcher:
         attempt.task = asyncio.create_task(self._guarded(job_id, work), name=f"attempt of {job_id}")
 
     async def _guarded(self, job_id: str, work: Coroutine[Any, Any, None]) -> None:
+        mine = self._attempts[job_id]
         try:
             await work
         except Exception:
-            logger.exception("the attempt of job %s was given up by the dispatcher", job_id)
+            error_id = secrets.token_hex(6)
+            logger.exception("the attempt of job %s is given up (%s)", job_id, error_id)
+            if mine.number is not None:
+                await self._give_up(job_id, mine.number, error_id)
         finally:
             self._attempts.pop(job_id, None)
             self._fill()
+
+    async def _give_up(self, job_id: str, attempt: int, error_id: str) -> None:
+        """After an error that nobody foresaw: end the process that may run, then the attempt."""
+        running = None
+        try:
+            running = await self._executor.adopt(job_id, attempt)
+            if running is not None:
+                await running.cancel()
+                await running.wait()
+        except Exception:
+            logger.exception("the process of job %s may still run (%s)", job_id, error_id)
+        reason = "The server met an error that it does not know; its log says more."
+        await self._persistently(
+            job_id,
+            lambda current: current.lose_attempt(attempt, reason, error_id),
+            Context(actor=ACTOR),
+        )
+        if running is not None:
+            await running.discard()
+        await asyncio.to_thread(self._launch.discard, job_id, attempt)
 
     def _forget(self, job_id: str) -> None:
         """Remove the private part of a job that will not run again."""
@@ -344,6 +383,7 @@ class Dispatcher:
             # It ended between the queue and here, while this held its place: `_handle` left it.
             self._forget(job_id)
         else:
+            self._attempts[job_id].number = job.attempt
             await self._run(job, job.attempt, context)
 
     async def _start_in_log(self, job_id: str, context: Context) -> Job | None:
@@ -361,7 +401,8 @@ class Dispatcher:
 
     async def _adopt(self, job_id: str, attempt: int) -> None:
         context = Context(actor=ACTOR)
-        job = self._jobs.load(job_id)
+        self._attempts[job_id].number = attempt
+        job = await self._load(job_id)
         if job.cancel_requested or job.rejected:
             self._attempts[job_id].ending = True
         if job.node != self._executor.name:
@@ -376,13 +417,25 @@ class Dispatcher:
             logger.info("adopted attempt %d of job %s", attempt, job_id)
             await self._see_through(job, attempt, running, context)
 
+    async def _load(self, job_id: str) -> Job:
+        while True:
+            try:
+                return self._jobs.load(job_id)
+            except LogUnavailable:
+                await asyncio.sleep(_RETRY_S)
+
+    async def _spec(self, job: Job, attempt: int) -> AttemptSpec:
+        while True:
+            try:
+                if job.plan is None:
+                    return self._launch.spec(job, attempt)
+                return await asyncio.to_thread(self._launch.spec, job, attempt)
+            except LogUnavailable:
+                await asyncio.sleep(_RETRY_S)
+
     async def _run(self, job: Job, attempt: int, context: Context) -> None:
         try:
-            if job.plan is None:
-                spec = self._launch.spec(job, attempt)
-            else:
-                spec = await asyncio.to_thread(self._launch.spec, job, attempt)
-            running = await self._executor.start(spec)
+            running = await self._executor.start(await self._spec(job, attempt))
         except CannotLaunch as error:
             await self._fail(job, attempt, str(error), context)
             return
@@ -401,7 +454,8 @@ class Dispatcher:
         if mine.ending:
             await running.cancel()
         if job.plan is not None:
-            await self._look_again(job.id)
+            with suppress(LogUnavailable):
+                await self._look_again(job.id)
         watch = self._watch(job, attempt, mine)
         try:
             await self._runner.see_through(job, attempt, running, context)
@@ -470,6 +524,6 @@ class Dispatcher:
                 break
             except (JobAlreadyEnded, JobNotFound, StaleAttempt):
                 break
-            except LogUnavailable:
+            except (LogUnavailable, VersionConflict):
                 await asyncio.sleep(_RETRY_S)
         self._forget(job_id)

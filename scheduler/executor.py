@@ -30,7 +30,9 @@ class AttemptSpec:
     attempt: int  # 1-based
     argv: tuple[str, ...]  # the program first; looked up in the PATH of `env`
     cwd: str  # absolute
-    env: Mapping[str, str] = field(repr=False)  # the complete environment of the process
+    # The complete environment of the process. CREWLOG_JOB_ID and CREWLOG_ATTEMPT in it are how what
+    # is left of a lost attempt can be told from other processes, and ended.
+    env: Mapping[str, str] = field(repr=False)
     timeout_ms: int  # wall clock from spawn; 0 = none
     output_limit: int  # bytes kept of the merged output
     grace_ms: int = 5_000  # between SIGTERM and SIGKILL

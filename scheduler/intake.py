@@ -45,10 +45,21 @@ class Sealing:
         self._specs = specs
         self._redactor = redactor
 
-    def shown(self, argv: Sequence[str]) -> list[str]:
-        """The arguments as the log may show them; a flag and its value are also looked at as one
-        text.
+    def part(
+        self, argv: Sequence[str], cwd: str, env: Mapping[str, str]
+    ) -> tuple[list[str], str, Sealed | None]:
+        """The arguments and the working directory as the log may show them, and what is to be
+        sealed, if anything is: a process runs with what was given, never with what is shown.
         """
+        shown_argv, shown_cwd = self._shown(argv), self._redactor.text(cwd)
+        given = list(argv)
+        if not env and shown_argv == given and shown_cwd == cwd:
+            return shown_argv, shown_cwd, None
+        sealed_cwd = None if shown_cwd == cwd else cwd
+        return shown_argv, shown_cwd, Sealed(tuple(given), dict(env), sealed_cwd)
+
+    def _shown(self, argv: Sequence[str]) -> list[str]:
+        """A flag and its value are also looked at as one text."""
         given = list(argv)
         if self._redactor.is_clean("\n".join(given)):
             return given
@@ -107,27 +118,24 @@ class Intake:
     ) -> Submission:
         """Seal what is private, then append. Raises IdempotencyMismatch, LogUnavailable."""
         job_id = uuid7()
-        given = list(work.argv)
-        shown = self._sealing.shown(given)
-        private = bool(work.env) or shown != given
+        argv, cwd, sealed = self._sealing.part(work.argv, work.cwd, work.env)
         submitted = JobSubmitted(
             kind=work.kind,
             label=work.label,
-            title=work.title or abridged(shlex.join(shown)),
+            title=work.title or abridged(shlex.join(argv)),
             owner=work.owner or context.actor,
-            argv=shown,
-            cwd=work.cwd,
+            argv=argv,
+            cwd=cwd,
             env_names=sorted(work.env),
-            sealed=private,
+            sealed=sealed is not None,
             timeout_ms=work.timeout_ms,
             labels=list(work.labels),
             links=Links(request=context.request_id),
         )
-        if not private:
+        if sealed is None:
             return await self._jobs.submit(job_id, submitted, context, idempotency)
-        parts = {job_id: Sealed(work.argv, dict(work.env))}
         try:
-            async with self._sealing.kept(parts):
+            async with self._sealing.kept({job_id: sealed}):
                 submission = await self._jobs.submit(job_id, submitted, context, idempotency)
                 if submission.replayed:
                     raise _Replayed(submission)
@@ -141,6 +149,13 @@ class _Replayed(Exception):
 
     def __init__(self, submission: Submission) -> None:
         self.submission = submission
+
+
+def limit_ms(seconds: float | None) -> int:
+    """A time limit in milliseconds. None and 0 are no limit, which is 0; any limit is at least 1,
+    so that the smallest is not none at all.
+    """
+    return max(1, round(seconds * 1000)) if seconds else 0
 
 
 def abridged(text: str) -> str:

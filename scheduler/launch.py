@@ -47,22 +47,22 @@ class Launch:
         """The spec of one attempt. CannotLaunch when a part of the job is gone or its program is
         known absent. OSError when its folder cannot be made.
         """
-        argv, extra = job.argv, {}
+        argv, extra, given_cwd = job.argv, {}, None
         if job.sealed:
             private = self.sealed.open(job.id)
             if private is None:
                 raise CannotLaunch(
                     "The private part of this job (its arguments and environment) is gone."
                 )
-            argv, extra = private.argv, private.env
+            argv, extra, given_cwd = private.argv, private.env, private.cwd
         env = child_environment(self.base_env, extra, self.keep_env, self.secret_env)
         env |= {"CREWLOG_JOB_ID": job.id, "CREWLOG_ATTEMPT": str(attempt)}
-        cwd = job.cwd or self.default_cwd
+        cwd = given_cwd or job.cwd or self.default_cwd
         if job.plan is not None:
             prepared = self.folders.prepare(job, attempt, parent_results(self.parents(job)))
             env |= prepared.env | self.worker_env(job.id, attempt)
             env["PATH"] = os.pathsep.join(filter(None, (env.get("PATH"), _BIN)))
-            cwd = prepared.cwd or cwd
+            cwd = given_cwd or prepared.cwd or cwd
         hint = self.hints.get(argv[0]) if argv else None
         if hint is not None and shutil.which(argv[0], path=env.get("PATH")) is None:
             raise CannotLaunch(hint)

@@ -6,11 +6,11 @@ LINE_LIMIT = 1_048_576
 """Bytes of a line that are kept, unless said otherwise."""
 
 
-class Line(NamedTuple):
-    """A line without its terminator."""
+class Lines(NamedTuple):
+    """Lines that follow each other, without their terminators."""
 
-    text: str  # UTF-8; other bytes, and NUL, as \xNN
-    end: int  # offset in the stream just after the terminator: where a reader resumes
+    texts: list[str]  # UTF-8; other bytes, and NUL, as \xNN
+    end: int  # offset in the stream just after the last terminator: where a reader resumes
 
 
 class LineSplitter:
@@ -20,63 +20,74 @@ class LineSplitter:
     chunk waits for the next byte, which may be its LF. Of a line over `limit` bytes the first
     `limit` are kept, cut between two characters, and the text says how many were dropped; no more
     than `limit` bytes are ever held. `start` is the offset of the first byte in the stream.
+
+    Nothing is done line by line where no line can be over the limit: there may be millions.
     """
 
     def __init__(self, limit: int = LINE_LIMIT, start: int = 0) -> None:
         if limit < 1:
             raise ValueError("A line must be allowed at least one byte.")
         self._limit = limit
-        self._end = start
+        self._fed = self._end = start
         self._held = bytearray()  # the beginning of a line whose terminator has not come
         self._dropped = 0  # bytes of that line that are not held
         self._after_cr = False
 
-    def feed(self, data: bytes) -> list[Line]:
+    def feed(self, data: bytes) -> Lines:
         """The lines that `data` completes."""
-        if not data:
-            return []
-        lines = []
-        if self._after_cr:
+        texts: list[str] = []
+        if self._after_cr and data:
             self._after_cr = False
-            if data.startswith(b"\n"):
-                self._end += 1
-                data = data[1:]
-            lines.append(self._complete())
+            lf = data.startswith(b"\n")
+            texts.append(self._completed())
+            self._end = self._fed + lf
+            data = data[lf:]
+            self._fed += lf
+        self._fed += len(data)
         if data.endswith(b"\r"):
             self._after_cr = True
             data = data[:-1]
-        pieces = data.splitlines(keepends=True)
-        rest = pieces.pop() if pieces and not pieces[-1].endswith((b"\n", b"\r")) else b""
-        if pieces and (self._held or self._dropped):
-            lines.append(self._complete(pieces.pop(0)))
-        lines += map(self._line, pieces)
-        self._hold(rest)
-        self._end += len(rest) + self._after_cr
-        return lines
+        rest = 1 + max(data.rfind(b"\n"), data.rfind(b"\r"))
+        if rest:
+            texts += self._split(data[:rest])
+            data = data[rest:]
+            self._end = self._fed - self._after_cr - len(data)
+        self._hold(data)
+        return Lines(texts, self._end)
 
-    def finish(self) -> list[Line]:
+    def finish(self) -> Lines:
         """The last line, when no terminator ended it."""
-        if self._after_cr or self._held or self._dropped:
-            self._after_cr = False
-            return [self._complete()]
-        return []
+        if not (self._after_cr or self._held or self._dropped):
+            return Lines([], self._end)
+        self._after_cr = False
+        self._end = self._fed
+        return Lines([self._completed()], self._end)
 
-    def _line(self, piece: bytes) -> Line:
-        self._end += len(piece)
-        content = piece.rstrip(b"\r\n")  # one terminator: `splitlines` left no other in it
+    def _split(self, whole: bytes) -> list[str]:
+        """The lines of what ends with a terminator; the first of them begins with what is held."""
+        if self._dropped or len(self._held) + len(whole) > self._limit:
+            first, *others = whole.splitlines()
+            self._hold(first)
+            return [self._completed(), *map(self._text, others)]
+        text = _decode(bytes(self._held) + whole)
+        self._held.clear()
+        if "\r" in text:
+            text = text.replace("\r\n", "\n").replace("\r", "\n")
+        texts = text.split("\n")
+        texts.pop()
+        return texts
+
+    def _text(self, content: bytes) -> str:
         if len(content) > self._limit:
-            return Line(self._cut(content[: self._limit], len(content)), self._end)
-        return Line(_decode(content), self._end)
+            return self._cut(content[: self._limit], len(content))
+        return _decode(content)
 
-    def _complete(self, piece: bytes = b"") -> Line:
-        """The held line, with its last piece."""
-        self._end += len(piece)
-        self._hold(piece.rstrip(b"\r\n"))
+    def _completed(self) -> str:
+        """The held line."""
         held, dropped = bytes(self._held), self._dropped
         self._held.clear()
         self._dropped = 0
-        text = self._cut(held, len(held) + dropped) if dropped else _decode(held)
-        return Line(text, self._end)
+        return self._cut(held, len(held) + dropped) if dropped else _decode(held)
 
     def _hold(self, piece: bytes) -> None:
         room = self._limit - len(self._held)

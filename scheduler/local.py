@@ -31,6 +31,9 @@ _BOOT = "import sys; sys.path.append(sys.argv[1]); import shim; shim.main(sys.ar
 _SHIM_VARIABLES = ("LD_LIBRARY_PATH", "DYLD_LIBRARY_PATH", "LANG", "LC_ALL")
 """What the interpreter may need. No more: a job can read the environment of its shim."""
 
+_KILL_ROUNDS = 50
+"""A group that begins processes faster than they are found is given up after so many looks."""
+
 _HELD_BACK = (signal.SIGHUP, signal.SIGINT, signal.SIGTERM)
 _REMOVED = "~"  # begins what waits for removal; no job id does
 
@@ -83,9 +86,12 @@ class LocalExecutor:
         key = (job_id, attempt)
         directory = self._directory(*key)
         while key not in self._runs and not (directory / "started").exists():
-            if _withdraw(directory):
-                return None
-            await asyncio.sleep(0.01)  # a shim is between its lock and its marker
+            try:
+                if _withdraw(directory):
+                    return None
+                await asyncio.sleep(0.01)  # a shim is between its lock and its marker
+            except OSError:
+                await asyncio.sleep(LOOK_INTERVAL_S)  # as long as nobody can know, nobody may say
         return self._follow(key)
 
     async def unwanted(self, keep: Collection[tuple[str, int]]) -> list[tuple[str, int]]:
@@ -151,6 +157,8 @@ class LocalExecutor:
             lock = _take_lock(directory)
             if lock is not None:
                 try:
+                    if not (directory / "exit.json").exists():
+                        _kill_group(directory)
                     await self.remove(directory)
                 finally:
                     os.close(lock)
@@ -172,19 +180,17 @@ class _LocalRun:
         self._at_end = at_end
         self._loop = asyncio.get_running_loop()
         self._exit: Exit | None = None
+        self._cancelled = False
         self._news = asyncio.Event()
-        self._bell = _open_bell(directory)
-        if self._bell is not None:
-            self._loop.add_reader(self._bell, self._hear)
+        self._bell = _watched(self._loop, _open_bell(directory), self._hear)
         self._timer = self._loop.call_later(LOOK_INTERVAL_S, self._look_again)
         if shim is not None:
             shim.at_exit = self.look
 
     async def output(self, offset: int = 0) -> AsyncIterator[bytes]:
-        try:
-            spool = os.open(self._directory / "spool", os.O_RDONLY)
-        except FileNotFoundError:
-            return  # discarded
+        spool = await self._open_spool()
+        if spool is None:
+            return
         try:
             while True:
                 # Both are taken before the read, so that nothing can come between unnoticed.
@@ -201,15 +207,24 @@ class _LocalRun:
         finally:
             os.close(spool)
 
+    async def _open_spool(self) -> int | None:
+        while True:
+            try:
+                return os.open(self._directory / "spool", os.O_RDONLY)
+            except FileNotFoundError:
+                return None  # discarded
+            except OSError:
+                await asyncio.sleep(LOOK_INTERVAL_S)  # too many open files; it has time
+
     async def wait(self) -> Exit:
         while self._exit is None:
             await self._news.wait()
         return self._exit
 
     async def cancel(self) -> None:
-        if self._exit is not None:
-            return
-        self._mark("cancel", b".")
+        if self._exit is None:
+            self._cancelled = True
+            self._mark("cancel", b".")
 
     async def hold(self) -> None:
         if self._exit is None:
@@ -255,7 +270,11 @@ class _LocalRun:
 
     def _look(self, thorough: bool) -> bool:
         if self._exit is None:
-            self._exit = _read_exit(self._directory) or (self._find_dead() if thorough else None)
+            # Whatever keeps it from being seen, as too many open files, it is looked at again.
+            with suppress(OSError):
+                self._exit = _read_exit(self._directory) or (
+                    self._find_dead() if thorough else None
+                )
             if self._exit is not None:
                 self.let_go()
                 self._at_end()
@@ -265,7 +284,8 @@ class _LocalRun:
 
     def _look_again(self) -> None:
         self._timer = self._loop.call_later(LOOK_INTERVAL_S, self._look_again)
-        self.look()
+        if not self.look() and self._cancelled:
+            self._mark("cancel", b".")  # there may have been no descriptor for it
 
     def _hear(self) -> None:
         if self._bell is not None:
@@ -291,6 +311,7 @@ class _LocalRun:
             if written is not None:
                 return written
             if (self._directory / "started").exists():
+                _kill_group(self._directory)
                 return _lost(self._directory)
             (self._directory / "spec").unlink(missing_ok=True)
             return _never_began("The process that runs the job ended before it began.")
@@ -333,11 +354,9 @@ class _Shim:
         self._pid = pid
         self._reaped = reaped
         self._loop = asyncio.get_running_loop()
-        self._pidfd = _open_pidfd(pid)
+        self._pidfd = _watched(self._loop, _open_pidfd(pid), self._reap)
         self._timer: asyncio.TimerHandle | None = None
-        if self._pidfd is not None:
-            self._loop.add_reader(self._pidfd, self._reap)
-        else:
+        if self._pidfd is None:
             self._reap()
 
     def let_go(self) -> None:
@@ -412,6 +431,21 @@ def _open_pidfd(pid: int) -> int | None:
         return None
 
 
+def _watched(
+    loop: asyncio.AbstractEventLoop, fd: int | None, heard: Callable[[], None]
+) -> int | None:
+    """The descriptor, with `heard` called when it is readable; None where that cannot be: then time
+    has to do.
+    """
+    if fd is not None:
+        try:
+            loop.add_reader(fd, heard)
+        except OSError:
+            os.close(fd)
+            return None
+    return fd
+
+
 def _open_bell(directory: Path) -> int | None:
     try:
         return os.open(directory / "bell", os.O_RDWR | os.O_NONBLOCK)
@@ -471,6 +505,46 @@ def _read_exit(directory: Path) -> Exit | None:
         return _lost(directory)
     error = end["error"]
     return Exit(**{**end, "error": None if error is None else _sentence(error)})
+
+
+def _kill_group(directory: Path) -> None:
+    """Ends what a shim that was killed could not: the system ends its child, and no more.
+
+    Numbers of processes recur. So only those of the group are meant whose environment says that
+    they are of this attempt, and a descriptor holds on to each from before it is looked at.
+    """
+    mine = {
+        b"CREWLOG_JOB_ID=" + os.fsencode(directory.parent.name),
+        b"CREWLOG_ATTEMPT=" + os.fsencode(directory.name),
+    }
+    with suppress(OSError, ValueError):
+        group = int((directory / "started").read_bytes())
+        for _ in range(_KILL_ROUNDS):
+            # Each may have begun another since the round began.
+            if not sum(_kill(pid, group, mine) for pid in _processes()):
+                return
+
+
+def _processes() -> list[int]:
+    return [int(entry.name) for entry in os.scandir("/proc") if entry.name.isdecimal()]
+
+
+def _kill(pid: int, group: int, mine: Collection[bytes]) -> bool:
+    """Kills the process if it is of the group and has all of `mine` in its environment."""
+    try:
+        if os.getpgid(pid) != group:
+            return False
+        held = os.pidfd_open(pid)
+        try:
+            environment = set(Path(f"/proc/{pid}/environ").read_bytes().split(b"\0"))
+            if os.getpgid(pid) != group or not environment.issuperset(mine):
+                return False
+            signal.pidfd_send_signal(held, signal.SIGKILL)
+            return True
+        finally:
+            os.close(held)
+    except (OSError, AttributeError):
+        return False  # gone, somebody else's, or a system without such descriptors
 
 
 def _lost(directory: Path) -> Exit:

@@ -9,7 +9,7 @@ import asyncio
 import contextlib
 import logging
 import secrets
-from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Protocol, TypeVar
 
@@ -28,7 +28,7 @@ from domain.job_events import (
 from domain.jobs import Jobs
 from domain.log import Context, EventLog, new_events
 from scheduler.executor import Exit, Running
-from scheduler.lines import Line, LineSplitter
+from scheduler.lines import Lines, LineSplitter
 
 logger = logging.getLogger("crewlog.runner")
 
@@ -36,7 +36,20 @@ BATCH_S = 0.05
 """Output waits at most this long for more to share its event."""
 
 BATCH_BYTES = 64 * 1024
-"""Text that one output event holds at the most, unless a single line is longer."""
+"""Output that shares an event at the most, unless a single line is longer. See LINE_COST."""
+
+LINE_COST = 64
+"""Bytes that a line counts for beside its own: what is made of it costs that much, even if it is
+empty.
+"""
+
+_APPEND_BYTES = 64 * BATCH_BYTES
+"""Output that is written together, counted in the same way: events with a commit each would be
+slow, and to encode very many would hold up the event loop.
+"""
+
+_BITE = 1_024
+"""Bytes that are split at a time, so that even empty lines are not far too many for an event."""
 
 _BACKOFF_S = (0.1, 0.25, 0.5, 1.0, 2.0)
 
@@ -104,31 +117,21 @@ class OutputPump:
             raise Fenced
         self._job_version = job.version
 
-    async def append(self, lines: Sequence[Line]) -> None:
-        """Append lines as events of at most BATCH_BYTES of text. Raises Fenced, VersionConflict,
-        LogUnavailable.
-        """
+    async def append(self, batches: Sequence[Lines]) -> None:
+        """Append each batch as an event. Raises Fenced, VersionConflict, LogUnavailable."""
         events: list[Event] = []
-        first, count = 0, self.lines
-        size = 0
-        for index, line in enumerate(lines):
-            size += len(line.text)
-            if size >= BATCH_BYTES or index == len(lines) - 1:
-                piece = lines[first : index + 1]
-                events.append(self._event(piece, count + 1))
-                count += len(piece)
-                first, size = index + 1, 0
+        count = self.lines
+        for texts, end in batches:
+            # Not validated: what the splitter gives is text, and there may be millions of it.
+            events.append(
+                JobOutput.model_construct(
+                    attempt=self._attempt, first_line=count + 1, lines=texts, end_offset=end
+                )
+            )
+            count += len(texts)
         await self._write(events)
         self._version += len(events)
-        self.lines, self.offset = count, lines[-1].end
-
-    def _event(self, lines: Sequence[Line], first_line: int) -> JobOutput:
-        return JobOutput(
-            attempt=self._attempt,
-            first_line=first_line,
-            lines=[line.text for line in lines],
-            end_offset=lines[-1].end,
-        )
+        self.lines, self.offset = count, batches[-1].end
 
     async def _write(self, events: list[Event]) -> None:
         own = job_stream(self._job_id)
@@ -142,6 +145,37 @@ class OutputPump:
                 if conflict.stream != own:
                     raise
                 self._look_at_job()
+
+
+class Pending:
+    """Lines on their way into the log, in the batches that are to be an event each."""
+
+    def __init__(self, offset: int) -> None:
+        self._batches: list[Lines] = []
+        self._end = offset
+        self._room = 0  # in the last batch
+        self.cost = 0
+        """Bytes of all lines, with LINE_COST for each; 0: there are none."""
+
+    def add(self, lines: Lines) -> None:
+        if not lines.texts:
+            return
+        cost = lines.end - self._end + LINE_COST * len(lines.texts)
+        if self._room > 0:
+            texts = self._batches.pop().texts
+        else:
+            texts, self._room = [], BATCH_BYTES
+        texts += lines.texts
+        self._batches.append(Lines(texts, lines.end))
+        self._room -= cost
+        self.cost += cost
+        self._end = lines.end
+
+    def take(self) -> list[Lines]:
+        """All of them; then there are none."""
+        batches, self._batches = self._batches, []
+        self._room = self.cost = 0
+        return batches
 
 
 class Runner:
@@ -188,25 +222,30 @@ class Runner:
         splitter = LineSplitter(start=pump.offset)
         chunks = running.output(pump.offset)
         loop = asyncio.get_running_loop()
-        pending: list[Line] = []
-        size = 0
+        pending = Pending(pump.offset)
         due = loop.time()
+
+        async def write() -> None:
+            beat()
+            await pump.append(pending.take())
+
         coming: asyncio.Task[bytes | None] | None = asyncio.create_task(_next(chunks))
         try:
-            while coming is not None or pending:
+            while coming is not None or pending.cost:
                 if coming is not None:
-                    wait = max(0.0, due - loop.time()) if pending else None
+                    wait = max(0.0, due - loop.time()) if pending.cost else None
                     await asyncio.wait({coming}, timeout=wait)
                     if coming.done():
                         data = coming.result()
                         coming = None if data is None else asyncio.create_task(_next(chunks))
-                        lines = splitter.finish() if data is None else splitter.feed(data)
-                        pending += lines
-                        size += sum(len(line.text) for line in lines)
-                if pending and (coming is None or size >= BATCH_BYTES or loop.time() >= due):
-                    beat()
-                    await pump.append(pending)
-                    pending, size = [], 0
+                        for lines in _split(splitter, data):
+                            pending.add(lines)
+                            if pending.cost >= _APPEND_BYTES:
+                                await write()  # others have their turn meanwhile
+                if pending.cost and (
+                    coming is None or pending.cost >= BATCH_BYTES or loop.time() >= due
+                ):
+                    await write()
                     due = loop.time() + BATCH_S
         finally:
             if coming is not None:
@@ -279,6 +318,15 @@ def _finished(job: Job, ended: Exit, lines: int, error_id: str | None) -> JobFin
         lines=lines,
         output_bytes=ended.output_bytes,
     )
+
+
+def _split(splitter: LineSplitter, data: bytes | None) -> Iterator[Lines]:
+    """The lines that a chunk completes, or the end of all, a bite at a time."""
+    if data is None:
+        yield splitter.finish()
+    else:
+        for at in range(0, len(data), _BITE):
+            yield splitter.feed(data[at : at + _BITE])
 
 
 async def _next(chunks: AsyncIterator[bytes]) -> bytes | None:

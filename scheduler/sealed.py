@@ -1,8 +1,8 @@
 """Sealed specs: what a job needs to run and the log must not know, until it cannot run again.
 
-The log is for ever, so it keeps the names of a job's environment variables and a redacted argv. The
-values lie in a file of mode 0600 that is durable before the job is accepted and is removed when the
-job has ended, or, where it could be redone, when it is taken off the board.
+The log is for ever, so it keeps the names of a job's environment variables, a redacted argv and a
+redacted directory. The rest lies in a file of mode 0600 that is durable before the job is accepted
+and is removed when the job has ended, or, where it could be redone, when it is taken off the board.
 """
 
 import contextlib
@@ -19,11 +19,13 @@ import orjson
 class Sealed:
     """The private part of a job: the argv as it was given and the environment's values by name.
 
-    Neither is in its representation.
+    Nothing of it is in its representation.
     """
 
     argv: tuple[str, ...]
     env: dict[str, str]
+    cwd: str | None = None
+    """The working directory as it was given; None where the log shows it as it is."""
 
 
 class SealedSpecs:
@@ -38,12 +40,17 @@ class SealedSpecs:
         """Write and fsync, file and directory, so that an accepted job cannot lose it."""
         path = self._path(job_id)
         draft = path.with_suffix(".draft")
+        said = {"argv": sealed.argv, "env": sealed.env, "cwd": sealed.cwd}
         file = os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600)
         try:
-            os.write(file, orjson.dumps({"argv": sealed.argv, "env": sealed.env}))
-            os.fsync(file)
-        finally:
-            os.close(file)
+            # A file object goes on after a short write, as one to an almost full disk is.
+            with open(file, "wb") as stream:
+                stream.write(orjson.dumps(said))
+                stream.flush()
+                os.fsync(file)
+        except OSError:
+            draft.unlink(missing_ok=True)
+            raise
         draft.replace(path)
         directory = os.open(self._root, os.O_RDONLY | os.O_CLOEXEC)
         try:
@@ -52,12 +59,12 @@ class SealedSpecs:
             os.close(directory)
 
     def open(self, job_id: str) -> Sealed | None:
-        """The private part, or None when there is no such file (any more)."""
+        """The private part, or None when there is no such file (any more), or only half of one."""
         try:
             said = orjson.loads(self._path(job_id).read_bytes())
-        except FileNotFoundError:
+            return Sealed(tuple(said["argv"]), dict(said["env"]), said.get("cwd"))
+        except (FileNotFoundError, ValueError, KeyError, TypeError, AttributeError):
             return None
-        return Sealed(tuple(said["argv"]), dict(said["env"]))
 
     def has(self, job_id: str) -> bool:
         return self._path(job_id).exists()

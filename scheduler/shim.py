@@ -7,6 +7,7 @@ A standalone program of the standard library only. It lives in the attempt's dir
 | `spec` | server | what to run (below); holds the environment, so it is removed once read |
 | `lock` | shim | the attempt is alive as long as somebody holds an flock on it |
 | `started` | shim | the attempt has begun; whoever finds it must not begin it again |
+| | child | in it, its process group: for whoever finds that the shim was killed |
 | `spool` | shim | stdout and stderr, merged, up to the output limit |
 | `bell` | shim | FIFO: a byte says "look again" |
 | `cancel` | server | marker: the attempt shall end |
@@ -342,6 +343,7 @@ def become(spec: Spec, shim: int, output: int, trouble: int) -> None:
     stage = b"session"
     try:
         os.setsid()
+        note_group()
         die_with_parent()
         if os.getppid() != shim:
             os._exit(127)
@@ -357,6 +359,16 @@ def become(spec: Spec, shim: int, output: int, trouble: int) -> None:
         os.write(trouble, b"%s %d" % (stage, error.errno or 0))
     finally:
         os._exit(127)
+
+
+def note_group() -> None:
+    """The child itself does, before it can have a child that outlives its shim."""
+    try:
+        fd = os.open("started", os.O_WRONLY)
+        os.write(fd, b"%d" % os.getpid())
+        os.close(fd)
+    except OSError:
+        pass  # a full disk: the attempt runs nevertheless
 
 
 def die_with_parent() -> None:

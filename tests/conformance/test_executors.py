@@ -7,13 +7,15 @@ scripts; where one must not go on yet, it waits for a file that the test makes.
 import asyncio
 import json
 import os
+import resource
 import signal
 import socket
 import subprocess
 import sys
 import textwrap
 import time
-from collections.abc import Awaitable, Callable, Coroutine
+from collections.abc import Awaitable, Callable, Coroutine, Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -652,6 +654,106 @@ def test_an_attempt_whose_shim_is_killed_is_lost_and_dead(here: World, adopt: bo
         await running.discard()
 
     here.run(later)
+
+
+NAMED = {"PATH": os.environ["PATH"], "CREWLOG_JOB_ID": "job-1", "CREWLOG_ATTEMPT": "1"}
+
+
+@pytest.mark.parametrize("swept", [False, True])
+def test_what_is_left_of_the_group_of_a_killed_shim_is_ended(here: World, swept: bool) -> None:
+    """By whoever finds it out, also one who wants nothing of the attempt. Others, who may have the
+    number of the group by then, are left alone.
+    """
+    script = (
+        "sleep 4321 & echo $! > left; CREWLOG_ATTEMPT=2 sleep 4321 & echo $! > other; "
+        "echo $$ > child; echo $PPID > shim; sleep 4322; true"
+    )
+
+    async def first_life(executor: Executor) -> None:
+        await executor.start(here.shell(script, env=NAMED))
+        await asyncio.to_thread(here.pid, "shim")
+        # Until then it is a copy of its shell, of the same environment.
+        other = Path(f"/proc/{here.pid('other')}/cmdline")
+        await soon(lambda: other.read_bytes().startswith(b"sleep"))
+
+    async def second_life(executor: Executor) -> None:
+        if swept:
+            await executor.sweep(set())
+        else:
+            running = await executor.adopt("job-1", 1)
+            assert running is not None
+            assert (await running.wait()).reason == "lost"
+        await soon(lambda: is_dead(here.pid("left")) and is_dead(here.pid("child")))
+
+    here.run(first_life)
+    os.kill(here.pid("shim"), signal.SIGKILL)
+    reap([here.pid("shim")])
+    here.run(second_life)
+    assert not is_dead(here.pid("other"))
+    os.kill(here.pid("other"), signal.SIGKILL)
+
+
+@pytest.mark.parametrize("free", [1, 2, 3])
+def test_a_server_out_of_descriptors_sees_its_attempt_through_nevertheless(
+    here: World, monkeypatch: pytest.MonkeyPatch, free: int
+) -> None:
+    """With so many left, beginning an attempt succeeds and looking at it does not."""
+    monkeypatch.setattr(local, "LOOK_INTERVAL_S", 0.01)
+    unforeseen: list[dict[str, Any]] = []
+
+    async def scenario(executor: Executor) -> None:
+        loop = asyncio.get_running_loop()
+        loop.set_exception_handler(lambda _, context: unforeseen.append(context))
+        looks = 0
+
+        def count() -> None:
+            nonlocal looks
+            looks += 1
+            loop.call_later(0.01, count)
+
+        with few_descriptors(free):
+            running = await executor.start(here.shell(f"echo out; {WAIT_FOR_GATE} exit 3"))
+            output = asyncio.create_task(everything(running))
+            count()
+            await soon(lambda: looks > 20)
+        here.open_gate()
+        assert await output == b"out\n"
+        assert (await running.wait()).exit_code == 3
+
+    here.run(scenario)
+    assert unforeseen == []
+
+
+def test_a_cancel_is_not_lost_to_a_lack_of_descriptors(here: World) -> None:
+    async def scenario(executor: Executor) -> None:
+        running = await executor.start(here.shell("echo up; exec sleep 60"))
+        async for _ in running.output():
+            break
+        with few_descriptors(0):
+            await running.cancel()
+        assert (await running.wait()).reason == "cancelled"
+
+    here.run(scenario)
+
+
+@contextmanager
+def few_descriptors(free: int) -> Iterator[None]:
+    """So many can be opened, and no more."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    taken = []
+    highest = max(map(int, os.listdir("/proc/self/fd")))
+    resource.setrlimit(resource.RLIMIT_NOFILE, (highest + 32, hard))
+    try:
+        with suppress(OSError):
+            while True:
+                taken.append(os.open(os.devnull, os.O_RDONLY))
+        for _ in range(free):
+            os.close(taken.pop())
+        yield
+    finally:
+        for descriptor in taken:
+            os.close(descriptor)
+        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
 
 
 def test_the_environment_lies_on_disk_only_until_it_is_read(here: World) -> None:

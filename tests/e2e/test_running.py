@@ -28,6 +28,7 @@ from tests.e2e.client import (
     submit,
     until,
 )
+from tests.e2e.crews import all_done, commit, job, stands
 from tests.server import Server
 
 CAPACITY = 4
@@ -74,6 +75,12 @@ def narrow(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
         CREWLOG_OUTPUT_LIMIT_BYTES=str(LIMIT),
     ) as started:
         yield started
+
+
+def fresh(tmp_path: Path, limit: int = 256 * MIB) -> Server:
+    """A server of the test's own: the memory that an earlier one took would hide what it takes."""
+    options = ("--stop-jobs", "--log-level=warning")
+    return Server(tmp_path / "data", *options, CREWLOG_OUTPUT_LIMIT_BYTES=str(limit))
 
 
 def outputs(http: httpx2.Client, job_id: str) -> list[dict[str, Any]]:
@@ -198,14 +205,25 @@ def test_a_line_of_three_mebibytes_is_kept_up_to_one_and_says_so(http: httpx2.Cl
     assert end_of(http, job_id)["outcome"] == "completed"
 
 
-def test_a_line_that_never_ends_costs_no_memory(server: Server, http: httpx2.Client) -> None:
-    before = peak_memory(server)
-    job_id = shell(http, "head -c 100000000 /dev/zero | tr '\\0' x")
+def test_a_line_that_never_ends_costs_no_memory(tmp_path: Path) -> None:
+    with fresh(tmp_path) as server, connect(server) as http:
+        before = peak_memory(server)
+        job_id = shell(http, "head -c 100000000 /dev/zero | tr '\\0' x")
 
-    (line,) = logged(http, job_id)
-    assert line.startswith("x" * MIB + " …(line cut: 98951424 bytes")
-    assert end_of(http, job_id)["output_bytes"] == 100_000_000
-    assert peak_memory(server) - before < 60 * MIB
+        (line,) = logged(http, job_id)
+        assert line.startswith("x" * MIB + " …(line cut: 98951424 bytes")
+        assert end_of(http, job_id)["output_bytes"] == 100_000_000
+        assert peak_memory(server) - before < 60 * MIB
+
+
+def test_millions_of_lines_cost_no_memory(tmp_path: Path) -> None:
+    with fresh(tmp_path) as server, connect(server) as http:
+        before = peak_memory(server)
+        job_id = shell(http, "yes | head -c 10000000")
+
+        ended(http, job_id, deadline_s=120)
+        assert http.get(f"/api/jobs/{job_id}").json()["lines"] == 5_000_000
+        assert peak_memory(server) - before < 150 * MIB
 
 
 def test_many_lines_come_once_in_order_and_in_few_events(http: httpx2.Client) -> None:
@@ -217,9 +235,9 @@ def test_many_lines_come_once_in_order_and_in_few_events(http: httpx2.Client) ->
     assert max(sizes) <= 64 * KIB + 8
 
 
-def test_output_over_the_limit_is_dropped_counted_and_costs_no_memory(narrow: Server) -> None:
-    before = peak_memory(narrow)
-    with connect(narrow) as http:
+def test_output_over_the_limit_is_dropped_counted_and_costs_no_memory(tmp_path: Path) -> None:
+    with fresh(tmp_path, LIMIT) as server, connect(server) as http:
+        before = peak_memory(server)
         lines = "head -c 1000000 /dev/zero | tr '\\0' y | fold -w 99"
         job_id = shell(http, f"{lines}; head -c 300000000 /dev/zero | tr '\\0' x; exit 3")
         kept = logged(http, job_id)
@@ -228,7 +246,7 @@ def test_output_over_the_limit_is_dropped_counted_and_costs_no_memory(narrow: Se
         shown = http.get(f"/api/jobs/{job_id}").json()
         said = [frame.line for frame in frames(http, job_id)]
         told = http.get(f"/api/jobs/{job_id}/timeline").json()["items"]
-    grown = peak_memory(narrow) - before
+        grown = peak_memory(server) - before
 
     assert kept == ["y" * 99] * (LIMIT // 100)
     wrote = 1_000_000 + -(-1_000_000 // 99) - 1 + 300_000_000
@@ -256,6 +274,17 @@ def test_a_silent_job_is_ended_by_its_time_limit(http: httpx2.Client) -> None:
     job = http.get(f"/api/jobs/{job_id}").json()
     assert (job["state"], job["outcome"], job["timeoutS"]) == ("failed", "timed_out", 0.25)
     assert job["failureReason"] == "The time limit passed."
+
+
+def test_the_smallest_time_limit_is_one(server: Server, http: httpx2.Client) -> None:
+    alone = submit(http, "sleep", "300", timeout_s=1e-5)
+    crew = commit(server, http, job("a", "sleep 300", timeout_s=1e-5, lease_s=1e-5, max_retries=0))
+
+    assert end_of(http, alone)["outcome"] == "timed_out"
+    assert http.get(f"/api/jobs/{alone}").json()["timeoutS"] == 0.001
+    stands(http, crew["a"], "blocked")
+    submitted = events(http, crew["a"])[0]["data"]
+    assert (submitted["timeout_ms"], submitted["plan"]["lease_ms"]) == (1, 1)
 
 
 def test_a_cancelled_job_that_ignores_it_is_killed(http: httpx2.Client) -> None:
@@ -391,6 +420,29 @@ def test_the_private_part_goes_when_a_job_is_cancelled_before_its_start(
         assert http.post(f"/api/jobs/{job_id}/cancel").json()["outcome"] == "cancelled"
         until(lambda: not sealed.exists(), "the end of the file")
         gate.touch()
+
+
+def test_a_job_runs_in_the_directory_that_was_given_whatever_the_log_shows_of_it(
+    server: Server, http: httpx2.Client, tmp_path: Path
+) -> None:
+    given, beside = tmp_path / SECRET, server.data / "templates" / SECRET
+    given.mkdir()
+    beside.mkdir(parents=True)
+    alone = shell(http, "touch alone", cwd=str(given))
+    crew = commit(
+        server,
+        http,
+        job("named", "touch named", cwd=str(given)),
+        job("placed", "touch placed", "named", workspace=f"dir:{SECRET}"),
+    )
+    assert ended(http, alone)["status"] == "completed"
+    all_done(http, crew)
+
+    assert {path.name for path in given.iterdir()} == {"alone", "named"}
+    assert {path.name for path in beside.iterdir()} == {"placed"}
+    shown = [events(http, job_id)[0]["data"] for job_id in (alone, *crew.ids.values())]
+    assert [Path(data["cwd"]).name for data in shown] == ["[REDACTED]"] * 3
+    assert all(data["sealed"] for data in shown)
 
 
 def test_credentials_in_output_never_reach_the_log(server: Server, http: httpx2.Client) -> None:

@@ -2,11 +2,12 @@
 was asked.
 """
 
+import json
 import os
 import signal
 import socket
 from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, closing, contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -64,6 +65,17 @@ def stalled(server: Server) -> socket.socket:
     request = f"GET /api/log/stream HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer {server.token}\r\n"
     reader.sendall(request.replace("Host: x", f"Host: {host}").encode() + b"\r\n")
     return reader
+
+
+def half_sent(server: Server) -> socket.socket:
+    """A request that the server works on, and whose body never comes."""
+    host, _, port = server.url.removeprefix("http://").partition(":")
+    sender = socket.create_connection((host, int(port)))
+    headers = f"Host: {host}\r\nAuthorization: Bearer {server.token}\r\nContent-Length: 9\r\n"
+    # The server says that it may go on once it waits for the body.
+    sender.sendall(f"POST /api/jobs HTTP/1.1\r\n{headers}Expect: 100-continue\r\n\r\n".encode())
+    assert sender.recv(100).startswith(b"HTTP/1.1 100 ")
+    return sender
 
 
 def log_of(http: httpx2.Client, job_id: str, kind: str) -> list[dict[str, Any]]:
@@ -129,6 +141,30 @@ def test_readers_that_take_nothing_do_not_hold_it_up(tmp_path: Path) -> None:
             open_now.callback(sleeper.close)
             sleeper.recv(100)  # its answer has begun
         ask_to_stop(server)
+
+
+def test_requests_that_do_not_end_are_cut_and_cost_a_line_of_the_log_each(tmp_path: Path) -> None:
+    """One whose body never comes, and one that takes nothing of its answer."""
+    with (
+        Server.start(tmp_path / "data", "--log-level=warning") as server,
+        connect(server) as http,
+        ExitStack() as open_now,
+    ):
+        ended(http, shell(http, f"yes {'x' * 999} | head -12000"))
+        sleeper = open_now.enter_context(closing(stalled(server)))
+        sleeper.recv(100)  # its answer has begun
+        sender = open_now.enter_context(closing(half_sent(server)))
+        ask_to_stop(server)
+        said = b"".join(iter(lambda: sender.recv(4096), b"")).decode()
+
+    head, _, body = said.partition("\r\n\r\n")
+    assert head.startswith("HTTP/1.1 503 ")
+    assert json.loads(body)["detail"] == "The server is being stopped."
+    request_id = json.loads(body)["error_id"]
+    assert f"x-request-id: {request_id}" in head
+    printed = server.output.read_text()
+    assert request_id in printed
+    assert "Traceback" not in printed
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])

@@ -9,7 +9,7 @@ from domain.jobs import Jobs
 from domain.log import Context, open_sqlite_log
 from domain.redaction import HIDDEN, Redactor
 from scheduler.intake import Intake, Sealing, WorkRequest
-from scheduler.sealed import SealedSpecs
+from scheduler.sealed import Sealed, SealedSpecs
 
 
 @pytest.mark.parametrize(
@@ -36,4 +36,30 @@ def test_the_log_sees_no_credential_and_the_process_all(
     assert stored["argv"] == shown
     assert stored["sealed"] == (shown != argv)
     private = sealed.open(submission.job_id)
-    assert (private.argv if private else None) == (tuple(argv) if shown != argv else None)
+    assert private == (Sealed(tuple(argv), {}) if shown != argv else None)
+
+
+@pytest.mark.parametrize("argv", [("true",), ("deploy", "--token=a1b2c3d4e5f6")])
+@pytest.mark.parametrize(
+    ("cwd", "shown"),
+    [
+        ("/srv/work", "/srv/work"),
+        ("/srv/postgres", f"/srv/{HIDDEN}"),
+        ("/srv/token=abcdefgh12345678901", f"/srv/token={HIDDEN}"),
+    ],
+)
+def test_a_directory_that_looks_secret_is_hidden_and_still_where_the_job_runs(
+    tmp_path: Path, argv: tuple[str, ...], cwd: str, shown: str
+) -> None:
+    redactor = Redactor(["postgres"])
+    log = open_sqlite_log(tmp_path / "log", redactor=redactor)
+    sealed = SealedSpecs(tmp_path / "sealed")
+    intake = Intake(Jobs(log), Sealing(sealed, redactor))
+    work = WorkRequest(kind="command", label="l", argv=argv, cwd=cwd, timeout_ms=0)
+    submission = asyncio.run(intake.submit(work, Context(actor="tester")))
+    stored = log.read(0)[0].data
+    log.close()
+    private = sealed.open(submission.job_id)
+    assert stored["cwd"] == shown
+    assert stored["sealed"] == (private is not None)
+    assert (private.cwd if private else None) == (cwd if shown != cwd else None)

@@ -7,7 +7,9 @@ import asyncio
 import contextlib
 import os
 import signal
-from collections.abc import Awaitable, Callable, Coroutine, Iterator, Sequence
+from collections import Counter
+from collections.abc import Awaitable, Callable, Coroutine, Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -35,9 +37,18 @@ from scheduler.attempts import AttemptFolders
 from scheduler.dispatcher import Dispatcher
 from scheduler.intake import Intake, Sealing, WorkRequest
 from scheduler.launch import Launch
-from scheduler.lines import Line
+from scheduler.lease import Leases
+from scheduler.lines import Lines
 from scheduler.local import LocalExecutor
-from scheduler.runner import BATCH_BYTES, Fenced, OutputPump, Runner
+from scheduler.runner import (
+    BATCH_BYTES,
+    BATCH_S,
+    LINE_COST,
+    Fenced,
+    OutputPump,
+    Pending,
+    Runner,
+)
 from scheduler.sealed import SealedSpecs
 
 ROOM_S = 20.0
@@ -168,52 +179,50 @@ async def working(*dispatchers: Dispatcher) -> Any:
         await asyncio.wait(tasks)
 
 
-def numbered(texts: Sequence[str], start: int = 0) -> list[Line]:
-    """Lines as a splitter gives them, with their ends."""
-    lines = []
-    for text in texts:
-        start += len(text) + 1
-        lines.append(Line(text, start))
-    return lines
+def batch(*texts: str, start: int = 0) -> list[Lines]:
+    """Lines as they are to be one event, each with its LF."""
+    return [Lines([*texts], start + sum(len(text) + 1 for text in texts))]
 
 
 # The pump
 
 
-def test_lines_are_numbered_through_and_split_into_events_by_size(house: House) -> None:
+def test_lines_are_numbered_through_and_an_event_a_batch(house: House) -> None:
     async def scenario(_: LocalExecutor) -> None:
         job_id = await house.submit("true")
         await house.claim(job_id)
         pump = house.pump(job_id)
         pump.resume()
-        long = ["y" * 1_000] * 200
-        await pump.append(numbered(["one", "two"]))
-        await pump.append(numbered(long, 8))
+        await pump.append(batch("one", "two"))
+        await pump.append(batch("three", start=8) + batch("four", "five", start=14))
 
         events = house.about(job_id, "job.output")
-        assert house.lines(job_id) == ["one", "two", *long]
-        assert (pump.lines, pump.offset) == (202, 8 + 200 * 1_001)
-        assert events[0].data["end_offset"] == 8
-        assert events[-1].data["end_offset"] == pump.offset
-        sizes = [sum(map(len, event.data["lines"])) for event in events[1:]]
-        assert all(BATCH_BYTES <= size < BATCH_BYTES + 1_000 for size in sizes[:-1])
+        assert house.lines(job_id) == ["one", "two", "three", "four", "five"]
+        assert [event.data["end_offset"] for event in events] == [8, 14, 24]
+        assert (pump.lines, pump.offset) == (5, 24)
         assert {event.stream for event in events} == {f"job-{job_id}/output"}
 
     house.run(scenario)
 
 
-def test_a_line_longer_than_an_event_is_one_event(house: House) -> None:
-    async def scenario(_: LocalExecutor) -> None:
-        job_id = await house.submit("true")
-        await house.claim(job_id)
-        pump = house.pump(job_id)
-        pump.resume()
-        await pump.append(numbered(["short", "z" * 5 * BATCH_BYTES, "short"]))
+def test_lines_share_an_event_up_to_its_size_where_also_an_empty_one_counts() -> None:
+    def batches(*given: Lines) -> list[Lines]:
+        pending = Pending(0)
+        for lines in given:
+            pending.add(lines)
+        return pending.take()
 
-        assert house.lines(job_id) == ["short", "z" * 5 * BATCH_BYTES, "short"]
-        assert [len(e.data["lines"]) for e in house.about(job_id, "job.output")] == [2, 1]
-
-    house.run(scenario)
+    long = [Lines(["y" * 999], 1_000 * number) for number in range(1, 201)]
+    sizes = [1_064 * len(texts) for texts, _ in batches(*long)]
+    assert sum(sizes) == 1_064 * 200
+    assert all(BATCH_BYTES <= size < BATCH_BYTES + 1_064 for size in sizes[:-1])
+    empty = [Lines([""], number) for number in range(1, 3_001)]
+    full = -(-BATCH_BYTES // (LINE_COST + 1))
+    assert [len(texts) for texts, _ in batches(*empty)] == [full, full, 3_000 - 2 * full]
+    assert [end for _, end in batches(*empty)] == [full, 2 * full, 3_000]
+    huge = Lines(["z" * 5 * BATCH_BYTES], 5 * BATCH_BYTES + 7)
+    mixed = batches(Lines(["short"], 6), huge, Lines(["short"], huge.end + 6))
+    assert [len(texts) for texts, _ in mixed] == [2, 1]
 
 
 def test_another_pump_goes_on_where_the_log_stops(house: House) -> None:
@@ -223,14 +232,14 @@ def test_another_pump_goes_on_where_the_log_stops(house: House) -> None:
         first = house.pump(job_id)
         first.resume()
         assert (first.lines, first.offset) == (0, 0)
-        await first.append(numbered(["one", "two"]))
+        await first.append(batch("one", "two"))
         second = house.pump(job_id)
         second.resume()
         assert (second.lines, second.offset) == (2, 8)
-        await second.append(numbered(["three"], 8))
+        await second.append(batch("three", start=8))
         # The first does not know of it, and must not write the same lines again.
         with pytest.raises(VersionConflict):
-            await first.append(numbered(["three"], 8))
+            await first.append(batch("three", start=8))
 
         assert house.lines(job_id) == ["one", "two", "three"]
 
@@ -245,7 +254,7 @@ def test_a_pump_goes_on_when_something_else_happens_to_the_job(house: House) -> 
         pump.resume()
         for number in range(3):
             await house.jobs.execute(job_id, lambda _: [JobMessaged(text="well?")], WHO)
-            await pump.append(numbered([str(number)], 2 * number))
+            await pump.append(batch(str(number), start=2 * number))
 
         assert house.lines(job_id) == ["0", "1", "2"]
 
@@ -280,11 +289,11 @@ def test_an_attempt_that_is_not_current_writes_nothing(
         await house.claim(job_id)
         pump = house.pump(job_id)
         pump.resume()
-        await pump.append(numbered(["in time"]))
+        await pump.append(batch("in time"))
         await happens(house, job_id)
         before = house.types(job_id)
         with pytest.raises(Fenced):
-            await pump.append(numbered(["too late"], 8))
+            await pump.append(batch("too late", start=8))
         with pytest.raises(Fenced):
             house.pump(job_id).resume()
 
@@ -300,12 +309,12 @@ def test_a_second_attempt_counts_lines_on_and_bytes_anew(house: House) -> None:
         await house.claim(job_id)
         first = house.pump(job_id)
         first.resume()
-        await first.append(numbered(["one", "two"]))
+        await first.append(batch("one", "two"))
         await next_attempt(house, job_id)
         second = house.pump(job_id, attempt=2)
         second.resume()
         assert (second.lines, second.offset) == (2, 0)
-        await second.append(numbered(["three"]))
+        await second.append(batch("three"))
 
         assert house.lines(job_id) == ["one", "two", "three"]
 
@@ -355,6 +364,53 @@ def test_a_line_is_in_the_log_while_the_job_runs(house: House) -> None:
         house.open_gate()
         await seen_through
         assert house.lines(job_id) == ["on", "off"]
+
+    house.run(scenario)
+
+
+def test_lines_that_come_one_by_one_share_events(house: House) -> None:
+    async def scenario(executor: LocalExecutor) -> None:
+        job_id = await house.shell("for i in $(seq 300); do echo $i; sleep 0.002; done")
+        await (await begin(house, executor, job_id))
+
+        assert len(house.lines(job_id)) == 300
+        assert BATCH_S > 0.01
+        # Between two events there is the whole time that one waits for more.
+        most = house.end(job_id)["run_ms"] / (BATCH_S * 1000) + 3
+        assert len(house.about(job_id, "job.output")) <= most
+
+    house.run(scenario)
+
+
+def test_a_line_does_not_wait_for_the_next(house: House) -> None:
+    """Thirty times the job waits until its line is in the log. Each may take a while, but were a
+    line to wait long for more, let alone until more comes, all together would never end.
+    """
+    script = "for i in $(seq 30); do echo $i; until [ -e gate$i ]; do sleep 0.01; done; done"
+
+    async def scenario(executor: LocalExecutor) -> None:
+        job_id = await house.shell(script)
+        seen_through = await begin(house, executor, job_id)
+        for number in range(1, 31):
+            await soon(lambda number=number: len(house.lines(job_id)) == number)  # type: ignore[misc]
+            (house.folder / f"gate{number}").touch()
+        await seen_through
+
+    house.run(scenario)
+
+
+def test_a_flood_of_short_lines_comes_in_small_events_and_a_few_at_a_time(house: House) -> None:
+    """What holds up the event loop, or memory, is the number of lines and not their bytes."""
+
+    async def scenario(executor: LocalExecutor) -> None:
+        job_id = await house.shell("yes '' | head -c 600000")
+        await (await begin(house, executor, job_id))
+
+        events = house.about(job_id, "job.output")
+        assert sum(len(event.data["lines"]) for event in events) == 600_000
+        assert max(len(event.data["lines"]) for event in events) <= 2 * BATCH_BYTES // LINE_COST
+        appended_together = Counter(event.at for event in events)
+        assert max(appended_together.values()) < 100
 
     house.run(scenario)
 
@@ -570,6 +626,60 @@ def test_what_cannot_be_launched_fails_with_a_sentence_and_holds_up_nobody(house
             assert (end["outcome"], end["exit_code"]) == ("failed", None)
             assert len(end["error_id"]) == 12
         assert house.lines(last) == ["done"]
+
+    house.run(scenario)
+
+
+class Surprise(Leases):
+    """A part that fails as nobody foresaw."""
+
+    def beat(self, job_id: str, attempt: int) -> None:
+        raise RuntimeError("Nobody foresaw this.")
+
+
+class Surprises(dict[str, str]):
+    def get(self, *_: object) -> Any:
+        raise RuntimeError("Nobody foresaw this.")
+
+
+def test_an_error_that_nobody_foresaw_ends_the_attempt_and_its_process(house: House) -> None:
+    """Also one whose output cannot be taken up: nothing may run that no job tells of."""
+
+    async def scenario(executor: LocalExecutor) -> None:
+        job_id = await house.shell(f"echo $$ > pid; echo on; {WAIT_FOR_GATE}")
+        dispatcher = Dispatcher(
+            house.log,
+            house.views,
+            house.jobs,
+            executor,
+            house.launch,
+            capacity=1,
+            leases=Surprise(),
+        )
+        async with working(dispatcher):
+            await house.ended(job_id)
+            assert house.end(job_id)["outcome"] == "failed"
+            assert len(house.end(job_id)["error_id"]) == 12
+            assert "does not know" in house.end(job_id)["reason"]
+            with pytest.raises(ProcessLookupError):
+                os.kill(int((house.folder / "pid").read_text()), 0)
+            quiet = await house.submit("true")
+            await house.ended(quiet)
+            await soon(lambda: not list((house.folder / "spool").iterdir()))
+        assert house.end(quiet)["outcome"] == "completed"
+
+    house.run(scenario)
+
+
+def test_an_error_that_nobody_foresaw_before_the_process_ends_the_attempt(house: House) -> None:
+    house.launch = replace(house.launch, hints=Surprises())
+
+    async def scenario(executor: LocalExecutor) -> None:
+        async with working(house.dispatcher(executor)):
+            job_id = await house.submit("true")
+            await house.ended(job_id)
+        assert house.end(job_id)["outcome"] == "failed"
+        assert len(house.end(job_id)["error_id"]) == 12
 
     house.run(scenario)
 

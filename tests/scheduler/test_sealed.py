@@ -1,6 +1,7 @@
 """What the log must not know is kept as long as the job needs it, for the server's eyes only."""
 
 import os
+import resource
 import stat
 import time
 from pathlib import Path
@@ -31,14 +32,25 @@ def from_now(path: Path) -> None:
     os.utime(path, (time.time(), time.time()))
 
 
-@given(argv=st.lists(TEXT, min_size=1, max_size=4), env=st.dictionaries(TEXT, TEXT, max_size=4))
+@given(
+    argv=st.lists(TEXT, min_size=1, max_size=4),
+    env=st.dictionaries(TEXT, TEXT, max_size=4),
+    cwd=st.none() | TEXT,
+)
 def test_what_was_sealed_is_opened_as_it_was(
-    tmp_path_factory: pytest.TempPathFactory, argv: list[str], env: dict[str, str]
+    tmp_path_factory: pytest.TempPathFactory, argv: list[str], env: dict[str, str], cwd: str | None
 ) -> None:
     root = tmp_path_factory.mktemp("sealed", numbered=True)
-    SealedSpecs(root).seal("job", Sealed(tuple(argv), env))
+    SealedSpecs(root).seal("job", Sealed(tuple(argv), env, cwd))
 
-    assert SealedSpecs(root).open("job") == Sealed(tuple(argv), env)
+    assert SealedSpecs(root).open("job") == Sealed(tuple(argv), env, cwd)
+
+
+def test_what_an_earlier_version_sealed_is_opened(root: Path) -> None:
+    specs = SealedSpecs(root)
+    (root / "job.json").write_text('{"argv": ["a"], "env": {"B": "c"}}')
+
+    assert specs.open("job") == Sealed(("a",), {"B": "c"})
 
 
 def test_only_the_server_can_read_it(root: Path) -> None:
@@ -110,4 +122,27 @@ def test_what_cannot_be_written_is_an_error_and_leaves_nothing(root: Path) -> No
     with pytest.raises(OSError, match="No such file"):
         specs.seal("job", PRIVATE)
     root.mkdir()
+    assert specs.open("job") is None
+
+
+def test_a_disk_that_takes_only_a_part_of_it_is_an_error(root: Path) -> None:
+    specs = SealedSpecs(root)
+    specs.seal("job", PRIVATE)
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (4_096, hard))
+    try:
+        with pytest.raises(OSError, match="too large"):
+            specs.seal("job", Sealed(("true",), {"A": "long" * 4_096}))
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+
+    assert specs.open("job") == PRIVATE
+    assert [path.name for path in root.iterdir()] == ["job.json"]
+
+
+@pytest.mark.parametrize("half", [b"", b'{"argv": ["tr', b"[]", b"1", b'{"argv": ["true"]}'])
+def test_what_is_not_a_whole_one_is_none(root: Path, half: bytes) -> None:
+    specs = SealedSpecs(root)
+    (root / "job.json").write_bytes(half)
+
     assert specs.open("job") is None
