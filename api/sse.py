@@ -28,6 +28,7 @@ _CURSOR = re.compile(r"(0|[1-9][0-9]{0,17})(?::(0|[1-9][0-9]{0,8}))?")
 _RETRY = b"retry: 1000\n\n"
 _CHUNK_BYTES = 256 * 1024
 _PAGE = 64
+_NO_LIMIT = 1 << 62
 _SEND_TIMEOUT_S = 60
 _PING_S = 15
 _HEARTBEAT = b": heartbeat\n\n"
@@ -206,15 +207,25 @@ async def read_log(
     subject: str | None = None,
     types: tuple[str, ...] = (),
     actor: str | None = None,
+    before: int | None = None,
+    limit: int | None = None,
 ) -> AsyncIterator[bytes]:
-    """All that matches past the cursor, for ever."""
+    """All that matches past the cursor, for ever; or up to `before`, or the first `limit` of it."""
     yield _RETRY
     after = cursor.after if cursor else 0
-    async for page in log.tail(after, subject, types, limit=4 * _PAGE):
+    left = _NO_LIMIT if limit is None else limit
+    async for page in log.tail(after, subject, types, limit=4 * _PAGE, before=before):
         shown = page if actor is None else [event for event in page if event.actor == actor]
-        if shown:
-            for chunk in form.chunks(shown, cursor):
-                yield chunk
+        if len(shown) > left:
+            shown = shown[:left]
+        left -= len(shown)
+        chunks = form.chunks(shown, cursor) if shown else []
+        # Whoever stalls holds the bytes that it has not taken, and not the events as well.
+        del page, shown
+        for chunk in chunks:
+            yield chunk
+        if not left:
+            return
 
 
 async def read_job(
@@ -227,29 +238,45 @@ async def read_job(
     over: Callable[[Recorded], bool],
     types: tuple[str, ...] = (),
     actor: str | None = None,
+    before: int | None = None,
+    limit: int | None = None,
 ) -> AsyncIterator[bytes]:
-    """What matches of a job, from the cursor to its end. `end_at` is the position to stop at when
-    it has ended already; `over` says of a ``job.finished`` whether it is the last one.
+    """What matches of a job, from the cursor to its end, or as `read_log`. `end_at` is the position
+    to stop at when it has ended already; `over` says of a ``job.finished`` whether it is the last.
     """
     yield _RETRY
     after = cursor.after if cursor else 0
     if end_at is not None and after >= end_at:
         return
-    async for page in log.tail(after, job_stream(job_id), limit=_PAGE):
+    left = _NO_LIMIT if limit is None else limit
+    async for page in log.tail(after, job_stream(job_id), limit=_PAGE, before=before):
         shown = [
             event
             for event in page
             if (not types or event.type in types) and (actor is None or event.actor == actor)
-        ]
-        for part in _to_each_end(shown):
-            goes_on = part[-1].type == "job.finished" and not over(part[-1])
-            for chunk in (form.interim if goes_on else form).chunks(part, cursor):
-                yield chunk
+        ][:left]
+        left -= len(shown)
+        chunks = _told(form, shown, cursor, over)
         if end_at is not None:
-            if page[-1].position >= end_at:
-                return
-        elif any(event.type == "job.finished" and over(event) for event in page):
+            ended = page[-1].position >= end_at
+        else:
+            ended = any(event.type == "job.finished" and over(event) for event in page)
+        del page, shown  # as in `read_log`
+        for chunk in chunks:
+            yield chunk
+        if ended or not left:
             return
+
+
+def _told(
+    form: WireForm, page: list[Recorded], cursor: Cursor | None, over: Callable[[Recorded], bool]
+) -> list[bytes]:
+    """The chunks of a page of a job, in which ends that were not the last are interim ones."""
+    chunks: list[bytes] = []
+    for part in _to_each_end(page):
+        goes_on = part[-1].type == "job.finished" and not over(part[-1])
+        chunks += (form.interim if goes_on else form).chunks(part, cursor)
+    return chunks
 
 
 def _to_each_end(page: list[Recorded]) -> Iterator[list[Recorded]]:

@@ -2,16 +2,20 @@
 transaction.
 
 It runs on a thread of its own and is the only writer of the views database, which may be deleted at
-any time: the next start fills it again. A rebuild fills a new generation of a projection's table
-beside the live one and takes its place, with the digests compared, at the moment when both stand at
-the same position.
+any time, also while it runs: it is then filled again. A rebuild fills a new generation of a
+projection's table beside the live one and takes its place, with the digests compared, at the moment
+when both stand at the same position. So does a new version, as long as its columns are the stored
+ones; until then rows from before are as the old version made them. A table of other columns cannot
+be read by today's code: it is dropped at the start, and nothing is read until the new one is full.
 """
 
 import asyncio
 import contextlib
 import logging
+import os
+import sqlite3
 import threading
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -27,11 +31,13 @@ from sqlalchemy import (
     create_engine,
     delete,
     event,
+    inspect,
     select,
     text,
 )
 from sqlalchemy.exc import DatabaseError, SQLAlchemyError
 from sqlalchemy.pool import QueuePool
+from sqlalchemy.types import TypeEngine
 
 from domain.errors import CrewlogError, LogUnavailable, NotFound, WrongState
 from domain.log import EventLog
@@ -87,7 +93,16 @@ class _Slot:
         self.projection = projection
         self.live: Filling | None = None
         self.next: Filling | None = None
+        self.outdated = False
+        """The live one is of another version, and only until the next one is full."""
         self.matched: bool | None = None
+
+    def take(self, live: Filling | None, following: Filling | None) -> None:
+        """Hold these from now on. Others look on meanwhile, and always find one of the two."""
+        if live is None:
+            self.next, self.live = following, None
+        else:
+            self.live, self.next = live, following
 
     def fillings(self) -> Iterator[Filling]:
         for filling in (self.live, self.next):
@@ -143,7 +158,10 @@ class Views:
         self._guard = threading.Lock()
         self._stopping = False
         self._started = False
-        self._error: str | None = None
+        self._doubted = False
+        self._files: list[tuple[int, int] | None] = []
+        self.error: str | None = None
+        """Why the views cannot be written at the moment; None while they can."""
         self._wanted = threading.Event()
         self._waiters: list[tuple[int, asyncio.AbstractEventLoop, asyncio.Future[None]]] = []
         self._engine = self._open()
@@ -172,11 +190,27 @@ class Views:
         except DatabaseError as error:
             logger.warning("The views database is unusable (%s): it is built anew.", error.orig)
             engine.dispose()
-            for suffix in ("", "-wal", "-shm"):
-                self._path.with_name(self._path.name + suffix).unlink(missing_ok=True)
+            _remove(self._path)
             engine = _make_engine(self._path)
             self._load(engine)
+        # All three are there by now, and stay as long as a connection is open.
+        self._files = _identities(self._path)
         return engine
+
+    def _reopen_if_replaced(self) -> None:
+        """Begin anew where one of the files is gone or another: connections go on with those that
+        they opened, so what they read and write is not what others find.
+        """
+        self._doubted = False
+        if _identities(self._path) == self._files:
+            return
+        logger.warning("The views database was removed or replaced: it is filled again.")
+        self._engine.dispose()
+        # What is left of it may be half of it.
+        _remove(self._path)
+        self._engine = self._open()
+        with self._guard:
+            self._requests.clear()  # all are being filled
 
     def _load(self, engine: Engine) -> None:
         """Take up what an earlier run left, as far as it is of this log and of today's versions."""
@@ -205,21 +239,25 @@ class Views:
         found = connection.execute(
             select(self._states).where(self._states.c.name == projection.name)
         ).all()
-        slot.live = slot.next = None
+        live: Filling | None = None
+        following: Filling | None = None
+        slot.outdated = False
         for row in found:
-            if row.version != projection.version:
+            table = projection.table(row.generation, self._metadata)
+            old = row.version != projection.version
+            if old and not (row.live and _has_columns(connection, table)):
                 self._drop(connection, projection.name, row.generation)
                 continue
-            table = projection.table(row.generation, self._metadata)
             filling = Filling(projection, row.generation, table)
             filling.resume(row.position, row.digest, row.unknown)
             if row.live:
-                slot.live = filling
+                live, slot.outdated = filling, old
             else:
-                slot.next = filling
-        if slot.live is None and slot.next is None:
+                following = filling
+        if following is None and (live is None or slot.outdated):
             newest = max((row.generation for row in found), default=0)
-            slot.next = self._begin(connection, projection, newest + 1)
+            following = self._begin(connection, projection, newest + 1)
+        slot.take(live, following)
 
     def _begin(self, connection: Connection, projection: Projection, generation: int) -> Filling:
         table = projection.table(generation, self._metadata)
@@ -251,16 +289,18 @@ class Views:
         while not self._stopping:
             try:
                 worked = self._step()
-                self._error = None
-            except (SQLAlchemyError, LogUnavailable) as error:
+                self.error = None
+            except (SQLAlchemyError, LogUnavailable, OSError) as error:
                 logger.error("The views cannot be written: %s", error)
-                self._error = str(error)
+                self.error = str(error)
                 self._roll_back()
                 self._log.wait_beyond(self._log.head, _RETRY_S, lambda: self._stopping)
                 continue
             if not worked:
                 self._log.wait_beyond(
-                    self._lowest(), 5.0, lambda: self._stopping or bool(self._requests)
+                    self._lowest(),
+                    5.0,
+                    lambda: self._stopping or bool(self._requests) or self._doubted,
                 )
                 self._linger()
 
@@ -283,6 +323,7 @@ class Views:
         """One page of the live fillings, then one of those that are being rebuilt. False: nothing
         to do.
         """
+        self._reopen_if_replaced()
         self._begin_requested()
         live = [s.live for s in self._slots.values() if s.live is not None]
         behind = [s.next for s in self._slots.values() if s.next is not None]
@@ -365,7 +406,7 @@ class Views:
                     )
                     .values(live=1)
                 )
-            if live is not None and live.failure is None:
+            if live is not None and live.failure is None and not slot.outdated:
                 slot.matched = live.digest == ready.digest
                 if not slot.matched:
                     logger.error(
@@ -375,7 +416,8 @@ class Views:
                         live.digest,
                         ready.position,
                     )
-            slot.live, slot.next = ready, None
+            slot.outdated = False
+            slot.take(ready, None)
             promoted = True
         if promoted:
             self._release_waiters()
@@ -430,7 +472,7 @@ class Views:
                 self._waiters = [w for w in self._waiters if w[2] is not future]
 
     def _why_behind(self, goal: int) -> str:
-        if self._error:
+        if self.error:
             return "The views cannot be written at the moment; nothing that was accepted is lost."
         lowest = max(0, self._lowest())
         return f"The views are being built: they are at {lowest} of {goal}. Try again in a moment."
@@ -462,6 +504,8 @@ class Views:
                 }
                 yield Reading(connection, tables, {name: at for name, _, at in states})
         except SQLAlchemyError as error:
+            self._doubted = True
+            self._log.wake_all()
             raise ViewsUnavailable(f"The views cannot be read: {type(error).__name__}.") from error
 
     # Status and rebuilds
@@ -533,14 +577,57 @@ def _resolve(futures: list[asyncio.Future[None]]) -> None:
             future.set_result(None)
 
 
+def _files_of(path: Path) -> list[Path]:
+    return [path.with_name(path.name + suffix) for suffix in ("", "-wal", "-shm")]
+
+
+def _identities(path: Path) -> list[tuple[int, int] | None]:
+    """Which files the database is made of; None for one that is not there."""
+    found: list[tuple[int, int] | None] = []
+    for file in _files_of(path):
+        try:
+            stat = os.stat(file)
+        except FileNotFoundError:
+            found.append(None)
+        else:
+            found.append((stat.st_dev, stat.st_ino))
+    return found
+
+
+def _remove(path: Path) -> None:
+    for file in _files_of(path):
+        file.unlink(missing_ok=True)
+
+
+def _has_columns(connection: Connection, table: Table) -> bool:
+    """Whether the stored table of that name has the columns of this one."""
+
+    def shape(columns: Iterable[tuple[str, TypeEngine[Any], bool]]) -> list[tuple[str, str, bool]]:
+        dialect = connection.dialect
+        return [(name, type_.compile(dialect), nullable) for name, type_, nullable in columns]
+
+    inspector = inspect(connection)
+    if not inspector.has_table(table.name):
+        return False
+    stored = inspector.get_columns(table.name)
+    return shape((c["name"], c["type"], c["nullable"]) for c in stored) == shape(
+        (c.name, c.type, bool(c.nullable)) for c in table.columns
+    )
+
+
 def _make_engine(path: Path) -> Engine:
+    if not path.exists():
+        # What one that is gone has left would be taken for the newest part of this one.
+        _remove(path)
     path.touch(mode=0o600)
+    # Whoever connects when the file is gone must fail: an empty one is not the views.
+    address = f"{path.resolve().as_uri()}?mode=rw"
     engine = create_engine(
-        f"sqlite:///{path}",
+        "sqlite://",
+        creator=lambda: sqlite3.connect(address, uri=True, check_same_thread=False, timeout=10.0),
         poolclass=QueuePool,
         pool_size=8,
         max_overflow=16,
-        connect_args={"check_same_thread": False, "timeout": 10.0},
     )
 
     @event.listens_for(engine, "connect")

@@ -29,11 +29,17 @@ def health_routes(
     log: EventLog,
     views: Views,
     dispatcher: Dispatcher,
-    readers: Sequence[Reader],
+    policies: Sequence[Reader],
+    clock: Reader,
     stopped: Sequence[str],
     version: str,
 ) -> APIRouter:
     router = APIRouter(tags=["system"])
+    readers: tuple[tuple[str, Reader], ...] = (
+        ("dispatcher", dispatcher),
+        *(("policy", policy) for policy in policies),
+        ("clock", clock),
+    )
 
     @router.get("/healthz", summary="Alive", response_class=PlainTextResponse)
     async def healthz() -> Response:
@@ -43,27 +49,33 @@ def health_routes(
         "/readyz", summary="Ready, and how far each reader of the log is", responses=documented(503)
     )
     async def readyz(request: Request) -> Response:
-        """200 when every view is live and nothing of the server has failed, 503 otherwise.
-        Strangers off loopback are told only which.
+        """200 when every view is live, log and views can be written, and nothing of the server has
+        failed; 503 otherwise. Strangers off loopback are told only which.
         """
         statuses = views.status()
         live = all(status.failure is None for status in statuses) and views.position >= 0
-        ready = live and not stopped
+        writable = {"log": await log.writable(), "views": views.error is None}
+        ready = live and all(writable.values()) and not stopped
         said: dict[str, Any] = {"status": "ready" if ready else "not ready"}
         if request.client is not None and request.client.host in _LOOPBACK:
-            shown = [{"name": s.name, "position": s.position, "lag": s.lag} for s in statuses]
+            shown = [
+                {"name": s.name, "kind": "view", "position": s.position, "lag": s.lag}
+                for s in statuses
+            ]
             shown += [
                 {
                     "name": reader.name,
+                    "kind": kind,
                     "position": reader.position,
                     "lag": max(0, log.head - reader.position),
                 }
-                for reader in (dispatcher, *readers)
+                for kind, reader in readers
             ]
             said |= {
                 "version": version,
                 "head": log.head,
                 "readers": shown,
+                "writable": writable,
                 "stopped": list(stopped),
                 "running": dispatcher.active,
                 "queued": dispatcher.queued,

@@ -1,6 +1,7 @@
 """``/api/log``: the log itself, by page, by position, live, and as a whole."""
 
 from collections.abc import AsyncIterator
+from functools import partial
 from typing import Annotated
 
 from fastapi import APIRouter, Query, Request, Response
@@ -57,9 +58,13 @@ def log_routes(log: EventLog, jobs: Jobs, owners: Owners) -> APIRouter:
         type_names: Types = None,
         actor: Actor = None,
         after: Position | None = None,
+        before: Position | None = None,
+        limit: Annotated[
+            int | None, Query(ge=1, le=2**62, description="Events until the stream ends.")
+        ] = None,
     ) -> Response:
-        """Resumes with Last-Event-ID. About one job it ends with the job, and is 204 once all of
-        that was seen.
+        """Resumes with Last-Event-ID. About one job it ends with the job, and with `before` once
+        the log has got there; it is 204 once all of that was seen.
         """
         await run_in_threadpool(owners.check, principal, subject)
         cursor = cursor_of(request, log, after)
@@ -67,19 +72,30 @@ def log_routes(log: EventLog, jobs: Jobs, owners: Owners) -> APIRouter:
             raise InvalidCursor("Last-Event-ID is of another stream: here each event is one frame.")
         types = types_of(type_names)
         job_id = job_id_of(subject) if subject is not None else None
+        job = await run_in_threadpool(jobs.load, job_id) if job_id is not None else None
+        end_at = None
+        if job is not None and job.ended:
+            end_at = await run_in_threadpool(log.last_about, job.stream)
+        if end_at is not None or (before is not None and before <= log.head + 1):
+            seen = cursor.after if cursor is not None else 0
+            rest = partial(log.read, seen, 1, subject, types, before=before, actor=actor)
+            if not await run_in_threadpool(rest):
+                return Response(status_code=204)
         if job_id is None:
             return event_stream(
                 request,
                 principal,
-                read_log(log, ENVELOPES, cursor, subject=subject, types=types, actor=actor),
+                read_log(
+                    log,
+                    ENVELOPES,
+                    cursor,
+                    subject=subject,
+                    types=types,
+                    actor=actor,
+                    before=before,
+                    limit=limit,
+                ),
             )
-        job = await run_in_threadpool(jobs.load, job_id)
-        end_at = None
-        if job.ended:
-            end_at = await run_in_threadpool(log.last_about, job.stream)
-            seen = cursor.after if cursor is not None else 0
-            if not await run_in_threadpool(log.read, seen, 1, job.stream, types, actor=actor):
-                return Response(status_code=204)
         return event_stream(
             request,
             principal,
@@ -92,6 +108,8 @@ def log_routes(log: EventLog, jobs: Jobs, owners: Owners) -> APIRouter:
                 over=over,
                 types=types,
                 actor=actor,
+                before=before,
+                limit=limit,
             ),
         )
 
@@ -125,8 +143,8 @@ def log_routes(log: EventLog, jobs: Jobs, owners: Owners) -> APIRouter:
         """Events with ``after < position < before``. `next` is the `after` of the next page, null
         at the end.
 
-        The work of one page is bounded: with a rare type or actor it may be short and still have a
-        `next`.
+        The work and the bytes of one page are bounded: with a rare type or actor, or large events,
+        it may be short and still have a `next`.
         """
         await run_in_threadpool(owners.check, principal, subject)
         events, following = await run_in_threadpool(

@@ -56,7 +56,8 @@ class Appender:
         self._head = recorder.max_notification_id() or 0
         self._versions: OrderedDict[str, int] = OrderedDict()
         self._checkpoints: dict[str, int] = {}
-        self._uncertain = False
+        self.failing = False
+        """The last write failed, and none has succeeded since."""
         self._waiting: queue.SimpleQueue[AppendCommand | None] = queue.SimpleQueue()
         self._closed = False
         self._thread = threading.Thread(target=self._run, name="log-appender", daemon=True)
@@ -102,7 +103,7 @@ class Appender:
 
     def _write(self, batch: list[AppendCommand]) -> list[Recorded]:
         try:
-            if self._uncertain:
+            if self.failing:
                 self._recover()
             return self._commit(batch, self._judge(batch))
         except IntegrityError:
@@ -146,14 +147,17 @@ class Appender:
         return accepted
 
     def _recover(self) -> None:
-        """After a failure nobody can be sure what reached the disk: ask it, and
-        publish what did.
+        """After a failure nobody can be sure what reached the disk: ask it, and publish what did.
+        Then see that it can be written to again, whether or not the batch at hand writes anything.
         """
-        rows = self._recorder.select_rows(self._head, -1)
-        self._uncertain = False
-        if rows:
-            self._head = rows[-1][0]
-            self._committed([Recorded(*row) for row in rows], [])
+        whole = False
+        while not whole:
+            rows, whole = self._recorder.select_rows(self._head, -1)
+            if rows:
+                self._head = rows[-1][0]
+                self._committed([Recorded(*row) for row in rows], [])
+        self._recorder.rewrite_meta()
+        self.failing = False
 
     def _conflict(self, command: AppendCommand, ahead: Mapping[str, int]) -> VersionConflict | None:
         if command.checkpoint is not None:
@@ -207,7 +211,7 @@ class Appender:
         # What reached the disk is known only to the disk: believe nothing that was cached.
         self._versions.clear()
         self._checkpoints.clear()
-        self._uncertain = True
+        self.failing = True
         for command in batch:
             if not isinstance(command.outcome, VersionConflict):
                 command.outcome = LogUnavailable(f"The log cannot be written: {error}")

@@ -23,10 +23,12 @@ from domain.errors import CrewlogError, LogDamaged, LogRefused, LogUnavailable
 from domain.event import _TYPE_NAME, REGISTRY, Json
 from domain.log.envelope import _STREAM_NAME, ENVELOPE_FIELDS, Recorded
 from domain.log.log import FORMAT, EventLog
-from domain.log.recorder import Datastore, SQLiteLogRecorder
+from domain.log.recorder import Datastore, Row, SQLiteLogRecorder
 
 _COLUMNS = ("position", "stream", "version", "type")
 _PAGE = 1_000
+_LOWEST = -(1 << 63)
+"""The lowest position that a store can hold, where none should be below 1."""
 
 
 class BadExport(CrewlogError):
@@ -35,6 +37,19 @@ class BadExport(CrewlogError):
     def __init__(self, line: int, reason: str) -> None:
         super().__init__(f"Line {line}: {reason} Nothing was imported.")
         self.line = line
+
+
+class Stored(Recorded):
+    """An event and the columns beside it, by which a store finds what it is about and whose it is.
+
+    Readers filter by these and believe them, so they must say what the event itself says.
+    """
+
+    __slots__ = ("columns",)
+
+    def __init__(self, row: Row, subject: str, actor: str) -> None:
+        super().__init__(*row)
+        self.columns = (subject, actor)
 
 
 @dataclass(slots=True)
@@ -65,9 +80,16 @@ class Walk:
         gap).
         """
         expected = self.position + 1
+        if event.position < 1:
+            raise LogDamaged(event.position, "positions count from 1.")
         if event.position != expected:
             raise LogDamaged(expected, f"missing; the next event is at {event.position}.")
-        reason = self._wrong_place(event) or _wrong_envelope(event) or self._wrong_data(event)
+        reason = (
+            self._wrong_place(event)
+            or _wrong_envelope(event)
+            or self._wrong_data(event)
+            or _wrong_columns(event)
+        )
         if reason is not None:
             raise LogDamaged(expected, reason)
         self._versions[event.stream] = event.version
@@ -118,6 +140,17 @@ def _wrong_envelope(event: Recorded) -> str | None:
         event.decoded  # noqa: B018 - reading it brings the data up to today's schema
     except Exception as error:
         return f"its data cannot be brought up to today's schema: {error!r}."
+    return None
+
+
+def _wrong_columns(event: Recorded) -> str | None:
+    if not isinstance(event, Stored):
+        return None
+    subject, actor = event.columns
+    if subject != event.subject:
+        return f"it is filed under the subject {subject!r}, and is about {event.subject}."
+    if actor != event.actor:
+        return f"it is filed under the actor {actor!r}, and is by {event.actor}."
     return None
 
 
@@ -257,16 +290,18 @@ class StoredLog:
 
     def pages(self) -> Iterator[list[Recorded]]:
         """The log up to its head of now, by page. LogDamaged where the file itself is broken."""
-        after = 0
+        start = _LOWEST
         while True:
             try:
-                rows = self._recorder.select_rows(after, _PAGE)
+                rows = self._recorder.select_columns(start, _PAGE)
             except PersistenceError as error:
-                raise LogDamaged(after + 1, f"the file cannot be read: {error}.") from error
+                at = max(1, start)
+                raise LogDamaged(at, f"the file cannot be read: {error}.") from error
             if not rows:
                 return
-            yield [Recorded(*row) for row in rows]
-            after = rows[-1][0]
+            page: list[Recorded] = [Stored(*row) for row in rows]
+            yield page
+            start = page[-1].position + 1
 
 
 def _written(recorder: SQLiteLogRecorder) -> int:

@@ -15,6 +15,9 @@ from domain.event import REGISTRY, Event, Json
 
 _STREAM_NAME = re.compile(r"[a-z][a-z0-9]*-[A-Za-z0-9._~-]{1,200}(?:/[a-z0-9][a-z0-9._-]{0,60})?")
 
+PAGE_BYTES = 4 * 1024 * 1024
+"""A page of events ends once their states come to so much: one event may hold lines of a MiB."""
+
 _VARIANT = {digit: "89ab"[int(digit, 16) & 3] for digit in "0123456789abcdef"}
 
 ENVELOPE_FIELDS = ("schema", "id", "at", "actor", "request_id", "cause", "data")

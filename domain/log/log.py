@@ -5,6 +5,7 @@ import sqlite3
 import threading
 from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from pathlib import Path
 
 import orjson
@@ -104,6 +105,15 @@ class EventLog:
             raise command.outcome
         return command.outcome or []
 
+    async def writable(self) -> bool:
+        """Whether the store takes what is appended: the last append was written, or a small write
+        is now. Tried, since nobody may append for long after there is room again.
+        """
+        if self._appender.failing:
+            with suppress(LogUnavailable):
+                await self.append((), {})
+        return not self._appender.failing
+
     def _command(
         self,
         events: Sequence[NewEvent],
@@ -145,14 +155,14 @@ class EventLog:
         before: int | None = None,
         actor: str | None = None,
     ) -> list[Recorded]:
-        """Up to `limit` events past the position `after`, in order. Blocks on the disk when it
-        must.
+        """Up to `limit` events past the position `after`, in order; fewer once they come to
+        PAGE_BYTES, and at least one if there is one. Blocks on the disk when it must.
         """
         if before is None and actor is None:
             near = self._recent.read(after, limit, subject)
             if near is not None and (not types or near[1] >= self.head):
                 return [e for e in near[0] if not types or e.type in types]
-        return self._from_disk(after, limit, subject, types, before, actor)
+        return self._from_disk(after, limit, subject, types, before, actor)[0]
 
     def _from_disk(
         self,
@@ -163,9 +173,10 @@ class EventLog:
         before: int | None = None,
         actor: str | None = None,
         newest_first: bool = False,
-    ) -> list[Recorded]:
+    ) -> tuple[list[Recorded], bool]:
+        """A page, and whether it is all that matches."""
         try:
-            rows = self._reader.select_rows(
+            rows, whole = self._reader.select_rows(
                 after,
                 limit,
                 before=before,
@@ -176,7 +187,7 @@ class EventLog:
             )
         except PersistenceError as error:
             raise LogUnavailable(f"The log cannot be read: {error}") from error
-        return [Recorded(*row) for row in rows]
+        return [Recorded(*row) for row in rows], whole
 
     def page(
         self,
@@ -190,21 +201,23 @@ class EventLog:
     ) -> tuple[list[Recorded], int | None]:
         """A page and the position to go on after, None at the end.
 
-        The work of one page is bounded: where a filter matches rarely the page may be short or
-        empty and still give a position to go on after.
+        The work and the bytes of one page are bounded: where a filter matches rarely, or events
+        are large, the page may be short or empty and still give a position to go on after.
         """
         end = min(self.head, before - 1 if before is not None else self.head)
         unindexed = subject is None and (bool(types) or actor is not None)
         stop = min(end, after + _SCAN) if unindexed else end
-        found = self._from_disk(after, limit, subject, types, stop + 1, actor)
-        if len(found) == limit:
+        found, whole = self._from_disk(after, limit, subject, types, stop + 1, actor)
+        if not whole:
             last = found[-1].position
             return found, last if last < end else None
         return found, stop if stop < end else None
 
     def event_at(self, position: int) -> Recorded | None:
         """The event at a position, or None past the head."""
-        found = self._from_disk(position - 1, 1, None, (), position + 1) if position > 0 else []
+        if position <= 0:
+            return None
+        found, _ = self._from_disk(position - 1, 1, None, (), position + 1)
         return found[0] if found else None
 
     def stream(self, name: str, after_version: int = 0) -> list[Recorded]:
@@ -227,13 +240,13 @@ class EventLog:
 
     def last_about(self, subject: str) -> int:
         """The newest position about a subject; 0 where there is none."""
-        found = self._from_disk(0, 1, subject, (), newest_first=True)
+        found, _ = self._from_disk(0, 1, subject, (), newest_first=True)
         return found[0].position if found else 0
 
     def pages(self, after: int = 0, subject: str | None = None) -> Iterator[list[Recorded]]:
         """The log as it stands now, page by page, for exports, verification and rebuilds."""
         end = self.head + 1
-        while page := self._from_disk(after, 1_000, subject, (), end):
+        while page := self._from_disk(after, 1_000, subject, (), end)[0]:
             yield page
             after = page[-1].position
 
@@ -244,12 +257,17 @@ class EventLog:
     # Live reading
 
     def tail(
-        self, after: int, subject: str | None = None, types: Sequence[str] = (), limit: int = PAGE
+        self,
+        after: int,
+        subject: str | None = None,
+        types: Sequence[str] = (),
+        limit: int = PAGE,
+        before: int | None = None,
     ) -> "Tail":
         """Pages of events past `after`, from disk and then live, with no gap and no repeat, for
-        ever.
+        ever; or until the log has reached `before`.
         """
-        return Tail(self, after, subject, types, limit)
+        return Tail(self, after, subject, types, limit, before)
 
     def read_near(
         self, after: int, limit: int, subject: str | None
@@ -263,8 +281,10 @@ class EventLog:
         """The same from the disk, without holding up the event loop."""
         head = self.head
         loop = asyncio.get_running_loop()
-        page = await loop.run_in_executor(self._pool, self._from_disk, after, limit, subject, types)
-        if len(page) == limit:
+        page, whole = await loop.run_in_executor(
+            self._pool, self._from_disk, after, limit, subject, types
+        )
+        if not whole:
             return page, page[-1].position
         return page, max(head, page[-1].position if page else 0)
 
@@ -342,12 +362,19 @@ class Tail:
     """A subscriber: a position and nothing else. A slow one costs nothing and loses nothing."""
 
     def __init__(
-        self, log: EventLog, after: int, subject: str | None, types: Sequence[str], limit: int
+        self,
+        log: EventLog,
+        after: int,
+        subject: str | None,
+        types: Sequence[str],
+        limit: int,
+        before: int | None,
     ) -> None:
         self._log = log
         self._subject = subject
         self._types = types
         self._limit = limit
+        self._before = before
         self._side: LoopSide | None = None
         self.position = after
         """Everything up to here was given out, or did not match."""
@@ -356,8 +383,10 @@ class Tail:
         return self
 
     async def __anext__(self) -> list[Recorded]:
-        log = self._log
+        log, before = self._log, self._before
         while True:
+            if before is not None and self.position >= before - 1:
+                raise StopAsyncIteration
             if self.position >= log.head:
                 await self._growth()
                 continue
@@ -370,6 +399,8 @@ class Tail:
                 page, covered = near
                 if self._types:
                     page = [event for event in page if event.type in self._types]
+            if before is not None and page and page[-1].position >= before:
+                page = [event for event in page if event.position < before]
             self.position = covered
             if page:
                 return page
@@ -379,11 +410,13 @@ class Tail:
         side = self._side
         if side is None:
             side = self._side = self._log.side()
-        waiter = side.waiter(self._subject)
+        # Whoever ends at a position ends there whatever the event at it is about.
+        subject = self._subject if self._before is None else None
+        waiter = side.waiter(subject)
         try:
             await waiter
         except asyncio.CancelledError:
-            side.forget(self._subject, waiter)
+            side.forget(subject, waiter)
             raise
 
 

@@ -6,10 +6,16 @@ import threading
 from bisect import bisect_right
 from collections import deque
 
-from domain.log.envelope import Recorded
+from domain.log.envelope import PAGE_BYTES, Recorded
 
 _MAX_EVENTS = 8_192
 _MAX_BYTES = 32 * 1024 * 1024
+
+# What an event may come to once everybody has read it: its bytes, the same decoded, and as frames
+# of a few wire forms. Each text of a list is then an object of its own, decoded and framed.
+_COPIES = 5
+_EVENT_BYTES = 1_024
+_TEXT_BYTES = 256
 
 
 class RecentEvents:
@@ -45,7 +51,7 @@ class RecentEvents:
                 if siblings is None:
                     siblings = by_subject[subject] = deque()
                 siblings.append(event)
-                self._bytes += len(event.state)
+                self._bytes += _weight(event)
             self._events.extend(events)
             while len(self._events) > self._max_events or (
                 self._bytes > self._max_bytes and len(self._events) > 1
@@ -57,7 +63,7 @@ class RecentEvents:
 
     def _drop_oldest(self) -> None:
         oldest = self._events.popleft()
-        self._bytes -= len(oldest.state)
+        self._bytes -= _weight(oldest)
         self._floor = oldest.position
         siblings = self._by_subject[oldest.subject]
         siblings.popleft()
@@ -67,7 +73,8 @@ class RecentEvents:
     def read(
         self, after: int, limit: int, subject: str | None
     ) -> tuple[list[Recorded], int] | None:
-        """Up to `limit` events past `after`, and the position up to which nothing was left out.
+        """Up to `limit` events past `after`, fewer once they come to PAGE_BYTES, and the position
+        up to which nothing was left out.
 
         None when `after` lies before the window, so that only the disk knows.
         """
@@ -87,8 +94,26 @@ class RecentEvents:
         source = self._events if subject is None else self._by_subject.get(subject)
         if not source:
             return [], self.head
-        page = _past(source, after, limit)
-        return page, self.head if len(page) < limit else page[-1].position
+        found = _past(source, after, limit)
+        page = _trimmed(found)
+        whole = len(page) == len(found) < limit
+        return page, self.head if whole else page[-1].position
+
+
+def _weight(event: Recorded) -> int:
+    """The bytes that an event may keep in memory, at most or nearly so."""
+    texts = event.state.count(b'","')
+    return _EVENT_BYTES + _COPIES * len(event.state) + _TEXT_BYTES * texts
+
+
+def _trimmed(page: list[Recorded]) -> list[Recorded]:
+    """The page up to the event with which it comes to PAGE_BYTES."""
+    size = 0
+    for count, event in enumerate(page, 1):
+        size += len(event.state)
+        if size >= PAGE_BYTES:
+            return page[:count]
+    return page
 
 
 def _past(events: deque[Recorded], after: int, limit: int) -> list[Recorded]:

@@ -10,6 +10,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from itertools import chain
 from pathlib import Path
+from sys import getsizeof
 from typing import Any
 
 from eventsourcing.persistence import (
@@ -29,7 +30,7 @@ from eventsourcing.sqlite import (
     SQLiteTransaction,
 )
 
-from domain.log.envelope import subject_of
+from domain.log.envelope import PAGE_BYTES, subject_of
 
 Row = tuple[int, str, int, str, bytes]
 """position, stream, version, type, state."""
@@ -241,8 +242,10 @@ class SQLiteLogRecorder(SQLiteProcessRecorder):
         types: Sequence[str] = (),
         actor: str | None = None,
         newest_first: bool = False,
-    ) -> list[Row]:
-        """Rows with ``after < position < before`` in the order of position."""
+    ) -> tuple[list[Row], bool]:
+        """Rows with ``after < position < before`` in the order of position, and whether these are
+        all: they end at `limit` (-1: none), or once they come to PAGE_BYTES.
+        """
         clauses, params = ["position>?"], [after]
         filters: list[Any] = []
         if before is not None:
@@ -264,8 +267,18 @@ class SQLiteLogRecorder(SQLiteProcessRecorder):
                 f"ORDER BY position {'DESC' if newest_first else 'ASC'} LIMIT ?",
                 [*params, *filters, limit],
             )
-            rows: list[Row] = c.fetchall()
-            return rows
+            rows, ended = _page(c)
+        return rows, ended and len(rows) != limit
+
+    def select_columns(self, start: int, limit: int) -> list[tuple[Row, str, str]]:
+        """A page of rows from position `start` on, each with its columns subject and actor."""
+        with self.datastore.transaction(commit=False) as c:
+            c.execute(
+                f"SELECT {_ROW}, subject, actor FROM events WHERE position>=? "
+                "ORDER BY position LIMIT ?",
+                (start, limit),
+            )
+            return [(row[:5], row[5], row[6]) for row in _page(c)[0]]
 
     def select_notifications(
         self,
@@ -288,7 +301,7 @@ class SQLiteLogRecorder(SQLiteProcessRecorder):
             )
             for position, stream, version, topic, state in self.select_rows(
                 after, limit, before=before, types=topics
-            )
+            )[0]
         ]
 
     def _max_notification_id(self, c: SQLiteCursor) -> int:
@@ -311,9 +324,25 @@ class SQLiteLogRecorder(SQLiteProcessRecorder):
             c.execute("SELECT key, value FROM meta")
             return dict(c.fetchall())
 
+    def rewrite_meta(self) -> None:
+        """A durable write that changes nothing: the smallest proof that there is room again."""
+        self.set_meta(self.meta())
+
     def set_meta(self, values: dict[str, str]) -> None:
         with self.datastore.transaction(commit=True) as c:
             c.executemany("INSERT OR REPLACE INTO meta VALUES (?,?)", list(values.items()))
+
+
+def _page(cursor: SQLiteCursor) -> tuple[list[Any], bool]:
+    """The rows of a cursor until their states come to PAGE_BYTES, and whether that was all."""
+    rows, size = [], 0
+    for row in cursor.sqlite_cursor:
+        rows.append(row)
+        # Not `len`: where a damaged log holds a number, it is for `verify` to say so.
+        size += getsizeof(row[4])
+        if size >= PAGE_BYTES:
+            return rows, False
+    return rows, True
 
 
 def _rows(

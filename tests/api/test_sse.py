@@ -4,6 +4,7 @@ on anywhere.
 
 import asyncio
 import json
+import tracemalloc
 from collections.abc import AsyncIterator, Callable, Coroutine, Iterator
 from pathlib import Path
 from typing import Any
@@ -16,6 +17,7 @@ from sse_starlette.sse import SendTimeoutError
 from starlette.types import Message, Scope
 
 from api import sse
+from api.board_frames import BOARD
 from api.routes.gitoma import LINES
 from api.security import Security
 from api.sessions import Accounts, Cookies
@@ -44,6 +46,8 @@ from domain.job_events import (
 )
 from domain.jobs import Jobs
 from domain.log import Context, EventLog, Recorded, new_events, open_sqlite_log
+from domain.log.mapper import EventMapper
+from domain.log.recent import RecentEvents
 from domain.people import Directory
 from domain.redaction import Redactor
 
@@ -220,6 +224,32 @@ def test_a_page_is_few_writes_of_bounded_size(log: EventLog) -> None:
     assert b"".join(chunks) == b"".join(ENVELOPES.frames(event)[0] for event in events)
     assert len(chunks) == 4
     assert all(len(chunk) < 400_000 for chunk in chunks)
+
+
+@pytest.mark.parametrize("lines", [["ab"] * 256, ["x" * 1000] * 5, ["y" * 10_000]])
+def test_what_readers_made_of_the_newest_events_counts_as_memory(lines: list[str]) -> None:
+    """Bytes of a log are few beside the same decoded and framed, and all of it is kept."""
+    bound = 256 * 1024
+    mapper = EventMapper(Redactor())
+    (new,) = new_events("job-a/output", [output(1, *lines)], SYSTEM)
+    recent = RecentEvents(0, max_bytes=bound)
+
+    def fill() -> None:
+        for position in range(1, bound // len(mapper.stored(new, 1).state) + 2):
+            # Stored anew each time: one shared by all would count once.
+            state = mapper.stored(new, position).state
+            event = Recorded(position, new.stream, position, "job.output", state)
+            recent.extend([event])
+            for form in (ENVELOPES, LINES, BOARD):
+                form.frames(event)
+
+    tracemalloc.start()
+    try:
+        fill()
+        kept, _ = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert bound / 4 < kept < 1.5 * bound
 
 
 # Readings

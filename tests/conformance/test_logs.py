@@ -4,6 +4,7 @@ import asyncio
 import random
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 from hypothesis import HealthCheck, given, settings
@@ -15,6 +16,7 @@ from domain.job_events import (
     JobProgressed,
 )
 from domain.log import Context, EventLog, NewEvent, Recorded, new_events, open_sqlite_log
+from domain.log.envelope import PAGE_BYTES
 from domain.redaction import Redactor
 
 Open = Callable[[Path], EventLog]
@@ -255,6 +257,118 @@ def test_pages_without_a_filter_are_full_and_end_at_the_head(log: EventLog) -> N
     rest, following = log.page(4, 4)
     assert ([e.position for e in rest], following) == ([5, 6, 7], None)
     assert log.page(4, 3)[1] is None
+
+
+LARGE = 1024 * 1024
+MOST = PAGE_BYTES + 2 * LARGE
+"""What a page of large events may come to: it ends with the event that makes it full."""
+
+
+def put_large(log: EventLog) -> None:
+    """Thirty events, each third of another subject, two thirds of them of a MiB and more."""
+    for n in range(10):
+        put(log, "job-a", 2 * n, "x" * (LARGE + n), "small")
+        put(log, "job-b", n, "y" * (LARGE + n))
+
+
+def checked(page: list[Recorded]) -> list[Recorded]:
+    assert sum(len(event.state) for event in page) <= MOST
+    return page
+
+
+@pytest.fixture(params=["near", "far"])
+def large(request: pytest.FixtureRequest, opens: Open, tmp_path: Path) -> Iterator[EventLog]:
+    """A log with large events, in memory as far as it keeps them there, or on disk alone."""
+    log = opens(tmp_path)
+    put_large(log)
+    if request.param == "far":
+        log.close()
+        log = opens(tmp_path)
+    yield log
+    log.close()
+
+
+FILTERS: list[dict[str, Any]] = [
+    {},
+    {"subject": "job-a"},
+    {"types": ["job.messaged"]},
+    {"actor": "tester"},
+    {"before": 26},
+]
+
+
+@pytest.mark.parametrize("filters", FILTERS)
+def test_a_page_is_bounded_by_bytes_and_leaves_nothing_out(
+    large: EventLog, filters: dict[str, Any]
+) -> None:
+    chosen = [
+        n
+        for n in range(1, 31)
+        if ("subject" not in filters or n % 3) and n < filters.get("before", 31)
+    ]
+    found: list[Recorded] = []
+    following: int | None = 0
+    while following is not None:
+        page, following = large.page(following, 1_000, **filters)
+        found += checked(page)
+    assert [e.position for e in found] == chosen
+    found = []
+    while page := checked(large.read(found[-1].position if found else 0, 1_000, **filters)):
+        found += page
+    assert [e.position for e in found] == chosen
+
+
+def test_walks_over_large_events_are_bounded_and_whole(large: EventLog) -> None:
+    pages = [checked(page) for page in large.pages()]
+    assert [e.position for page in pages for e in page] == list(range(1, 31))
+    assert len(pages) > 4
+
+    async def followed(
+        after: int, subject: str | None, types: tuple[str, ...], last: int
+    ) -> list[int]:
+        found: list[int] = []
+        tail = large.tail(after, subject, types, 1_000)
+        while not found or found[-1] < last:
+            found += [e.position for e in checked(await anext(tail))]
+        return found
+
+    for after in (0, 13, 22, 26):
+        rest = list(range(after + 1, 31))
+        assert asyncio.run(followed(after, None, (), 30)) == rest
+        assert asyncio.run(followed(after, None, ("job.messaged",), 30)) == rest
+        about = [n for n in rest if n % 3]
+        assert asyncio.run(followed(after, "job-a", (), 29)) == about
+
+
+@pytest.mark.parametrize("before", [1, 2, 15, 30, 31])
+@pytest.mark.parametrize("subject", [None, "job-a"])
+def test_a_tail_ends_at_a_position(large: EventLog, subject: str | None, before: int) -> None:
+    async def followed(after: int) -> list[int]:
+        tail = large.tail(after, subject, limit=4, before=before)
+        return [e.position async for page in tail for e in page]
+
+    for after in (0, 14, 25):
+        chosen = [n for n in range(after + 1, before) if subject is None or n % 3]
+        assert asyncio.run(followed(after)) == chosen
+
+
+def test_a_tail_ends_at_a_position_that_is_to_come(log: EventLog) -> None:
+    """Though what comes there is about something else."""
+    put(log, "job-a", 0, "one")
+
+    async def scenario() -> list[int]:
+        async def followed() -> list[int]:
+            tail = log.tail(0, "job-a", before=4)
+            return [e.position async for page in tail for e in page]
+
+        following = asyncio.create_task(followed())
+        await asyncio.sleep(0)
+        await log.append(said("job-a", "two"), {"job-a": 1})
+        await log.append(said("job-b", "three"), {"job-b": 0})
+        async with asyncio.timeout(30):
+            return await following
+
+    assert asyncio.run(scenario()) == [1, 2]
 
 
 def test_a_tail_catches_up_from_disk_and_goes_live_with_no_gap(opens: Open, tmp_path: Path) -> None:

@@ -257,6 +257,19 @@ DAMAGE = {
         7,
         "envelope's at",
     ),
+    "a number": ("UPDATE events SET state = 7 WHERE position = 7", 7, "not a JSON object"),
+    "a subject": (
+        "UPDATE events SET subject = 'job-zzz' WHERE position = 7",
+        7,
+        "under the subject 'job-zzz', and is about job-1",
+    ),
+    "the actor beside": (
+        "UPDATE events SET actor = 'operator' WHERE position = 7",
+        7,
+        "under the actor 'operator', and is by system",
+    ),
+    "a position 0": ("UPDATE events SET position = 0 WHERE position = 7", 0, "count from 1"),
+    "a position below": ("UPDATE events SET position = -7 WHERE position = 7", -7, "count from 1"),
 }
 
 

@@ -5,6 +5,8 @@ views that are made of it.
 import json
 import re
 import socket
+import sqlite3
+import threading
 from collections.abc import Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager
@@ -271,6 +273,46 @@ def test_a_live_stream_of_a_job_ends_with_it(http: httpx2.Client, tmp_path: Path
     assert seen[-1].event == "job.finished"
 
 
+def test_a_stream_ends_where_it_is_told_to(http: httpx2.Client, done: str) -> None:
+    everything = streamed(http, before=walk(http)[-1]["position"] + 1)
+    about = streamed(http, subject=f"job-{done}")
+    first, last = int(about[0].id), int(about[-1].id)
+
+    assert [frame.data for frame in everything] == walk(http)
+    assert streamed(http, limit=3) == everything[:3]
+    assert streamed(http, "2", limit=3, before=4) == everything[2:3]
+    assert streamed(http, after=1, before=4) == everything[1:3]
+    assert (
+        streamed(http, limit=2, actor="operator")
+        == [frame for frame in everything if frame.data["actor"] == "operator"][:2]
+    )
+    for before in range(first + 1, last + 2):
+        rest = [frame for frame in about if int(frame.id) < before]
+        assert streamed(http, subject=f"job-{done}", before=before) == rest
+        assert streamed(http, subject=f"job-{done}", before=before, limit=2) == rest[:2]
+        seen = {"Last-Event-ID": rest[-1].id}
+        asked: dict[str, str | int] = {"subject": f"job-{done}", "before": before}
+        assert http.get("/api/log/stream", params=asked, headers=seen).status_code == 204
+    for cursor in (first, first + 1, last):
+        seen = {"Last-Event-ID": str(cursor)}
+        told = http.get("/api/log/stream", params={"before": first}, headers=seen)
+        assert told.status_code == 204
+    assert http.get("/api/log/stream", params={"before": 0}).status_code == 204
+    assert http.get("/api/log/stream", params={"limit": 0}).status_code == 422
+
+
+def test_a_stream_ends_at_a_position_that_is_to_come(http: httpx2.Client, done: str) -> None:
+    """Though what comes there is about something else."""
+    archived = http.get("/api/log?limit=1").json()["head"] + 1
+    with (
+        streaming(http, subject="approval-none", before=archived + 1) as nothing,
+        streaming(http, after=archived - 1, before=archived + 1) as one,
+    ):
+        http.post(f"/api/jobs/{done}/archive")
+        assert [frame.event for frame in one] == ["job.archived"]
+        assert list(nothing) == []
+
+
 def test_a_live_stream_has_only_what_its_filter_names(http: httpx2.Client) -> None:
     head = http.get("/api/log?limit=1").json()["head"]
     with (
@@ -341,6 +383,10 @@ class Sleeper:
         )
         self._socket.sendall(request.encode())
 
+    def stalls(self) -> None:
+        """Return once the server has begun to send, and sees that nobody takes it."""
+        assert self._socket.recv(1, socket.MSG_PEEK)
+
     def positions(self, head: int) -> list[int]:
         """Wakes up: the ids of all frames, up to the one of `head`."""
         with self._socket.makefile("rb") as stream:
@@ -375,6 +421,48 @@ def test_readers_that_do_not_read_cost_nothing_and_lose_nothing(
         head = http.get("/api/log?limit=1").json()["head"]
         for sleeper in sleepers[:2]:
             assert sleeper.positions(head) == list(range(1, head + 1))
+
+
+def most_resident(server: Server) -> int:
+    """The most that the server ever had in memory, in bytes."""
+    said = re.search(r"VmHWM:\s*(\d+) kB", Path(f"/proc/{server.pid}/status").read_text())
+    assert said is not None
+    return int(said[1]) * 1024
+
+
+def test_long_lines_do_not_fill_the_memory(tmp_path: Path) -> None:
+    """Not of readers that take nothing, not for a page, not while the views are filled anew: the
+    bytes of a page are bounded, whatever its events hold.
+    """
+    line = "x" * 1_000_000
+    with Server.start(tmp_path / "data", "--stop-jobs", "--log-level=warning") as server:
+        idle = most_resident(server)
+        with connect(server) as http, ExitStack() as stack:
+            one = "head -c 1000000 /dev/zero | tr '\\0' x; echo"
+            job_id = shell(http, f"n=0; while [ $n -lt 60 ]; do n=$((n+1)); {one}; done")
+            assert ended(http, job_id, 60)["status"] == "completed"
+            sleepers = [Sleeper(server) for _ in range(5)]
+            for sleeper in sleepers:
+                stack.callback(sleeper.close)
+                sleeper.stalls()
+            found = walk(http, limit=1000, subject=f"job-{job_id}")
+            written = [x for e in found if e["type"] == "job.output" for x in e["data"]["lines"]]
+            assert written == [line] * 60
+            first = http.get("/api/log", params={"limit": 1000})
+            assert len(first.content) < 12 * MIB
+            assert first.json()["next"] is not None
+            head = first.json()["head"]
+            assert sleepers[0].positions(head) == list(range(1, head + 1))
+            # 60 MB for each of five and 120 for the page, when pages were counted in events only.
+            assert most_resident(server) - idle < 350 * MIB
+        server.stop()
+        for file in server.data.glob("views.db*"):
+            file.unlink()
+        server.restart()
+        with connect(server) as http:
+            assert http.get(f"/api/jobs/{job_id}").status_code == 200
+            settled(http)
+            assert most_resident(server) - idle < 60 * MIB
 
 
 # Views
@@ -448,6 +536,90 @@ def test_views_that_are_deleted_come_back_the_same(tmp_path: Path) -> None:
             assert http.get("/api/jobs").content == shown
             after = settled(http)
     assert {n: v["digest"] for n, v in after.items()} == {n: v["digest"] for n, v in before.items()}
+
+
+def test_views_that_are_deleted_under_a_running_server_come_back_the_same(tmp_path: Path) -> None:
+    """While everybody reads: a read is refused for a moment at most, and none is wrong."""
+    stop = threading.Event()
+
+    def reader(server: Server, right: bytes, quiet: list[int], number: int) -> set[int]:
+        statuses: set[int] = set()
+        with connect(server) as http:
+            while not stop.is_set():
+                answer = http.get("/api/jobs")
+                statuses.add(answer.status_code)
+                if answer.status_code == 200:
+                    assert answer.content == right
+                    quiet[number] += 1
+                else:
+                    assert int(answer.headers["retry-after"]) > 0
+                    quiet[number] = 0
+        return statuses
+
+    with (
+        Server.start(tmp_path / "data", "--stop-jobs") as server,
+        connect(server) as http,
+        ThreadPoolExecutor(6) as pool,
+    ):
+        for n in range(1, 6):
+            ended(http, shell(http, f"seq {n}; exit {n % 2}"))
+        before = settled(http)
+        shown = http.get("/api/jobs").content
+        quiet = [0] * 6
+        reads = [pool.submit(reader, server, shown, quiet, number) for number in range(6)]
+        try:
+            until(lambda: min(quiet) > 5, "readers at work")
+            for file in server.data.glob("views.db*"):
+                file.unlink()
+            # Only the engine makes the file.
+            until((server.data / "views.db").exists, "the views being filled again")
+            after = settled(http)
+            quiet[:] = [0] * 6
+            until(lambda: min(quiet) > 50, "reads without a refusal")
+        finally:
+            stop.set()
+        assert set().union(*(read.result() for read in reads)) <= {200, 503}
+        assert {n: v["digest"] for n, v in after.items()} == {
+            n: v["digest"] for n, v in before.items()
+        }
+        assert http.get("/readyz").status_code == 200
+        ended(http, submit(http, "true"))
+        with sqlite3.connect(server.data / "views.db") as database:
+            (stored,) = database.execute("SELECT count(*) FROM fillings WHERE live").fetchone()
+        database.close()
+        assert stored == len(PROJECTIONS)
+
+
+def test_views_that_cannot_be_made_are_said_by_readyz_until_they_can(tmp_path: Path) -> None:
+    with Server.start(tmp_path / "data", "--stop-jobs") as server, connect(server) as http:
+        ended(http, submit(http, "true"))
+        settled(http)
+        for file in server.data.glob("views.db*"):
+            file.unlink()
+        (server.data / "views.db").mkdir()
+
+        def said(status: int) -> Json | None:
+            answer = http.get("/readyz")
+            return answer.json() if answer.status_code == status else None
+
+        refused = until(lambda: said(503), "that it is not ready")
+        assert refused["status"] == "not ready"
+        assert refused["writable"] == {"log": True, "views": False}
+        assert http.get("/healthz").text == "ok"
+        (server.data / "views.db").rmdir()
+        assert until(lambda: said(200), "that it is ready again")["status"] == "ready"
+        assert len(http.get("/api/jobs").json()["items"]) == 1
+
+
+def test_readyz_tells_the_kinds_of_readers_apart(http: httpx2.Client) -> None:
+    readers = http.get("/readyz").json()["readers"]
+
+    kinds = [(reader["kind"], reader["name"]) for reader in readers]
+    assert len(set(kinds)) == len(kinds)
+    assert {("view", "crews"), ("policy", "crews")} <= set(kinds)
+    views = {name for kind, name in kinds if kind == "view"}
+    assert views == {projection.name for projection in PROJECTIONS}
+    assert [kind for kind, _ in kinds if kind in ("dispatcher", "clock")] == ["dispatcher", "clock"]
 
 
 # Two readers of two kinds

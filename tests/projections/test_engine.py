@@ -4,8 +4,10 @@ nothing stops for ever.
 
 import asyncio
 import random
+import threading
 import time
 from collections.abc import Iterator
+from dataclasses import replace
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -26,7 +28,7 @@ from domain.log import SYSTEM, EventLog, Recorded, new_events, open_sqlite_log
 from domain.redaction import Redactor
 from projections.engine import RebuildRuns, UnknownProjection, Views, ViewsUnavailable
 from projections.filling import Filling
-from projections.jobs import JOBS, find_job, list_jobs
+from projections.jobs import find_job, list_jobs
 from projections.projection import Projection, Row
 from projections.views import PROJECTIONS
 from tests.domain.test_job import COMMANDS, submitted
@@ -268,20 +270,203 @@ def test_rebuilding_what_is_unknown_or_being_rebuilt_is_refused(
     views.close()
 
 
-def test_a_new_version_of_a_projection_is_filled_anew(log: EventLog, tmp_path: Path) -> None:
+def _notes(version: int, *columns: str, gate: "Gate | None" = None) -> Projection:
+    """The texts of messages, each as the version writes it; a fold may wait at a gate."""
+
+    def note(_: Row | None, event: Recorded) -> Row | None:
+        if gate is not None:
+            gate.pass_by(event)
+        text = f"{event.data['text']} v{version}"
+        return {"position": event.position, **dict.fromkeys(columns, text)}
+
+    return Projection(
+        name="notes",
+        version=version,
+        columns=lambda: (
+            Column("position", Integer, primary_key=True),
+            *(Column(name, String) for name in columns),
+        ),
+        key=lambda event: event.position,
+        folds={"job.messaged": note},
+    )
+
+
+class Gate:
+    """Holds the engine in its fold of one event, or lets it go."""
+
+    def __init__(self, position: int) -> None:
+        self._position = position
+        self._open = threading.Event()
+        self.reached = threading.Event()
+
+    def pass_by(self, event: Recorded) -> None:
+        if event.position == self._position:
+            self.reached.set()
+            assert self._open.wait(60)
+
+    def open(self) -> None:
+        self._open.set()
+
+
+def say(log: EventLog, *texts: str) -> None:
+    version = len(log.stream("job-n"))
+    said = new_events("job-n", [JobMessaged(text=text) for text in texts], SYSTEM)
+    log.append_blocking(said, {"job-n": version})
+
+
+def notes(views: Views) -> list[str]:
+    with views.reading() as reading:
+        table = reading.table("notes")
+        return [row["text"] for row in reading.rows(select(table).order_by(table.c.position))]
+
+
+def test_a_new_version_fills_its_table_beside_the_old_one_which_is_read_meanwhile(
+    log: EventLog, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("projections.engine._REBUILD_PAGE", 2)
+    path = tmp_path / "views.db"
+    say(log, "a", "b", "c", "d")
+    views = started(log, path, (_notes(1, "text"),))
+    until_caught_up(views)
+    views.close()
+    for _ in range(2):  # a restart before the new table is full changes nothing
+        gate = Gate(3)
+        again = started(log, path, (_notes(2, "text", gate=gate),))
+        until(gate.reached.is_set)
+        try:
+            assert notes(again) == ["a v1", "b v1", "c v1", "d v1"]
+            assert again.status()[0].status == "rebuilding"
+            assert again.position == log.head
+            asyncio.run(again.caught_up(0.01))
+        finally:
+            kept = path.read_bytes(), path.with_name("views.db-wal").read_bytes()
+            gate.open()
+            again.close()
+        path.write_bytes(kept[0])
+        path.with_name("views.db-wal").write_bytes(kept[1])
+    again = started(log, path, (_notes(2, "text"),))
+    until(lambda: again.status()[0].status == "live")
+    say(log, "e")
+    until_caught_up(again)
+    assert notes(again) == ["a v2", "b v2", "c v2", "d v2", "e v2"]
+    assert again.recount() == digests(again)
+    assert again.status()[0].rebuild_matched is None  # there is nothing that it should be equal to
+    again.close()
+    assert table_names(path) == {"about", "fillings", "notes_2"}
+
+
+def test_what_comes_while_a_new_version_is_filled_is_read_at_once(
+    log: EventLog, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("projections.engine._REBUILD_PAGE", 1)
+    say(log, *"abcdefgh")
+    views = started(log, tmp_path / "views.db", (_notes(1, "text"),))
+    until_caught_up(views)
+    views.close()
+    again = Views(tmp_path / "views.db", log, (_notes(2, "text"),))
+    say(log, "i")
+    again._step()
+    assert notes(again) == [*(f"{text} v1" for text in "abcdefgh"), "i v2"]
+    assert again.status()[0].progress == pytest.approx(1 / 9, abs=1e-4)
+    again.start()
+    until(lambda: again.status()[0].status == "live")
+    assert notes(again) == [f"{text} v2" for text in "abcdefghi"]
+    again.close()
+
+
+def test_a_new_version_with_other_columns_is_filled_beside_nothing(
+    log: EventLog, tmp_path: Path
+) -> None:
+    say(log, "a", "b")
+    views = started(log, tmp_path / "views.db", (_notes(1, "text"),))
+    until_caught_up(views)
+    views.close()
+    again = Views(tmp_path / "views.db", log, (_notes(2, "text", "more"),))
+    assert (again.position, again.status()[0].position) == (-1, 0)
+    with pytest.raises(ViewsUnavailable, match="being built"):
+        notes(again)
+    again.start()
+    until_caught_up(again)
+    assert notes(again) == ["a v2", "b v2"]
+    assert again.recount() == digests(again)
+    again.close()
+    assert table_names(tmp_path / "views.db") == {"about", "fillings", "notes_2"}
+
+
+def test_the_version_of_a_real_view_may_change(log: EventLog, tmp_path: Path) -> None:
+    """Its columns as the database tells them are those that it is declared with."""
     make_history(log, 8)
     views = started(log, tmp_path / "views.db")
     until_caught_up(views)
     views.close()
-    from dataclasses import replace
-
-    newer = replace(JOBS, version=JOBS.version + 1)
-    again = Views(tmp_path / "views.db", log, (newer,))
-    assert again.status()[0].position == 0
+    newer = tuple(replace(each, version=each.version + 1) for each in PROJECTIONS)
+    again = Views(tmp_path / "views.db", log, newer)
+    assert again.position == log.head
+    assert {status.status for status in again.status()} == {"rebuilding"}
     again.start()
-    until_caught_up(again)
+    until(lambda: {status.status for status in again.status()} == {"live"})
     assert again.recount() == digests(again)
     again.close()
+
+
+def test_the_progress_of_a_rebuild_is_what_it_has_of_the_log(
+    log: EventLog, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("projections.engine._REBUILD_PAGE", 10)
+    say(log, *(str(n) for n in range(40)))
+    gate = Gate(31)
+    views = Views(tmp_path / "views.db", log, (_notes(1, "text", gate=gate),))
+    assert views.status()[0].progress == 0.0
+    views.start()
+    until(gate.reached.is_set)
+    assert (views.status()[0].progress, views.status()[0].status) == (0.75, "rebuilding")
+    gate.open()
+    until(lambda: views.status()[0].status == "live")
+    assert views.status()[0].progress == 1.0
+    gate._open.clear()
+    gate.reached.clear()
+    views.rebuild("notes")
+    until(gate.reached.is_set)
+    shown = views.status()[0]
+    assert (shown.progress, shown.status, shown.position) == (0.75, "rebuilding", 40)
+    gate.open()
+    until(lambda: views.status()[0].status == "live")
+    assert (views.status()[0].progress, views.status()[0].rebuild_matched) == (1.0, True)
+    views.close()
+
+
+def test_a_database_that_is_removed_while_it_is_read_is_filled_again(
+    log: EventLog, tmp_path: Path
+) -> None:
+    make_history(log, 15)
+    views = started(log, tmp_path / "views.db")
+    until_caught_up(views)
+    for gone in ("views.db*", "views.db", "views.db-*"):
+        opened = views._engine
+        for file in tmp_path.glob(gone):
+            file.unlink()
+        say(log, gone)
+        until(lambda opened=opened: views._engine is not opened)
+        until(lambda: views.position == log.head)
+        assert digests(views) == views.recount()
+    before = digests(views)
+    views.close()
+    again = Views(tmp_path / "views.db", log, PROJECTIONS)
+    assert digests(again) == before
+    again.close()
+
+
+def test_no_reader_makes_an_empty_database_of_one_that_is_gone(
+    log: EventLog, tmp_path: Path
+) -> None:
+    views = Views(tmp_path / "views.db", log, PROJECTIONS)
+    for file in tmp_path.glob("views.db*"):
+        file.unlink()
+    views._engine.dispose()
+    with pytest.raises(ViewsUnavailable), views.reading():
+        pass
+    assert list(tmp_path.glob("views.db*")) == []
+    views.close()
 
 
 def test_views_of_another_log_are_not_believed(log: EventLog, tmp_path: Path) -> None:
