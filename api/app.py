@@ -18,6 +18,7 @@ from pydantic import SecretStr
 from starlette.types import ASGIApp
 
 from api import errors, middleware
+from api.gitoma_jobs import StateJobs
 from api.gitoma_state import StateDirectory, StateFeed
 from api.hot import ShortCut
 from api.job_requests import CrewRequest, JobRequest
@@ -45,7 +46,7 @@ from api.routes.users import token_routes, user_routes
 from api.routes.worker import worker_routes
 from api.security import Principal, Security
 from api.sessions import RollingSessions
-from api.settings import Settings
+from api.settings import SHORTEST_SECRET, Settings
 from api.worker_tokens import WorkerTokens, load_key
 from domain.approvals import Approvals
 from domain.clock import Clock, system_clock
@@ -78,7 +79,6 @@ logger = logging.getLogger("crewlog")
 
 VERSION = version("crewlog")
 
-_SHORTEST_SECRET = 8
 _READING_S = 2.0
 _TRUSTED_S = 0.2
 """A template that was changed is seen at the latest so many seconds after."""
@@ -150,7 +150,7 @@ def secret_values(settings: Settings, environ: Mapping[str, str]) -> list[str]:
         for name, value in environ.items()
         if name.upper().endswith(SECRET_SUFFIXES) or name in KEPT_SECRETS
     ]
-    return [value for value in (*own, *named) if len(value) >= _SHORTEST_SECRET]
+    return [value for value in (*own, *named) if len(value) >= SHORTEST_SECRET]
 
 
 def _plain(secret: SecretStr | None) -> str:
@@ -268,7 +268,7 @@ def build(settings: Settings, *, url: str = "", clock: Clock = system_clock) -> 
         Following(log, Promotion(crews, approvals, clock)),
         Following(log, spawner),
     )
-    states = StateDirectory(settings.gitoma_state_dir)
+    states = StateDirectory(settings.gitoma_state_dir, StateJobs(views).of)
     token = _plain(settings.token)
     security = Security(lambda: token, people.accounts, settings.cors_origins)
     security.worker = tokens.principal
@@ -409,7 +409,8 @@ def create_app(parts: Parts) -> FastAPI:
             parts.log,
             parts.views,
             parts.dispatcher,
-            (*parts.followings, parts.schedule_clock),
+            parts.followings,
+            parts.schedule_clock,
             parts.stopped,
             VERSION,
         )

@@ -147,12 +147,13 @@ class Client:
     def follow(self, path: str, last_id: str = "", **params: Any) -> Iterator[ServerSentEvent]:
         """The stream's events, each once, through lost connections and restarts of the server.
 
-        Waits as `retry:` says before it connects again, then twice as long each time up to 10 s.
-        Ends with the stream's 204. Unreachable after `patience_s` seconds without an event.
+        Ends with the stream's 204, for which a stream that ended by itself is asked at once. Else
+        waits as `retry:` says before it connects again, then twice as long each time up to 10 s.
+        Unreachable after `patience_s` seconds without an event.
         """
         retry_s, failures, lost_at = _RETRY_S, 0, 0.0
         while True:
-            reason = "the stream ended early"
+            reason, told = "the stream ended early", False
             try:
                 with self.stream(path, last_id, **params) as events:
                     if events is None:
@@ -165,7 +166,10 @@ class Client:
                             retry_s = event.retry / 1000
                         last_id = event.id or last_id
                         if event.data:
+                            told = True
                             yield event
+                if told:
+                    continue
             except Unreachable as error:
                 reason = str(error)
             except Rejected as error:

@@ -17,6 +17,7 @@ from pydantic import BaseModel
 from starlette.exceptions import HTTPException
 from starlette.routing import BaseRoute, Match, Route
 
+from api.gitoma_state import StatesUnavailable
 from domain.errors import (
     BadInput,
     CrewlogError,
@@ -44,6 +45,7 @@ STATUS: tuple[tuple[type[CrewlogError], int], ...] = (
     (InvalidCursor, 400),
     (LogUnavailable, 503),
     (ViewsUnavailable, 503),
+    (StatesUnavailable, 503),
 )
 
 _TAGS = frozenset({"crew-request", "job-request"})

@@ -1,7 +1,8 @@
 """The state files that gitoma keeps for each repository, as they are seen and pushed.
 
 gitoma writes `<owner>__<name>.json`; we only read and delete. The rules are those of
-`contracts/gitoma.md` §8 (liveness, the socket) and §3 (slugs).
+`contracts/gitoma.md` §8 (liveness, the socket) and §3 (slugs), but for its failing 9.14: a state
+names its job, and a job that was cancelled left no orphan.
 """
 
 import asyncio
@@ -12,7 +13,7 @@ import os
 import re
 import stat
 import time
-from collections.abc import AsyncGenerator, Callable, Collection, Coroutine
+from collections.abc import AsyncGenerator, Callable, Collection, Coroutine, Mapping
 from contextlib import aclosing, suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -22,6 +23,9 @@ from typing import Any
 
 import orjson
 from starlette.websockets import WebSocket, WebSocketDisconnect, WebSocketState
+
+from api.gitoma_jobs import StateJob
+from domain.errors import CrewlogError
 
 logger = logging.getLogger("crewlog.gitoma")
 
@@ -45,6 +49,10 @@ _LOOPBACK = frozenset({"localhost", "127.0.0.1", "[::1]", "0.0.0.0"})  # noqa: S
 _origin = re.compile(r"https?://(\[[0-9a-f:.]+\]|[a-z0-9._-]+)(?::[0-9]+)?").fullmatch
 
 
+def _no_jobs(_: Collection[str]) -> Mapping[str, StateJob]:
+    return {}
+
+
 @dataclass(frozen=True, slots=True)
 class _Version:
     """What tells two contents of a file apart without reading them."""
@@ -63,23 +71,33 @@ class _Version:
         return time.time_ns() - max(self.mtime_ns, self.ctime_ns) > _CLOCK_TICK_NS
 
 
+class StatesUnavailable(CrewlogError):
+    """The state directory does not let the server do this; the text says what."""
+
+
 class StateDirectory:
     """The directory that holds gitoma's state files; it need not exist.
 
-    The methods do blocking file work: call them from a thread, one at a time or several.
+    `jobs_of` gives the jobs of state files by the files' names. The methods do blocking work: call
+    them from a thread, one at a time or several.
     """
 
-    def __init__(self, root: Path) -> None:
+    def __init__(
+        self, root: Path, jobs_of: Callable[[Collection[str]], Mapping[str, StateJob]] = _no_jobs
+    ) -> None:
         self.root = root
+        self._jobs_of = jobs_of
         self._known: dict[str, tuple[_Version, State | None]] = {}
 
     def snapshot(self) -> list[State]:
         """Every state, the file changed last first.
 
         Each is the file's JSON object with `is_alive` (its pid is a running process),
-        `is_orphaned` (at work, not exited cleanly, and dead or without a heartbeat for 90 s) and
-        `heartbeat_age_s` (float or None). A file that is not a JSON object in a regular file of
-        at most 8 MiB inside the directory is passed over. OSError if the directory is unreadable.
+        `is_orphaned` (at work, not exited cleanly, dead or without a heartbeat for 90 s, and its
+        job neither running here nor cancelled), `heartbeat_age_s` (float or None) and, where a job
+        of this server is behind it, `job_id`. A file that is not a JSON object in a regular file
+        of at most 8 MiB inside the directory is passed over. OSError if the directory is
+        unreadable.
         """
         now = datetime.now(UTC)
         known: dict[str, tuple[_Version, State | None]] = {}
@@ -95,13 +113,14 @@ class StateDirectory:
                 found.append((version.mtime_ns, name, state))
         self._known = known
         found.sort(key=lambda entry: (-entry[0], entry[1]))
-        return [state | _liveness(state, now) for _, _, state in found]
+        jobs = self._jobs_of([name for _, name, _ in found])
+        return [state | _liveness(state, now, jobs.get(name)) for _, name, state in found]
 
     def delete(self, owner: str, name: str) -> bool:
         """Remove the state of `owner/name`, whatever it holds; False if there was none.
 
         ValueError with a sentence if either is not a slug (`contracts/gitoma.md` §3), or if the
-        file is a link that leads out of the directory.
+        file is a link that leads out of the directory. StatesUnavailable if it cannot be removed.
         """
         for part, slug in (("owner", owner), ("name", name)):
             if not _slug(slug):
@@ -116,6 +135,11 @@ class StateDirectory:
             path.unlink()
         except (FileNotFoundError, NotADirectoryError, IsADirectoryError):
             return False
+        except OSError as error:
+            logger.warning("A gitoma state file cannot be removed: %s", error.strerror)
+            raise StatesUnavailable(
+                "The state file cannot be removed: the server cannot write to the state directory."
+            ) from error
         return True
 
     def _names(self) -> list[str]:
@@ -164,16 +188,17 @@ def _parse(content: bytes) -> State | None:
     return state if isinstance(state, dict) else None
 
 
-def _liveness(state: State, now: datetime) -> State:
+def _liveness(state: State, now: datetime, job: StateJob | None) -> State:
     alive = _is_running(state.get("pid"))
     age = _age_s(state.get("last_heartbeat"), now)
     silent = age is not None and age > _HEARTBEAT_GRACE_S
     at_work = state.get("phase", "IDLE") in _PHASES_AT_WORK and not state.get("exit_clean")
+    accounted_for = job is not None and job.accounted_for
     return {
         "is_alive": alive,
-        "is_orphaned": at_work and (silent or not alive),
+        "is_orphaned": at_work and (silent or not alive) and not accounted_for,
         "heartbeat_age_s": age,
-    }
+    } | ({} if job is None else {"job_id": job.id})
 
 
 def _is_running(pid: object) -> bool:

@@ -14,7 +14,7 @@ from domain.idempotency import fingerprint
 from domain.job_events import JobState
 from domain.jobs import IdempotencyKey
 from scheduler.environment import valid_name
-from scheduler.intake import WorkRequest
+from scheduler.intake import WorkRequest, limit_ms
 
 IdempotencyHeader = Annotated[
     str | None,
@@ -141,7 +141,7 @@ def work_of(body: JobRequest, workdir: str, default_timeout_s: int, owner: str) 
         label=body.labels[0] if body.labels else body.kind,
         argv=tuple(body.argv),
         cwd=os.path.join(workdir, body.cwd) if body.cwd else workdir,
-        timeout_ms=round(timeout_s * 1000),
+        timeout_ms=limit_ms(timeout_s),
         title=body.title or "",
         env=body.env or {},
         labels=body.labels,

@@ -231,7 +231,7 @@ class TrustedHosts:
 
     def __init__(self, app: ASGIApp, allowed: Iterable[str] = DEFAULT_ALLOWED_HOSTS) -> None:
         self.app = app
-        patterns = {_host_pattern(entry) for entry in allowed if entry.strip()}
+        patterns = {host_pattern(entry) for entry in allowed if entry.strip()}
         self._any = "*" in patterns
         self._suffixes = tuple(pattern[1:] for pattern in patterns if pattern.startswith("*."))
         self._exact = patterns - {"*"}
@@ -265,7 +265,8 @@ def _host_name(header: str) -> str | None:
     return _ipv6(match["ipv6"]) if match["ipv6"] else match["name"].lower()
 
 
-def _host_pattern(entry: str) -> str:
+def host_pattern(entry: str) -> str:
+    """An entry of the allowed hosts in its one form. ValueError with a sentence if it is none."""
     entry = entry.strip().lower()
     if entry == "*":
         return entry

@@ -6,6 +6,7 @@ this module.
 """
 
 import os
+import shlex
 from pathlib import Path
 from typing import Annotated, Any, Literal
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
@@ -19,7 +20,10 @@ from pydantic_settings import (
     TomlConfigSettingsSource,
 )
 
-from api.middleware import DEFAULT_ALLOWED_HOSTS
+from api.middleware import DEFAULT_ALLOWED_HOSTS, host_pattern
+
+SHORTEST_SECRET = 8
+"""Characters. The redactor does not look for shorter secrets: they would be in ordinary words."""
 
 
 def _default_data() -> Path:
@@ -76,7 +80,8 @@ class Settings(BaseSettings):
     token: SecretStr | None = Field(
         None,
         validation_alias=_also("token", "gitoma_api_token"),
-        description="The server's bearer token. Without one, a token is made on first start.",
+        description="The server's bearer token, of at least 8 characters. Without one, a token is "
+        "made on first start.",
     )
     log_level: str = Field("info", description="debug, info, warning or error.")
     capacity: int = Field(
@@ -129,7 +134,7 @@ class Settings(BaseSettings):
     )
     gitoma_timeout_s: int = Field(3600, ge=0, description="Time limit of a gitoma dispatch.")
     gitoma_rate_limit: int = Field(
-        20, ge=1, description="gitoma dispatches that one principal may make a minute."
+        20, ge=1, description="gitoma dispatches that one person may make a minute."
     )
     lm_studio_base_url: str = Field(
         "http://localhost:1234/v1",
@@ -192,6 +197,26 @@ class Settings(BaseSettings):
     def _split(cls, value: Any) -> Any:
         if isinstance(value, str):
             return tuple(part.strip() for part in value.split(",") if part.strip())
+        return value
+
+    @field_validator("allowed_hosts")
+    @classmethod
+    def _are_hosts(cls, value: tuple[str, ...]) -> tuple[str, ...]:
+        for entry in filter(str.strip, value):
+            host_pattern(entry)
+        return value
+
+    @field_validator("token")
+    @classmethod
+    def _can_be_redacted(cls, value: SecretStr | None) -> SecretStr | None:
+        if value is not None and 0 < len(value.get_secret_value()) < SHORTEST_SECRET:
+            raise ValueError(f"A token has at least {SHORTEST_SECRET} characters.")
+        return value
+
+    @field_validator("agent_command", "gitoma_command")
+    @classmethod
+    def _can_be_split(cls, value: str) -> str:
+        shlex.split(value)
         return value
 
     @field_validator("timezone")

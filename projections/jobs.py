@@ -429,6 +429,17 @@ def jobs_of_ids(reading: Reading, job_ids: list[str]) -> list[Row]:
     return reading.rows(select(jobs).where(jobs.c.id.in_(job_ids))) if job_ids else []
 
 
+def jobs_of_kind(reading: Reading, kind: str, after: int) -> list[Row]:
+    """The jobs of a kind that were submitted after a position, in that order, as ``id``,
+    ``position``, ``label`` and ``argv``. Costs what was submitted since.
+    """
+    jobs = reading.table("jobs")
+    statement = select(jobs.c.id, jobs.c.position, jobs.c.label, jobs.c.argv).where(
+        jobs.c.deleted == 0, jobs.c.position > after, jobs.c.kind == kind
+    )
+    return reading.rows(statement.order_by(jobs.c.position))
+
+
 def board_jobs(reading: Reading, owner: str | None, limit: int) -> dict[str, tuple[int, list[Row]]]:
     """For each column of the board how many jobs stand in it, and the newest of them."""
     jobs = reading.table("jobs")

@@ -8,6 +8,8 @@ import json
 import os
 import re
 import shlex
+import subprocess
+import sys
 import tomllib
 from collections.abc import Iterator
 from email.message import Message
@@ -29,6 +31,7 @@ from domain.event import REGISTRY
 from domain.job_events import (
     JobState,
 )
+from tests.server import environment
 
 ROOT = Path(__file__).resolve().parent.parent
 PAGES = [ROOT / "README.md", ROOT / "CHANGELOG.md", *sorted((ROOT / "docs").rglob("*.md"))]
@@ -179,6 +182,7 @@ def test_every_setting_is_documented_and_no_other() -> None:
 
 VALUES = {
     "host": "::1",
+    "allowed_hosts": "elsewhere",
     "port": "81",
     "capacity": "77",
     "owner_capacity": "77",
@@ -235,6 +239,20 @@ def test_defaults_are_those_of_the_settings() -> None:
     for name, row in settings_table().items():
         if name not in in_words:
             assert row[2] == shown(getattr(settings, name)), name
+
+
+@pytest.mark.parametrize(("cores", "capacity"), [(1, 4), (4, 4), (64, 64)])
+def test_the_default_capacity_is_the_number_of_cores_but_at_least_4(
+    cores: int, capacity: int
+) -> None:
+    script = (
+        f"import os; os.cpu_count = lambda: {cores}\n"
+        "from api.settings import Settings; print(Settings().capacity)"
+    )
+    said = subprocess.run(
+        [sys.executable, "-c", script], cwd=ROOT, env=environment(), capture_output=True, check=True
+    )
+    assert int(said.stdout) == capacity
 
 
 def shown(value: Any) -> str:

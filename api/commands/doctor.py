@@ -222,7 +222,7 @@ def _lag(readers: list[dict[str, Any]]) -> Check:
         return Check(
             "lag",
             "warn",
-            f"{slowest['name']} is {slowest['lag']} events behind.",
+            f"The {slowest['kind']} {slowest['name']} is {slowest['lag']} events behind.",
             "Look again in a moment; if it grows, look at the server's log.",
         )
     return Check("lag", "ok", f"No reader of the log is more than {slowest['lag']} events behind.")

@@ -396,13 +396,14 @@ def _written(client: "Client", job_id: str) -> Iterator[tuple[int, list[str]]]:
 
 
 def _followed(client: "Client", job_id: str, after: int | None) -> Iterator[str]:
-    """The job's lines as they come, until its end."""
+    """The job's lines as they come, until the stream says that there are no more: an end need not
+    be the last one, for the job may have been done again.
+    """
     stream = client.follow("/api/log/stream", subject=f"job-{job_id}", type=_FOLLOWED, after=after)
     for frame in stream:
         event = json.loads(frame.data)
-        if event["type"] == "job.finished":
-            return
-        yield from _lines_of(event)
+        if event["type"] != "job.finished":
+            yield from _lines_of(event)
 
 
 def _lines_of(event: dict[str, Any]) -> list[str]:

@@ -93,6 +93,8 @@ def load_settings(**given: Any) -> "Settings":
         if problem["type"] == "extra_forbidden":
             raise BadSettings(f"There is no setting called {name!r}.") from error
         said = problem["msg"].removeprefix("Value error, ").rstrip(".")
+        # One with a second variable goes by the name of its first.
+        name = name.removeprefix("crewlog_")
         raise BadSettings(f"The setting {name!r} is not valid: {said}.") from error
     except (tomllib.TOMLDecodeError, OSError, UnicodeError) as error:
         raise BadSettings(f"The settings file {file} cannot be read: {error}.") from error

@@ -266,7 +266,7 @@ def gitoma_routes(
     over = last_end(jobs)
 
     def admit(principal: Principal) -> None:
-        wait = limiter.hit(principal.actor)
+        wait = limiter.hit(principal.owner)
         if wait is not None:
             raise HTTPException(
                 429,

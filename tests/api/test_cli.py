@@ -24,6 +24,7 @@ from api.client import Client, Endpoint, Rejected, Unreachable, find
 from api.commands.doctor import sqlite_check
 from api.commands.jobs import exit_code
 from projections.views import PROJECTIONS
+from tests.e2e.client import connect
 from tests.server import CREWLOG, Server, environment
 
 _DEADLINE_S = 30.0
@@ -291,8 +292,35 @@ def test_logs_follow_to_the_end(server: Server, tmp_path: Path) -> None:
     assert following.stdout is not None
     assert following.stdout.readline() == "one\n"
     goes_on.touch()
-    code, rest, _ = ended(following)
-    assert (code, rest) == (0, "two\n")
+    code, rest, said = ended(following)
+    assert (code, rest, said) == (0, "two\n", "")
+
+
+def test_a_job_that_is_done_again_is_followed_to_its_last_end(
+    server: Server, tmp_path: Path
+) -> None:
+    gate = tmp_path / "gate"
+    script = f"echo begun; until [ -e '{gate}' ]; do sleep 0.05; done; echo over"
+    asked = ("jobs", "run", "--idempotency-key", "again", "--", "sh", "-c", script)
+    gate.touch()
+    assert crewlog(*asked, data=server.data).stdout.split() == ["begun", "over"]
+    job_id = json.loads(crewlog("jobs", "list", "--json", data=server.data).stdout)[0]["id"]
+
+    gate.unlink()
+    with connect(server) as http:
+        assert http.post(f"/api/jobs/{job_id}/redo", json={"feedback": ""}).status_code == 200
+    followers = [
+        begin("jobs", "logs", "--follow", job_id, data=server.data),
+        begin(*asked, data=server.data),
+    ]
+    for follower in followers:
+        assert follower.stdout is not None
+        assert [follower.stdout.readline() for _ in range(3)] == ["begun\n", "over\n", "begun\n"]
+    gate.touch()
+    for follower in followers:
+        code, rest, said = ended(follower)
+        assert (code, rest) == (0, "over\n"), said
+        assert "lost" not in said
 
 
 # log
@@ -432,6 +460,22 @@ def test_a_second_server_is_refused_in_one_sentence(server: Server) -> None:
 REFUSED_SETTINGS = {
     "a port that is none": ({"CREWLOG_PORT": "many"}, "The setting 'port' is not valid"),
     "a level that is none": ({"CREWLOG_LOG_LEVEL": "loud"}, "'log_level' is not one of"),
+    "a command that is cut": (
+        {"CREWLOG_GITOMA_COMMAND": 'a "b'},
+        "The setting 'gitoma_command' is not valid: No closing quotation.",
+    ),
+    "an agent's that is cut": (
+        {"CREWLOG_AGENT_COMMAND": "a b\\"},
+        "The setting 'agent_command' is not valid: No escaped character.",
+    ),
+    "a host that is none": (
+        {"GITOMA_ALLOWED_HOSTS": "localhost, a/b"},
+        "The setting 'allowed_hosts' is not valid: 'a/b' is not a host name",
+    ),
+    "a token that cannot be redacted": (
+        {"CREWLOG_TOKEN": "seven77"},
+        "The setting 'token' is not valid: A token has at least 8 characters.",
+    ),
     "a file that is not there": ({"CREWLOG_CONFIG": "/no/such/file"}, "is not there"),
     "off loopback without a token": ({"CREWLOG_HOST": "0.0.0.0"}, "needs a token"),
 }
@@ -444,6 +488,7 @@ def test_wrong_settings_are_one_sentence(name: str, tmp_path: Path) -> None:
     assert refused.returncode == 2
     assert len(refused.stderr.splitlines()) == 1
     assert said in refused.stderr
+    assert not (tmp_path / "data").exists()
 
 
 def test_a_settings_file_is_weaker_than_the_options(tmp_path: Path) -> None:
@@ -581,6 +626,40 @@ def test_what_is_no_crewlog_is_said() -> None:
             client.get("/api/jobs")
 
 
+def until_closed(reading: int) -> bytes:
+    """All that comes at the near end of a terminal."""
+    shown = b""
+    # Linux says with an error that nobody holds the other end any more.
+    with suppress(OSError):
+        while piece := os.read(reading, 65_536):
+            shown += piece
+    os.close(reading)
+    return shown
+
+
+@pytest.mark.parametrize("at_a_terminal", [True, False])
+def test_a_rebuild_at_a_terminal_shows_how_far_it_is(
+    at_a_terminal: bool, server: Server, job: str
+) -> None:
+    """On standard error, so that what is asked for stays alone on standard output."""
+    reading, writing = os.openpty() if at_a_terminal else os.pipe()
+    env = environment(TERM="xterm", COLUMNS="80", CREWLOG_DATA=str(server.data))
+    ran = subprocess.Popen(
+        [CREWLOG, "projections", "rebuild", "timeline"],
+        stdout=subprocess.PIPE,
+        stderr=writing,
+        env=env,
+    )
+    os.close(writing)
+    shown = until_closed(reading).decode()
+    said, _ = ran.communicate(timeout=_DEADLINE_S)
+    assert ran.returncode == 0
+    assert re.fullmatch(rb"timeline: rebuilt to position \d+, the same digest \w+\.\n", said)
+    text = re.sub(r"\x1b\[[0-9;?]*[A-Za-z]", "", shown)
+    assert bool(re.search(r"timeline ━+ +100%", text)) is at_a_terminal
+    assert bool(text) is at_a_terminal
+
+
 @pytest.mark.parametrize("colours", [True, False])
 def test_at_a_narrow_terminal_ids_are_whole_and_no_color_is_heeded(
     colours: bool, server: Server, job: str
@@ -594,12 +673,7 @@ def test_at_a_narrow_terminal_ids_are_whole_and_no_color_is_heeded(
         env=env if colours else {**env, "NO_COLOR": "1"},
     )
     os.close(terminal)
-    shown = b""
-    # Linux says with an error that nobody holds the other end any more.
-    with suppress(OSError):
-        while piece := os.read(reading, 65_536):
-            shown += piece
-    os.close(reading)
+    shown = until_closed(reading)
     assert ran.wait(_DEADLINE_S) == 0
     assert (b"\x1b[32m" in shown) is colours
     text = re.sub(r"\x1b\[[0-9;]*m", "", shown.decode())

@@ -31,6 +31,8 @@ from api.middleware import install
 
 TOKEN = "gitoma_tök/en+"
 DEADLINE_S = 10.0
+_NOTICED_S = 3.0
+"""It takes some milliseconds; a ping that nobody answers would tell after 20 s or more."""
 
 
 def write(root: Path, slug: str, *, at: float | None = None, **state: Any) -> Path:
@@ -742,6 +744,17 @@ class TestSocket:
             await until(lambda: server.feed.readers == 0, "no reader is left")
             await until(lambda: not server.feed.watching, "no watcher is left")
             await until(lambda: server.tasks() == 0, "no task is left")
+
+        with serving(tmp_path) as server:
+            asyncio.run(scenario(server))
+
+    def test_a_closed_socket_is_noticed_though_nothing_is_sent(self, tmp_path: Path) -> None:
+        async def scenario(server: Server) -> None:
+            async with opening(server) as ws:
+                await received(ws)
+                await ws.close()
+                async with asyncio.timeout(_NOTICED_S):
+                    await until(lambda: server.feed.readers == 0, "the reader is gone")
 
         with serving(tmp_path) as server:
             asyncio.run(scenario(server))

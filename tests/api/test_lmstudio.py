@@ -7,10 +7,13 @@ import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
 
 import pytest
 
 from api.lmstudio import LMStudioHealth, probe
+from tests.e2e.client import connect
+from tests.server import Server
 
 Reply = Callable[[BaseHTTPRequestHandler], None]
 
@@ -93,6 +96,22 @@ def test_another_model_is_an_error_that_lists_what_there_is(wanted: str) -> None
     assert not found.target_model_loaded
     assert found.available_models == ["qwen/qwen3-8b"]
     assert "not loaded" in found.message
+
+
+@pytest.mark.parametrize(("wanted", "level"), [("qwen3-8b", "ok"), ("llama", "error")])
+def test_the_server_asks_for_the_model_of_its_settings(
+    wanted: str, level: str, tmp_path: Path
+) -> None:
+    with (
+        lm_studio(listing("qwen3-8b")) as url,
+        Server.start(
+            tmp_path / "data", "--capacity=0", LM_STUDIO_BASE_URL=url, LM_STUDIO_MODEL=wanted
+        ) as server,
+        connect(server) as http,
+    ):
+        studio = http.get("/api/v1/health").json()["lm_studio"]
+    assert studio["level"] == level
+    assert wanted in studio["message"]
 
 
 def test_a_model_without_a_name_is_nobody_s_target() -> None:

@@ -1,17 +1,22 @@
-"""A stand-in for the gitoma program: says as JSON how it was started, and leaves a state file."""
+"""A stand-in for the gitoma program: says as JSON how it was started, and leaves a state file.
+
+Where there is a directory for state files, a `run` works until it is killed, or told by a file of
+the name `DIRECTORY/crash` to end as after a crash.
+"""
 
 import json
 import os
 import stat
 import sys
+import time
+from datetime import UTC, datetime
 from pathlib import Path
 
 
 def main() -> None:
     directory = os.environ.get("STATE_DIRECTORY")
-    if directory:
-        state = {"job_id": os.environ["CREWLOG_JOB_ID"], "phase": "DONE", "exit_clean": True}
-        Path(directory, "crew__log.json").write_text(json.dumps(state))
+    if directory and sys.argv[1] != "analyze":
+        leave_state(Path(directory), "WORKING" if sys.argv[1] == "run" else "DONE")
     said = {
         "argv": sys.argv[1:],
         "env": dict(os.environ),
@@ -22,6 +27,26 @@ def main() -> None:
         "terminal": stat.S_ISCHR(os.fstat(1).st_mode),
     }
     print(json.dumps(said), flush=True)
+    if directory and sys.argv[1] == "run":
+        while not Path(directory, "crash").exists():
+            time.sleep(0.05)
+        sys.exit(1)
+
+
+def leave_state(directory: Path, phase: str) -> None:
+    """As gitoma does: it says nothing of the job."""
+    owner, name = sys.argv[2].removesuffix("/").removesuffix(".git").split("/")[3:]
+    state = {
+        "owner": owner,
+        "name": name,
+        "phase": phase,
+        "pid": os.getpid(),
+        "last_heartbeat": datetime.now(UTC).isoformat(),
+        "exit_clean": phase == "DONE",
+    }
+    draft = directory / f".{name}.draft"
+    draft.write_text(json.dumps(state))
+    draft.replace(directory / f"{owner}__{name}.json")
 
 
 if __name__ == "__main__":

@@ -469,6 +469,28 @@ def test_a_full_disk_refuses_and_loses_nothing(tmp_path: Path) -> None:
             assert "Traceback" not in server.output.read_text()
 
 
+def test_readiness_comes_back_with_the_room(tmp_path: Path) -> None:
+    """Though nobody appends anything meanwhile."""
+    with Server.start(tmp_path / "data", "--stop-jobs") as server, connect(server) as http:
+
+        def said(status: int) -> dict[str, Any] | None:
+            answer = http.get("/readyz")
+            return answer.json() if answer.status_code == status else None
+
+        ended(http, submit(http, "true"))
+        head = until(lambda: said(200), "that it is ready")["head"]
+        fill_disk(server, True)
+        assert http.post("/api/jobs", json={"argv": ["true"]}).status_code == 503
+        for _ in range(3):
+            refused = said(503)
+            assert refused is not None
+            assert (refused["status"], refused["writable"]["log"]) == ("not ready", False)
+        assert http.get("/healthz").text == "ok"
+        fill_disk(server, False)
+        assert until(lambda: said(200), "that it is ready again")["head"] == head
+        ended(http, submit(http, "true"))
+
+
 def _first_line(http: httpx2.Client, job_id: str) -> str | None:
     written = [e["data"]["lines"] for e in events(http, job_id) if e["type"] == "job.output"]
     return str(written[0][0]) if written else None

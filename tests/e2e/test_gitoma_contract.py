@@ -38,6 +38,7 @@ from tests.e2e.client import (
     submit,
     until,
 )
+from tests.e2e.people import add_user, client, issue_token
 from tests.server import CREWLOG, Server, environment
 
 TOKEN = "a-token-of-the-contract"
@@ -487,8 +488,10 @@ def test_jobs_come_in_the_order_of_their_coming(http: httpx2.Client) -> None:
     assert http.get(f"/api/v1/jobs?before={UNKNOWN}").status_code == 400
 
 
-def test_cancel(http: httpx2.Client) -> None:
-    job_id = shell(http, "trap 'sleep 0.3; exit 0' TERM; echo ready; while :; do sleep 0.05; done")
+def test_cancel(http: httpx2.Client, tmp_path: Path) -> None:
+    gate = tmp_path / "gate"
+    lingers = f"until [ -e {gate} ]; do sleep 0.05; done; exit 0"
+    job_id = shell(http, f"trap '{lingers}' TERM; echo ready; while :; do sleep 0.05; done")
     with following(http, job_id) as stream:
         assert [next(stream).line, next(stream).line][1] == "ready"
         for _ in range(2):
@@ -498,6 +501,7 @@ def test_cancel(http: httpx2.Client) -> None:
                 {"job_id": job_id, "status": "cancelling"},
             )
         assert status(http, job_id)["status"] == "running"
+        gate.touch()
         assert [frame.line for frame in stream][-1] == "__END__:cancelled"
     again = cancel(http, job_id)
     assert (again.status_code, again.json()) == (409, {"detail": "Job is already cancelled"})
@@ -594,7 +598,30 @@ def test_dispatches_are_limited_for_a_principal(tmp_path: Path) -> None:
         assert http.post("/api/jobs", json={"argv": ["true"]}).status_code == 201
 
 
+def test_a_person_has_one_limit_however_many_tokens(tmp_path: Path) -> None:
+    with Server.start(tmp_path / "data", "--capacity=0", CREWLOG_GITOMA_RATE_LIMIT="3") as server:
+        ada, bob = (add_user(server, f"{name}@example.org")["id"] for name in ("ada", "bob"))
+        said = []
+        for person in (*[ada] * 4, bob):
+            with client(server, issue_token(server, person, "write")) as http:
+                said.append(http.post("/api/v1/run", json={"repo_url": REPOSITORY}).status_code)
+        assert said == [202, 202, 202, 429, 202]
+
+
 # §6 The stream
+
+
+def test_a_line_is_cut_at_4096_bytes_and_never_within_a_character(http: httpx2.Client) -> None:
+    cut = "…(truncated)"
+    long = {
+        "€" * 1365 + "x": "€" * 1365 + "x",  # 4,096 bytes are not too many
+        "€" * 2000: "€" * 1365 + cut,
+        "x" * 4095 + "éx": "x" * 4095 + cut,
+        "x" * 4094 + "éx": "x" * 4094 + "é" + cut,
+    }
+    job_id = submit(http, "printf", "%s\\n", *long)
+
+    assert output(http, job_id) == list(long.values())
 
 
 def test_the_stream_byte_by_byte(http: httpx2.Client) -> None:
@@ -673,13 +700,14 @@ def test_the_state_socket(server: Server, http: httpx2.Client) -> None:
         assert ws.subprotocol == offered
         assert json.loads(ws.recv(timeout=10)) == []
         ws.send("ignored")
-        job_id = submit(http, "true")
-        assert json.loads(ws.recv(timeout=10)) == []  # a job began or ended
-        ended(http, job_id)
+    trusted = {**server.headers, "Origin": PAGE}
+    with open_websocket(url, additional_headers=trusted, proxy=None) as ws:
+        assert json.loads(ws.recv(timeout=10)) == []
     for headers in (
         {},
         {"Authorization": "Bearer wrong"},
         {**server.headers, "Origin": "http://evil.example"},
+        {**server.headers, "Origin": f"{PAGE}.evil.example"},
         {**server.headers, "Host": "evil.example"},
     ):
         with (
@@ -688,6 +716,23 @@ def test_the_state_socket(server: Server, http: httpx2.Client) -> None:
         ):
             pass
         assert refused.value.response.status_code == (400 if "Host" in headers else 403)
+
+
+def test_the_socket_tells_when_a_job_starts_and_when_it_ends(
+    server: Server, http: httpx2.Client, tmp_path: Path
+) -> None:
+    gate = tmp_path / "gate"
+    url = f"ws{server.url.removeprefix('http')}/ws/state"
+    with open_websocket(url, additional_headers=server.headers, proxy=None) as ws:
+        ws.recv(timeout=20)
+        job_id = shell(http, f"until [ -e {gate} ]; do sleep 0.05; done")
+        ws.recv(timeout=20)
+        running(http, job_id)
+        with pytest.raises(TimeoutError):
+            ws.recv(timeout=1)
+        gate.touch()
+        ws.recv(timeout=20)
+        assert ended(http, job_id)["status"] == "completed"
 
 
 # §1, §10 The token and the address

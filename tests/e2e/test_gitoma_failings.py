@@ -14,6 +14,7 @@ from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractContextManager, ExitStack, suppress
 from pathlib import Path
+from threading import Barrier
 from typing import Any
 
 import httpx2
@@ -157,7 +158,9 @@ def test_failing_03_whoever_joins_while_it_runs_gets_every_line_and_the_end(
             for _ in range(10):
                 answer = await http.post("/api/jobs", json={"argv": ["seq", "490"]})
                 job_id = answer.json()["id"]
-                readers += [lines(http, job_id, turn * 0.012) for turn in range(8)]
+                readers += [
+                    asyncio.create_task(lines(http, job_id, turn * 0.012)) for turn in range(8)
+                ]
             return await asyncio.gather(*readers)
 
     for seen in asyncio.run(join_all()):
@@ -165,12 +168,25 @@ def test_failing_03_whoever_joins_while_it_runs_gets_every_line_and_the_end(
         lines_of(seen[1:-1], 490)
 
 
-def test_failing_04_live_readers_lose_no_line_of_a_fast_job(http: httpx2.Client) -> None:
+def test_failing_04_live_readers_lose_no_line_of_a_fast_job(
+    http: httpx2.Client, tmp_path: Path
+) -> None:
     """Live subscriber: a fifth of 20,000 lines was dropped."""
-    with ThreadPoolExecutor() as pool:
-        job_id = shell(http, "sleep 0.2; seq 20000")
-        for read in [pool.submit(output, http, job_id) for _ in range(3)]:
-            lines_of(read.result(), 20_000)
+    gate = tmp_path / "gate"
+    job_id = shell(http, f"until [ -e {gate} ]; do sleep 0.05; done; seq 20000")
+    joined = Barrier(3, action=gate.touch, timeout=20)
+
+    def read() -> list[str]:
+        with following(http, job_id) as stream:
+            next(stream)
+            joined.wait()
+            return [frame.line for frame in stream]
+
+    with ThreadPoolExecutor(joined.parties) as pool:
+        for reading in [pool.submit(read) for _ in range(joined.parties)]:
+            *shown, end = reading.result()
+            assert end == "__END__:completed"
+            lines_of(shown, 20_000)
 
 
 def test_failing_05_who_joins_late_gets_the_beginning_too(http: httpx2.Client) -> None:
@@ -412,8 +428,42 @@ def test_failing_14_a_cancel_is_on_record_and_a_state_names_its_job(
     said = json.loads(output(http, job_id)[0])
     assert said["env"]["CREWLOG_JOB_ID"] == job_id
     with websocket(server) as socket:
-        linked = json.loads(socket.recv(timeout=10))
-    assert job_id in [state.get("job_id") for state in linked]
+        pushed(socket, "log", job_id=job_id, is_orphaned=False)
+
+
+def test_failing_14_a_state_that_a_cancel_left_is_no_orphan(
+    server: Server, http: httpx2.Client, states: Path
+) -> None:
+    """The same for a state in the middle of its work, in which nothing tells of the job."""
+    url = "https://github.com/crew/cut"
+    crashed = dispatch(http, "run", repo_url=url)
+    with websocket(server) as socket:
+        pushed(socket, "cut", job_id=crashed, is_alive=True, is_orphaned=False)
+        (states / "crash").touch()
+        assert ended(http, crashed)["status"] == "failed"
+        pushed(socket, "cut", job_id=crashed, is_alive=False, is_orphaned=True)
+        (states / "crash").unlink()
+
+        cut = dispatch(http, "run", repo_url=f"{url}.git/")
+        pushed(socket, "cut", job_id=cut, is_alive=True, is_orphaned=False)
+        cancel(http, cut)
+        seen = pushed(socket, "cut", is_alive=False)
+        assert (seen["phase"], seen["exit_clean"]) == ("WORKING", False)
+        assert ended(http, cut)["status"] == "cancelled"
+        ended(http, dispatch(http, "analyze", repo_url=url))
+    with websocket(server) as socket:  # whatever came in between: this is what remains to be seen
+        pushed(socket, "cut", job_id=cut, is_alive=False, is_orphaned=False)
+
+
+def pushed(socket: ClientConnection, name: str, **standing: Any) -> dict[str, Any]:
+    """The state of the repository of that name, once it is pushed so."""
+
+    def now() -> dict[str, Any] | None:
+        told: list[dict[str, Any]] = json.loads(socket.recv(timeout=20))
+        state = next((state for state in told if state.get("name") == name), {})
+        return state if state.items() >= standing.items() else None
+
+    return until(now, f"{name} as {standing}")
 
 
 def test_failing_15_no_header_no_file_no_url_gets_round_a_rule(tmp_path: Path) -> None:

@@ -1,8 +1,10 @@
 """A data directory that nobody may write to any more, and one that nobody may write to at first."""
 
 import os
+import resource
 import shutil
 import stat
+import subprocess
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -10,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from tests.e2e.client import connect, ended, events, output, shell, submit
-from tests.server import Server
+from tests.server import CREWLOG, Server, environment
 
 
 def bound_by_modes() -> tuple[str, ...]:
@@ -68,6 +70,50 @@ def test_what_cannot_be_written_is_503_and_the_server_stays_up(server: Server) -
     with connect(server) as http:
         assert {job: events(http, job) for job in known} == kept
     assert "Traceback" not in server.output.read_text()
+
+
+def test_a_state_that_cannot_be_removed_is_503(tmp_path: Path) -> None:
+    states = tmp_path / "states"
+    states.mkdir()
+    kept = states / "crew__log.json"
+    kept.write_text('{"phase": "DONE"}')
+    server = Server(tmp_path / "data", CREWLOG_GITOMA_STATE_DIR=str(states))
+    server.data.mkdir()
+    server.prefix = bound_by_modes()
+    with server, connect(server) as http:
+        with read_only(states):
+            refused = http.delete("/api/v1/state/crew/log")
+            assert refused.status_code == 503, refused.text
+            assert refused.json()["error_id"] == refused.headers["x-request-id"]
+            assert "cannot be removed" in refused.json()["detail"]
+            assert kept.exists()
+        assert http.delete("/api/v1/state/crew/log").json()["result"] == "deleted"
+
+
+def test_a_first_start_on_a_full_disk_bars_no_second_one(tmp_path: Path) -> None:
+    data = tmp_path / "data"
+    refused = subprocess.run(
+        [CREWLOG, "serve", "--port", "0", "--data", str(data)],
+        env=environment(),
+        capture_output=True,
+        text=True,
+        timeout=30,
+        check=False,
+        preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_FSIZE, (0, 0)),
+    )
+    assert (refused.returncode, len(refused.stderr.splitlines())) == (2, 1), refused.stderr
+    assert "cannot be made" in refused.stderr
+    assert list(data.iterdir()) == []
+    with Server(data) as server, connect(server) as http:
+        assert http.get("/api/v1/jobs").status_code == 200
+
+
+def test_a_token_in_the_file_that_could_not_be_redacted_is_refused(tmp_path: Path) -> None:
+    server = Server(tmp_path / "data")
+    server.data.mkdir()
+    (server.data / "token").write_text("seven77\n")
+    with pytest.raises(RuntimeError, match="has less than 8 characters"), server:
+        pass
 
 
 def test_a_server_does_not_start_where_it_cannot_write(tmp_path: Path) -> None:
