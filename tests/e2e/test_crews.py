@@ -581,10 +581,8 @@ def test_what_a_worker_that_was_killed_asked_is_withdrawn(
 
 
 def test_what_waits_goes_on_waiting_over_a_kill_and_goes_on_after_it(tmp_path: Path) -> None:
-    due = (datetime.now(UTC) + timedelta(seconds=4)).isoformat()
     with Server.start(tmp_path / "data", "--stop-jobs") as server:
         with connect(server) as http:
-            planned = commit(server, http, job("later"), scheduledAt=due)
             held = commit(server, http, job("hour"), scheduledAt=in_an_hour())
             asked = commit(server, http, job("asked", "true", approval="required"))
             script = 'crewlog worker ask "Go on?"; echo "code $?"'
@@ -594,7 +592,11 @@ def test_what_waits_goes_on_waiting_over_a_kill_and_goes_on_after_it(tmp_path: P
             pending(http, asks["asks"])
             answered = pending(http, told_late["late"])
             assert resolve(http, answered["id"], "approved").is_success
+            # Last, so that what came before cannot take until then.
+            due = (datetime.now(UTC) + timedelta(seconds=4)).isoformat()
+            planned = commit(server, http, job("later"), scheduledAt=due)
         server.kill()
+        assert datetime.now(UTC) < datetime.fromisoformat(due)
         server.restart()
         with connect(server) as http:
             assert shown(http, asked["asked"])["status"] == "todo"

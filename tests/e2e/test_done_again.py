@@ -86,7 +86,9 @@ def test_the_boards_stream_has_one_result_and_it_is_the_last(
 
 def test_while_it_is_done_again_the_stream_is_open(http: httpx2.Client, tmp_path: Path) -> None:
     flag, gate = tmp_path / "flag", tmp_path / "gate"
-    job = shell(http, f"if {only_after(flag)}; then {until_there(gate)}; echo more; else exit 1; fi")
+    job = shell(
+        http, f"if {only_after(flag)}; then {until_there(gate)}; echo more; else exit 1; fi"
+    )
     ended(http, job)
     flag.touch()
     post(http, f"/api/jobs/{job}/redo", {"feedback": ""})
