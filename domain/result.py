@@ -9,6 +9,7 @@ import orjson
 
 from domain.errors import BadInput
 from domain.job import Job
+from domain.patterns import BadPattern, PatternTooSlow, time_limit, timed
 
 LARGEST_RESULT = 65_536
 """Bytes of a result as JSON (`contracts/board.md §11.6`: 64 KB are taken, one more is not)."""
@@ -92,8 +93,11 @@ def _fit(result: dict[str, Any], schema: dict[str, Any]) -> None:
     try:
         kind.check_schema(schema)
         # An empty registry: no reference of a schema makes the server fetch anything.
-        wrong = best_match(kind(schema, registry=Registry()).iter_errors(result))
-    except (SchemaError, Unresolvable, RecursionError, re.error) as error:
+        with time_limit():
+            wrong = best_match(timed(kind)(schema, registry=Registry()).iter_errors(result))
+    except PatternTooSlow as slow:
+        raise BadInput("result", f"It {slow}.") from None
+    except (SchemaError, Unresolvable, RecursionError, BadPattern, re.error) as error:
         raise BadInput("result", "It cannot be checked: its schema cannot be used.") from error
     if wrong is not None:
         raise BadInput(_path(wrong.absolute_path), wrong.message[:_LONGEST_REASON])

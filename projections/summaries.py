@@ -14,21 +14,24 @@ _CREWS = 10_000
 def crews_summary(reading: Reading, since: str, owner: str | None = None) -> dict[str, Any]:
     """Crews committed since a time, by state and by template."""
     crews = reading.table("crews")
-    statement = select(crews.c.id, crews.c.template).where(crews.c.created_at >= since)
+    period: list[ColumnElement[bool]] = [crews.c.created_at >= since]
     if owner is not None:
-        statement = statement.where(crews.c.owner == owner)
-    rows = reading.rows(statement.order_by(crews.c.position.desc()).limit(_CREWS))
+        period.append(crews.c.owner == owner)
+    by_template = {
+        template: int(count)
+        for template, count in reading.connection.execute(
+            select(crews.c.template, func.count()).where(*period).group_by(crews.c.template)
+        )
+    }
+    newest = select(crews.c.id).where(*period).order_by(crews.c.position.desc()).limit(_CREWS)
+    ids = [row["id"] for row in reading.rows(newest)]
     by_state: dict[str, int] = {}
-    by_template: dict[str, int] = {}
-    ids = [row["id"] for row in rows]
-    counts: dict[str, dict[str, int]] = {}
     for start in range(0, len(ids), 500):
-        counts |= crew_counts(reading, ids[start : start + 500])
-    for row in rows:
-        state = state_of(counts[row["id"]])
-        by_state[state] = by_state.get(state, 0) + 1
-        by_template[row["template"]] = by_template.get(row["template"], 0) + 1
-    return {"total": len(rows), "byState": by_state, "byTemplate": by_template}
+        for counts in crew_counts(reading, ids[start : start + 500]).values():
+            state = state_of(counts)
+            by_state[state] = by_state.get(state, 0) + 1
+    total = sum(by_template.values())
+    return {"total": total, "byState": by_state, "byTemplate": by_template}
 
 
 def schedules_summary(reading: Reading, since: str, owner: str | None = None) -> dict[str, Any]:

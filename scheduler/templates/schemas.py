@@ -4,15 +4,14 @@ Reasons are made from the schema alone and never hold a part of the value. Nothi
 fetched: references lead within their own schema, and not in a circle without an end.
 """
 
-import re
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
 from jsonschema import Draft202012Validator, SchemaError, ValidationError
 from jsonschema.exceptions import best_match
-from jsonschema.validators import extend
 
+from domain.patterns import BadPattern, PatternTooSlow, compiled, time_limit, timed
 from scheduler.templates.source import Place
 
 MAX_DEPTH = 40
@@ -57,9 +56,12 @@ class Schema:
     def violation(self, value: Any) -> Violation | None:
         """The most telling thing that is wrong with a JSON value, or None."""
         try:
-            error = best_match(self._validator.iter_errors(value))
+            with time_limit():
+                error = best_match(self._validator.iter_errors(value))
         except RecursionError:
             return Violation((), "is nested too deeply for its schema")
+        except PatternTooSlow as slow:
+            return Violation((), str(slow))
         if error is None:
             return None
         return Violation(tuple(error.absolute_path), _reason(error))
@@ -135,9 +137,12 @@ def _check_patterns(schema: Any, place: Place) -> None:
         for where, pattern in patterns:
             if isinstance(pattern, str):
                 try:
-                    re.compile(_to_the_end(pattern))
-                except re.error as error:
+                    compiled(pattern)
+                except BadPattern as error:
                     raise BadSchema(where, f"Not a regular expression: {error}.") from error
+        if own and "unevaluatedProperties" in schema:
+            reason = "unevaluatedProperties cannot be used beside patternProperties."
+            raise BadSchema((*place, "unevaluatedProperties"), reason)
         for name, value in schema.items():
             _check_patterns(value, (*place, name))
     elif isinstance(schema, list):
@@ -145,18 +150,4 @@ def _check_patterns(schema: Any, place: Place) -> None:
             _check_patterns(value, (*place, i))
 
 
-_DOLLAR = re.compile(r"\\.|\[(?:\\.|[^\]\\])*\]|\$", re.DOTALL)
-
-
-def _to_the_end(pattern: str) -> str:
-    """Let ``$`` mean the very end, as in JSON Schema's ECMA 262, not also before a last newline."""
-    return _DOLLAR.sub(lambda found: r"\Z" if found[0] == "$" else found[0], pattern)
-
-
-def _pattern(validator: Any, pattern: str, value: Any, _: Any) -> Any:
-    if isinstance(value, str) and not re.search(_to_the_end(pattern), value):
-        yield ValidationError("")
-
-
-_extend: Callable[..., Any] = extend
-_Validator = _extend(Draft202012Validator, {"pattern": _pattern})
+_Validator = timed(Draft202012Validator)

@@ -14,6 +14,8 @@ from api import errors
 from api.routes.schedules import schedule_routes
 from api.security import OPERATOR, Authenticated, Principal
 from domain.clock import format_time
+from domain.log import SYSTEM, new_events
+from domain.schedule import ScheduleChanged
 from tests.scheduler.schedule_world import START, World, minutes, simulated
 from tests.scheduler.simulated import SimulatedTimers
 
@@ -133,6 +135,32 @@ def test_a_schedule_is_made_shown_and_listed(tmp_path: Path) -> None:
         assert (second["templateId"], second["catchUp"]) == ("one", "none")
         listed = (await ann.said(200, "GET"))["schedules"]
         assert [item["id"] for item in listed] == [second["id"], made["id"]]
+
+    play(tmp_path, story)
+
+
+def test_a_rule_that_cannot_be_read_here_is_shown_among_the_others(tmp_path: Path) -> None:
+    """It was good on the machine where it was made."""
+
+    async def story(world: World, timers: SimulatedTimers, ann: Caller) -> None:
+        good = await ann.made()
+        bad = await ann.made(name="from afar")
+        subject = f"schedule-{bad['id']}"
+        change = ScheduleChanged(changes={"timezone": "Crew/Base"})
+        moved = new_events(subject, [change], SYSTEM, timers.clock)
+        await world.log.append(moved, {subject: bad["version"]})
+        await world.followed()
+        shown = (await ann.said(200, "GET"))["schedules"]
+        assert [one["id"] for one in shown] == [bad["id"], good["id"]]
+        assert shown[0]["nextRunAt"] is None
+        assert "cannot read" in shown[0]["ruleText"]
+        assert shown[1]["nextRunAt"] == good["nextRunAt"]
+        off = (await ann.said(200, "POST", f"/{bad['id']}/disable"))["schedule"]
+        assert off["enabled"] is False
+        refused = await ann.said(400, "POST", f"/{bad['id']}/enable")
+        assert refused["path"] == "timezone"
+        mended = await ann.said(200, "PATCH", f"/{bad['id']}", {"timezone": "Europe/Berlin"})
+        assert "cannot read" not in mended["schedule"]["ruleText"]
 
     play(tmp_path, story)
 

@@ -489,6 +489,24 @@ def test_a_silent_stream_is_kept_alive_by_comments(monkeypatch: pytest.MonkeyPat
     run(scenario())
 
 
+def test_a_silent_stream_ends_when_its_reader_would_not_be_let_in_any_more(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """By the clock alone, as a token does that expires: no account changes."""
+    monkeypatch.setattr(sse, "_PING_S", 0.01)
+
+    async def scenario() -> None:
+        client, chunks = Client(), Chunks(RETRY)
+        open_stream = asyncio.create_task(client.opens(chunks.read()))
+        await soon(lambda: client.bodies.count(b": heartbeat\n\n") >= 2)
+        client.security.token = lambda: "another"
+        await open_stream
+        assert client.sent[-1] == {"type": "http.response.body", "body": b"", "more_body": False}
+        assert chunks.closed
+
+    run(scenario())
+
+
 def test_a_reader_that_leaves_lets_go_of_the_log() -> None:
     async def scenario() -> None:
         client, chunks = Client(), Chunks(RETRY, b"one")

@@ -18,6 +18,7 @@ from domain.job import Job, evolve
 from domain.job_events import (
     ENDED,
     AttemptOutcome,
+    JobApprovalAnswered,
     JobAttemptEnded,
     JobBlocked,
     JobFinished,
@@ -495,6 +496,16 @@ def test_a_rejection_ends_the_job_only_where_the_template_says_so() -> None:
             lambda job: job.end_attempt(left(1)),
         )
         assert walk.job.state is state
+
+
+def test_an_answer_says_how_many_more_are_waited_for() -> None:
+    walk = running()
+    walk.do(lambda job: job.wait_for("a", "?"), lambda job: job.wait_for("b", "?"))
+    walk.do(lambda job: job.answer("b", "approved"), lambda job: job.answer("a", "rejected"))
+    answers = [event for event in walk.history if isinstance(event, JobApprovalAnswered)]
+    assert [(event.approval, event.waiting) for event in answers] == [("b", 1), ("a", 0)]
+    old = {"attempt": 1, "approval": "a", "resolution": "approved"}
+    assert JobApprovalAnswered.upcast(old, 1) == {**old, "waiting": 0}
 
 
 def test_all_that_is_asked_must_be_answered() -> None:

@@ -526,6 +526,7 @@ def test_case_09_and_10_a_restart_when_one_is_due_fires_it_once(server: Server) 
         server.kill()
         with pytest.raises(httpx2.TransportError):
             before.get("/api/dispatcher/status")
+    until(lambda: datetime.now(UTC).isoformat() > made["nextRunAt"], "its time passes")
     server.restart()
     with connect(server) as http:
         status: Json = until(

@@ -312,6 +312,40 @@ def test_lists_select_by_label_and_by_archive(http: httpx2.Client) -> None:
     assert types_of(http, first).count("job.archived") == 1
 
 
+def test_clients_of_the_board_find_their_list_and_know_no_pages(held: httpx2.Client) -> None:
+    """``jobs``, without a parameter or with theirs; with CodePlane's it is CodePlane's page."""
+    made = [submit(held, "true", title=str(number)) for number in range(120)][::-1]
+    bare = held.get("/api/jobs").json()
+    assert bare["jobs"] == bare["items"]
+    assert [item["id"] for item in bare["items"]] == made[:50]
+    assert bare["hasMore"] is True
+    for theirs in ("status=ready", "mine=true"):
+        page = held.get(f"/api/jobs?{theirs}").json()
+        assert page["jobs"] == page["items"]
+        assert [item["id"] for item in page["jobs"]][:120] == made
+        assert len(held.get(f"/api/jobs?{theirs}&limit=7").json()["jobs"]) == 7
+    for codeplane in ("limit=20", "state=queued", "archived=false"):
+        assert "jobs" not in held.get(f"/api/jobs?{codeplane}").json()
+    assert len(held.get("/api/jobs?state=queued").json()["items"]) == 50
+
+
+def test_one_job_shows_the_newest_of_what_happened_and_says_that_there_is_more(
+    held: httpx2.Client,
+) -> None:
+    job_id = submit(held, "true")
+    few = held.get(f"/api/jobs/{job_id}").json()
+    assert few["earlierEvents"] is False
+    for number in range(501):
+        held.post(f"/api/jobs/{job_id}/comments", json={"body": f"n{number}"})
+    many = held.get(f"/api/jobs/{job_id}").json()
+    assert many["earlierEvents"] is True
+    assert len(many["events"]) == 500
+    whole = held.get(f"/api/jobs/{job_id}/timeline?limit=1000").json()["items"]
+    assert [event["position"] for event in many["events"]] == [
+        entry["position"] for entry in whole[-500:]
+    ]
+
+
 def test_pages_neither_repeat_nor_skip_while_jobs_come_in(held: httpx2.Client) -> None:
     before = [submit(held, "true", labels=["paged"]) for _ in range(23)]
     for size in (1, 4, 23, 100):

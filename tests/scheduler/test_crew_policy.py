@@ -313,6 +313,39 @@ def test_a_time_is_kept_by_servers_that_begin_at_any_moment(tmp_path: Path, begu
         table.close()
 
 
+def test_what_is_done_again_before_its_time_is_let_go_at_it(tmp_path: Path) -> None:
+    """Also by a server that began while the job had ended."""
+    hour = timedelta(hours=1)
+    timers = SimulatedTimers(system_clock())
+    table = Table(tmp_path / "log", timers.clock)
+    views = Views(tmp_path / "views.db", table.log, PROJECTIONS)
+    views.start()
+    deadlines = Deadlines(table.log, views, table.crews, table.approvals, timers, timers.clock)
+
+    async def scenario() -> None:
+        await table.commit(*CHAIN, not_before=format_time(timers.now + hour))
+        await table.cancel("a")
+        await table.follow()
+        running = asyncio.create_task(deadlines.run())
+        try:
+            while not timers.keys:
+                await asyncio.sleep(0.005)
+            await table.redo("a")
+            await table.follow()
+            assert table.state("a") == ["held"]
+            await timers.advance(hour)
+            assert table.state("a", "b", "c") == ["queued", "held", "held"]
+        finally:
+            running.cancel()
+            await asyncio.wait([running])
+
+    try:
+        play(scenario())
+    finally:
+        views.close()
+        table.close()
+
+
 # Stranding
 
 
@@ -725,3 +758,62 @@ def test_nobody_is_left_behind_in_silence(
             play(scenario(table))
         finally:
             table.close()
+
+
+# What still goes on
+
+
+def test_a_crew_goes_on_as_long_as_somebody_or_something_may_move_it(table: Table) -> None:
+    async def scenario() -> None:
+        await table.commit(*CHAIN)
+        assert table.crews.active(table.crew_id), "held, and about to be let go"
+        await table.follow()
+        assert table.crews.active(table.crew_id), "queued"
+        await table.start("a")
+        assert table.crews.active(table.crew_id), "running"
+        await table.end("a")
+        assert table.crews.active(table.crew_id), "b is about to be let go"
+        await table.follow()
+        await table.run("b", "c")
+        assert not table.crews.active(table.crew_id), "all done"
+
+    play(scenario())
+
+
+@pytest.mark.parametrize("how", ["gave up", "asked for somebody", "cancelled", "rejected"])
+def test_a_crew_whose_next_job_is_blocked_or_over_goes_on_no_more(table: Table, how: str) -> None:
+    async def scenario() -> None:
+        await table.commit(job("a", approval=how == "rejected"), job("b", "a"), job("c", "b"))
+        await table.follow()
+        if how == "gave up":
+            await table.run("a", outcome=Outcome.FAILED)
+        elif how == "asked for somebody":
+            await table.start("a")
+            await table.do("a", lambda job: job.ask_block(job.attempt, "Which one?"))
+            await table.end("a", Outcome.FAILED)
+        elif how == "cancelled":
+            await table.cancel("a")
+        else:
+            assert table.crews.active(table.crew_id), "it waits for an answer"
+            [asked] = table.approvals.pending(table.at("a"))
+            await table.approvals.resolve(asked.id, "rejected", None, WHO)
+        # Whether or not what follows from it has followed yet.
+        assert not table.crews.active(table.crew_id)
+        await table.follow()
+        assert not table.crews.active(table.crew_id)
+        await table.redo("a")
+        assert table.crews.active(table.crew_id)
+
+    play(scenario())
+
+
+def test_a_branch_that_runs_keeps_its_crew_going(table: Table) -> None:
+    async def scenario() -> None:
+        await table.commit(*CHAIN, job("other"))
+        await table.follow()
+        await table.run("a", outcome=Outcome.FAILED)
+        assert table.crews.active(table.crew_id)
+        await table.run("other")
+        assert not table.crews.active(table.crew_id)
+
+    play(scenario())

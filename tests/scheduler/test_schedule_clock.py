@@ -13,9 +13,18 @@ import pytest
 
 from domain.catch_up import EACH, GRACE, MOST_AT_ONCE, settle
 from domain.clock import format_time, parse_time
-from domain.errors import WrongState
+from domain.errors import BadInput, WrongState
 from domain.log import SYSTEM, new_events
-from domain.schedule import CatchUp, MissReason, Schedule, ScheduleFired, firing_stream
+from domain.schedule import (
+    CatchUp,
+    MissReason,
+    Overlap,
+    Schedule,
+    ScheduleCreated,
+    ScheduleFired,
+    firing_stream,
+    schedule_stream,
+)
 from domain.schedules import ChangedSchedule
 from scheduler.clock import ScheduleClock
 from tests.scheduler.schedule_world import START, World, minutes, simulated
@@ -270,6 +279,54 @@ def test_a_deleted_schedule_is_forgotten(tmp_path: Path) -> None:
         assert timers.keys == set()
 
     play(tmp_path, story)
+
+
+async def foreign(world: World, schedule_id: str) -> None:
+    """A schedule in a zone that only another machine knows."""
+    made = ScheduleCreated(
+        name="from afar",
+        template="one",
+        inputs={},
+        rule=HOURLY,
+        timezone="Crew/Base",
+        owner="user:ann",
+        enabled=True,
+        catch_up=CatchUp.LATEST,
+        catch_up_window_ms=0,
+        overlap=Overlap.ALLOW,
+        jitter_ms=0,
+        ends_at=None,
+        max_firings=None,
+    )
+    stream = schedule_stream(schedule_id)
+    await world.log.append(new_events(stream, [made], SYSTEM, world.clock), {stream: 0})
+
+
+@pytest.mark.parametrize("known", ["at the start", "later"])
+def test_a_rule_that_cannot_be_read_here_pauses_its_schedule_and_no_other(
+    tmp_path: Path, known: str
+) -> None:
+    async def playing() -> None:
+        world, timers = simulated(tmp_path)
+        if known == "at the start":
+            await foreign(world, "afar")
+        async with world.running(spawn=False):
+            if known == "later":
+                await foreign(world, "afar")
+            good = await world.schedule(HOURLY)
+            await timers.advance(minutes(60))
+            await world.followed()
+            await timers.advance(minutes(60))
+            assert len(world.fired(good)) == 2
+            assert world.fired("afar") == []
+            row = await world.row("afar")
+            assert row["state"] == "paused"
+            assert "cannot read its rule: timezone" in row["state_reason"]
+            assert len(world.events("schedule.paused")) == 1
+            with pytest.raises(BadInput, match="timezone"):
+                await world.schedules.enable("afar", 0, SYSTEM)
+
+    asyncio.run(playing())
 
 
 def test_what_another_clock_has_fired_is_not_fired_again(tmp_path: Path) -> None:
