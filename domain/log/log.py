@@ -7,6 +7,7 @@ from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from pathlib import Path
+from typing import Any
 
 import orjson
 from eventsourcing.persistence import PersistenceError
@@ -222,21 +223,24 @@ class EventLog:
 
     def stream(self, name: str, after_version: int = 0) -> list[Recorded]:
         """Every event of one stream past a version, in order."""
-        try:
-            rows = self._reader.select_stream(name, gt=after_version)
-        except PersistenceError as error:
-            raise LogUnavailable(f"The log cannot be read: {error}") from error
-        return [Recorded(*row) for row in rows]
+        return self._of_stream(name, gt=after_version)
 
     def last_of_stream(self, name: str) -> Recorded | None:
         """The newest event of one stream, or None where there is no such stream."""
-        rows = self._reader.select_stream(name, desc=True, limit=1)
-        return Recorded(*rows[0]) if rows else None
+        newest = self._of_stream(name, desc=True, limit=1)
+        return newest[0] if newest else None
 
     def first_of_stream(self, name: str) -> Recorded | None:
         """The oldest event of one stream, or None where there is no such stream."""
-        rows = self._reader.select_stream(name, limit=1)
-        return Recorded(*rows[0]) if rows else None
+        oldest = self._of_stream(name, limit=1)
+        return oldest[0] if oldest else None
+
+    def _of_stream(self, name: str, **part: Any) -> list[Recorded]:
+        try:
+            rows = self._reader.select_stream(name, **part)
+        except PersistenceError as error:
+            raise LogUnavailable(f"The log cannot be read: {error}") from error
+        return [Recorded(*row) for row in rows]
 
     def last_about(self, subject: str) -> int:
         """The newest position about a subject; 0 where there is none."""

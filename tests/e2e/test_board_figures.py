@@ -33,7 +33,7 @@ from tests.server import Server
 def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
     """With crews, firings and answers of every kind."""
     data = tmp_path_factory.mktemp("figures") / "data"
-    with Server.start(data, "--capacity=6") as running:
+    with Server.start(data, "--capacity=6", "--stop-jobs") as running:
         with connect(running) as http:
             _crews_and_approvals(running, http)
             _schedules(running, http)

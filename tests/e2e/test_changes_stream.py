@@ -32,7 +32,9 @@ from tests.server import Server
 
 @pytest.fixture(scope="module")
 def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
-    with Server.start(tmp_path_factory.mktemp("changes") / "data", "--capacity=6") as running:
+    with Server.start(
+        tmp_path_factory.mktemp("changes") / "data", "--capacity=6", "--stop-jobs"
+    ) as running:
         yield running
 
 

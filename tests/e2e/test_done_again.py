@@ -16,7 +16,7 @@ from tests.server import Server
 
 @pytest.fixture(scope="module")
 def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
-    with Server.start(tmp_path_factory.mktemp("again") / "data") as running:
+    with Server.start(tmp_path_factory.mktemp("again") / "data", "--stop-jobs") as running:
         yield running
 
 
