@@ -3,6 +3,7 @@
 """
 
 import sys
+import time
 from collections.abc import Callable
 from typing import Any
 
@@ -47,6 +48,7 @@ def main(names: list[str]) -> None:
         if names and name not in names:
             continue
         say(name)
+        begun = time.monotonic()
         found = benchmark()
         measured, more = found if isinstance(found, tuple) else (found, {})
         assert isinstance(measured, Ratio)
@@ -54,7 +56,8 @@ def main(names: list[str]) -> None:
         raw[name] = {"ours": measured.ours, "baseline": measured.baseline, "reach": REACH[name]}
         raw |= more
         reached = "reached" if measured.value >= REACH[name] else "NOT reached"
-        say(f"  {measured.value} ({reached}: {REACH[name]})")
+        took = round(time.monotonic() - begun)
+        say(f"  {measured.value} ({reached}: {REACH[name]}), in {took} s")
     if not names or "schedule_lateness" in names:
         say("schedule_lateness")
         result["schedule_lateness"] = schedule_lateness()

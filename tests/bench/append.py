@@ -54,7 +54,7 @@ def append_group_commit_vs_raw_sqlite() -> Ratio:
             return _raw_rate(raw, next(runs), state)
 
         try:
-            return ratio(ours, baseline, rounds=5)
+            return ratio(ours, baseline)
         finally:
             log.close()
             raw.close()

@@ -75,7 +75,7 @@ def _pages(server: Server, path: str) -> float:
         request = connections[0].encode("GET", path)
         answer = await connections[0].send(request)
         assert len(orjson.loads(answer.body)["items"]) == 50, answer.body[:300]
-        return (await rate(connections, request, 1.5, 200))[0]
+        return (await rate(connections, request, 1.0, 200))[0]
 
     return uvloop.run(with_connections(4, server.url, server.token, work))
 

@@ -39,7 +39,7 @@ def schedule_lateness() -> dict[str, Any]:
 
 def _measure(http: httpx2.Client) -> dict[str, Any]:
     dice = random.Random(7)
-    begin = datetime.now(UTC) + timedelta(seconds=25)
+    begin = datetime.now(UTC) + timedelta(seconds=20)
     times = [begin + timedelta(seconds=dice.uniform(0, MINUTE_S)) for _ in range(COUNT)]
     for number, at in enumerate(times):
         answer = http.post(
