@@ -4,6 +4,7 @@ What the server is made of is imported only by `serve`: the other commands are c
 fast.
 """
 
+import gc
 import os
 import sys
 from enum import StrEnum
@@ -124,6 +125,9 @@ def serve(
     if settings.log_level.lower() not in set(LogLevel):
         raise BadSettings(f"The setting 'log_level' is not one of {', '.join(LogLevel)}.")
 
+    # A tenth of the start would go into looking for garbage among modules; `tune_collector` turns
+    # the collector on again.
+    gc.disable()
     from api.server import CannotServe
     from api.server import serve as run
 

@@ -149,6 +149,7 @@ def tune_collector() -> None:
     gc.collect()
     gc.freeze()
     gc.set_threshold(20_000, 20, 20)
+    gc.enable()
 
 
 def _run(parts: Parts, listener: socket.socket) -> None:

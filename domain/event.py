@@ -22,7 +22,8 @@ class Event(BaseModel):
     Unknown fields are refused when an event is made and tolerated when one is read.
     """
 
-    model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
+    # Built when first used: a server that starts needs few of them at once.
+    model_config = ConfigDict(frozen=True, extra="forbid", strict=True, defer_build=True)
 
     type: ClassVar[str]
     schema_number: ClassVar[int]
