@@ -6,6 +6,8 @@ from collections import OrderedDict
 from collections.abc import Callable
 from dataclasses import dataclass
 
+from domain.email import folded
+
 MOST_KEYS = 20_000
 """Accounts and addresses that are remembered; the longest quiet are forgotten first."""
 
@@ -85,7 +87,7 @@ class Attempts:
                     self._forget(key)
 
     def _paces(self, account: str, address: str | None) -> dict[tuple[str, str], Pace]:
-        paces = {("account", account.strip().casefold()[:320]): ACCOUNT_PACE}
+        paces = {("account", folded(account)[:320]): ACCOUNT_PACE}
         if address is not None:
             paces["address", address] = ADDRESS_PACE
         return paces

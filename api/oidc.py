@@ -17,9 +17,10 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from domain.account import Account, Role
+from domain.email import folded
 from domain.errors import CrewlogError
 from domain.log import Context
-from domain.people import Identity, People, Person
+from domain.people import Identity, People, Person, is_email
 
 logger = logging.getLogger("crewlog.people")
 
@@ -162,7 +163,9 @@ def _faults() -> tuple[type[Exception], ...]:
 
 
 def _claimed(provider: str, claims: Mapping[str, Any]) -> Claimed:
-    email = str(claims.get("email") or "")
+    email = str(claims.get("email") or "").strip()
+    for claim in ("iss", "sub", "name", "picture"):
+        str(claims.get(claim)).encode()  # a lone surrogate is a ValueError: no event can carry it
     picture = claims.get("picture")
     identity = Identity(
         issuer=str(claims["iss"]),
@@ -205,6 +208,8 @@ async def account_of(
     if known is None:
         if not claimed.verified:
             raise SignInFailed("unverified", "The provider does not vouch for the e-mail address.")
+        if not is_email(identity.email):
+            raise SignInFailed("unusable", "What the provider gave is no e-mail address.")
         known = directory.by_email(identity.email)
         if known is None:
             return await _newcomer(people, identity, allowed, context)
@@ -219,9 +224,9 @@ async def account_of(
 async def _newcomer(
     people: People, identity: Identity, allowed: Collection[str], context: Context
 ) -> Person:
-    address = identity.email.casefold()
+    address = folded(identity.email)
     domain = "@" + address.rpartition("@")[2]
-    if not {address, domain, "*"} & {entry.casefold() for entry in allowed}:
+    if not {address, domain, "*"} & set(map(folded, allowed)):
         raise SignInFailed("no_account", "There is no account with this e-mail address.")
     return await people.register(
         identity.email, identity.name, Role.USER, context, identity=identity

@@ -7,6 +7,7 @@ from typing import NamedTuple
 from fastapi import HTTPException
 
 from api.security import NOT_ADMIN, Principal
+from domain.email import folded
 from domain.errors import NotFound
 from domain.log import EventLog
 
@@ -15,7 +16,7 @@ _KEPT = 20_000
 
 def is_named(email: str | None, approvers: Collection[str]) -> bool:
     """Whether an approval names the person with this address."""
-    return email is not None and email.casefold() in {who.casefold() for who in approvers}
+    return email is not None and folded(email) in map(folded, approvers)
 
 
 class _Concerned(NamedTuple):

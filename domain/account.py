@@ -11,6 +11,7 @@ from dataclasses import dataclass, field, replace
 from enum import StrEnum
 from typing import Literal
 
+from domain.email import folded, same_but_for_unicode
 from domain.errors import NotFound, WrongState
 from domain.event import Event
 from domain.log import Recorded
@@ -172,8 +173,12 @@ def tokens_stream(user_id: str) -> str:
 
 
 def email_stream(email: str) -> str:
-    """The stream of an address. Hashed: an address may hold what a stream name may not."""
-    return "email-" + hashlib.sha256(email.casefold().encode()).hexdigest()
+    """The stream of an address. Hashed: an address may hold what a stream name may not.
+
+    Earlier versions folded what is not ASCII too. Their claims on such addresses stand in streams
+    that nobody asks for any more; who holds an address is what the accounts say.
+    """
+    return "email-" + hashlib.sha256(folded(email).encode()).hexdigest()
 
 
 def identity_stream(issuer: str, subject: str) -> str:
@@ -226,6 +231,8 @@ class Account:
     credential: str | None = None
     identities: frozenset[tuple[str, str]] = frozenset()
     """Issuer and subject of each linked identity."""
+    separated: tuple[str, ...] = ()
+    """Other addresses that earlier versions took for this account's; what they opened is shut."""
     sessions: Mapping[str, Session] = field(default_factory=dict)
     tokens: Mapping[str, Token] = field(default_factory=dict)
     """Those that are not revoked, by id."""
@@ -247,6 +254,10 @@ class Account:
     def shown_name(self) -> str:
         """What people read: the name, else the address."""
         return self.name or self.email
+
+    def is_separated_from(self, address: str) -> bool:
+        """Whether an earlier version took this address, wrongly, for the account's."""
+        return folded(address) in map(folded, self.separated)
 
     def set_password(self, credential: str, keep_session: str | None) -> list[Event]:
         """A new password ends every session but the one that asked for it."""
@@ -339,8 +350,13 @@ def evolve(account: Account, recorded: Recorded) -> Account:
         case UserEnabled():
             return replace(account, disabled=False)
         case UserIdentityLinked():
+            if same_but_for_unicode(event.email, account.email):
+                # An earlier version compared by Unicode's case folding: it is somebody else.
+                return replace(account, separated=(*account.separated, event.email))
             linked = account.identities | {(event.issuer, event.subject)}
             return replace(account, identities=linked)
+        case UserProfileRefreshed() if account.is_separated_from(event.email):
+            return account
         case UserProfileRefreshed():
             return replace(account, email=event.email, name=event.name, avatar_url=event.avatar_url)
         case _:

@@ -30,6 +30,7 @@ from domain.account import (
     user_stream,
 )
 from domain.clock import Clock, format_time, system_clock
+from domain.email import folded
 from domain.errors import BadInput, WrongState
 from domain.event import Event
 from domain.log import Context, EventLog, NewEvent, Recorded, new_events
@@ -37,7 +38,7 @@ from domain.log import Context, EventLog, NewEvent, Recorded, new_events
 LONGEST_EMAIL = 254
 """Characters of an address (RFC 5321 section 4.5.3.1)."""
 
-_EMAIL = re.compile(r"[^@\s\x00-\x20]{1,64}@[^@\s\x00-\x20]+")
+_EMAIL = re.compile(r"[^@\s\x00-\x20\ud800-\udfff]{1,64}@[^@\s\x00-\x20\ud800-\udfff]+")
 
 Decide = Callable[[Account], list[Event]]
 
@@ -105,8 +106,8 @@ class Directory:
         return account
 
     def by_email(self, email: str) -> Account | None:
-        """The account with an address, in whatever case it is written."""
-        user_id = self._emails.get(email.strip().casefold())
+        """The account with an address, in whatever ASCII case it is written."""
+        user_id = self._emails.get(folded(email))
         return None if user_id is None else self._accounts[user_id]
 
     def by_identity(self, issuer: str, subject: str) -> Account | None:
@@ -145,9 +146,10 @@ class Directory:
         self._put(before, evolve(before, recorded))
 
     def _put(self, before: Account, account: Account) -> None:
-        if account.email.casefold() != before.email.casefold():
-            self._emails.pop(before.email.casefold(), None)
-            self._emails[account.email.casefold()] = account.id
+        was, now = folded(before.email), folded(account.email)
+        if was != now:
+            self._emails.pop(was, None)
+            self._emails[now] = account.id
         for identity in account.identities - before.identities:
             self._identities[identity] = account.id
         for gone in before.tokens.keys() - account.tokens.keys():
@@ -232,7 +234,7 @@ class People:
         def plan(now: Account) -> list[Event]:
             holder = self.directory.by_email(identity.email)
             free = holder is None or holder.id == now.id
-            email = identity.email if free and _EMAIL.fullmatch(identity.email) else now.email
+            email = identity.email if free and is_email(identity.email) else now.email
             name = identity.name or now.name
             if (email, name, identity.avatar_url) == (now.email, now.name, now.avatar_url):
                 return []
@@ -297,7 +299,7 @@ def _claims(account: Account, events: list[Event]) -> Iterator[tuple[str, Event]
             case UserIdentityLinked():
                 stream = identity_stream(event.issuer, event.subject)
                 yield stream, IdentityClaimed(user=account.id)
-            case UserProfileRefreshed() if event.email.casefold() != account.email.casefold():
+            case UserProfileRefreshed() if folded(event.email) != folded(account.email):
                 yield email_stream(event.email), EmailClaimed(user=account.id)
                 yield email_stream(account.email), EmailReleased(user=account.id)
 
@@ -314,6 +316,11 @@ def _linked(identity: Identity) -> UserIdentityLinked:
 def email_of(text: str) -> str:
     """The address in a text. BadInput when it cannot be one."""
     address = text.strip()
-    if len(address) > LONGEST_EMAIL or not _EMAIL.fullmatch(address):
+    if not is_email(address):
         raise BadInput("email", "This is no e-mail address.")
     return address
+
+
+def is_email(text: str) -> bool:
+    """Whether this can be an address; nobody asks whether mail arrives."""
+    return len(text) <= LONGEST_EMAIL and _EMAIL.fullmatch(text) is not None

@@ -8,6 +8,7 @@ from sqlalchemy import Column, ColumnElement, Integer, Select, String, or_, sele
 
 from domain.approval import ApprovalNotFound, ApprovalState, approval_id_of
 from domain.clock import elapsed_ms
+from domain.email import spellings
 from domain.errors import InvalidCursor
 from domain.log import Recorded
 from projections.engine import Reading
@@ -144,8 +145,10 @@ def list_approvals(
     if owner is not None:
         mine: list[ColumnElement[bool]] = [approvals.c.owner == owner]
         if approver is not None:
-            quoted = orjson.dumps(approver).decode()
-            mine.append(approvals.c.approvers.icontains(quoted, autoescape=True))
+            # SQLite folds ASCII case alone, as addresses are compared.
+            for spelling in sorted(spellings(approver)):
+                quoted = orjson.dumps(spelling).decode()
+                mine.append(approvals.c.approvers.icontains(quoted, autoescape=True))
         statement = statement.where(or_(*mine))
     if job_id is not None:
         statement = statement.where(approvals.c.job_id == job_id)

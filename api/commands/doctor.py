@@ -196,7 +196,31 @@ def _server(client: "Client") -> Iterator[Check]:
         yield Check("token", "ok", "The server takes the token.")
     except Rejected as error:
         yield Check("token", "fail", str(error), "The token of a server is in its data directory.")
+    yield from _accounts(client)
     yield from _readiness(client)
+
+
+def _accounts(client: "Client") -> Iterator[Check]:
+    """Accounts that versions up to 0.2, which compared addresses more loosely, opened to others."""
+    from api.client import Rejected
+
+    try:
+        users = client.get("/api/users")["users"]
+    except Rejected:
+        return  # only administrators see accounts
+    separated = [user for user in users if user.get("separatedAddresses")]
+    for user in separated:
+        others = ", ".join(user["separatedAddresses"])
+        yield Check(
+            "accounts",
+            "warn",
+            f"{user['email']} ({user['id']}) was also opened to {others}, which is another "
+            "address. It is shut to that now.",
+            f"Look at what was done with it: crewlog log show --subject user-{user['id']}. Who has "
+            "the other address needs an account of their own.",
+        )
+    if not separated:
+        yield Check("accounts", "ok", "No account was ever opened to another's address.")
 
 
 def _readiness(client: "Client") -> Iterator[Check]:

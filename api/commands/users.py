@@ -11,6 +11,7 @@ import typer
 from api.commands import terminal
 from api.commands.options import AsJson, Data, Url, connect
 from api.commands.options import Token as ServerToken
+from domain.email import folded
 from domain.errors import CrewlogError
 
 if TYPE_CHECKING:
@@ -240,7 +241,7 @@ def _password(from_stdin: bool, generate: bool) -> str:
 
 def _find(client: "Client", who: str) -> dict[str, Any]:
     for user in client.get("/api/users")["users"]:
-        if user["id"] == who or user["email"].casefold() == who.casefold():
+        if user["id"] == who or folded(user["email"]) == folded(who):
             found: dict[str, Any] = user
             return found
     raise NoSuchUser(who)

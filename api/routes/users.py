@@ -79,6 +79,9 @@ class User(Profile):
     disabled: bool
     hasPassword: bool
     identities: list[dict[str, str]]
+    separatedAddresses: list[str] = Field(
+        description="Other addresses that versions up to 0.2 took for this one."
+    )
     sessions: int
     signedInAt: str | None = None
 
@@ -92,6 +95,7 @@ def user_json(account: Account) -> dict[str, Any]:
         "identities": [
             {"issuer": issuer, "subject": subject} for issuer, subject in sorted(account.identities)
         ],
+        "separatedAddresses": list(account.separated),
         "sessions": len(account.sessions),
     }
 

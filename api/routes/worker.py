@@ -22,6 +22,7 @@ from domain.approval import ApprovalNotFound, ApprovalState, approval_stream
 from domain.approvals import Approvals, Question
 from domain.clock import Clock, format_time, system_clock
 from domain.crews import Crews
+from domain.email import folded
 from domain.errors import BadInput, Invalid
 from domain.event import Event
 from domain.job import LONGEST_TEXT, Job
@@ -282,8 +283,8 @@ def _current(jobs: Jobs, worker: WorkerPrincipal, beat: Callable[[str, int], Non
 
 def _check_approvers(job: Job, wanted: list[str]) -> None:
     """A worker may choose among those whom the template names, and not go round them. Invalid."""
-    named = {who.casefold() for who in job.plan.approvers} if job.plan is not None else set()
-    if named and not named.issuperset(who.casefold() for who in wanted):
+    named = set(map(folded, job.plan.approvers)) if job.plan is not None else set()
+    if named and not named.issuperset(map(folded, wanted)):
         raise Invalid("The template says who may answer, and not all of these are among them.")
 
 

@@ -1,5 +1,6 @@
 """The command line against a real server: what it prints, and with which code it leaves."""
 
+import asyncio
 import json
 import os
 import re
@@ -23,6 +24,9 @@ from api.cli import main
 from api.client import Client, Endpoint, Rejected, Unreachable, find
 from api.commands.doctor import sqlite_check
 from api.commands.jobs import exit_code
+from domain.account import UserIdentityLinked, UserRegistered
+from domain.log import Context, new_events, open_sqlite_log
+from domain.redaction import Redactor
 from projections.views import PROJECTIONS
 from tests.e2e.client import connect
 from tests.server import CREWLOG, Server, environment
@@ -421,6 +425,24 @@ def test_doctor_on_a_running_server(server: Server) -> None:
     failed = [check for check in checks.values() if check["status"] == "fail"]
     assert (said.returncode, failed) == (0, [])
     assert {"python", "sqlite", "data", "server", "token", "ready", "lag"} <= set(checks)
+
+
+def test_doctor_names_accounts_that_were_opened_to_a_look_alike(tmp_path: Path) -> None:
+    """As versions up to 0.2 did, by comparing addresses by Unicode's case folding."""
+    other = "mi\u212ae@example.org"
+    mike = UserRegistered(email="mike@example.org", name="Mike", role="admin", provider="local")
+    linked = UserIdentityLinked(issuer="i", subject="s", email=other, provider="corp")
+    (tmp_path / "data").mkdir(mode=0o700)
+    log = open_sqlite_log(tmp_path / "data", redactor=Redactor())
+    events = new_events("user-u", [mike, linked], Context(actor="operator"))
+    asyncio.run(log.append(events, {"user-u": 0}))
+    log.close()
+    with Server.start(tmp_path / "data", "--capacity=0") as old:
+        said = crewlog("doctor", "--json", data=old.data)
+    checks = [c for c in json.loads(said.stdout)["checks"] if c["name"] == "accounts"]
+    assert [check["status"] for check in checks] == ["warn"]
+    assert other in checks[0]["sentence"]
+    assert "mike@example.org (u)" in checks[0]["sentence"]
 
 
 def test_doctor_finds_what_is_wrong(tmp_path: Path) -> None:

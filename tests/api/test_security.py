@@ -18,6 +18,7 @@ from hypothesis import strategies as st
 from starlette.requests import HTTPConnection
 
 from api.attempts import ACCOUNT_PACE, ADDRESS_PACE, MOST_KEYS, Attempts, Refused
+from api.owners import is_named
 from api.passwords import PasswordStore
 from api.security import (
     COOKIE,
@@ -372,3 +373,19 @@ def test_what_no_account_names_is_swept(tmp_path: Path) -> None:
         after.close()
 
     asyncio.run(story())
+
+
+@pytest.mark.parametrize(
+    ("email", "named"),
+    [
+        ("Boss.Strasse@Example.ORG", True),
+        ("boss.stra\u00dfe@example.org", False),
+        ("boss.\u017ftrasse@example.org", False),
+        (None, False),
+    ],
+)
+def test_an_approval_names_an_address_and_none_that_looks_like_it(
+    email: str | None, named: bool
+) -> None:
+    assert is_named(email, ["owner", "boss.strasse@example.org"]) is named
+    assert is_named("eve@XN--strae-oqa.example", ["eve@stra\u00dfe.example"])

@@ -15,12 +15,16 @@ from domain.account import (
     Role,
     TokenIssued,
     TokenNotFound,
+    UserIdentityLinked,
     UserNotFound,
+    UserProfileRefreshed,
+    UserRegistered,
     email_stream,
+    user_stream,
 )
 from domain.errors import BadInput, WrongState
 from domain.event import Event
-from domain.log import Context, EventLog, open_sqlite_log
+from domain.log import Context, EventLog, new_events, open_sqlite_log
 from domain.people import Directory, EmailTaken, Identity, IdentityTaken, People, Person
 from domain.redaction import Redactor
 
@@ -265,3 +269,69 @@ def test_a_directory_knows_nobody_at_first() -> None:
     assert not directory.loaded
     with pytest.raises(UserNotFound):
         directory.get("nobody")
+
+
+LOOK_ALIKES = [
+    ("mike@example.org", "mi\u212ae@example.org"),
+    ("strasse@example.org", "stra\u00dfe@example.org"),
+    ("strasse@example.org", "\u017ftrasse@example.org"),
+    ("j\u00f6rg@example.org", "J\u00d6RG@example.org"),
+    ("eve@strasse.example", "eve@stra\u00dfe.example"),
+    ("eve@mike.example", "eve@mi\u212ae.example"),
+]
+
+
+@pytest.mark.parametrize(("one", "other"), LOOK_ALIKES)
+def test_addresses_that_look_alike_are_two_accounts(log: EventLog, one: str, other: str) -> None:
+    async def story(people: People) -> None:
+        first = await register(people, one)
+        assert people.directory.by_email(other) is None
+        second = await register(people, other)
+        assert second.account.id != first.account.id
+        assert people.directory.by_email(one.swapcase() if one.isascii() else one) == first.account
+        assert people.directory.by_email(other) == second.account
+
+    run(log, story)
+    assert email_stream(one) != email_stream(other)
+
+
+def test_a_domain_is_one_in_both_alphabets_and_ascii_case_is_none(log: EventLog) -> None:
+    async def story(people: People) -> None:
+        eve = await register(people, "Eve@stra\u00dfe.example")
+        for same in (
+            "eVE@XN--STRAE-OQA.example",
+            "eve@Stra\u00dfe.EXAMPLE",
+            " eve@stra\u00dfe.example ",
+        ):
+            assert people.directory.by_email(same) == eve.account
+            with pytest.raises(EmailTaken):
+                await register(people, same)
+
+    run(log, story)
+
+
+def test_what_an_earlier_version_opened_to_a_look_alike_is_shut(log: EventLog) -> None:
+    """It compared by Unicode's case folding: a stranger was linked, and took over the address."""
+    other = "mi\u212ae@example.org"
+    stream = user_stream("u")
+    linked = UserIdentityLinked(issuer="i", subject="s", email=other, provider="corp")
+    taken = UserProfileRefreshed(email=other, name="Stranger", avatar_url=None)
+    mike = UserRegistered(email="mike@example.org", name="Mike", role="admin", provider="local")
+    asyncio.run(log.append(new_events(stream, [mike, linked, taken], WHO), {stream: 0}))
+    people = People(log)
+    people.load(["u"])
+    account = people.directory.get("u")
+    assert (account.email, account.name, account.separated) == (
+        "mike@example.org",
+        "Mike",
+        (other,),
+    )
+    assert people.directory.by_identity("i", "s") is None
+
+    async def story() -> None:
+        stranger = Identity("i", "s", "corp", other, "Stranger", None)
+        person = await people.register(other, "", Role.USER, WHO, identity=stranger)
+        assert people.directory.by_identity("i", "s") == person.account
+        assert people.directory.by_email("mike@example.org") == account
+
+    asyncio.run(story())

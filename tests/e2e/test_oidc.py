@@ -80,7 +80,7 @@ def server(provider: Provider, tmp_path_factory: pytest.TempPathFactory) -> Iter
         tmp_path_factory.mktemp("oidc") / "data",
         "--capacity=0",
         CREWLOG_OIDC=json.dumps({"corp": corp, "dead": dead}),
-        CREWLOG_OIDC_ALLOW="@corp.example.org",
+        CREWLOG_OIDC_ALLOW="@corp.example.org,@strasse.example",
         GOOGLE_CLIENT_ID="crewlog",
         GOOGLE_CLIENT_SECRET="as Google knows it",
         CREWLOG_GOOGLE_DISCOVERY_URL=f"{provider.issuer}/.well-known/openid-configuration",
@@ -217,6 +217,37 @@ def test_who_is_not_expected_gets_no_account(browser: httpx2.Client, provider: P
     refused(sign_in(browser, provider, "stranger"), "no_account")
     provider.knows("near", email="near@notcorp.example.org", email_verified=True)
     refused(sign_in(browser, provider, "near"), "no_account")
+
+
+@pytest.mark.parametrize(
+    "email", ["mi\u212ae@example.org", "MI\u212aE@example.org", "m\u0131ke@example.org"]
+)
+def test_a_look_alike_of_an_address_is_another_address(
+    browser: httpx2.Client, provider: Provider, server: Server, email: str
+) -> None:
+    with client(server, server.token) as operator:
+        if "mike@example.org" not in operator.get("/api/users").text:
+            add_user(server, "mike@example.org", "admin")
+    provider.knows(f"look-alike {email}", email=email, email_verified=True)
+    refused(sign_in(browser, provider, f"look-alike {email}"), "no_account")
+
+
+def test_a_look_alike_of_a_domain_is_another_domain(
+    browser: httpx2.Client, provider: Provider
+) -> None:
+    provider.knows("sharp s", email="eve@stra\u00dfe.example", email_verified=True)
+    refused(sign_in(browser, provider, "sharp s"), "no_account")
+
+
+@pytest.mark.parametrize(
+    "email",
+    ["nobody", "a b@corp.example.org", f"{'x' * 300}@corp.example.org", "@corp.example.org"],
+)
+def test_an_address_that_is_none_leads_back_to_the_sign_in_page(
+    browser: httpx2.Client, provider: Provider, email: str
+) -> None:
+    provider.knows(f"bad {email}", email=email, email_verified=True)
+    refused(sign_in(browser, provider, f"bad {email}"), "unusable")
 
 
 def test_a_disabled_account_stays_out(

@@ -11,6 +11,7 @@ const ERRORS = {
   wrong: "The e-mail address or the password is wrong.",
   unavailable: "The provider cannot be reached at the moment.",
   unverified: "The provider does not vouch for your e-mail address.",
+  unusable: "The provider gave an e-mail address that cannot be used.",
   no_account: "There is no account for this address. Ask an administrator for one.",
   disabled: "This account is switched off. Ask an administrator.",
 };
