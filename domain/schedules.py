@@ -6,9 +6,10 @@ from datetime import datetime
 from typing import Any
 
 from domain.clock import Clock, format_time, parse_time, system_clock
+from domain.entropy import uuid4
 from domain.errors import BadInput, PreconditionFailed, VersionConflict
 from domain.event import Event
-from domain.log import Context, EventLog, Recorded, new_events, uuid7
+from domain.log import Context, EventLog, Recorded, new_events
 from domain.recurrence import parse_rule
 from domain.schedule import (
     CatchUp,
@@ -84,7 +85,7 @@ class Schedules:
                 raise BadInput("templateId" if name == "template" else name, "It is missing.")
         now = self._clock()
         created = ScheduleCreated(owner=owner, enabled=enabled, **{**DEFAULTS, **terms})
-        schedule_id = uuid7()
+        schedule_id = uuid4()
         schedule = evolve(Schedule(schedule_id), created, 1, format_time(now))
         if schedule.next_after(now, 0) is None:
             path = "rule" if schedule.parsed.next_after(now) is None else "endsAt"

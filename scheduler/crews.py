@@ -11,12 +11,13 @@ from domain.clock import Clock, format_time, system_clock
 from domain.crew import CrewCommitted, CrewMember, crew_stream
 from domain.crews import Crews
 from domain.draft import Draft
+from domain.entropy import uuid4
 from domain.errors import BadInput, CrewlogError, VersionConflict
 from domain.idempotency import RequestAccepted, idempotency_stream
 from domain.job import Job
 from domain.job_events import JobPlan, JobSubmitted, Links, job_stream
 from domain.jobs import IdempotencyKey, Jobs, replay_of
-from domain.log import Context, EventLog, NewEvent, uuid7
+from domain.log import Context, EventLog, NewEvent
 from scheduler.intake import Sealing, limit_ms
 from scheduler.plan import CrewPlan, PlannedJob
 from scheduler.sealed import Sealed
@@ -105,7 +106,7 @@ class CrewIntake:
 
     def prepare(self, plan: CrewPlan, occasion: Occasion) -> Prepared:
         """The events of a crew. The same crew id gives the same job ids."""
-        crew_id = occasion.crew_id or uuid7()
+        crew_id = occasion.crew_id or uuid4()
         ids = {job.key: job_id(crew_id, job) for job in plan.jobs}
         draft = Draft(occasion.context, self._clock)
         members = [
@@ -262,7 +263,9 @@ class CrewIntake:
 
 
 def job_id(crew_id: str, job: PlannedJob) -> str:
-    """A readable id: a slug of who or what does it, and what makes it the only one."""
+    """A readable id: what makes it the only one, so that a few characters name it, then a slug of
+    who or what does it.
+    """
     slug = _NOT_SLUG.sub("-", (job.assignee or job.key).lower()).strip("-")[:_SLUG_LENGTH]
     digest = hashlib.sha256(f"{crew_id}\0{job.key}".encode()).hexdigest()[:16]
-    return f"{slug or 'job'}-{digest}"
+    return f"{digest}-{slug or 'job'}"

@@ -9,13 +9,14 @@ from collections.abc import AsyncIterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import pairwise
 
+from domain.entropy import uuid4
 from domain.errors import LogUnavailable
 from domain.job_events import (
     JobSubmitted,
     Links,
 )
 from domain.jobs import IdempotencyKey, Jobs, Submission
-from domain.log import Context, uuid7
+from domain.log import Context
 from domain.redaction import HIDDEN, Redactor
 from scheduler.sealed import Sealed, SealedSpecs
 
@@ -117,7 +118,7 @@ class Intake:
         self, work: WorkRequest, context: Context, idempotency: IdempotencyKey | None = None
     ) -> Submission:
         """Seal what is private, then append. Raises IdempotencyMismatch, LogUnavailable."""
-        job_id = uuid7()
+        job_id = uuid4()
         argv, cwd, sealed = self._sealing.part(work.argv, work.cwd, work.env)
         submitted = JobSubmitted(
             kind=work.kind,

@@ -16,9 +16,10 @@ from api.sessions import token_hash
 from api.signin import SignIn
 from domain.account import Account, Role, Token, TokenIssued, TokenNotFound
 from domain.clock import Clock, format_time
+from domain.entropy import uuid4
 from domain.errors import WrongState
 from domain.event import Event
-from domain.log import Context, uuid7
+from domain.log import Context
 from domain.people import LONGEST_EMAIL, Decide, EmailTaken, Person
 from projections.engine import Views
 from projections.people import signed_in_times
@@ -293,7 +294,7 @@ class _Tokens:
         days = body.expires_in_days
         expires = None if days is None else format_time(self._clock() + timedelta(days=days))
         issued = TokenIssued(
-            token_id=uuid7(),
+            token_id=uuid4(),
             name=body.name,
             scopes=sorted(scopes),
             hash=token_hash(given),

@@ -4,7 +4,7 @@ import os
 import threading
 import uuid
 
-from domain.entropy import random_bytes
+from domain.entropy import random_bytes, uuid4
 from domain.log import uuid7
 
 
@@ -44,3 +44,9 @@ def test_ids_are_version_7_uuids_in_the_order_of_time() -> None:
     assert len(set(ids)) == len(ids)
     stamps = [i.int >> 80 for i in ids]
     assert stamps == sorted(stamps)
+
+
+def test_ids_of_things_are_version_4_uuids() -> None:
+    ids = [uuid.UUID(uuid4()) for _ in range(2_000)]
+    assert {(i.version, i.variant) for i in ids} == {(4, uuid.RFC_4122)}
+    assert len({str(i)[:8] for i in ids}) >= 1_999  # two of 2,000 share eight digits once in 2,000
