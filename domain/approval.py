@@ -87,6 +87,10 @@ class Approval:
     expires_at: str | None = None
     comment: str | None = None
 
+    def overdue(self, at: str) -> bool:
+        """Whether its time is over at a stored time, whether or not a timer has said so."""
+        return self.expires_at is not None and at >= self.expires_at
+
     def require_pending(self) -> None:
         """AlreadyResolved unless it still waits."""
         if self.state is not ApprovalState.PENDING:

@@ -5,6 +5,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 
 from domain.approval import (
+    AlreadyResolved,
     Approval,
     ApprovalExpired,
     ApprovalNotFound,
@@ -15,9 +16,10 @@ from domain.approval import (
     approval_stream,
     evolve_approval,
 )
-from domain.clock import Clock, system_clock
+from domain.clock import Clock, format_time, system_clock
 from domain.draft import Draft
 from domain.errors import Invalid, VersionConflict
+from domain.event import Event
 from domain.job import LONGEST_TEXT, Job
 from domain.job_events import JobApprovalRequested, JobState, job_stream
 from domain.jobs import Changed, Jobs, fold
@@ -114,12 +116,31 @@ class Approvals:
         fails = job.plan is not None and job.plan.on_reject == "fail"
         return draft.job(job, job.fail(why) if fails else job.block_held(why))
 
-    def withdraw(self, job: Job, reason: str, draft: Draft) -> None:
-        """Say of all whose answers the job does not wait for that nobody does."""
+    def withdraw(self, job: Job, draft: Draft) -> None:
+        """Say of all whose answers the job does not wait for, or not any more, that nobody does."""
         for approval in self.pending(job):
-            if approval.id not in job.pending:
-                withdrawn = ApprovalWithdrawn(job=job.id, reason=reason)
-                draft.add(approval_stream(approval.id), approval.version, [withdrawn])
+            if approval.id not in job.pending or job.cancel_requested:
+                job = self._close(approval, job, ApprovalState.WITHDRAWN, draft)
+
+    def _close(self, approval: Approval, job: Job, state: ApprovalState, draft: Draft) -> Job:
+        """Nobody can answer it any more: it is expired or withdrawn."""
+        over: Event
+        if state is ApprovalState.EXPIRED:
+            over = ApprovalExpired(job=approval.job)
+        else:
+            cancelled = approval.id in job.pending
+            reason = "The job is being cancelled." if cancelled else "Whoever asked has ended."
+            over = ApprovalWithdrawn(job=approval.job, reason=reason)
+        draft.add(approval_stream(approval.id), approval.version, [over])
+        return self.tell(job, approval, state, draft)
+
+    def _too_late(self, approval: Approval, job: Job) -> ApprovalState | None:
+        """What an approval that still waits in the log has become, by the clock and by its job."""
+        if approval.overdue(format_time(self._clock())):
+            return ApprovalState.EXPIRED
+        if approval.id not in job.pending or job.cancel_requested:
+            return ApprovalState.WITHDRAWN
+        return None
 
     # Commands
 
@@ -140,20 +161,33 @@ class Approvals:
     async def resolve(
         self, approval_id: str, resolution: str, comment: str | None, context: Context
     ) -> Resolved:
-        """Answer: ``approved`` or ``rejected``. AlreadyResolved the second time."""
+        """Answer: ``approved`` or ``rejected``. AlreadyResolved the second time, and when it comes
+        too late: after its time, or when the job is being cancelled or has ended.
+        """
         if resolution not in RESOLUTIONS:
             raise Invalid("The resolution is 'approved' or 'rejected'.")
         if comment is not None and len(comment) > LONGEST_TEXT:
             raise Invalid(f"A comment has at most {LONGEST_TEXT} characters.")
 
+        late: ApprovalState | None = None
+
         def decide(draft: Draft) -> None:
+            nonlocal late
             approval = self.load(approval_id)
+            approval.require_pending()
+            job = self._job(approval.job)
+            late = self._too_late(approval, job)
+            if late is not None:
+                self._close(approval, job, late, draft)
+                return
             event = approval.resolve(resolution, comment, by_trust=False)
             draft.add(approval_stream(approval_id), approval.version, [event])
             state = ApprovalState(resolution)
-            self.tell(self._job(approval.job), replace(approval, comment=comment), state, draft)
+            self.tell(job, replace(approval, comment=comment), state, draft)
 
         position = await self._append(decide, context)
+        if late is not None:
+            raise AlreadyResolved(late)
         return Resolved(self.load(approval_id), position)
 
     async def expire(self, approval_id: str, context: Context) -> None:
@@ -162,9 +196,7 @@ class Approvals:
         def decide(draft: Draft) -> None:
             approval = self._raw(approval_id)
             if approval.version and approval.state is ApprovalState.PENDING:
-                stream = approval_stream(approval_id)
-                draft.add(stream, approval.version, [ApprovalExpired(job=approval.job)])
-                self.tell(self._job(approval.job), approval, ApprovalState.EXPIRED, draft)
+                self._close(approval, self._job(approval.job), ApprovalState.EXPIRED, draft)
 
         await self._append(decide, context)
 
@@ -178,10 +210,15 @@ class Approvals:
         def decide(draft: Draft) -> None:
             nonlocal count
             job = self._jobs.load(job_id)
+            count = 0
             waiting = [approval for approval in self.pending(job) if not approval.explicit]
-            count = len(waiting)
             job = draft.job(job, job.trust())
             for approval in waiting:
+                late = self._too_late(approval, job)
+                if late is not None:
+                    job = self._close(approval, job, late, draft)
+                    continue
+                count += 1
                 event = approval.resolve("approved", None, by_trust=True)
                 draft.add(approval_stream(approval.id), approval.version, [event])
                 job = self.tell(job, approval, ApprovalState.APPROVED, draft)

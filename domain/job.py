@@ -267,7 +267,11 @@ class Job:
     # Approvals
 
     def wait_for(self, approval: str, description: str) -> list[Event]:
-        """Wait for an answer: the current attempt's, or before the first one."""
+        """Wait for an answer: the current attempt's, or before the first one. WrongState when the
+        job is being cancelled: nobody answers any more.
+        """
+        if self.cancel_requested:
+            raise WrongState("Job is being cancelled: nothing more can be asked for it.")
         if not self.active:
             self._require(JobState.HELD, "approved")
         attempt = self.attempt if self.active else 0

@@ -25,6 +25,7 @@ class Promotion:
         "job.approval_answered",
         "job.attempt_ended",
         "job.blocked",
+        "job.cancel_requested",
         "job.deleted",
         "job.finished",
         "job.freed",
@@ -52,8 +53,8 @@ class Promotion:
         if event.type == "job.approval_answered":
             self._crews.release(job, draft)
             return
-        self._approvals.withdraw(job, "Whoever asked has ended.", draft)
-        if job.links.crew is None:
+        self._approvals.withdraw(job, draft)
+        if job.links.crew is None or event.type == "job.cancel_requested":
             return
         if job.state is JobState.COMPLETED:
             self._crews.release_children(job, draft)

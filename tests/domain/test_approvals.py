@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import Callable, Coroutine, Iterator
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -9,8 +10,9 @@ import pytest
 
 from domain.approval import AlreadyResolved, ApprovalNotFound, ApprovalState
 from domain.approvals import Approvals, Question
+from domain.clock import format_time
 from domain.draft import Draft
-from domain.errors import Invalid, JobAlreadyEnded, StaleAttempt
+from domain.errors import Invalid, JobAlreadyEnded, StaleAttempt, WrongState
 from domain.job import LONGEST_TEXT, Job
 from domain.job_events import (
     JobFinished,
@@ -63,9 +65,10 @@ class Desk:
     """Jobs and what they ask, over a log."""
 
     def __init__(self, folder: Path) -> None:
+        self.now = datetime.now(UTC)
         self.log = open_sqlite_log(folder, redactor=Redactor())
-        self.jobs = Jobs(self.log)
-        self.approvals = Approvals(self.log, self.jobs)
+        self.jobs = Jobs(self.log, lambda: self.now)
+        self.approvals = Approvals(self.log, self.jobs, lambda: self.now)
 
     async def running(self, job_id: str = "j", **plan: Any) -> str:
         """A job whose first attempt runs."""
@@ -157,7 +160,7 @@ def test_there_is_only_one_answer(desk: Desk, first: str) -> None:
         elif first == "withdrawn":
             await desk.end()
             draft = Draft(WHO)
-            desk.approvals.withdraw(desk.jobs.load("j"), "It has ended.", draft)
+            desk.approvals.withdraw(desk.jobs.load("j"), draft)
             await desk.log.append(draft.events, draft.expected)
         else:
             await desk.answer(asked, first)
@@ -180,6 +183,68 @@ def test_of_two_who_answer_at_once_one_is_told_so(desk: Desk) -> None:
         assert told.count(None) == 1
         assert sum(isinstance(one, AlreadyResolved) for one in told) == 5
         assert len(desk.events("approval.resolved")) == 1
+
+    play(scenario())
+
+
+def test_an_answer_after_its_time_is_refused_whatever_timers_did(desk: Desk) -> None:
+    async def scenario() -> None:
+        await desk.running()
+        end = desk.now + timedelta(seconds=3)
+        asked = await desk.ask(expires_at=format_time(end))
+        other = await desk.ask(expires_at=format_time(end + timedelta(seconds=1)))
+        desk.now = end
+        for _ in range(2):
+            with pytest.raises(AlreadyResolved, match="expired"):
+                await desk.answer(asked)
+        assert desk.of(asked) == "expired"
+        assert desk.jobs.load("j").pending == {other}
+        await desk.answer(other)
+        assert (desk.of(other), desk.state()) == ("approved", JobState.RUNNING)
+
+    play(scenario())
+
+
+def test_an_answer_after_a_cancel_was_asked_for_is_refused(desk: Desk) -> None:
+    async def scenario() -> None:
+        await desk.running()
+        asked = await desk.ask()
+        await desk.do("j", lambda job: job.request_cancel("No more."))
+        with pytest.raises(AlreadyResolved, match="withdrawn"):
+            await desk.answer(asked)
+        assert desk.of(asked) == "withdrawn"
+        assert desk.events("approval.resolved") == []
+        with pytest.raises(WrongState, match="being cancelled"):
+            await desk.ask()
+
+    play(scenario())
+
+
+def test_an_answer_when_whoever_asked_has_ended_is_refused(desk: Desk) -> None:
+    async def scenario() -> None:
+        await desk.running()
+        asked = await desk.ask()
+        await desk.end()
+        with pytest.raises(AlreadyResolved, match="withdrawn"):
+            await desk.answer(asked)
+        assert desk.of(asked) == "withdrawn"
+
+    play(scenario())
+
+
+def test_trust_that_comes_too_late_answers_nothing(desk: Desk) -> None:
+    async def scenario() -> None:
+        await desk.running()
+        asked = await desk.ask(expires_at=format_time(desk.now + timedelta(seconds=1)))
+        waiting = await desk.ask()
+        desk.now += timedelta(seconds=1)
+        assert (await desk.approvals.trust("j", WHO))[0] == 1
+        assert (desk.of(asked), desk.of(waiting)) == ("expired", "approved")
+        explicit = await desk.ask(explicit=True)
+        await desk.do("j", lambda job: job.request_cancel("No more."))
+        assert (await desk.approvals.trust("j", WHO))[0] == 0
+        with pytest.raises(AlreadyResolved, match="withdrawn"):
+            await desk.answer(explicit)
 
     play(scenario())
 

@@ -515,6 +515,23 @@ def test_a_wait_ends_at_once_when_the_server_stops(tmp_path: Path, templates: Pa
             outcome(http, job_id)
 
 
+def test_a_cancel_withdraws_what_was_asked(http: httpx2.Client, tmp_path: Path) -> None:
+    """The worker has something to finish first: it is not told yes meanwhile."""
+    script = """
+        trap '' TERM
+        crewlog worker ask 'Delete it all?'; echo "answer $?"
+    """
+    [job_id] = commit(http, "script", script)
+    asked = pending(http, job_id)
+    assert http.post(f"/api/jobs/{job_id}/cancel").status_code == 200
+    late = http.post(f"/api/approvals/{asked['id']}/resolve", json={"decision": "approve"})
+    assert (late.status_code, late.json()["detail"]) == (409, "Approval is already withdrawn")
+    shown = http.get(f"/api/approvals/{asked['id']}").json()
+    assert shown["state"] == "withdrawn"
+    ended(http, job_id)
+    assert "approval.resolved" not in [e["type"] for e in events(http, job_id)]
+
+
 def test_time_does_not_run_while_a_person_is_waited_for(
     http: httpx2.Client, tmp_path: Path
 ) -> None:

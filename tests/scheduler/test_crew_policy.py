@@ -14,6 +14,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from domain.approval import AlreadyResolved
 from domain.approvals import Approvals, Question
 from domain.clock import Clock, format_time, system_clock
 from domain.crews import Crews, failed
@@ -618,7 +619,8 @@ def test_an_answer_that_comes_before_the_withdrawal_says_nothing_to_the_job(tabl
         await table.run("a")
         [asked] = table.approvals.pending(table.at("b"))
         await table.redo("a")
-        await table.approvals.resolve(asked.id, "rejected", "No.", WHO)
+        with pytest.raises(AlreadyResolved, match="withdrawn"):
+            await table.approvals.resolve(asked.id, "rejected", "No.", WHO)
         await table.follow()
         assert table.state("b") == ["held"]
         await table.run("a")
