@@ -31,11 +31,11 @@ class AttemptSpec:
     argv: tuple[str, ...]  # the program first; looked up in the PATH of `env`
     cwd: str  # absolute
     # The complete environment of the process. CREWLOG_JOB_ID and CREWLOG_ATTEMPT in it are how what
-    # is left of a lost attempt can be told from other processes, and ended.
+    # detached itself, or is left of a lost attempt, can be told from other processes, and ended.
     env: Mapping[str, str] = field(repr=False)
     timeout_ms: int  # wall clock from spawn; 0 = none
     output_limit: int  # bytes kept of the merged output
-    grace_ms: int = 5_000  # between SIGTERM and SIGKILL
+    grace_ms: int = 5_000  # between SIGTERM and SIGKILL, for all that the attempt began
 
     def __post_init__(self) -> None:
         check_attempt(self.job_id, self.attempt)
@@ -71,8 +71,10 @@ def _can_be_passed(text: str) -> bool:
 class Exit:
     """How an attempt ended.
 
-    `cancelled` and `timed_out` are what the executor did, whatever code the process then ended
-    with; a process that ended before it was sent a signal has `exited`. `spawn_failed`: nothing
+    Nothing that the attempt began lives then, but for what has left its session and has no
+    CREWLOG_JOB_ID in its environment any more. `cancelled` and `timed_out` are what the executor
+    did, whatever code the first process then ended with; one that ended before it was sent a signal
+    has `exited`, and what still held the output had a moment to finish. `spawn_failed`: nothing
     ever ran. `lost`: it ran, and what watched it is gone, so nobody knows its exit code.
     """
 
@@ -80,7 +82,7 @@ class Exit:
     exit_code: int | None  # negative: killed by that signal; None: there was no process, or lost
     output_bytes: int  # what the process wrote in all
     kept_bytes: int  # what is in the spool; the rest was dropped from this offset on
-    duration_ms: int
+    duration_ms: int  # of the first process
     error: str | None = None  # a sentence for a person, with spawn_failed and lost
 
 
@@ -100,7 +102,7 @@ class Running(Protocol):
         ...
 
     async def cancel(self) -> None:
-        """SIGTERM to the process group, SIGKILL after the grace. Idempotent, also at the end."""
+        """SIGTERM to all that it began, SIGKILL after the grace. Idempotent, also at the end."""
         ...
 
     async def hold(self) -> None:

@@ -21,18 +21,16 @@ from typing import Any
 from uuid import uuid4
 
 from scheduler.executor import CHUNK, AttemptSpec, Exit, Running, check_attempt
+from scheduler.shim import PASSING
 
 LOOK_INTERVAL_S = 0.5
 """How often a running attempt is looked at when its bell is silent: a killed shim cannot ring."""
 
-_BOOT = "import sys; sys.path.append(sys.argv[1]); import shim; shim.main(sys.argv[2])"
+_BOOT = "import sys; sys.path.append(sys.argv[1]); import shim; shim.{}(*sys.argv[2:])"
 """Imports the shim, rather than running it as a script, for the sake of its cached bytecode."""
 
 _SHIM_VARIABLES = ("LD_LIBRARY_PATH", "DYLD_LIBRARY_PATH", "LANG", "LC_ALL")
 """What the interpreter may need. No more: a job can read the environment of its shim."""
-
-_KILL_ROUNDS = 50
-"""A group that begins processes faster than they are found is given up after so many looks."""
 
 _HELD_BACK = (signal.SIGHUP, signal.SIGINT, signal.SIGTERM)
 _REMOVED = "~"  # begins what waits for removal; no job id does
@@ -74,7 +72,7 @@ class LocalExecutor:
             return self._follow(key)
         try:
             _prepare(directory, spec)
-            shim = self._spawn(directory)
+            shim = self._watch(_spawn_shim(directory))
         except OSError as error:
             with suppress(OSError):
                 (directory / "spec").unlink()
@@ -90,7 +88,9 @@ class LocalExecutor:
                 if _withdraw(directory):
                     return None
                 await asyncio.sleep(0.01)  # a shim is between its lock and its marker
-            except OSError:
+            except OSError as error:
+                if error.errno not in PASSING:
+                    break  # nobody will ever know: it is lost
                 await asyncio.sleep(LOOK_INTERVAL_S)  # as long as nobody can know, nobody may say
         return self._follow(key)
 
@@ -107,9 +107,13 @@ class LocalExecutor:
             if job.name.startswith(_REMOVED):
                 await asyncio.to_thread(shutil.rmtree, job, ignore_errors=True)
         wanted = set(keep)
-        for key, directory in self._attempts():
-            if key not in wanted and key not in self._runs:
-                await self._sweep_one(directory)
+        await asyncio.gather(
+            *(
+                self._sweep_one(key, directory)
+                for key, directory in self._attempts()
+                if key not in wanted and key not in self._runs
+            )
+        )
 
     def _attempts(self) -> list[tuple[tuple[str, int], Path]]:
         """What there is on the disk, by job id and number."""
@@ -147,21 +151,28 @@ class LocalExecutor:
             self._runs[key] = run
         return self._runs[key]
 
-    def _spawn(self, directory: Path) -> "_Shim":
-        shim = _Shim(_spawn_shim(directory), lambda: self._shims.discard(shim))
-        self._shims.add(shim)
+    def end_left(self, directory: Path) -> "_Shim":
+        """A process that ends what is left of an attempt that nobody watches."""
+        return self._watch(_spawn("end_left", directory.parent.name, directory.name))
+
+    def _watch(self, pid: int) -> "_Shim":
+        shim = _Shim(pid, self._shims.discard)
+        if not shim.gone:
+            self._shims.add(shim)
         return shim
 
-    async def _sweep_one(self, directory: Path) -> None:
+    async def _sweep_one(self, key: tuple[str, int], directory: Path) -> None:
         with suppress(OSError):
             lock = _take_lock(directory)
-            if lock is not None:
-                try:
-                    if not (directory / "exit.json").exists():
-                        _kill_group(directory)
-                    await self.remove(directory)
-                finally:
-                    os.close(lock)
+            if lock is None:
+                return
+            try:
+                began = (directory / "started").exists()
+            finally:
+                os.close(lock)
+            if began:
+                await self._follow(key).wait()
+            await self.remove(directory)
 
 
 class _LocalRun:
@@ -177,6 +188,7 @@ class _LocalRun:
         self._executor = executor
         self._directory = directory
         self._shim = shim
+        self._ender: _Shim | None = None
         self._at_end = at_end
         self._loop = asyncio.get_running_loop()
         self._exit: Exit | None = None
@@ -247,8 +259,9 @@ class _LocalRun:
 
     def let_go(self) -> None:
         self._timer.cancel()
-        if self._shim is not None:
-            self._shim.at_exit = _nothing
+        for shim in (self._shim, self._ender):
+            if shim is not None:
+                shim.at_exit = _nothing
         if self._bell is not None:
             self._loop.remove_reader(self._bell)
             os.close(self._bell)
@@ -270,11 +283,15 @@ class _LocalRun:
 
     def _look(self, thorough: bool) -> bool:
         if self._exit is None:
-            # Whatever keeps it from being seen, as too many open files, it is looked at again.
-            with suppress(OSError):
+            try:
                 self._exit = _read_exit(self._directory) or (
                     self._find_dead() if thorough else None
                 )
+            except OSError as error:
+                # What may pass, as too many open files, is waited for: it is looked at again.
+                if error.errno not in PASSING:
+                    why = f"The files of the running job cannot be read: {error.strerror}."
+                    self._exit = self._once_ended(Exit("lost", None, 0, 0, 0, why))
             if self._exit is not None:
                 self.let_go()
                 self._at_end()
@@ -302,7 +319,8 @@ class _LocalRun:
         try:
             lock = _take_lock(self._directory)
         except FileNotFoundError:
-            return Exit("lost", None, 0, 0, 0, "Somebody removed the files of the running job.")
+            why = "Somebody removed the files of the running job."
+            return self._once_ended(Exit("lost", None, 0, 0, 0, why))
         if lock is None:
             return None
         try:
@@ -311,12 +329,19 @@ class _LocalRun:
             if written is not None:
                 return written
             if (self._directory / "started").exists():
-                _kill_group(self._directory)
-                return _lost(self._directory)
+                return self._once_ended(_lost(self._directory))
             (self._directory / "spec").unlink(missing_ok=True)
             return _never_began("The process that runs the job ended before it began.")
         finally:
             os.close(lock)
+
+    def _once_ended(self, lost: Exit) -> Exit | None:
+        """The end, once nothing of a lost attempt lives."""
+        if self._ender is None:
+            with suppress(OSError):  # tried again at the next look
+                self._ender = self._executor.end_left(self._directory)
+                self._ender.at_exit = self.look
+        return lost if self._ender is not None and self._ender.gone else None
 
 
 class _NeverBegan:
@@ -348,7 +373,7 @@ class _NeverBegan:
 class _Shim:
     """A shim that this process began, until it is reaped: all that being its parent is for."""
 
-    def __init__(self, pid: int, reaped: Callable[[], None]) -> None:
+    def __init__(self, pid: int, reaped: "Callable[[_Shim], None]") -> None:
         self.gone = False
         self.at_exit: Callable[[], object] = _nothing
         self._pid = pid
@@ -375,7 +400,7 @@ class _Shim:
         if ended:
             self.gone = True
             self.let_go()
-            self._reaped()
+            self._reaped(self)
             self.at_exit()
         elif self._pidfd is None:
             self._timer = self._loop.call_later(0.02, self._reap)
@@ -408,7 +433,13 @@ def _encode(spec: AttemptSpec) -> bytes:
 
 
 def _spawn_shim(directory: Path) -> int:
-    argv = [sys.executable, "-ISE", "-c", _BOOT, str(Path(__file__).parent), str(directory)]
+    return _spawn("main", str(directory))
+
+
+def _spawn(function: str, *arguments: str) -> int:
+    """Begins a process that calls a function of the shim."""
+    boot = _BOOT.format(function)
+    argv = [sys.executable, "-ISE", "-c", boot, str(Path(__file__).parent), *arguments]
     env = {name: os.environ[name] for name in _SHIM_VARIABLES if name in os.environ}
     return os.posix_spawn(
         sys.executable,
@@ -505,46 +536,6 @@ def _read_exit(directory: Path) -> Exit | None:
         return _lost(directory)
     error = end["error"]
     return Exit(**{**end, "error": None if error is None else _sentence(error)})
-
-
-def _kill_group(directory: Path) -> None:
-    """Ends what a shim that was killed could not: the system ends its child, and no more.
-
-    Numbers of processes recur. So only those of the group are meant whose environment says that
-    they are of this attempt, and a descriptor holds on to each from before it is looked at.
-    """
-    mine = {
-        b"CREWLOG_JOB_ID=" + os.fsencode(directory.parent.name),
-        b"CREWLOG_ATTEMPT=" + os.fsencode(directory.name),
-    }
-    with suppress(OSError, ValueError):
-        group = int((directory / "started").read_bytes())
-        for _ in range(_KILL_ROUNDS):
-            # Each may have begun another since the round began.
-            if not sum(_kill(pid, group, mine) for pid in _processes()):
-                return
-
-
-def _processes() -> list[int]:
-    return [int(entry.name) for entry in os.scandir("/proc") if entry.name.isdecimal()]
-
-
-def _kill(pid: int, group: int, mine: Collection[bytes]) -> bool:
-    """Kills the process if it is of the group and has all of `mine` in its environment."""
-    try:
-        if os.getpgid(pid) != group:
-            return False
-        held = os.pidfd_open(pid)
-        try:
-            environment = set(Path(f"/proc/{pid}/environ").read_bytes().split(b"\0"))
-            if os.getpgid(pid) != group or not environment.issuperset(mine):
-                return False
-            signal.pidfd_send_signal(held, signal.SIGKILL)
-            return True
-        finally:
-            os.close(held)
-    except (OSError, AttributeError):
-        return False  # gone, somebody else's, or a system without such descriptors
 
 
 def _lost(directory: Path) -> Exit:

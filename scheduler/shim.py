@@ -7,7 +7,6 @@ A standalone program of the standard library only. It lives in the attempt's dir
 | `spec` | server | what to run (below); holds the environment, so it is removed once read |
 | `lock` | shim | the attempt is alive as long as somebody holds an flock on it |
 | `started` | shim | the attempt has begun; whoever finds it must not begin it again |
-| | child | in it, its process group: for whoever finds that the shim was killed |
 | `spool` | shim | stdout and stderr, merged, up to the output limit |
 | `bell` | shim | FIFO: a byte says "look again" |
 | `cancel` | server | marker: the attempt shall end |
@@ -17,6 +16,15 @@ A standalone program of the standard library only. It lives in the attempt's dir
 
 `spec` is NUL-separated: timeout_ms, output_limit, grace_ms, cwd, the number of arguments, the
 arguments, and NAME=value for each variable. Bytes, so that no locale changes them.
+
+The end of an attempt is the end of all that it started, however that detached itself: the shim is
+the parent of whatever loses its own (Linux), and looks for the rest by its environment. What has
+left the session *and* has no CREWLOG_JOB_ID any more is let live: that is the way out for a job
+that means to leave something running. When the first process has left by itself, what still holds
+the output gets `FINISH_S` to finish. Then, as after a cancel and at the time limit, all of it gets
+SIGTERM, and SIGKILL once the grace is over.
+
+`end_left(job, attempt)` ends in the same way what is left of an attempt whose shim was killed.
 
 Start-up is on the way of every job, and most of what a small Python program costs is imports: hence
 no `json`, of `signal` and `ctypes` only the C halves, and no `contextlib.suppress`.
@@ -32,6 +40,10 @@ import select
 import sys
 import time
 
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
 READ_SIZE = 262_144
 PIPE_SIZE = 1_048_576
 DRAIN_LIMIT = 2 * PIPE_SIZE  # after the end; a daemon that holds the pipe may write for ever
@@ -39,7 +51,26 @@ RING_INTERVAL_S = 0.005
 RETRY_INTERVAL_S = 0.5
 LONGEST_SLEEP_S = 60.0
 HELD_BACK = (signal.SIGHUP, signal.SIGINT, signal.SIGTERM)
+FINISH_S = 2.0  # for what still writes when the first process has left
+LOOK_INTERVAL_S = 0.02  # between looks at what is asked to end; longer where a look takes long
+LAST_WAIT_S = 5.0  # after SIGKILL: what the system does not let go by then runs nothing any more
+LEFT_GRACE_S = 5.0
+PASSING = frozenset(
+    (
+        errno.EAGAIN,
+        errno.EBUSY,
+        errno.EDQUOT,
+        errno.EINTR,
+        errno.EMFILE,
+        errno.ENFILE,
+        errno.ENOMEM,
+        errno.ENOSPC,
+        errno.EROFS,
+    )
+)
+"""Errors of the disk that may pass by themselves. After any other, trying again is no use."""
 PR_SET_PDEATHSIG = 1
+PR_SET_CHILD_SUBREAPER = 36
 
 
 class Spec:
@@ -116,11 +147,11 @@ class Spool:
     def retry(self) -> None:
         try:
             fresh = self._open()
-        except FileNotFoundError:
-            self.limit, self.held = self.kept, b""  # the directory is gone: nobody wants it
-            return
-        except OSError:
-            self.retry_at = time.monotonic() + RETRY_INTERVAL_S
+        except OSError as error:
+            if error.errno in PASSING:
+                self.retry_at = time.monotonic() + RETRY_INTERVAL_S
+            else:
+                self.limit, self.held = self.kept, b""  # the directory is gone, or as good as that
             return
         os.close(self.fd)
         self.fd = fresh
@@ -133,8 +164,123 @@ class Spool:
             pass  # what is kept can be read; more cannot be done for it
 
 
+class Process:
+    """What the system says of a process right now."""
+
+    __slots__ = ("began", "group", "lives", "parent", "pid", "session")
+
+    def __init__(self, pid: int, stat: bytes) -> None:
+        fields = stat[stat.rindex(b")") + 2 :].split()
+        self.pid = pid
+        self.parent, self.group, self.session = map(int, fields[1:4])
+        # Whose first thread has left is shown as a zombie while the others go on.
+        self.lives = fields[0] not in b"ZX" or int(fields[17]) > 1
+        self.began = fields[19]
+
+    def signal(self, *numbers: int) -> None:
+        """PermissionError: it runs as somebody else. Nothing where it has gone."""
+        try:
+            held = os.pidfd_open(self.pid)
+        except AttributeError:
+            held = -1
+        except OSError as error:
+            if error.errno != errno.ENOSYS:
+                return
+            held = -1
+        try:
+            # Numbers recur: from here on the descriptor holds on to what is looked at.
+            now = look_at_process(self.pid)
+            if now is None or now.began != self.began:
+                return
+            for number in numbers:
+                if held < 0:
+                    os.kill(self.pid, number)
+                else:
+                    signal.pidfd_send_signal(held, number)
+        except ProcessLookupError:
+            pass
+        finally:
+            if held >= 0:
+                os.close(held)
+
+
+class Kin:
+    """Finds the processes of an attempt, as long as it has /proc to look into.
+
+    They are those below this process, but for what has left the session and the environment that
+    the attempt began with; and, wherever they are, those that have `marks` in their environment.
+    """
+
+    def __init__(self, marks: tuple[bytes, bytes]) -> None:
+        self.marks = marks
+        self.session = -1
+        self.before = {os.getpid()}  # they cannot be of the attempt
+        self.beyond: set[int] = set()  # they are, and run as somebody else
+
+    def note_others(self) -> None:
+        """Before the attempt begins anything."""
+        self.before.update(numbers())
+
+    def find(self, below: bool = True) -> list[Process]:
+        """Those that live. `below`: whether there may be any below this process."""
+        if not below:
+            return self.elsewhere(pid for pid in numbers() if pid not in self.before)
+        seen = {pid: found for pid in numbers() if (found := look_at_process(pid)) is not None}
+        children: dict[int, list[int]] = {}
+        for pid, found in seen.items():
+            children.setdefault(found.parent, []).append(pid)
+        tree: list[int] = []
+        parents = [os.getpid()]
+        while parents:
+            born = children.get(parents.pop(), [])
+            tree += born
+            parents += born
+        mine = [seen[pid] for pid in tree if self.is_of_it(seen[pid])]
+        return mine + self.elsewhere(seen.keys() - self.before - set(tree))
+
+    def is_of_it(self, found: Process) -> bool:
+        """Whether a process below this one lives and has not gone its own way."""
+        if not found.lives or found.pid in self.beyond:
+            return False
+        return found.session == self.session or not self.has_gone_its_own_way(found.pid)
+
+    def has_gone_its_own_way(self, pid: int) -> bool:
+        for _ in range(3):
+            try:
+                environment = read_file(f"/proc/{pid}/environ")
+            except OSError:
+                return False  # it hides its environment, as an agent of keys does
+            if environment:
+                break
+            time.sleep(0.001)  # it may be about to become another program
+        # What writes its title over its environment leaves nothing in it but zeros.
+        return not environment or (
+            environment.strip(b"\0") != b"" and self.marks[0] not in environment.split(b"\0")
+        )
+
+    def elsewhere(self, pids: "Iterable[int]") -> list[Process]:
+        found = []
+        for pid in pids:
+            try:
+                environment = read_file(f"/proc/{pid}/environ").split(b"\0")
+            except OSError:
+                continue  # gone, or somebody else's
+            if self.marks[0] in environment and self.marks[1] in environment:
+                process = look_at_process(pid)
+                if process is not None and process.lives and pid not in self.beyond:
+                    found.append(process)
+        return found
+
+    def signal(self, found: "Iterable[Process]", *numbers: int) -> None:
+        for process in found:
+            try:
+                process.signal(*numbers)
+            except PermissionError:
+                self.beyond.add(process.pid)
+
+
 class Attempt:
-    """The child, from fork to the end."""
+    """The child, from fork to the end of all that it began."""
 
     def __init__(self, spec: Spec, control: int, bell: Bell) -> None:
         self.spec = spec
@@ -143,17 +289,22 @@ class Attempt:
         self.spool = Spool(spec.output_limit)
         self.output_bytes = 0
         self.reason = "exited"
+        self.ended_at: float | None = None
         self.kill_at: float | None = None
+        self.look_at = 0.0
         self.ring_at: float | None = None
         self.rang_at = 0.0
         self.held_at: float | None = None
         self.held_s = 0.0
         self.status: int | None = None
         self.output, child_output = os.pipe()
+        self.open_ended = True
         self.trouble, child_trouble = os.pipe()
         grow_pipe(self.output)
         os.set_blocking(self.output, False)
         os.set_blocking(self.trouble, False)
+        self.kin = become_reaper(marks_of(spec.env))
+        self.news = hear_of_children()
         self.began = time.monotonic()
         shim = os.getpid()
         self.pid = os.fork()
@@ -161,14 +312,16 @@ class Attempt:
             become(spec, shim, child_output, child_trouble)
         os.close(child_output)
         os.close(child_trouble)
-        self.pidfd = open_pidfd(self.pid)
+        if self.kin is not None:
+            self.kin.session = self.pid
 
     def run(self) -> None:
-        """Returns when the child has ended and its end is on disk."""
+        """Returns when nothing of the attempt lives and its end is on disk."""
         self.follow()
-        duration_ms = round((time.monotonic() - self.began) * 1000)
-        # The child is a zombie until `reap`, so nobody else can have got its number.
-        self.signal_group(signal.SIGKILL)
+        duration_ms = round(((self.ended_at or time.monotonic()) - self.began) * 1000)
+        if self.kin is None:
+            # The child is a zombie until `reap`, so nobody else can have got its number.
+            self.signal_group(signal.SIGKILL)
         self.drain()
         status = self.reap()
         trouble = self.read_trouble()
@@ -186,16 +339,14 @@ class Attempt:
         write_exit(reason, code, self.output_bytes, self.spool.kept, duration_ms, error)
 
     def follow(self) -> None:
-        """Until the child has ended: keeps its output, hears the server, watches the clock."""
+        """Until all has ended: keeps the output, hears the server, watches the clock."""
         poll = select.poll()
         poll.register(self.control, select.POLLIN)
-        if self.pidfd >= 0:
-            poll.register(self.pidfd, select.POLLIN)
+        poll.register(self.news, select.POLLIN)
         listening = False
-        open_ended = True
         self.look_if_held()
-        while not self.has_ended():
-            if listening != (open_ended and not self.spool.held):
+        while not self.is_over(time.monotonic()):
+            if listening != (self.open_ended and not self.spool.held):
                 listening = not listening
                 if listening:
                     poll.register(self.output, select.POLLIN)
@@ -203,10 +354,64 @@ class Attempt:
                     poll.unregister(self.output)
             for fd, _ in poll.poll(self.sleep_ms()):
                 if fd == self.output:
-                    open_ended = self.take() > 0
+                    self.open_ended = self.take() > 0
                 elif fd == self.control:
                     self.hear()
+                else:
+                    os.read(self.news, 4096)
+                    self.reap_orphans()
             self.keep_time(time.monotonic())
+
+    def is_over(self, now: float) -> bool:
+        """Whether nothing of the attempt lives. Sees to it that this comes true."""
+        if not self.has_ended():
+            if self.kill_at is not None and now >= self.look_at:
+                self.look(now)
+            return False
+        if self.ended_at is None:
+            self.ended_at = now
+        if self.kill_at is None:
+            if self.open_ended and now < self.ended_at + FINISH_S:
+                return False
+            return not self.ask(now)
+        if now >= self.kill_at + LAST_WAIT_S:
+            return True
+        return now >= self.look_at and not self.look(now)
+
+    def ask(self, now: float) -> bool:
+        """Asks all that lives to end, each once. False: nothing does."""
+        alive = not self.has_ended()
+        if alive:
+            # First, and at once, so that none of it can begin another unseen.
+            self.signal_group(signal.SIGTERM)
+            self.signal_group(signal.SIGCONT)  # a stopped process could not hear it
+        left = self.find()
+        if self.kin is not None:
+            others = [process for process in left if not alive or process.group != self.pid]
+            self.kin.signal(others, signal.SIGTERM, signal.SIGCONT)
+        self.kill_at = now + self.spec.grace_s
+        self.look_at = now + LOOK_INTERVAL_S
+        return alive or bool(left)
+
+    def find(self) -> list[Process]:
+        """What lives of the attempt, as far as can be seen."""
+        if self.kin is None:
+            return []
+        # Where something is below, nothing counts as seen only the second time: it may have begun
+        # another behind the first look, and left before it was looked at.
+        return (self.has_children() and self.kin.find()) or self.kin.find(self.has_children())
+
+    def look(self, now: float) -> bool:
+        """Whether anything lives that was asked to end. Once the grace is over, it is killed."""
+        kills = self.kill_at is not None and now >= self.kill_at
+        if kills and self.status is None:
+            self.signal_group(signal.SIGKILL)
+        left = self.find()
+        if kills and self.kin is not None:
+            self.kin.signal(left, signal.SIGKILL)
+        took = time.monotonic() - now
+        self.look_at = now + max(LOOK_INTERVAL_S, 20 * took)
+        return bool(left)
 
     def take(self) -> int:
         """Reads once from the child. 0: nothing will come any more."""
@@ -257,19 +462,16 @@ class Attempt:
         return ends_at is not None and now >= ends_at
 
     def stop(self, reason: str) -> None:
-        """Asks the child to end. Whoever asks first gives the reason."""
-        if self.kill_at is None and not self.has_ended():
-            self.reason = reason
-            self.kill_at = time.monotonic() + self.spec.grace_s
-            self.signal_group(signal.SIGTERM)
-            self.signal_group(signal.SIGCONT)  # a stopped process could not hear it
+        """Asks the attempt to end. Whoever asks first gives the reason, unless its first process
+        has left by itself: then what is left of it is only hurried.
+        """
+        if self.kill_at is None:
+            if not self.has_ended():
+                self.reason = reason
+            self.ask(time.monotonic())
 
     def keep_time(self, now: float) -> None:
-        if self.kill_at is not None:
-            if now >= self.kill_at:
-                self.signal_group(signal.SIGKILL)
-                self.kill_at = now + RETRY_INTERVAL_S
-        elif self.time_is_up(now):
+        if self.kill_at is None and self.ended_at is None and self.time_is_up(now):
             self.stop("timed_out")
         if self.spool.held and now >= self.spool.retry_at:
             self.spool.retry()
@@ -280,9 +482,11 @@ class Attempt:
     def sleep_ms(self) -> int:
         now = time.monotonic()
         ends_at = self.ends_at()
-        moments = [now + (LONGEST_SLEEP_S if self.pidfd >= 0 else 0.02)]
+        moments = [now + LONGEST_SLEEP_S]
         if self.kill_at is not None:
-            moments.append(self.kill_at)
+            moments.append(self.look_at)
+        elif self.ended_at is not None:
+            moments.append(self.ended_at + FINISH_S)
         elif ends_at is not None:
             moments.append(ends_at)
         if self.spool.held:
@@ -293,10 +497,12 @@ class Attempt:
         return int(wait * 1000) + 1 if wait > 0 else 0
 
     def has_ended(self) -> bool:
-        """Looks without reaping, where the system lets one."""
+        """Looks at the first process. Where only its number leads to its group, it is not reaped
+        yet, if the system lets one look without.
+        """
         if self.status is not None:
             return True
-        if hasattr(os, "waitid"):
+        if self.kin is None and hasattr(os, "waitid"):
             return os.waitid(os.P_PID, self.pid, os.WEXITED | os.WNOHANG | os.WNOWAIT) is not None
         ended, status = os.waitpid(self.pid, os.WNOHANG)
         if ended:
@@ -305,6 +511,28 @@ class Attempt:
 
     def reap(self) -> int:
         return os.waitpid(self.pid, 0)[1] if self.status is None else self.status
+
+    def reap_orphans(self) -> None:
+        """All that has ended but the first process, if that is not known yet."""
+        if self.has_ended():
+            self.has_children()
+        elif self.kin is not None:
+            while True:
+                ended = os.waitid(os.P_ALL, 0, os.WEXITED | os.WNOHANG | os.WNOWAIT)
+                if ended is None or ended.si_pid == self.pid:
+                    return
+                os.waitpid(ended.si_pid, 0)
+
+    def has_children(self) -> bool:
+        """Whether anything is left below this process. Reaps what has ended."""
+        if self.status is None:
+            return True
+        try:
+            while os.waitpid(-1, os.WNOHANG)[0]:
+                pass
+        except ChildProcessError:
+            return False
+        return True
 
     def drain(self) -> None:
         """What the child had written when it ended. Others may hold the pipe: never waits."""
@@ -343,7 +571,6 @@ def become(spec: Spec, shim: int, output: int, trouble: int) -> None:
     stage = b"session"
     try:
         os.setsid()
-        note_group()
         die_with_parent()
         if os.getppid() != shim:
             os._exit(127)
@@ -361,29 +588,73 @@ def become(spec: Spec, shim: int, output: int, trouble: int) -> None:
         os._exit(127)
 
 
-def note_group() -> None:
-    """The child itself does, before it can have a child that outlives its shim."""
-    try:
-        fd = os.open("started", os.O_WRONLY)
-        os.write(fd, b"%d" % os.getpid())
-        os.close(fd)
-    except OSError:
-        pass  # a full disk: the attempt runs nevertheless
-
-
 def die_with_parent() -> None:
     """Linux kills the child when the shim dies, so that no lost attempt goes on unseen."""
-    if sys.platform != "linux":
-        return
+    if sys.platform == "linux":
+        prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
+
+
+def become_reaper(marks: tuple[bytes, bytes]) -> Kin | None:
+    """From now on what loses its parent below this process becomes its child. None where the
+    system knows no such thing: there, the attempt is its first process and the group of that.
+    """
+    if sys.platform != "linux" or not os.path.exists("/proc/self/environ"):
+        return None
+    prctl(PR_SET_CHILD_SUBREAPER, 1)
+    kin = Kin(marks)
+    kin.note_others()
+    return kin
+
+
+def hear_of_children() -> int:
+    """A descriptor that can be read once a child has ended."""
+    news, told = os.pipe()
+    os.set_blocking(news, False)
+    os.set_blocking(told, False)
+    signal.signal(signal.SIGCHLD, lambda *_: None)
+    signal.set_wakeup_fd(told, warn_on_full_buffer=False)
+    return news
+
+
+def prctl(option: int, value: int) -> None:
     try:
         import _ctypes
 
-        prctl = _ctypes.dlsym(_ctypes.dlopen(None, os.RTLD_NOW), "prctl")  # type: ignore[arg-type]
-        _ctypes.call_function(prctl, (PR_SET_PDEATHSIG, signal.SIGKILL))
+        function = _ctypes.dlsym(_ctypes.dlopen(None, os.RTLD_NOW), "prctl")  # type: ignore[arg-type]
+        _ctypes.call_function(function, (option, value))
     except (ImportError, AttributeError):
         import ctypes
 
-        ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
+        ctypes.CDLL(None).prctl(option, value)
+
+
+def marks_of(env: dict[bytes, bytes]) -> tuple[bytes, bytes]:
+    """The variables by which a process of the attempt is known."""
+    job, attempt = env.get(b"CREWLOG_JOB_ID", b""), env.get(b"CREWLOG_ATTEMPT", b"")
+    return b"CREWLOG_JOB_ID=" + job, b"CREWLOG_ATTEMPT=" + attempt
+
+
+def numbers() -> list[int]:
+    return [int(name) for name in os.listdir("/proc") if name.isdecimal()]
+
+
+def look_at_process(pid: int) -> Process | None:
+    """None where there is none of that number."""
+    try:
+        return Process(pid, read_file(f"/proc/{pid}/stat"))
+    except OSError:
+        return None
+
+
+def read_file(path: str) -> bytes:
+    fd = os.open(path, os.O_RDONLY)
+    try:
+        whole = b""
+        while data := os.read(fd, READ_SIZE):
+            whole += data
+        return whole
+    finally:
+        os.close(fd)
 
 
 def restore_signals() -> None:
@@ -414,13 +685,6 @@ def execute(argv: list[bytes], env: dict[bytes, bytes]) -> None:
     raise failure
 
 
-def open_pidfd(pid: int) -> int:
-    try:
-        return os.pidfd_open(pid)
-    except (AttributeError, OSError):
-        return -1
-
-
 def grow_pipe(fd: int) -> None:
     """A larger pipe is fewer wake-ups; a system that refuses is as good, only slower."""
     try:
@@ -442,14 +706,9 @@ def take_lock() -> bool:
 
 def read_spec() -> Spec | None:
     try:
-        fd = os.open("spec", os.O_RDONLY)
+        return Spec(read_file("spec"))
     except FileNotFoundError:
         return None
-    encoded = b""
-    while data := os.read(fd, READ_SIZE):
-        encoded += data
-    os.close(fd)
-    return Spec(encoded)
 
 
 def forget_spec() -> None:
@@ -495,10 +754,9 @@ def write_exit(
                     return
             finally:
                 os.close(fd)
-        except FileNotFoundError:
-            return  # the directory is gone: nobody wants to know
-        except OSError:
-            pass
+        except OSError as error:
+            if error.errno not in PASSING:
+                return  # the directory is gone, or as good as that: nobody can be told
         time.sleep(RETRY_INTERVAL_S)
 
 
@@ -545,6 +803,27 @@ def attempt(spec: Spec, control: int, bell: Bell) -> None:
         write_exit("spawn_failed", None, 0, 0, 0, why)
     else:
         child.run()
+
+
+def end_left(job: str, attempt: str) -> None:
+    """Ends what a shim that was killed could not: the system ended its first process, no more."""
+    os.closerange(3, 65_536)
+    if not os.path.exists("/proc/self/environ"):
+        return
+    kin = Kin(marks_of({b"CREWLOG_JOB_ID": job.encode(), b"CREWLOG_ATTEMPT": attempt.encode()}))
+    left = kin.find(below=False)
+    kin.signal(left, signal.SIGTERM, signal.SIGCONT)
+    kill_at = time.monotonic() + LEFT_GRACE_S
+    took = 0.0
+    while left:
+        time.sleep(LOOK_INTERVAL_S + 20 * took)
+        now = time.monotonic()
+        if now >= kill_at + LAST_WAIT_S:
+            return
+        left = kin.find(below=False)
+        if now >= kill_at:
+            kin.signal(left, signal.SIGKILL)
+        took = time.monotonic() - now
 
 
 if __name__ == "__main__":

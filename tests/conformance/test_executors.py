@@ -16,7 +16,9 @@ import textwrap
 import time
 from collections.abc import Awaitable, Callable, Coroutine, Iterator
 from contextlib import contextmanager, suppress
+from dataclasses import replace
 from pathlib import Path
+from secrets import token_hex
 from typing import Any
 
 import pytest
@@ -26,6 +28,8 @@ from scheduler.executor import CHUNK, AttemptSpec, Executor, Exit, Running
 from scheduler.local import LocalExecutor
 
 EXECUTORS: list[Callable[[Path], Executor]] = [LocalExecutor]
+JOB = f"job-{token_hex(6)}"
+"""Nobody else's on this machine: what has it in its environment is ended."""
 ROOM_S = 20.0  # how long a condition may take on a busy machine before it counts as never
 WAIT_FOR_GATE = "while [ ! -e gate ]; do sleep 0.01; done; "
 
@@ -39,7 +43,7 @@ class World:
         self.cwd = folder / "cwd"
         self.cwd.mkdir()
 
-    def spec(self, *argv: str, job: str = "job-1", **changes: Any) -> AttemptSpec:
+    def spec(self, *argv: str, job: str = JOB, **changes: Any) -> AttemptSpec:
         fields: dict[str, Any] = {
             "job_id": job,
             "attempt": 1,
@@ -276,20 +280,159 @@ def test_an_end_before_the_cancel_stays_an_end(world: World) -> None:
     world.run(scenario)
 
 
+NAMED = {"PATH": os.environ["PATH"], "CREWLOG_JOB_ID": JOB, "CREWLOG_ATTEMPT": "1"}
+"""The environment of an attempt whose processes are known by it."""
+
+
+@pytest.mark.parametrize(
+    ("script", "lines"),
+    [
+        ("(sleep 0.3; echo late) & echo first", [b"first", b"late"]),
+        (
+            "mkfifo p; (sleep 0.2; sed 's/^/| /') < p & exec > p; seq 500; exit 3",
+            [b"| %d" % n for n in range(1, 501)],
+        ),
+        ("mkfifo p; tee copy < p & exec > p 2>&1; echo out; echo err >&2", [b"out", b"err"]),
+        (
+            "mkfifo p; setsid sed 's/^/| /' < p & exec > p; trap 'echo bye' EXIT; echo work",
+            [b"| work", b"| bye"],
+        ),
+    ],
+    ids=["late", "filter", "tee", "in a session of its own"],
+)
+def test_what_holds_the_output_may_finish_when_the_first_process_has_left(
+    world: World, script: str, lines: list[bytes]
+) -> None:
+    output, end = world.ends(world.shell(script, env=NAMED))
+    assert output.splitlines() == lines
+    assert end.reason == "exited"
+    assert end.kept_bytes == len(output)
+
+
 def test_the_end_is_the_exit_and_not_the_pipe(world: World) -> None:
-    """A child in the group is killed; one that left the group cannot keep the job running."""
+    """Who holds the output for ever cannot keep the job running, not even who has gone its way."""
     script = (
-        "sleep 60 & echo $! > inside; setsid sh -c 'echo $$ > outside; exec sleep 60' & "
-        "while [ ! -s outside ]; do sleep 0.01; done; echo last"
+        "sleep 60 & echo $! > inside; env -u CREWLOG_JOB_ID setsid sh -c "
+        "'echo $$ > outside; exec sleep 60' & while [ ! -s outside ]; do sleep 0.01; done; "
+        "echo last; exit 4"
     )
-    output, end = world.ends(world.shell(script))
+    output, end = world.ends(world.shell(script, env=NAMED))
     outside = world.pid("outside")
     try:
-        assert (output, end.reason, end.exit_code) == (b"last\n", "exited", 0)
-        eventually(lambda: is_dead(world.pid("inside")))
+        assert (output, end.reason, end.exit_code) == (b"last\n", "exited", 4)
+        assert is_dead(world.pid("inside"))
         assert not is_dead(outside)
     finally:
         os.kill(outside, signal.SIGKILL)
+
+
+# Each begins `sh job`, and waits for it where it does not detach it altogether.
+DETACHED = {
+    "timeout": "timeout 60 sh job; echo never",
+    "monitor": "set -m; sh job & wait",
+    "session": "setsid sh job & wait",
+    "daemon": "(setsid sh job > /dev/null 2>&1 &); sleep 60",
+    "daemon's daemon": "(setsid sh -c '(setsid sh job &)' > /dev/null 2>&1 &); sleep 60",
+    "other title": "(exec -a other setsid env CREWLOG_ATTEMPT=7 sh job &); sleep 60",
+}
+
+
+def detached(world: World, how: str, job: str, after: str = "") -> AttemptSpec:
+    (world.cwd / "job").write_text(job)
+    script = f"{DETACHED[how]}{after}"
+    return world.spec("bash", "-c", script, env=NAMED, grace_ms=60_000)
+
+
+@pytest.mark.parametrize("how", DETACHED)
+def test_a_cancel_ends_what_detached_itself(world: World, how: str) -> None:
+    async def scenario(executor: Executor) -> None:
+        job = "echo $$ > pid; while :; do sleep 0.01; done"
+        running = await executor.start(detached(world, how, job))
+        pid = await asyncio.to_thread(world.pid, "pid")
+        await running.cancel()
+        assert (await running.wait()).reason == "cancelled"
+        assert is_dead(pid)
+
+    world.run(scenario)
+
+
+@pytest.mark.parametrize("how", DETACHED)
+def test_the_time_limit_ends_what_detached_itself(world: World, how: str) -> None:
+    job = "echo $$ > pid; while :; do sleep 0.01; done"
+    spec = replace(detached(world, how, job), timeout_ms=1_500)
+    assert world.ends(spec)[1].reason == "timed_out"
+    assert is_dead(world.pid("pid"))
+
+
+@pytest.mark.parametrize("deaf", [False, True])
+def test_nothing_of_an_attempt_lives_when_it_has_left_by_itself(world: World, deaf: bool) -> None:
+    job = f"trap '{'' if deaf else 'exit'}' TERM; echo $$ > pid; while :; do sleep 0.01; done"
+    (world.cwd / "job").write_text(job)
+    script = "(setsid sh job > /dev/null 2>&1 &); while [ ! -s pid ]; do sleep 0.01; done"
+    output, end = world.ends(world.shell(script, env=NAMED, grace_ms=300 if deaf else 60_000))
+    assert (output, end.reason, end.exit_code) == (b"", "exited", 0)
+    assert is_dead(world.pid("pid"))
+
+
+@pytest.mark.parametrize("how", ["cancelled", "timed_out"])
+@pytest.mark.parametrize("around", ["sh job; echo after", "sh job | cat", "setsid sh job & wait"])
+def test_all_of_an_attempt_has_the_grace_and_no_longer_than_it_needs(
+    world: World, around: str, how: str
+) -> None:
+    (world.cwd / "job").write_text(
+        "trap 'sleep 0.7; echo > cleaned; exit' TERM; echo $$ > pid; while :; do sleep 0.01; done"
+    )
+
+    async def scenario(executor: Executor) -> None:
+        spec = world.spec(
+            "bash",
+            "-c",
+            around,
+            env=NAMED,
+            grace_ms=60_000,
+            timeout_ms=1_500 if how == "timed_out" else 0,
+        )
+        running = await executor.start(spec)
+        pid = await asyncio.to_thread(world.pid, "pid")
+        if how == "cancelled":
+            await running.cancel()
+        assert (await running.wait()).reason == how
+        assert (world.cwd / "cleaned").exists()
+        assert is_dead(pid)
+
+    world.run(scenario)
+
+
+def test_each_process_is_asked_to_end_once(world: World) -> None:
+    """A second SIGTERM means to many programs that they are to end at once."""
+    (world.cwd / "job").write_text(
+        "trap 'echo asked >> asked' TERM; echo $$ > pid; "
+        "while [ ! -s asked ]; do sleep 0.01; done; sleep 0.3; sleep 0.3"
+    )
+
+    async def scenario(executor: Executor) -> None:
+        script = "setsid sh job & cp job other; sed -i 's/pid/pid2/' other; sh other; wait"
+        running = await executor.start(world.shell(script, env=NAMED, grace_ms=60_000))
+        await asyncio.to_thread(world.pid, "pid")
+        await asyncio.to_thread(world.pid, "pid2")
+        await running.cancel()
+        await running.wait()
+        assert (world.cwd / "asked").read_text() == "asked\n" * 2
+
+    world.run(scenario)
+
+
+def test_a_cancel_hurries_what_is_left_and_leaves_the_end_as_it_was(world: World) -> None:
+    async def scenario(executor: Executor) -> None:
+        script = "(while :; do echo on; sleep 0.1; done) & echo up; exit 3"
+        running = await executor.start(world.shell(script, env=NAMED))
+        live = running.output()
+        assert await anext(live)
+        await running.cancel()
+        end = await running.wait()
+        assert (end.reason, end.exit_code) in (("exited", 3), ("cancelled", 3))
+
+    world.run(scenario)
 
 
 def test_a_job_that_closes_its_output_is_still_running(world: World) -> None:
@@ -317,9 +460,9 @@ def test_attempts_of_a_job_are_apart(world: World) -> None:
 
 def test_what_never_began_is_not_adopted_and_can_be_started(world: World) -> None:
     async def scenario(executor: Executor) -> None:
-        assert await executor.adopt("job-1", 1) is None
+        assert await executor.adopt(JOB, 1) is None
         running = await executor.start(world.shell("echo x"))
-        assert await executor.adopt("job-1", 2) is None
+        assert await executor.adopt(JOB, 2) is None
         assert await everything(running) == b"x\n"
 
     world.run(scenario)
@@ -333,7 +476,7 @@ def test_a_running_attempt_is_adopted_with_all_its_output(world: World) -> None:
         assert await anext(running.output()) == b"one\n"
 
     async def second_life(executor: Executor) -> None:
-        running = await executor.adopt("job-1", 1)
+        running = await executor.adopt(JOB, 1)
         assert running is not None
         world.open_gate()
         assert await everything(running, 1) == b"ne\ntwo\n"
@@ -348,7 +491,7 @@ def test_an_attempt_that_ended_while_no_server_ran_is_adopted(world: World) -> N
         await executor.start(world.shell(f"{WAIT_FOR_GATE} echo alone; echo > done; exit 4"))
 
     async def second_life(executor: Executor) -> None:
-        running = await executor.adopt("job-1", 1)
+        running = await executor.adopt(JOB, 1)
         assert running is not None
         assert await everything(running) == b"alone\n"
         assert (await running.wait()).exit_code == 4
@@ -390,7 +533,7 @@ def test_no_time_counts_while_an_attempt_is_held_also_by_an_earlier_server(world
         assert await anext(running.output()) == b"up\n"
 
     async def second_life(executor: Executor) -> None:
-        running = await executor.adopt("job-1", 1)
+        running = await executor.adopt(JOB, 1)
         assert running is not None
         await running.hold()
         assert await anext(running.output(3)) == b"still\n"
@@ -441,7 +584,7 @@ def test_a_server_killed_before_it_told_of_a_hold_has_held_nevertheless(tmp_path
         running = await executor.start(spec)
         live = running.output()
         assert await anext(live) == b"up\n"
-        (world.root / "job-1" / "1" / "held").touch()
+        (world.root / JOB / "1" / "held").touch()
         assert await anext(live) == b"still\n"
         await running.release()
         assert (await running.wait()).reason == "timed_out"
@@ -462,7 +605,7 @@ def test_a_job_outlives_a_server_that_is_killed_and_no_byte_is_lost(world: World
         server.wait()
 
     async def second_life(executor: Executor) -> None:
-        running = await executor.adopt("job-1", 1)
+        running = await executor.adopt(JOB, 1)
         assert running is not None
         world.open_gate()
         output = await everything(running)
@@ -483,7 +626,7 @@ SERVER = textwrap.dedent(
     async def main():
         script = "seq 1 25000; {WAIT_FOR_GATE} seq 25001 50000; exit 9"
         env = {{"PATH": os.environ["PATH"]}}
-        spec = AttemptSpec("job-1", 1, ("sh", "-c", script), sys.argv[2], env, 0, 10**7)
+        spec = AttemptSpec("{JOB}", 1, ("sh", "-c", script), sys.argv[2], env, 0, 10**7)
         running = await LocalExecutor(Path(sys.argv[1])).start(spec)
         async for chunk in running.output():
             print(chunk.split()[0].decode(), flush=True)
@@ -502,7 +645,7 @@ def test_an_ended_attempt_is_discarded_and_a_running_one_is_not(world: World) ->
         await running.wait()
         await running.discard()
         await running.discard()
-        assert await executor.adopt("job-1", 1) is None
+        assert await executor.adopt(JOB, 1) is None
         assert await everything(running) == b""
 
     world.run(scenario)
@@ -607,7 +750,7 @@ def test_a_shim_begun_before_adopt_says_never_began_runs_nothing(here: World) ->
     directory = prepared(here, here.shell("echo ran >> ran"))
 
     async def scenario(executor: Executor) -> None:
-        assert await executor.adopt("job-1", 1) is None
+        assert await executor.adopt(JOB, 1) is None
         await asyncio.to_thread(reap, shims(directory))
         assert not (here.cwd / "ran").exists()
         await (await executor.start(here.shell("echo ran >> ran"))).wait()
@@ -627,7 +770,7 @@ def kill_shim_of(world: World, then: Callable[[Running], Awaitable[None]], adopt
             await then(running)
 
     async def second_life(executor: Executor) -> None:
-        running = await executor.adopt("job-1", 1)
+        running = await executor.adopt(JOB, 1)
         assert running is not None
         os.kill(world.pid("shim"), signal.SIGKILL)
         await then(running)
@@ -648,7 +791,7 @@ def test_an_attempt_whose_shim_is_killed_is_lost_and_dead(here: World, adopt: bo
     kill_shim_of(here, then, adopt)
 
     async def later(executor: Executor) -> None:
-        running = await executor.adopt("job-1", 1)
+        running = await executor.adopt(JOB, 1)
         assert running is not None
         assert (await running.wait()).reason == "lost"
         await running.discard()
@@ -656,16 +799,14 @@ def test_an_attempt_whose_shim_is_killed_is_lost_and_dead(here: World, adopt: bo
     here.run(later)
 
 
-NAMED = {"PATH": os.environ["PATH"], "CREWLOG_JOB_ID": "job-1", "CREWLOG_ATTEMPT": "1"}
-
-
 @pytest.mark.parametrize("swept", [False, True])
-def test_what_is_left_of_the_group_of_a_killed_shim_is_ended(here: World, swept: bool) -> None:
-    """By whoever finds it out, also one who wants nothing of the attempt. Others, who may have the
-    number of the group by then, are left alone.
-    """
+@pytest.mark.parametrize("begun", ["", "setsid "], ids=["group", "session"])
+def test_what_is_left_of_an_attempt_whose_shim_is_killed_is_ended(
+    here: World, begun: str, swept: bool
+) -> None:
+    """By whoever finds it out, also one who wants nothing of the attempt. Others are left alone."""
     script = (
-        "sleep 4321 & echo $! > left; CREWLOG_ATTEMPT=2 sleep 4321 & echo $! > other; "
+        f"{begun}sleep 4321 & echo $! > left; CREWLOG_ATTEMPT=2 sleep 4321 & echo $! > other; "
         "echo $$ > child; echo $PPID > shim; sleep 4322; true"
     )
 
@@ -680,10 +821,11 @@ def test_what_is_left_of_the_group_of_a_killed_shim_is_ended(here: World, swept:
         if swept:
             await executor.sweep(set())
         else:
-            running = await executor.adopt("job-1", 1)
+            running = await executor.adopt(JOB, 1)
             assert running is not None
             assert (await running.wait()).reason == "lost"
-        await soon(lambda: is_dead(here.pid("left")) and is_dead(here.pid("child")))
+        assert is_dead(here.pid("left"))
+        await soon(lambda: is_dead(here.pid("child")))
 
     here.run(first_life)
     os.kill(here.pid("shim"), signal.SIGKILL)
@@ -761,7 +903,7 @@ def test_the_environment_lies_on_disk_only_until_it_is_read(here: World) -> None
         env = {"PATH": os.environ["PATH"], "X_TOKEN": "s3cr3t-value"}
         running = await executor.start(here.shell("echo up; " + WAIT_FOR_GATE, env=env))
         assert await anext(running.output()) == b"up\n"
-        directory = here.root / "job-1" / "1"
+        directory = here.root / JOB / "1"
         files = [path for path in directory.iterdir() if path.is_file()]
         assert all(b"s3cr3t-value" not in path.read_bytes() for path in files)
         assert directory.stat().st_mode & 0o777 == 0o700
@@ -805,6 +947,16 @@ def test_a_job_and_its_shim_survive_the_signals_of_a_terminal(here: World) -> No
         assert (await running.wait()).exit_code == 0
 
     here.run(scenario)
+
+
+def test_what_a_job_leaves_is_reaped_while_it_runs(here: World) -> None:
+    script = (
+        "for i in 1 2 3 4 5; do (true & echo $! > born); done; born=$(cat born); "
+        "while [ -e /proc/$born ]; do sleep 0.01; done; grep -l '^State:.Z' /proc/[0-9]*/status "
+        '| xargs grep -l "^PPid:.$PPID$"; true'
+    )
+    output, end = here.ends(here.shell(script))
+    assert (output, end.exit_code) == (b"", 0)
 
 
 def test_no_descriptor_and_no_zombie_stays_behind(here: World) -> None:
@@ -885,7 +1037,7 @@ def test_an_attempt_whose_files_somebody_removes_is_lost(here: World) -> None:
     async def scenario(executor: Executor) -> None:
         running = await executor.start(here.shell(f"echo $$ > child; {WAIT_FOR_GATE}"))
         await asyncio.to_thread(here.pid, "child")
-        (here.root / "job-1").rename(here.cwd / "elsewhere")
+        (here.root / JOB).rename(here.cwd / "elsewhere")
         here.open_gate()
         assert (await running.wait()).reason == "lost"
 
