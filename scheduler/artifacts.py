@@ -18,6 +18,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from secrets import token_hex
 
+from scheduler.shim import PASSING
+
 CHUNK = 1_048_576
 MOST_DROPPED_NAMES = 100
 """Names of files not kept that are told one by one; more are counted."""
@@ -81,20 +83,26 @@ class ArtifactStore:
         return path if path.is_file() else None
 
     def collect(self, folder: Path, *, dir_fd: int | None = None) -> Collected:
-        """Keep every regular file below `folder`, by name. A folder that is absent, or is a link,
-        is an empty one. When this returns, what it names survives a power cut.
+        """Keep every regular file below `folder`, by name. A folder that is absent is an empty one;
+        one that is a link, or cannot be read, is dropped as a whole. When this returns, what it
+        names survives a power cut.
 
         `dir_fd` is an open directory that a relative `folder` is in.
         """
         try:
             top = os.open(folder, _READ_FOLDER, dir_fd=dir_fd)
+        except FileNotFoundError:
+            return Collected([])
         except OSError as error:
-            if error.errno in (errno.ENOENT, errno.ENOTDIR, errno.ELOOP):
-                return Collected([])
-            raise
+            return unreadable(f"{folder.name}/", error)
         collecting = _Collecting(self, self._limit_bytes, self._limit_files)
         try:
-            collecting.walk(top, "", 0)
+            entries = os.listdir(top)
+        except OSError as error:
+            os.close(top)
+            return unreadable(f"{folder.name}/", error)
+        try:
+            collecting.walk(top, entries, "", 0)
         finally:
             os.close(top)
         for touched in {file.sha256[:2] for file in collecting.files}:
@@ -152,8 +160,8 @@ class _Collecting:
         files = sorted(self.files, key=lambda file: file.name)
         return Collected(files, self._dropped, "; ".join(reasons))
 
-    def walk(self, folder: int, prefix: str, depth: int) -> None:
-        for entry in sorted(os.listdir(folder)):
+    def walk(self, folder: int, entries: list[str], prefix: str, depth: int) -> None:
+        for entry in sorted(entries):
             name = prefix + entry
             if not _can_be_said(name):
                 self._drop(name, _BAD_NAME)
@@ -161,8 +169,8 @@ class _Collecting:
             try:
                 self._take(folder, entry, name, depth)
             except OSError as error:
-                if error.errno != errno.ELOOP and _is_of_the_store(error):
-                    raise
+                if error.errno in PASSING:
+                    raise  # nothing more can be kept now: it is not that this one file is strange
                 self._drop(name, _NOT_A_FILE if error.errno == errno.ELOOP else _UNREADABLE)
 
     def _take(self, folder: int, entry: str, name: str, depth: int) -> None:
@@ -186,7 +194,7 @@ class _Collecting:
             return
         inner = os.open(entry, _READ_FOLDER, dir_fd=folder)
         try:
-            self.walk(inner, f"{name}/", depth + 1)
+            self.walk(inner, os.listdir(inner), f"{name}/", depth + 1)
         finally:
             os.close(inner)
 
@@ -206,6 +214,13 @@ class _Collecting:
         if len(self._dropped) < MOST_DROPPED_NAMES:
             shown = os.fsencode(name).decode("utf-8", "backslashreplace")
             self._dropped.append(shown[:LONGEST_NAME])
+
+
+def unreadable(folder: str, error: OSError) -> Collected:
+    """Of a folder that cannot be read. An error that may pass is raised."""
+    if error.errno in PASSING:
+        raise error
+    return Collected([], [folder], f"the folder {_UNREADABLE} ({error.strerror})")
 
 
 def mime_of(name: str, head: bytes) -> str:
@@ -257,11 +272,6 @@ def _can_be_said(name: str) -> bool:
     except UnicodeEncodeError:
         return False
     return len(name) <= LONGEST_NAME
-
-
-def _is_of_the_store(error: OSError) -> bool:
-    """What says that nothing more can be kept, rather than that one file is strange."""
-    return error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EMFILE, errno.ENFILE)
 
 
 def _chunks(file: int) -> Iterator[bytes]:

@@ -15,6 +15,7 @@ A job of its own gets no folder, only ``CREWLOG_JOB_ID`` and ``CREWLOG_ATTEMPT``
 
 import errno
 import hashlib
+import logging
 import os
 import shutil
 import stat
@@ -32,7 +33,10 @@ from domain.event import Event
 from domain.job import Job
 from domain.job_events import JobArtifactsDropped, JobArtifactStored
 from domain.result import LARGEST_RESULT, ParentResult, check_result, too_large
-from scheduler.artifacts import ArtifactStore, Collected
+from scheduler.artifacts import ArtifactStore, Collected, unreadable
+from scheduler.shim import PASSING
+
+logger = logging.getLogger("crewlog.attempts")
 
 NO_RESULT = "The worker left without a result."
 
@@ -100,16 +104,23 @@ class AttemptFolders:
     def gather(self, job: Job, attempt: int, store: ArtifactStore) -> Gathered:
         """Read what the attempt left. Twice gives the same, as long as nobody changes it between.
 
-        `job` is as it is now: with the result or the block that was handed in over HTTP. OSError
-        when the store cannot be written.
+        `job` is as it is now: with the result or the block that was handed in over HTTP. A folder
+        that cannot be read left nothing, and an event says so. OSError when the store cannot be
+        written now, or for another reason that may pass.
         """
         if job.plan is None:
             return Gathered()
         events: list[Event] = []
         result = None
-        with suppress(FileNotFoundError, NotADirectoryError):
+        missing = NO_RESULT
+        try:
             # All is reached from the open folder, so nothing that is put in its place is.
             folder = os.open(self.folder(job.id, attempt), _OPEN_FOLDER)
+        except OSError as error:
+            lost = unreadable(f"{job.id}-{attempt}/", error)
+            events = _artifacts(job.id, attempt, lost)
+            missing = f"It may have left a result, but {lost.reason}."
+        else:
             try:
                 events = _artifacts(job.id, attempt, store.collect(_ARTIFACTS, dir_fd=folder))
                 result = _read_result(folder, job.plan.result_schema)
@@ -117,26 +128,34 @@ class AttemptFolders:
                 return Gathered(events, None, f"Its result file is not valid. {bad}")
             finally:
                 os.close(folder)
-        missing = result is None and job.given is None and job.block_asked is None
+        none = result is None and job.given is None and job.block_asked is None
         wanted = job.plan.result_schema is not None or job.plan.assignee is not None
-        return Gathered(events, result, NO_RESULT if missing and wanted else None)
+        return Gathered(events, result, missing if none and wanted else None)
 
     def discard(self, job_id: str, attempt: int) -> None:
-        """Remove the folder, if there is one; call it when what it holds is in the log."""
+        """Remove the folder, if there is one; call it when what it holds is in the log. One that
+        cannot be removed is left for `sweep`.
+        """
         removed = self._root / f"{_REMOVED}{token_hex(16)}"
         try:
             self.folder(job_id, attempt).rename(removed)
+            _remove(removed)
         except FileNotFoundError:
             return
-        _remove(removed)
+        except OSError as error:
+            logger.warning("the folder of job %s cannot be removed: %s", job_id, error.strerror)
 
     def sweep(self, keep: Collection[tuple[str, int]]) -> None:
         """Remove the folders of all attempts (job id, number) that are not in `keep`."""
         wanted = {self.folder(*attempt).name for attempt in keep}
-        with suppress(FileNotFoundError):
+        try:
             for folder in list(self._root.iterdir()):
                 if folder.name not in wanted:
                     _remove(folder)
+        except FileNotFoundError:
+            return
+        except OSError as error:
+            logger.warning("%s cannot be tidied: %s", self._root, error.strerror)
 
     def folder(self, job_id: str, attempt: int) -> Path:
         """Where the attempt's folder is, or would be."""
@@ -178,14 +197,15 @@ def _read_result(folder: int, schema: dict[str, Any] | None) -> dict[str, Any] |
     except FileNotFoundError:
         return None
     except OSError as error:
-        if error.errno == errno.ELOOP:
-            raise _no_file() from None
-        raise BadInput("result", f"It cannot be read: {error.strerror}.") from None
+        raise _unreadable(error) from None
     if not stat.S_ISREG(os.fstat(file).st_mode):
         os.close(file)
         raise _no_file()
     with open(file, "rb") as stream:
-        encoded = stream.read(LARGEST_RESULT + 1)
+        try:
+            encoded = stream.read(LARGEST_RESULT + 1)
+        except OSError as error:
+            raise _unreadable(error) from None
     if len(encoded) > LARGEST_RESULT:
         raise too_large()
     try:
@@ -193,6 +213,14 @@ def _read_result(folder: int, schema: dict[str, Any] | None) -> dict[str, Any] |
     except ValueError:
         raise BadInput("result", "It is not JSON in UTF-8.") from None
     return check_result(result, schema, size=len(encoded))
+
+
+def _unreadable(error: OSError) -> Exception:
+    if error.errno in PASSING:
+        return error
+    if error.errno == errno.ELOOP:
+        return _no_file()
+    return BadInput("result", f"It cannot be read: {error.strerror}.")
 
 
 def _no_file() -> BadInput:

@@ -340,16 +340,19 @@ class Dispatcher:
         mine = self._attempts[job_id]
         try:
             await work
-        except Exception:
+        except Exception as error:
             error_id = secrets.token_hex(6)
             logger.exception("the attempt of job %s is given up (%s)", job_id, error_id)
             if mine.number is not None:
-                await self._give_up(job_id, mine.number, error_id)
+                reason = "The server met an error that it does not know; its log says more."
+                if isinstance(error, OSError):
+                    reason = f"The files of the running job cannot be used: {error.strerror}."
+                await self._give_up(job_id, mine.number, reason, error_id)
         finally:
             self._attempts.pop(job_id, None)
             self._fill()
 
-    async def _give_up(self, job_id: str, attempt: int, error_id: str) -> None:
+    async def _give_up(self, job_id: str, attempt: int, reason: str, error_id: str) -> None:
         """After an error that nobody foresaw: end the process that may run, then the attempt."""
         running = None
         try:
@@ -359,7 +362,6 @@ class Dispatcher:
                 await running.wait()
         except Exception:
             logger.exception("the process of job %s may still run (%s)", job_id, error_id)
-        reason = "The server met an error that it does not know; its log says more."
         await self._persistently(
             job_id,
             lambda current: current.lose_attempt(attempt, reason, error_id),

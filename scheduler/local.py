@@ -193,6 +193,7 @@ class _LocalRun:
         self._loop = asyncio.get_running_loop()
         self._exit: Exit | None = None
         self._cancelled = False
+        self._began = False
         self._news = asyncio.Event()
         self._bell = _watched(self._loop, _open_bell(directory), self._hear)
         self._timer = self._loop.call_later(LOOK_INTERVAL_S, self._look_again)
@@ -223,9 +224,9 @@ class _LocalRun:
         while True:
             try:
                 return os.open(self._directory / "spool", os.O_RDONLY)
-            except FileNotFoundError:
-                return None  # discarded
-            except OSError:
+            except OSError as error:
+                if error.errno not in PASSING:
+                    return None  # discarded, or nobody will ever read it
                 await asyncio.sleep(LOOK_INTERVAL_S)  # too many open files; it has time
 
     async def wait(self) -> Exit:
@@ -308,19 +309,22 @@ class _LocalRun:
         if self._bell is not None:
             with suppress(BlockingIOError):
                 os.read(self._bell, 65_536)
+                self._began = True
             self._look(thorough=False)
 
     def _find_dead(self) -> Exit | None:
         """The end of an attempt that nobody wrote down, because its shim was killed."""
         began = (self._directory / "started").exists()
+        if self._began and not began:
+            return self._once_ended(_removed())
+        self._began = began
         if not began and self._shim is not None and not self._shim.gone:
             return None
         # Only now: a shim that has not begun could find the lock held by this very look.
         try:
             lock = _take_lock(self._directory)
         except FileNotFoundError:
-            why = "Somebody removed the files of the running job."
-            return self._once_ended(Exit("lost", None, 0, 0, 0, why))
+            return self._once_ended(_removed())
         if lock is None:
             return None
         try:
@@ -514,8 +518,8 @@ def _withdraw(directory: Path) -> bool:
 
 
 def _put_aside(directory: Path, removed: Path) -> None:
-    with suppress(FileNotFoundError):
-        directory.rename(removed)
+    with suppress(OSError):
+        directory.rename(removed)  # what stays, `sweep` finds another time
     with suppress(OSError):
         directory.parent.rmdir()  # stays when another attempt is in it
 
@@ -548,6 +552,10 @@ def _lost(directory: Path) -> Exit:
         duration_ms=max(0, (spool.st_mtime_ns - started.st_mtime_ns) // 1_000_000),
         error="What watched the process is gone, so nobody knows how the job ended.",
     )
+
+
+def _removed() -> Exit:
+    return Exit("lost", None, 0, 0, 0, "Somebody removed the files of the running job.")
 
 
 def _never_began(error: str) -> Exit:

@@ -18,6 +18,7 @@ from domain.errors import JobAlreadyEnded, LogUnavailable, NotFound, StaleAttemp
 from domain.event import Event
 from domain.job import Job
 from domain.job_events import (
+    JobArtifactsDropped,
     JobFinished,
     JobOutput,
     JobOutputDropped,
@@ -29,6 +30,7 @@ from domain.jobs import Jobs
 from domain.log import Context, EventLog, new_events
 from scheduler.executor import Exit, Running
 from scheduler.lines import Lines, LineSplitter
+from scheduler.shim import PASSING
 
 logger = logging.getLogger("crewlog.runner")
 
@@ -287,12 +289,16 @@ class Runner:
 
     async def _left_by(self, job: Job, attempt: int) -> Leavings:
         """What it left. LogUnavailable while that cannot be kept, as on a full disk: like the end
-        itself it is tried again.
+        itself it is tried again. What can never be kept is told as dropped.
         """
         try:
             return await asyncio.to_thread(self._gather, job, attempt)
         except OSError as error:
             logger.error("what attempt %d of job %s left is not kept: %s", attempt, job.id, error)
+            if error.errno not in PASSING:
+                why = f"they could not be kept ({error.strerror})"
+                dropped = JobArtifactsDropped(attempt=attempt, names=["artifacts/"], reason=why)
+                return Leavings([dropped])
             raise LogUnavailable(f"What the attempt left cannot be kept: {error}") from error
 
 

@@ -9,9 +9,21 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+import httpx2
 import pytest
 
-from tests.e2e.client import connect, ended, events, output, shell, submit
+from tests.e2e.client import (
+    cancel,
+    connect,
+    ended,
+    events,
+    is_alive,
+    output,
+    shell,
+    submit,
+    until,
+)
+from tests.e2e.crews import all_done, commit, job
 from tests.server import CREWLOG, Server, environment
 
 
@@ -70,6 +82,49 @@ def test_what_cannot_be_written_is_503_and_the_server_stays_up(server: Server) -
     with connect(server) as http:
         assert {job: events(http, job) for job in known} == kept
     assert "Traceback" not in server.output.read_text()
+
+
+FOLDERS_SPOILED = {
+    "artifacts unreadable": "echo x > $CREWLOG_ARTIFACTS/a; chmod 000 $CREWLOG_ARTIFACTS",
+    "artifacts a file": "rmdir $CREWLOG_ARTIFACTS; echo x > $CREWLOG_ARTIFACTS",
+    "artifacts a link": "rmdir $CREWLOG_ARTIFACTS; ln -s / $CREWLOG_ARTIFACTS",
+    "folder unreadable": "chmod 000 $(dirname $CREWLOG_ARTIFACTS)",
+    "folder a file": "d=$(dirname $CREWLOG_ARTIFACTS); mv $d $d.aside; echo x > $d",
+    "folder a link": "d=$(dirname $CREWLOG_ARTIFACTS); mv $d $d.aside; ln -s / $d",
+    "folder gone": "d=$(dirname $CREWLOG_ARTIFACTS); mv $d $d.aside",
+}
+
+
+def test_folders_that_cannot_be_read_end_their_attempts_with_a_sentence(server: Server) -> None:
+    with connect(server) as http:
+        planned = [
+            job(f"j{number}", script) for number, script in enumerate(FOLDERS_SPOILED.values())
+        ]
+        crew = commit(server, http, *planned)
+        for node, what in zip(all_done(http, crew), FOLDERS_SPOILED, strict=True):
+            told = str(http.get(f"/api/jobs/{node['id']}/timeline").json())
+            assert "the folder could not be read" in told, (what, told)
+        assert "Traceback" not in server.output.read_text()
+    for folder in (server.data / "attempts").iterdir():
+        folder.chmod(0o700)
+
+
+@pytest.mark.parametrize("spoil", ["mv {d} {d}.aside; mkdir {d}", "mv {d} {d}.aside; > {d}"])
+def test_a_running_job_whose_files_are_swapped_ends(server: Server, spoil: str) -> None:
+    with connect(server) as http:
+        job_id = shell(http, "echo $$; setsid sleep 600 & wait")
+        pid = int(until(lambda: (output_so_far(http, job_id) or [""])[0], "its first line"))
+        spools = server.data / "spool" / job_id
+        subprocess.run(["sh", "-c", spoil.format(d=spools)], check=True)
+        cancel(http, job_id)
+        shown = ended(http, job_id)
+        assert shown["error_id"]
+        assert not is_alive(pid)
+
+
+def output_so_far(http: httpx2.Client, job_id: str) -> list[str]:
+    found = events(http, job_id)
+    return [line for e in found if e["type"] == "job.output" for line in e["data"]["lines"]]
 
 
 def test_a_state_that_cannot_be_removed_is_503(tmp_path: Path) -> None:

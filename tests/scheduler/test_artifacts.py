@@ -1,5 +1,6 @@
 """Artifacts: whatever a job puts into its folder, only the bytes of its own files are kept."""
 
+import errno
 import hashlib
 import os
 import socket
@@ -93,15 +94,43 @@ def test_links_devices_and_pipes_are_neither_followed_nor_waited_for(
     assert all(b"s3cr3t" not in path.read_bytes() for path in blobs(tmp_path))
 
 
-def test_a_folder_that_is_a_link_or_absent_is_empty(
+def test_a_folder_that_is_a_link_or_a_file_is_not_read_and_said_so(
     folder: Path, store: ArtifactStore, tmp_path: Path
 ) -> None:
     (folder / "a").write_text("a")
     (tmp_path / "link").symlink_to(folder, target_is_directory=True)
 
-    assert store.collect(tmp_path / "link") == Collected([])
+    why = "the folder could not be read (Not a directory)"
+    assert store.collect(tmp_path / "link") == Collected([], ["link/"], why)
     assert store.collect(tmp_path / "absent") == Collected([])
-    assert store.collect(folder / "a") == Collected([])
+    assert store.collect(folder / "a") == Collected([], ["a/"], why)
+
+
+@pytest.mark.parametrize("number", [errno.EACCES, errno.ESTALE, errno.ENOTCONN, errno.EIO])
+@pytest.mark.parametrize("what", ["open", "listdir"])
+def test_a_folder_that_cannot_be_read_is_not_tried_for_ever(
+    folder: Path, store: ArtifactStore, monkeypatch: pytest.MonkeyPatch, what: str, number: int
+) -> None:
+    def refuse(*_: object, **__: object) -> int:
+        raise OSError(number, os.strerror(number))
+
+    monkeypatch.setattr(os, what, refuse)
+    collected = store.collect(folder)
+
+    why = f"the folder could not be read ({os.strerror(number)})"
+    assert collected == Collected([], [f"{folder.name}/"], why)
+
+
+@pytest.mark.parametrize("number", [errno.EMFILE, errno.ENOSPC, errno.EINTR])
+def test_an_error_that_may_pass_is_raised(
+    folder: Path, store: ArtifactStore, monkeypatch: pytest.MonkeyPatch, number: int
+) -> None:
+    def refuse(*_: object, **__: object) -> int:
+        raise OSError(number, os.strerror(number))
+
+    monkeypatch.setattr(os, "listdir", refuse)
+    with pytest.raises(OSError, match=os.strerror(number)):
+        store.collect(folder)
 
 
 def test_a_directory_swapped_for_a_link_while_it_is_walked_leads_nowhere(

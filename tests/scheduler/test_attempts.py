@@ -188,7 +188,19 @@ def test_a_folder_swapped_for_a_link_is_not_read(house: House, tmp_path: Path) -
     folder.rename(tmp_path / "aside")
     folder.symlink_to(tmp_path / "else", target_is_directory=True)
 
-    assert house.gather(job()) == Gathered()
+    gathered = house.gather(job())
+    assert (gathered.result, gathered.problem) == (None, None)
+    why = "the folder could not be read (Not a directory)"
+    assert gathered.events == [JobArtifactsDropped(attempt=1, names=["crew-a-1-1/"], reason=why)]
+    wanted = house.gather(job(result_schema=SCHEMA))
+    assert wanted.problem == f"It may have left a result, but {why}."
+
+
+def test_a_folder_that_cannot_be_removed_ends_nothing(house: House) -> None:
+    house.root.write_text("somebody put a file here")
+
+    house.folders.discard("crew-a-1", 1)
+    house.folders.sweep([])
 
 
 @pytest.mark.parametrize(
