@@ -17,6 +17,8 @@ from starlette.responses import JSONResponse
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from api.app import VERSION, Parts, build, create_app, edge
+from api.descriptors import for_connections, raise_limit
+from api.http_protocol import IDLE_S, bounded, sweep
 from api.middleware import SecurityHeaders
 from api.settings import SHORTEST_SECRET, Settings
 from domain.errors import CrewlogError
@@ -25,6 +27,12 @@ logger = logging.getLogger("crewlog.server")
 
 _GRACE_S = 1
 """How long requests may take to end when the server stops; then they are cut."""
+
+
+_TICKS_A_SECOND = 10
+_SHORT = 0.8
+"""The part of all connections from which on the operator is warned."""
+_WARN_S = 60.0
 
 
 class CannotServe(CrewlogError):
@@ -154,6 +162,7 @@ def tune_collector() -> None:
 
 def _run(parts: Parts, listener: socket.socket) -> None:
     tune_collector()
+    most = for_connections(raise_limit(), parts.settings.capacity)
     config = uvicorn.Config(
         _Cuttable(edge(create_app(parts), parts.settings), parts.stopping),
         log_config=None,
@@ -162,11 +171,12 @@ def _run(parts: Parts, listener: socket.socket) -> None:
         server_header=False,
         date_header=True,
         timeout_graceful_shutdown=_GRACE_S,
-        timeout_keep_alive=30,
+        http=bounded(most),
+        timeout_keep_alive=IDLE_S,
         ws_max_size=64 * 1024,
         lifespan="on",
     )
-    _Server(config, parts.stopping).run(sockets=[listener])
+    _Server(config, parts.stopping, most).run(sockets=[listener])
 
 
 class _Cuttable:
@@ -196,11 +206,32 @@ class _Cuttable:
 
 
 class _Server(uvicorn.Server):
-    """Tells who waits inside a request that it stops, before it waits for requests to end."""
+    """Tells who waits inside a request that it stops, before it waits for requests to end; and
+    looks at its connections once a second.
+    """
 
-    def __init__(self, config: uvicorn.Config, stopping: asyncio.Event) -> None:
+    def __init__(
+        self, config: uvicorn.Config, stopping: asyncio.Event, most_connections: int
+    ) -> None:
         super().__init__(config)
         self._stopping = stopping
+        self._most = most_connections
+        self._warn_at = 0.0
+
+    async def on_tick(self, counter: int) -> bool:
+        if counter % _TICKS_A_SECOND == 0:
+            now = asyncio.get_running_loop().time()
+            connections = self.server_state.connections
+            if len(connections) >= _SHORT * self._most and now >= self._warn_at:
+                self._warn_at = now + _WARN_S
+                logger.warning(
+                    "%d connections are open, and descriptors are there for %d: raise the limit "
+                    "of open files (ulimit -n) before the server turns others away",
+                    len(connections),
+                    self._most,
+                )
+            sweep(connections, now)
+        return await super().on_tick(counter)
 
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
         self._stopping.set()

@@ -1,0 +1,186 @@
+"""HTTP/1.1 as uvicorn speaks it, with an end to what a connection may take and how long.
+
+What a request line, headers, framing and trailers may come to, and how long a connection may be
+silent, is decided here, since nothing behind the server sees a request before its headers are
+whole. No connection has a timer of its own: `sweep` looks at all of them once a second.
+"""
+
+import logging
+import math
+from collections.abc import Iterable
+from typing import Any
+
+from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol
+
+logger = logging.getLogger("crewlog.http")
+
+HEAD_LIMIT = 64 * 1024
+"""Bytes of the request line and the headers together; also of trailers and of framing that brings
+no byte of a body.
+"""
+
+HEAD_S = 10.0
+"""Seconds for a whole head, from the first byte of a request or from the start of a connection."""
+
+BODY_S = 30.0
+"""Seconds between two pieces of a body."""
+
+IDLE_S = 75
+"""Seconds for which a connection waits for its next request."""
+
+STALL_S = 60.0
+"""Seconds for which a client may take nothing of what it is owed."""
+
+LINGER_S = 10.0
+"""The same once its connection is being closed."""
+
+_TOO_LARGE = (431, f"The headers are larger than {HEAD_LIMIT} bytes.")
+_TOO_LONG = (414, f"The address is longer than {HEAD_LIMIT} bytes.")
+_TOO_SLOW = (408, "The request did not arrive in time.")
+_TOO_MANY = (503, "The server has too many connections. Try again later.")
+_NEVER = math.inf
+
+
+class _Refused(Exception):
+    """Ends the parser's work; the protocol knows what it answers."""
+
+
+class BoundedHttp(HttpToolsProtocol):
+    """uvicorn's protocol for one connection, bounded in bytes and time. `bounded` makes the class
+    that a server uses.
+    """
+
+    most_connections = 1 << 30
+    """Connections of the whole server; one beyond is answered with 503 and closed."""
+
+    _deadline = _NEVER
+    _owed = 0
+    _untaken_since = _NEVER
+    _head_bytes = 0
+    _unframed = 0
+    _moved = False
+    _refusal: tuple[int, str] | None = None
+
+    def connection_made(self, transport: Any) -> None:
+        super().connection_made(transport)
+        self._deadline = self.loop.time() + HEAD_S
+        if len(self.connections) > self.most_connections:
+            self._refuse(_TOO_MANY)
+
+    def data_received(self, data: bytes) -> None:
+        if self._refusal is not None:
+            return
+        self._moved = False
+        super().data_received(data)
+        if not self._moved:
+            # A head, trailers or framing that go on: the parser may be holding all of it.
+            self._unframed += len(data)
+            if self._unframed > HEAD_LIMIT:
+                self._refuse(_TOO_LARGE)
+                return
+        if self._deadline == _NEVER and (self.cycle is None or self.cycle.response_complete):
+            # Any byte ends uvicorn's time for an idle connection, whatever it begins.
+            self._deadline = self.loop.time() + HEAD_S
+
+    def on_message_begin(self) -> None:
+        super().on_message_begin()
+        self._advance(HEAD_S)
+        self._head_bytes = 0
+
+    def on_url(self, url: bytes) -> None:
+        super().on_url(url)
+        self._count(len(url), _TOO_LONG)
+
+    def on_header(self, name: bytes, value: bytes) -> None:
+        super().on_header(name, value)
+        self._count(len(name) + len(value) + 4, _TOO_LARGE)
+
+    def on_headers_complete(self) -> None:
+        super().on_headers_complete()
+        self._advance(BODY_S)
+
+    def on_body(self, body: bytes) -> None:
+        super().on_body(body)
+        self._advance(BODY_S)
+
+    def on_message_complete(self) -> None:
+        super().on_message_complete()
+        self._moved = True
+        self._deadline = _NEVER
+
+    def handle_websocket_upgrade(self) -> None:
+        self._deadline = _NEVER
+        super().handle_websocket_upgrade()
+
+    def send_400_response(self, msg: str) -> None:
+        if self._refusal is None:
+            super().send_400_response(msg)
+        else:
+            self._refuse(self._refusal)
+
+    def look(self, now: float) -> None:
+        """Close the connection if its time is over; cut it if its client takes nothing."""
+        if self._stalls(now):
+            # With all that it has not taken: to close would be to keep that until it has.
+            logger.info("a client that took nothing was let go: %s", self.client)
+            self.transport.abort()
+        elif now > self._deadline and not self.transport.is_closing():
+            if self.scope is None:
+                self.transport.close()  # nothing was asked
+            elif self.flow.read_paused:
+                self._deadline = now + BODY_S  # it is not the client who is slow
+            else:
+                self._refuse(_TOO_SLOW)
+
+    def _stalls(self, now: float) -> bool:
+        owed = self.transport.get_write_buffer_size()
+        if not owed or owed != self._owed:
+            self._owed, self._untaken_since = owed, now
+        return now - self._untaken_since > (LINGER_S if self.transport.is_closing() else STALL_S)
+
+    def _advance(self, seconds: float) -> None:
+        self._moved = True
+        self._unframed = 0
+        self._deadline = self.loop.time() + seconds
+
+    def _count(self, size: int, refusal: tuple[int, str]) -> None:
+        self._head_bytes += size
+        if self._head_bytes > HEAD_LIMIT:
+            self._refusal = refusal
+            raise _Refused
+
+    def _refuse(self, refusal: tuple[int, str]) -> None:
+        """Answer where no answer has begun, and close."""
+        self._refusal = refusal
+        self._deadline = _NEVER
+        begun = self.cycle is not None and self.cycle.response_started
+        if not begun or self.cycle.response_complete:
+            self.transport.write(_answer(*refusal))
+        if self.cycle is not None and not self.cycle.response_complete:
+            self.cycle.disconnected = True
+            self.cycle.message_event.set()
+        self.transport.close()
+
+
+def _answer(status: int, detail: str) -> bytes:
+    body = b'{"detail":"%s"}' % detail.encode()
+    retry = b"Retry-After: 5\r\n" if status == 503 else b""
+    return (
+        STATUS_LINE[status]
+        + retry
+        + b"Content-Type: application/json\r\nContent-Length: %d\r\n" % len(body)
+        + b"Cache-Control: no-store\r\nX-Content-Type-Options: nosniff\r\nConnection: close\r\n\r\n"
+        + body
+    )
+
+
+def bounded(most_connections: int) -> type[BoundedHttp]:
+    """The protocol of a server that may have so many connections at a time."""
+    return type("BoundedHttp", (BoundedHttp,), {"most_connections": most_connections})
+
+
+def sweep(connections: Iterable[Any], now: float) -> None:
+    """Look at every connection once. One that speaks another protocol by now sees to itself."""
+    for connection in list(connections):
+        if isinstance(connection, BoundedHttp):
+            connection.look(now)
