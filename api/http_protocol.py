@@ -34,6 +34,10 @@ STALL_S = 60.0
 LINGER_S = 10.0
 """The same once its connection is being closed."""
 
+_FAREWELL_S = 2.0
+_FAREWELL_BYTES = 1024 * 1024
+"""For how long, and how much of it, what a refused client still sends is read and thrown away."""
+
 _TOO_LARGE = (431, f"The headers are larger than {HEAD_LIMIT} bytes.")
 _TOO_LONG = (414, f"The address is longer than {HEAD_LIMIT} bytes.")
 _TOO_SLOW = (408, "The request did not arrive in time.")
@@ -65,10 +69,14 @@ class BoundedHttp(HttpToolsProtocol):
         super().connection_made(transport)
         self._deadline = self.loop.time() + HEAD_S
         if len(self.connections) > self.most_connections:
-            self._refuse(_TOO_MANY)
+            transport.write(_answer(*_TOO_MANY))
+            transport.close()
 
     def data_received(self, data: bytes) -> None:
         if self._refusal is not None:
+            self._unframed += len(data)
+            if self._unframed > _FAREWELL_BYTES:
+                self.transport.abort()
             return
         self._moved = False
         super().data_received(data)
@@ -113,10 +121,7 @@ class BoundedHttp(HttpToolsProtocol):
         super().handle_websocket_upgrade()
 
     def send_400_response(self, msg: str) -> None:
-        if self._refusal is None:
-            super().send_400_response(msg)
-        else:
-            self._refuse(self._refusal)
+        self._refuse(self._refusal or (400, msg))
 
     def look(self, now: float) -> None:
         """Close the connection if its time is over; cut it if its client takes nothing."""
@@ -125,8 +130,8 @@ class BoundedHttp(HttpToolsProtocol):
             logger.info("a client that took nothing was let go: %s", self.client)
             self.transport.abort()
         elif now > self._deadline and not self.transport.is_closing():
-            if self.scope is None:
-                self.transport.close()  # nothing was asked
+            if self.scope is None or self._refusal is not None:
+                self.transport.close()  # nothing was asked, or it was answered
             elif self.flow.read_paused:
                 self._deadline = now + BODY_S  # it is not the client who is slow
             else:
@@ -150,16 +155,25 @@ class BoundedHttp(HttpToolsProtocol):
             raise _Refused
 
     def _refuse(self, refusal: tuple[int, str]) -> None:
-        """Answer where no answer has begun, and close."""
+        """Answer where no answer has begun, and close once the client does, or soon after.
+
+        To close at once would reset the connection of a client that still sends, and the answer
+        with it (RFC 9112 section 9.6).
+        """
         self._refusal = refusal
-        self._deadline = _NEVER
-        begun = self.cycle is not None and self.cycle.response_started
-        if not begun or self.cycle.response_complete:
-            self.transport.write(_answer(*refusal))
-        if self.cycle is not None and not self.cycle.response_complete:
+        serving = self.cycle is not None and not self.cycle.response_complete
+        if serving:
             self.cycle.disconnected = True
             self.cycle.message_event.set()
-        self.transport.close()
+        if serving and self.cycle.response_started:
+            self.transport.close()
+            return
+        self._deadline = self.loop.time() + _FAREWELL_S
+        self._unframed = 0
+        self.flow.resume_reading()
+        self.transport.write(_answer(*refusal))
+        if self.transport.can_write_eof():
+            self.transport.write_eof()
 
 
 def _answer(status: int, detail: str) -> bytes:

@@ -7,9 +7,12 @@ holds a cursor and nothing else, and several frames that are ready go out in one
 
 import asyncio
 import re
-from collections.abc import AsyncIterator, Callable, Iterable, Iterator
+from collections import OrderedDict
+from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from dataclasses import dataclass
+from time import perf_counter
 from typing import Any
+from weakref import WeakKeyDictionary
 
 from fastapi import Request
 from fastapi.responses import Response
@@ -27,6 +30,12 @@ _CURSOR = re.compile(r"(0|[1-9][0-9]{0,17})(?::(0|[1-9][0-9]{0,8}))?")
 _RETRY = b"retry: 1000\n\n"
 _CHUNK_BYTES = 256 * 1024
 _PAGE = 64
+PAGE_BYTES = 128 * 1024
+"""What a reader that stalls may hold, nearly."""
+_SLICE_S = 0.005
+"""How long frames are made before others have their turn."""
+_KEPT_PAGES = 8
+_turns: WeakKeyDictionary[asyncio.AbstractEventLoop, asyncio.Lock] = WeakKeyDictionary()
 _NO_LIMIT = 1 << 62
 _PING_S = 15
 _HEARTBEAT = b": heartbeat\n\n"
@@ -93,38 +102,53 @@ class WireForm:
         self.name = name
         self.interim = WireForm(f"{name} interim", interim) if interim is not None else self
         self._encode = encode
-        self._shared: tuple[list[Recorded], list[bytes]] = ([], [])
+        self._made: OrderedDict[int, tuple[list[Recorded], list[bytes]]] = OrderedDict()
 
     def frames(self, event: Recorded) -> list[bytes]:
         return event.frames(self.name, self._encode)
 
-    def chunks(self, page: list[Recorded], cursor: Cursor | None) -> list[bytes]:
+    async def chunks(self, page: list[Recorded], cursor: Cursor | None) -> list[bytes]:
         """A page as few large writes. Readers at the same place share the very bytes."""
         if cursor is not None and cursor.index is not None and page[0].position == cursor.position:
             first = self.frames(page[0])[cursor.index + 1 :]
-            return _joined([*first, *self._flat(page[1:])])
+            async with _turn():
+                return await self._joined(page[1:], first)
         # By identity: the log gives readers at the same place the same list, and never changes it.
-        if self._shared[0] is not page:
-            self._shared = (page, _joined(self._flat(page)))
-        return self._shared[1]
+        made = self._made.get(id(page))
+        if made is None:
+            async with _turn():
+                made = self._made.get(id(page))
+                if made is None:
+                    made = (page, await self._joined(page))
+                    self._made[id(page)] = made
+                    if len(self._made) > _KEPT_PAGES:
+                        self._made.popitem(last=False)
+        return made[1]
 
-    def _flat(self, page: list[Recorded]) -> Iterable[bytes]:
-        return (frame for event in page for frame in self.frames(event))
-
-
-def _joined(frames: Iterable[bytes]) -> list[bytes]:
-    chunks: list[bytes] = []
-    held: list[bytes] = []
-    size = 0
-    for frame in frames:
-        held.append(frame)
-        size += len(frame)
-        if size >= _CHUNK_BYTES:
+    async def _joined(self, page: list[Recorded], first: Sequence[bytes] = ()) -> list[bytes]:
+        """The frames in chunks of _CHUNK_BYTES or little more; others have their turn meanwhile."""
+        chunks: list[bytes] = []
+        held: list[bytes] = list(first)
+        size = sum(map(len, held))
+        began = perf_counter()
+        for event in page:
+            for frame in self.frames(event):
+                held.append(frame)
+                size += len(frame)
+                if size >= _CHUNK_BYTES:
+                    chunks.append(b"".join(held))
+                    held, size = [], 0
+            if perf_counter() - began > _SLICE_S:
+                await asyncio.sleep(0)
+                began = perf_counter()
+        if held:
             chunks.append(b"".join(held))
-            held, size = [], 0
-    if held:
-        chunks.append(b"".join(held))
-    return chunks
+        return chunks
+
+
+def _turn() -> asyncio.Lock:
+    """Who makes frames: one reader of a loop at a time, since each only gives way now and then."""
+    return _turns.setdefault(asyncio.get_running_loop(), asyncio.Lock())
 
 
 def _envelope(event: Recorded) -> list[bytes]:
@@ -169,7 +193,7 @@ class _LogStream(EventSourceResponse):
         self.active = False
         await send({"type": "http.response.body", "body": b"", "more_body": False})
 
-    async def _deliver(self, forward: Send, chunk: bytes | str | memoryview) -> None:
+    async def _deliver(self, forward: Send, chunk: Any) -> None:
         self._last_sent = asyncio.get_running_loop().time()
         self._sending = True
         await forward({"type": "http.response.body", "body": chunk, "more_body": True})
@@ -211,12 +235,13 @@ async def read_log(
     yield _RETRY
     after = cursor.after if cursor else 0
     left = _NO_LIMIT if limit is None else limit
-    async for page in log.tail(after, subject, types, limit=4 * _PAGE, before=before):
+    tail = log.tail(after, subject, types, limit=4 * _PAGE, before=before, page_bytes=PAGE_BYTES)
+    async for page in tail:
         shown = page if actor is None else [event for event in page if event.actor == actor]
         if len(shown) > left:
             shown = shown[:left]
         left -= len(shown)
-        chunks = form.chunks(shown, cursor) if shown else []
+        chunks = await form.chunks(shown, cursor) if shown else []
         # Whoever stalls holds the bytes that it has not taken, and not the events as well.
         del page, shown
         for chunk in chunks:
@@ -246,14 +271,19 @@ async def read_job(
     if end_at is not None and after >= end_at:
         return
     left = _NO_LIMIT if limit is None else limit
-    async for page in log.tail(after, job_stream(job_id), limit=_PAGE, before=before):
-        shown = [
-            event
-            for event in page
-            if (not types or event.type in types) and (actor is None or event.actor == actor)
-        ][:left]
+    tail = log.tail(after, job_stream(job_id), limit=_PAGE, before=before, page_bytes=PAGE_BYTES)
+    async for page in tail:
+        shown = page  # itself where nothing is left out, so that readers share its bytes
+        if types or actor is not None:
+            shown = [
+                event
+                for event in page
+                if (not types or event.type in types) and (actor is None or event.actor == actor)
+            ]
+        if len(shown) > left:
+            shown = shown[:left]
         left -= len(shown)
-        chunks = _told(form, shown, cursor, over)
+        chunks = await _told(form, shown, cursor, over)
         if end_at is not None:
             ended = page[-1].position >= end_at
         else:
@@ -265,19 +295,22 @@ async def read_job(
             return
 
 
-def _told(
+async def _told(
     form: WireForm, page: list[Recorded], cursor: Cursor | None, over: Callable[[Recorded], bool]
 ) -> list[bytes]:
     """The chunks of a page of a job, in which ends that were not the last are interim ones."""
     chunks: list[bytes] = []
     for part in _to_each_end(page):
         goes_on = part[-1].type == "job.finished" and not over(part[-1])
-        chunks += (form.interim if goes_on else form).chunks(part, cursor)
+        chunks += await (form.interim if goes_on else form).chunks(part, cursor)
     return chunks
 
 
 def _to_each_end(page: list[Recorded]) -> Iterator[list[Recorded]]:
-    """The page in parts, none of which goes on after a ``job.finished``."""
+    """The page in parts, none of which goes on after a ``job.finished``: mostly the page itself."""
+    if page and all(event.type != "job.finished" for event in page[:-1]):
+        yield page
+        return
     part: list[Recorded] = []
     for event in page:
         part.append(event)

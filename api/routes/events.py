@@ -14,7 +14,7 @@ from api.codeplane_events import CODEPLANE, HEARTBEAT, TYPES
 from api.errors import SECURED, documented
 from api.owners import Owners
 from api.security import Authenticated, EmailOf, Principal
-from api.sse import STREAMED, Cursor, cursor_of, event_stream
+from api.sse import PAGE_BYTES, STREAMED, Cursor, cursor_of, event_stream
 from domain.job_events import job_stream
 from domain.jobs import Jobs
 from domain.log import EventLog, Recorded
@@ -50,7 +50,7 @@ def event_routes(log: EventLog, jobs: Jobs, owners: Owners, email_of: EmailOf) -
         cursor: Cursor, principal: Principal, job_id: str | None
     ) -> AsyncIterator[bytes]:
         yield HEARTBEAT
-        tail = aiter(log.tail(cursor.after, types=TYPES))
+        tail = aiter(log.tail(cursor.after, types=TYPES, page_bytes=PAGE_BYTES))
         coming = asyncio.ensure_future(anext(tail))
         try:
             while True:
@@ -62,7 +62,7 @@ def event_routes(log: EventLog, jobs: Jobs, owners: Owners, email_of: EmailOf) -
                 coming = asyncio.ensure_future(anext(tail))
                 shown = await _seen(page, principal, job_id)
                 if shown:
-                    for chunk in CODEPLANE.chunks(shown, None):
+                    for chunk in await CODEPLANE.chunks(shown, None):
                         yield chunk
         finally:
             coming.cancel()

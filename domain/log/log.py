@@ -6,6 +6,7 @@ import threading
 from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -15,11 +16,12 @@ from eventsourcing.persistence import PersistenceError
 from domain.errors import CrewlogError, LogRefused, LogUnavailable
 from domain.event import schemas
 from domain.log.appender import AppendCommand, Appender
-from domain.log.envelope import NewEvent, Recorded, uuid7
+from domain.log.envelope import PAGE_BYTES, NewEvent, Recorded, uuid7
 from domain.log.lock import OwnerLock
 from domain.log.mapper import EventMapper
 from domain.log.recent import RecentEvents
 from domain.log.recorder import Datastore, SQLiteLogRecorder, sqlite_version
+from domain.log.shared import SharedPages
 from domain.log.wakeup import LoopSide
 from domain.redaction import Redactor
 
@@ -53,6 +55,7 @@ class EventLog:
         self.id = writer.meta()["id"]
         """A name that this log keeps for ever; what derives from it says whose it is."""
         self._recent = RecentEvents(writer.max_notification_id() or 0)
+        self._far = SharedPages()
         self._grown = threading.Condition()
         self._sides: dict[asyncio.AbstractEventLoop, LoopSide] = {}
         self._closed = False
@@ -174,6 +177,7 @@ class EventLog:
         before: int | None = None,
         actor: str | None = None,
         newest_first: bool = False,
+        page_bytes: int = PAGE_BYTES,
     ) -> tuple[list[Recorded], bool]:
         """A page, and whether it is all that matches."""
         try:
@@ -185,6 +189,7 @@ class EventLog:
                 types=types,
                 actor=actor,
                 newest_first=newest_first,
+                page_bytes=page_bytes,
             )
         except PersistenceError as error:
             raise LogUnavailable(f"The log cannot be read: {error}") from error
@@ -267,30 +272,34 @@ class EventLog:
         types: Sequence[str] = (),
         limit: int = PAGE,
         before: int | None = None,
+        page_bytes: int = PAGE_BYTES,
     ) -> "Tail":
         """Pages of events past `after`, from disk and then live, with no gap and no repeat, for
-        ever; or until the log has reached `before`.
+        ever; or until the log has reached `before`. A page ends once its events come to
+        `page_bytes`. Readers at the same place are given the same page: do not change it.
         """
-        return Tail(self, after, subject, types, limit, before)
+        return Tail(self, after, subject, types, limit, before, page_bytes)
 
     def read_near(
-        self, after: int, limit: int, subject: str | None
+        self, after: int, limit: int, subject: str | None, page_bytes: int
     ) -> tuple[list[Recorded], int] | None:
         """What memory has past `after`, and how far that goes; None where only the disk knows."""
-        return self._recent.read(after, limit, subject)
+        return self._recent.read(after, limit, subject, page_bytes)
 
     async def read_far(
-        self, after: int, limit: int, subject: str | None, types: Sequence[str]
+        self, after: int, limit: int, subject: str | None, types: Sequence[str], page_bytes: int
     ) -> tuple[list[Recorded], int]:
-        """The same from the disk, without holding up the event loop."""
-        head = self.head
-        loop = asyncio.get_running_loop()
-        page, whole = await loop.run_in_executor(
-            self._pool, self._from_disk, after, limit, subject, types
-        )
-        if not whole:
-            return page, page[-1].position
-        return page, max(head, page[-1].position if page else 0)
+        """The same from the disk, without holding up the event loop, once for all who want it."""
+
+        async def read() -> tuple[list[Recorded], int, bool]:
+            head = self.head
+            page, whole = await asyncio.get_running_loop().run_in_executor(self._pool, from_disk)
+            if not whole:
+                return page, page[-1].position, True
+            return page, max(head, page[-1].position if page else 0), False
+
+        from_disk = partial(self._from_disk, after, limit, subject, types, page_bytes=page_bytes)
+        return await self._far.get((after, limit, subject, *types, page_bytes), read)
 
     def side(self) -> LoopSide:
         """Where readers on the running event loop wait for what is committed next."""
@@ -373,12 +382,14 @@ class Tail:
         types: Sequence[str],
         limit: int,
         before: int | None,
+        page_bytes: int,
     ) -> None:
         self._log = log
         self._subject = subject
         self._types = types
         self._limit = limit
         self._before = before
+        self._page_bytes = page_bytes
         self._side: LoopSide | None = None
         self.position = after
         """Everything up to here was given out, or did not match."""
@@ -394,10 +405,10 @@ class Tail:
             if self.position >= log.head:
                 await self._growth()
                 continue
-            near = log.read_near(self.position, self._limit, self._subject)
+            near = log.read_near(self.position, self._limit, self._subject, self._page_bytes)
             if near is None:
                 page, covered = await log.read_far(
-                    self.position, self._limit, self._subject, self._types
+                    self.position, self._limit, self._subject, self._types, self._page_bytes
                 )
             else:
                 page, covered = near

@@ -17,6 +17,8 @@ _COPIES = 5
 _EVENT_BYTES = 1_024
 _TEXT_BYTES = 256
 
+_Asked = tuple[int, int, int, str | None, int]
+
 
 class RecentEvents:
     """A window of consecutive positions that ends at the head. Thread-safe."""
@@ -29,9 +31,7 @@ class RecentEvents:
         self._events: deque[Recorded] = deque()
         self._by_subject: dict[str, deque[Recorded]] = {}
         self._bytes = 0
-        self._shared: tuple[tuple[int, int, int, str | None], tuple[list[Recorded], int]] | None = (
-            None
-        )
+        self._shared: tuple[_Asked, tuple[list[Recorded], int]] | None = None
         self._max_events = max_events
         self._max_bytes = max_bytes
         self.head = head
@@ -71,9 +71,9 @@ class RecentEvents:
             del self._by_subject[oldest.subject]
 
     def read(
-        self, after: int, limit: int, subject: str | None
+        self, after: int, limit: int, subject: str | None, page_bytes: int = PAGE_BYTES
     ) -> tuple[list[Recorded], int] | None:
-        """Up to `limit` events past `after`, fewer once they come to PAGE_BYTES, and the position
+        """Up to `limit` events past `after`, fewer once they come to `page_bytes`, and the position
         up to which nothing was left out.
 
         None when `after` lies before the window, so that only the disk knows.
@@ -85,17 +85,19 @@ class RecentEvents:
                 return [], after
             # Readers of the same thing mostly stand at the same place: the first makes the page for
             # all.
-            asked = (after, self.head, limit, subject)
+            asked = (after, self.head, limit, subject, page_bytes)
             if self._shared is None or self._shared[0] != asked:
-                self._shared = (asked, self._page(after, limit, subject))
+                self._shared = (asked, self._page(after, limit, subject, page_bytes))
             return self._shared[1]
 
-    def _page(self, after: int, limit: int, subject: str | None) -> tuple[list[Recorded], int]:
+    def _page(
+        self, after: int, limit: int, subject: str | None, page_bytes: int
+    ) -> tuple[list[Recorded], int]:
         source = self._events if subject is None else self._by_subject.get(subject)
         if not source:
             return [], self.head
         found = _past(source, after, limit)
-        page = _trimmed(found)
+        page = _trimmed(found, page_bytes)
         whole = len(page) == len(found) < limit
         return page, self.head if whole else page[-1].position
 
@@ -106,12 +108,12 @@ def _weight(event: Recorded) -> int:
     return _EVENT_BYTES + _COPIES * len(event.state) + _TEXT_BYTES * texts
 
 
-def _trimmed(page: list[Recorded]) -> list[Recorded]:
-    """The page up to the event with which it comes to PAGE_BYTES."""
+def _trimmed(page: list[Recorded], page_bytes: int) -> list[Recorded]:
+    """The page up to the event with which it comes to `page_bytes`."""
     size = 0
     for count, event in enumerate(page, 1):
         size += len(event.state)
-        if size >= PAGE_BYTES:
+        if size >= page_bytes:
             return page[:count]
     return page
 

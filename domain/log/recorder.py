@@ -242,9 +242,10 @@ class SQLiteLogRecorder(SQLiteProcessRecorder):
         types: Sequence[str] = (),
         actor: str | None = None,
         newest_first: bool = False,
+        page_bytes: int = PAGE_BYTES,
     ) -> tuple[list[Row], bool]:
         """Rows with ``after < position < before`` in the order of position, and whether these are
-        all: they end at `limit` (-1: none), or once they come to PAGE_BYTES.
+        all: they end at `limit` (-1: none), or once they come to `page_bytes`.
         """
         clauses, params = ["position>?"], [after]
         filters: list[Any] = []
@@ -267,7 +268,7 @@ class SQLiteLogRecorder(SQLiteProcessRecorder):
                 f"ORDER BY position {'DESC' if newest_first else 'ASC'} LIMIT ?",
                 [*params, *filters, limit],
             )
-            rows, ended = _page(c)
+            rows, ended = _page(c, page_bytes)
         return rows, ended and len(rows) != limit
 
     def select_columns(self, start: int, limit: int) -> list[tuple[Row, str, str]]:
@@ -333,14 +334,14 @@ class SQLiteLogRecorder(SQLiteProcessRecorder):
             c.executemany("INSERT OR REPLACE INTO meta VALUES (?,?)", list(values.items()))
 
 
-def _page(cursor: SQLiteCursor) -> tuple[list[Any], bool]:
-    """The rows of a cursor until their states come to PAGE_BYTES, and whether that was all."""
+def _page(cursor: SQLiteCursor, page_bytes: int = PAGE_BYTES) -> tuple[list[Any], bool]:
+    """The rows of a cursor until their states come to `page_bytes`, and whether that was all."""
     rows, size = [], 0
     for row in cursor.sqlite_cursor:
         rows.append(row)
         # Not `len`: where a damaged log holds a number, it is for `verify` to say so.
         size += getsizeof(row[4])
-        if size >= PAGE_BYTES:
+        if size >= page_bytes:
             return rows, False
     return rows, True
 

@@ -340,6 +340,32 @@ def test_walks_over_large_events_are_bounded_and_whole(large: EventLog) -> None:
         assert asyncio.run(followed(after, "job-a", (), 29)) == about
 
 
+@pytest.mark.parametrize("subject", [None, "job-a"])
+def test_a_tail_may_ask_for_smaller_pages_that_its_readers_share(
+    large: EventLog, subject: str | None, request: pytest.FixtureRequest
+) -> None:
+    """A reader that stalls holds no more than such a page, and twenty of them hold it once."""
+
+    async def followed() -> list[list[Recorded]]:
+        tail = large.tail(0, subject, limit=1_000, page_bytes=LARGE // 2)
+        pages: list[list[Recorded]] = []
+        while not pages or pages[-1][-1].position < 29:
+            pages.append(await anext(tail))
+        return pages
+
+    async def together() -> list[list[list[Recorded]]]:
+        return await asyncio.gather(*(followed() for _ in range(20)))
+
+    first, *others = asyncio.run(together())
+    for page in first:
+        assert sum(len(event.state) for event in page[:-1]) < LARGE // 2
+    expected = [n for n in range(1, 31) if subject is None or n % 3]
+    assert [e.position for page in first for e in page][:20] == expected[:20]
+    # In memory the events themselves are shared. The last page is where the log ended then.
+    for pages in others if request.node.callspec.params["large"] == "far" else ():
+        assert all(ours is theirs for ours, theirs in zip(first[:-1], pages[:-1], strict=True))
+
+
 @pytest.mark.parametrize("before", [1, 2, 15, 30, 31])
 @pytest.mark.parametrize("subject", [None, "job-a"])
 def test_a_tail_ends_at_a_position(large: EventLog, subject: str | None, before: int) -> None:

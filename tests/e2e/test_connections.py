@@ -1,0 +1,64 @@
+"""Connections that ask for nothing cost others nothing: there are descriptors left for jobs, new
+ones are told so, and the silent ones are gone after a while.
+"""
+
+import socket
+from contextlib import ExitStack
+from pathlib import Path
+from urllib.parse import urlsplit
+
+import httpx2
+
+from tests.e2e.client import connect, ended, submit, until
+from tests.server import Server
+
+DESCRIPTORS = 256
+
+
+def test_silent_connections_take_no_descriptor_from_jobs(tmp_path: Path) -> None:
+    server = Server(tmp_path / "data", "--stop-jobs", "--log-level=warning", "--capacity=2")
+    server.prefix = ("prlimit", f"--nofile={DESCRIPTORS}:{DESCRIPTORS}")
+    with server, ExitStack() as held, connect(server) as http:
+        assert http.get("/healthz").status_code == 200
+        address = urlsplit(server.url)
+        assert address.hostname is not None
+        assert address.port is not None
+        for _ in range(DESCRIPTORS):
+            held.enter_context(
+                socket.create_connection((address.hostname, address.port), timeout=20)
+            )
+        assert ended(http, submit(http, "true"))["status"] == "completed"
+
+        with connect(server) as late:
+            answer = late.get("/healthz")
+            assert answer.status_code == 503
+            assert answer.headers["Retry-After"]
+            assert "too many connections" in answer.json()["detail"]
+
+        def served() -> bool:
+            with connect(server) as next_one:
+                return next_one.get("/healthz").status_code == 200
+
+        until(served, "silent connections were closed", 60)
+        assert "raise the limit of open files" in server.output.read_text()
+
+
+def test_the_server_raises_its_soft_limit_of_descriptors(tmp_path: Path) -> None:
+    server = Server(tmp_path / "data", "--log-level=warning")
+    server.prefix = ("prlimit", "--nofile=128:4096")
+    with server:
+        limits = Path(f"/proc/{server.pid}/limits").read_text()
+    (line,) = [line for line in limits.splitlines() if line.startswith("Max open files")]
+    assert line.split()[3:5] == ["4096", "4096"]
+
+
+def test_headers_without_end_are_refused(tmp_path: Path) -> None:
+    with Server.start(tmp_path / "data", "--log-level=warning") as server, connect(server) as http:
+        answer = http.get("/healthz", headers={"X-Long": "a" * 70_000})
+        assert answer.status_code == 431
+        assert answer.headers["content-type"] == "application/json"
+        try:
+            answer = http.get("/healthz?" + "a" * 60_000, headers={"X-Long": "a" * 10_000})
+        except httpx2.RemoteProtocolError:
+            raise AssertionError("The refusal did not reach its client.") from None
+        assert answer.status_code == 431
