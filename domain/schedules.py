@@ -1,5 +1,6 @@
 """Commands on schedules: load the aggregate, let it decide, append what it decided."""
 
+import asyncio
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
@@ -42,6 +43,7 @@ DEFAULTS: dict[str, Any] = {
 _RETRIES = 64
 
 Decide = Callable[[Schedule], list[Event]]
+"""Pure: it is called in a thread."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,9 +89,7 @@ class Schedules:
         created = ScheduleCreated(owner=owner, enabled=enabled, **{**DEFAULTS, **terms})
         schedule_id = uuid4()
         schedule = evolve(Schedule(schedule_id), created, 1, format_time(now))
-        if schedule.next_after(now, 0) is None:
-            path = "rule" if schedule.parsed.next_after(now) is None else "endsAt"
-            raise BadInput(path, "It has no time to come.")
+        await asyncio.to_thread(_require_time, schedule, now)
         events = new_events(schedule.stream, [created], context, self._clock)
         recorded = await self._log.append(events, {schedule.stream: 0})
         return ChangedSchedule(fold(schedule_id, recorded), recorded[-1].position)
@@ -137,7 +137,8 @@ class Schedules:
                 raise PreconditionFailed(
                     f"The schedule is at version {schedule.version}, not {if_match}: read it again."
                 )
-            events = decide(schedule)
+            # Its rule may have to be walked for its next time: not on the loop.
+            events = await asyncio.to_thread(decide, schedule)
             if not events:
                 return ChangedSchedule(schedule, self._log.last_about(schedule.stream))
             new = new_events(schedule.stream, events, context, self._clock)
@@ -149,6 +150,12 @@ class Schedules:
             return ChangedSchedule(fold(schedule_id, recorded, schedule), recorded[-1].position)
         assert conflict is not None
         raise conflict
+
+
+def _require_time(schedule: Schedule, now: datetime) -> None:
+    if schedule.next_after(now, 0) is None:
+        path = "rule" if schedule.parsed.next_after(now) is None else "endsAt"
+        raise BadInput(path, "It has no time to come.")
 
 
 def fold(

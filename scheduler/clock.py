@@ -10,6 +10,7 @@ import logging
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
+from time import monotonic
 
 from sqlalchemy import select
 
@@ -49,8 +50,8 @@ _RETRY_S = 0.5
 _CONFLICT_S = 0.05
 _BROKEN_S = 60.0
 _MOST_PASSED = 500_000
-_BREATH = 500
-_ADOPTION_BREATH = 100
+_BREATH_S = 0.01
+"""So long it reckons without letting others have the loop."""
 
 
 @dataclass(slots=True)
@@ -71,6 +72,18 @@ class _Watched:
     def reach(self, nominal: str, firings: int) -> None:
         self.reached = max(self.reached, nominal)
         self.firings = max(self.firings, firings)
+
+
+class _Breath:
+    """Lets others have the loop within a long reckoning."""
+
+    def __init__(self) -> None:
+        self._since = monotonic()
+
+    async def now_and_then(self) -> None:
+        if monotonic() - self._since >= _BREATH_S:
+            await asyncio.sleep(0)
+            self._since = monotonic()
 
 
 class ScheduleClock:
@@ -123,12 +136,12 @@ class ScheduleClock:
             except ViewsUnavailable as error:
                 logger.warning("The clock waits for the views: %s", error)
                 await asyncio.sleep(_RETRY_S)
-        for number, row in enumerate(rows, 1):
+        breath = _Breath()
+        for row in rows:
             watched = _Watched(schedule_of(row), row["firings"], row["last_nominal"] or "")
             self._watched[row["id"]] = watched
             self._arm(watched)
-            if number % _ADOPTION_BREATH == 0:
-                await asyncio.sleep(0)
+            await breath.now_and_then()
 
     def _follow(self, event: Recorded) -> None:
         schedule_id = schedule_id_of(event.subject)
@@ -246,12 +259,12 @@ class ScheduleClock:
         schedule, firings = watched.schedule, watched.firings
         passed: list[datetime] = []
         nominal = watched.next()
+        breath = _Breath()
         while nominal is not None and schedule.due_at(nominal) <= now:
             passed.append(nominal)
             if len(passed) >= _MOST_PASSED:
                 break
-            if len(passed) % _BREATH == 0:
-                await asyncio.sleep(0)
+            await breath.now_and_then()
             nominal = schedule.next_after(nominal, firings)
         return passed, nominal
 

@@ -209,11 +209,14 @@ def board_routes(
             {"status": status, "count": count, "jobs": [job_json(row) for row in rows]}
             for status, (count, rows) in shown.items()
         ]
+        active = [row for row in schedules if row["state"] == "active"]
+        # A rule may have to be walked for its next time: not on the loop.
+        firings = await run_in_threadpool(lambda: [next_firing(row) for row in active])
         return json_bytes(
             {
                 "columns": columns,
                 "crews": [crew_json(row, counts[row["id"]], name_of) for row in crews_shown],
-                "schedules": [next_firing(row) for row in schedules if row["state"] == "active"],
+                "schedules": firings,
                 "approvals": {
                     "pending": asked["pending"],
                     "medianWaitMs": asked["waitMs"]["p50"],

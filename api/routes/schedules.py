@@ -2,8 +2,9 @@
 (`contracts/board.md` §8).
 """
 
+from collections.abc import Sequence
 from itertools import islice
-from typing import Annotated
+from typing import Annotated, Any
 
 from fastapi import APIRouter, Query, Request, Response
 from fastapi.concurrency import run_in_threadpool
@@ -59,8 +60,7 @@ def schedule_routes(
         await views.caught_up()
         with views.reading() as reading:
             rows = list_schedules(reading, owner=scope_of(principal, mine=mine))
-        now = clock()
-        return json_bytes({"schedules": [schedule_json(row, now) for row in rows]})
+        return json_bytes({"schedules": await _objects(rows)})
 
     @router.post(
         "",
@@ -75,7 +75,7 @@ def schedule_routes(
         """400, with the path of the mistake, for a rule, time zone or input that cannot be used;
         404 for an unknown template.
         """
-        terms = checked_terms({"timezone": timezone, **terms_of(body)})
+        terms = await run_in_threadpool(checked_terms, {"timezone": timezone, **terms_of(body)})
         if body.template_id is None:
             raise BadInput("templateId", "It is missing.")
         terms["template"] = body.template_id
@@ -88,10 +88,14 @@ def schedule_routes(
     @router.post("/preview", summary="The next times of a rule", response_model=Preview)
     async def preview_rule(body: PreviewRequest, principal: Authenticated) -> Response:
         """Of a rule that is not saved yet."""
-        now = clock()
-        rule = parse_rule(body.rule, body.timezone or timezone, now)
-        times = islice(rule.times_after(now), body.n)
-        return _preview(rule, [format_time(moment) for moment in times])
+
+        def look() -> Response:
+            now = clock()
+            rule = parse_rule(body.rule, body.timezone or timezone, now)
+            times = islice(rule.times_after(now), body.n)
+            return _preview(rule, [format_time(moment) for moment in times])
+
+        return await run_in_threadpool(look)
 
     @router.get(
         "/{schedule_id}",
@@ -101,8 +105,8 @@ def schedule_routes(
     )
     async def get_schedule(schedule_id: str, principal: Authenticated) -> Response:
         row = await _row(schedule_id, principal)
-        shown = {"schedule": schedule_json(row, clock())}
-        return json_bytes(shown, headers={"ETag": etag(row["version"])})
+        [shown] = await _objects([row])
+        return json_bytes({"schedule": shown}, headers={"ETag": etag(row["version"])})
 
     @router.patch(
         "/{schedule_id}",
@@ -205,7 +209,7 @@ def schedule_routes(
     ) -> Response:
         """As if it were enabled now; without jitter."""
         row = await _row(schedule_id, principal)
-        return _preview(schedule_of(row).parsed, _times(row, n))
+        return await run_in_threadpool(lambda: _preview(schedule_of(row).parsed, _times(row, n)))
 
     @router.get(
         "/{schedule_id}/firings",
@@ -247,6 +251,11 @@ def schedule_routes(
         following = rows[-1]["id"] if more else None
         return json_bytes({"jobs": shown, "cursor": following, "hasMore": more})
 
+    async def _objects(rows: Sequence[Row]) -> list[dict[str, Any]]:
+        """As they are shown. A rule may have to be walked for its next time: not on the loop."""
+        now = clock()
+        return await run_in_threadpool(lambda: [schedule_json(row, now) for row in rows])
+
     def _times(row: Row, n: int) -> list[str]:
         schedule = schedule_of(row)
         moment = clock()
@@ -280,7 +289,8 @@ def schedule_routes(
         }
         if status == 201:
             headers["Location"] = f"/api/schedules/{changed.schedule.id}"
-        return json_bytes({"schedule": schedule_json(row, clock())}, status, headers)
+        [shown] = await _objects([row])
+        return json_bytes({"schedule": shown}, status, headers)
 
     async def _execute(
         schedule_id: str,

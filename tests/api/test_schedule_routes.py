@@ -322,3 +322,18 @@ def test_the_next_times_are_shown_before_and_after_saving(tmp_path: Path) -> Non
         await ann.said(422, "GET", f"{path}/preview?n=101")
 
     play(tmp_path, story)
+
+
+def test_a_rule_that_rfc_5545_rules_out_is_refused_at_its_place(tmp_path: Path) -> None:
+    async def story(world: World, timers: SimulatedTimers, ann: Caller) -> None:
+        for text in (
+            "FREQ=MONTHLY;BYMONTHDAY=0",
+            "FREQ=WEEKLY;BYDAY=1MO",
+            "FREQ=MONTHLY;BYWEEKNO=20",
+        ):
+            rule = {"rrule": text}
+            assert (await ann.said(400, "POST", "/preview", {"rule": rule}))["path"] == "rule.rrule"
+            wanted = {"name": "x", "templateId": "one", "rule": rule}
+            assert (await ann.said(400, "POST", "", wanted))["path"] == "rule.rrule"
+
+    play(tmp_path, story)

@@ -5,16 +5,18 @@ is.
 import time as stopwatch
 from datetime import UTC, date, datetime, time, timedelta
 from functools import cache
-from itertools import pairwise
+from itertools import islice, pairwise
 from typing import Any
 from zoneinfo import ZoneInfo, available_timezones
 
 import pytest
-from hypothesis import given, settings
+from dateutil.rrule import rrulestr
+from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
 from domain.errors import BadInput
 from domain.recurrence import parse_rule
+from domain.recurring import Recurring
 from domain.wall_clock import change_between, instant_of, local_of, passes_of, zone_of
 
 BERLIN = "Europe/Berlin"
@@ -236,6 +238,142 @@ def test_rrules_follow_rfc_5545() -> None:
     assert times({"rrule": "FREQ=DAILY"}, "2026-06-01T07:12:13Z", 1, anchor=made) == [
         "2026-06-01 09:13 +0200"
     ]
+
+
+EVERY_DAY, EVERY_HOUR, EVERY_MINUTE = (
+    "MO,TU,WE,TH,FR,SA,SU",
+    ",".join(map(str, range(24))),
+    ",".join(map(str, range(60))),
+)
+
+
+@pytest.mark.parametrize(
+    "rule",
+    [
+        f"FREQ=YEARLY;BYDAY={EVERY_DAY};BYHOUR={EVERY_HOUR};BYMINUTE={EVERY_MINUTE}",
+        f"FREQ=MONTHLY;BYDAY={EVERY_DAY};BYHOUR={EVERY_HOUR};BYMINUTE={EVERY_MINUTE};BYSETPOS=-1",
+        f"FREQ=WEEKLY;BYDAY={EVERY_DAY};BYHOUR={EVERY_HOUR};BYMINUTE={EVERY_MINUTE};INTERVAL=50",
+        "FREQ=YEARLY;BYMONTH=2;BYMONTHDAY=29;BYDAY=MO",
+        "FREQ=MONTHLY;BYDAY=53MO",
+        "FREQ=YEARLY;BYWEEKNO=53;BYDAY=SU",
+        "FREQ=MINUTELY;COUNT=10000",
+        "FREQ=MINUTELY;INTERVAL=999;BYHOUR=3;BYMINUTE=7",
+        "FREQ=HOURLY;INTERVAL=97;BYMONTH=2;BYMONTHDAY=28",
+        "FREQ=WEEKLY;BYDAY=MO;BYSETPOS=" + ",".join(map(str, range(2, 200))),
+    ],
+)
+def test_no_legal_rule_takes_long_to_walk(rule: str) -> None:
+    """Some took seconds for ten times, and minutes to find that there is none."""
+    begin = stopwatch.process_time()
+    for _ in range(5):
+        parsed = parse_rule({"rrule": rule}, BERLIN, BEGIN)
+        parsed.between(BEGIN + timedelta(days=300), datetime(2190, 1, 1, tzinfo=UTC), 20)
+    assert stopwatch.process_time() - begin < 10
+
+
+FREQUENCIES = ("MINUTELY", "HOURLY", "DAILY", "WEEKLY", "MONTHLY", "YEARLY")
+"""FREQ as RFC 5545 section 3.3.10 knows it, without the second."""
+
+NOT_BESIDE = {
+    "BYWEEKNO": {"MINUTELY", "HOURLY", "DAILY", "WEEKLY", "MONTHLY"},
+    "BYYEARDAY": {"DAILY", "WEEKLY", "MONTHLY"},
+    "BYMONTHDAY": {"WEEKLY"},
+}
+"""The table there: where a part is N/A."""
+
+RANGES = {
+    "BYMONTH": (1, 12, False),
+    "BYWEEKNO": (1, 53, True),
+    "BYYEARDAY": (1, 366, True),
+    "BYMONTHDAY": (1, 31, True),
+    "BYHOUR": (0, 23, False),
+    "BYMINUTE": (0, 59, False),
+    "BYSETPOS": (1, 366, True),
+}
+"""The least and the most, and whether they may be counted from the end."""
+
+
+@pytest.mark.parametrize("frequency", FREQUENCIES)
+@pytest.mark.parametrize("part", RANGES)
+def test_values_that_rfc_5545_rules_out_are_refused(frequency: str, part: str) -> None:
+    least, most, signed = RANGES[part]
+    wrong = [str(least - 1), str(most + 1), "", "x", "1_5", " 1", "1,", "1;2", "--1", "0x1", "1.0"]
+    wrong += [f"-{most + 1}", "-0", "+0"] if signed else ["-1", "+1"]
+    for value in wrong:
+        rule = f"FREQ={frequency};{part}={value};BYHOUR=9" if part != "BYHOUR" else value
+        rule = f"FREQ={frequency};BYHOUR={value}" if part == "BYHOUR" else rule
+        with pytest.raises(BadInput) as refused:
+            parse_rule({"rrule": rule}, "UTC", BEGIN)
+        assert refused.value.path == "rule.rrule", rule
+
+
+@settings(max_examples=300, deadline=None)
+@given(st.sampled_from(FREQUENCIES), st.sampled_from([*RANGES, "BYDAY"]), st.data())
+def test_a_part_is_taken_exactly_where_the_table_of_rfc_5545_has_it(
+    frequency: str, part: str, data: st.DataObject
+) -> None:
+    numbered = False
+    if part == "BYDAY":
+        numbered = data.draw(st.booleans())
+        of_month = str(data.draw(st.sampled_from([1, 2, -1, -2]))) if numbered else ""
+        value = of_month + data.draw(st.sampled_from(EVERY_DAY.split(",")))
+    else:
+        least, most, signed = RANGES[part]
+        number = data.draw(st.integers(least, most if part != "BYSETPOS" else 1))
+        value = f"-{number}" if signed and data.draw(st.booleans()) else str(number)
+    fits = frequency not in NOT_BESIDE.get(part, ())
+    if numbered:
+        fits = frequency in ("MONTHLY", "YEARLY")
+    # Something that every frequency may have beside it, so that BYSETPOS has a set.
+    rule = {"rrule": f"FREQ={frequency};{part}={value};BYMONTH=1,2,3,4,5,6,7,8,9,10,11,12"}
+    if part == "BYMONTH":
+        rule = {"rrule": f"FREQ={frequency};BYMONTH={value}"}
+    if fits:
+        parse_rule(rule, "UTC", BEGIN)
+    else:
+        with pytest.raises(BadInput) as refused:
+            parse_rule(rule, "UTC", BEGIN)
+        assert refused.value.path == "rule.rrule"
+
+
+def ours(text: str, at: datetime, count: int) -> list[datetime]:
+    rule = Recurring.parse(text, "UTC", ZoneInfo("UTC"), BEGIN)
+    return [found for found in islice(rule.times_from(at), count + 1_500) if found > at][:count]
+
+
+PARTS = st.fixed_dictionaries(
+    {"FREQ": st.sampled_from(["DAILY", "WEEKLY", "MONTHLY", "YEARLY"])},
+    optional={
+        "INTERVAL": st.sampled_from(["1", "2", "3", "7"]),
+        "BYMONTH": st.sampled_from(["1", "2,3", "12", "6,7,8"]),
+        "BYMONTHDAY": st.sampled_from(["1", "15,-1", "-31", "29"]),
+        "BYYEARDAY": st.sampled_from(["1", "-1", "60,100,-100"]),
+        "BYWEEKNO": st.sampled_from(["1", "20", "-1", "53"]),
+        "BYDAY": st.sampled_from(["MO", "SA,SU", "1MO", "-1FR", "2TU,-2WE"]),
+        "BYHOUR": st.sampled_from(["0", "9,17", "23"]),
+        "BYMINUTE": st.sampled_from(["0", "15,45"]),
+        "BYSETPOS": st.sampled_from(["1", "-1", "2", "1,-1"]),
+        "WKST": st.sampled_from(["MO", "SU", "WE"]),
+    },
+)
+
+
+@settings(max_examples=150, deadline=None)
+@given(PARTS, st.integers(0, 900))
+def test_rules_by_the_day_or_slower_are_those_of_dateutil(parts: dict[str, str], day: int) -> None:
+    text = ";".join(f"{name}={value}" for name, value in parts.items())
+    try:
+        Recurring.parse(text, "UTC", ZoneInfo("UTC"), BEGIN)
+    except BadInput:
+        assume(False)
+    # What it does not say for itself: it takes the whole week, and the standard the start's day.
+    assume("BYWEEKNO" not in parts or "BYDAY" in parts)
+    start = BEGIN.replace(tzinfo=None) + timedelta(minutes=1)
+    at = start + timedelta(days=day)
+    last = at + timedelta(days=1_200)
+    library = rrulestr(f"RRULE:{text};BYSECOND=0", dtstart=start).between(at, last)
+    found = [moment for moment in ours(text, at, 2_000) if moment < last]
+    assert found[:20] == library[:20]
 
 
 def test_an_old_rule_by_the_minute_is_as_fast_as_a_new_one() -> None:

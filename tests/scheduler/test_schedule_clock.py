@@ -281,14 +281,14 @@ def test_a_deleted_schedule_is_forgotten(tmp_path: Path) -> None:
     play(tmp_path, story)
 
 
-async def foreign(world: World, schedule_id: str) -> None:
-    """A schedule in a zone that only another machine knows."""
+async def foreign(world: World, schedule_id: str, rule: dict[str, Any] | None = None) -> None:
+    """A schedule in a zone that only another machine knows, or with another rule of old."""
     made = ScheduleCreated(
         name="from afar",
         template="one",
         inputs={},
-        rule=HOURLY,
-        timezone="Crew/Base",
+        rule=HOURLY if rule is None else rule,
+        timezone="Crew/Base" if rule is None else "UTC",
         owner="user:ann",
         enabled=True,
         catch_up=CatchUp.LATEST,
@@ -302,17 +302,18 @@ async def foreign(world: World, schedule_id: str) -> None:
     await world.log.append(new_events(stream, [made], SYSTEM, world.clock), {stream: 0})
 
 
+@pytest.mark.parametrize("rule", [None, {"rrule": "FREQ=MONTHLY;BYMONTHDAY=0"}])
 @pytest.mark.parametrize("known", ["at the start", "later"])
 def test_a_rule_that_cannot_be_read_here_pauses_its_schedule_and_no_other(
-    tmp_path: Path, known: str
+    tmp_path: Path, known: str, rule: dict[str, Any] | None
 ) -> None:
     async def playing() -> None:
         world, timers = simulated(tmp_path)
         if known == "at the start":
-            await foreign(world, "afar")
+            await foreign(world, "afar", rule)
         async with world.running(spawn=False):
             if known == "later":
-                await foreign(world, "afar")
+                await foreign(world, "afar", rule)
             good = await world.schedule(HOURLY)
             await timers.advance(minutes(60))
             await world.followed()
@@ -321,9 +322,10 @@ def test_a_rule_that_cannot_be_read_here_pauses_its_schedule_and_no_other(
             assert world.fired("afar") == []
             row = await world.row("afar")
             assert row["state"] == "paused"
-            assert "cannot read its rule: timezone" in row["state_reason"]
+            path = "timezone" if rule is None else "rule.rrule"
+            assert f"cannot read its rule: {path}" in row["state_reason"]
             assert len(world.events("schedule.paused")) == 1
-            with pytest.raises(BadInput, match="timezone"):
+            with pytest.raises(BadInput, match=path):
                 await world.schedules.enable("afar", 0, SYSTEM)
 
     asyncio.run(playing())
