@@ -9,12 +9,14 @@ import hashlib
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from enum import StrEnum
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
 from domain.email import folded, same_but_for_unicode
 from domain.errors import NotFound, WrongState
 from domain.event import Event
-from domain.log import Recorded
+
+if TYPE_CHECKING:
+    from domain.log import Recorded
 
 MOST_SESSIONS = 50
 """Open sessions of one person; signing in once more ends the oldest."""
@@ -320,7 +322,7 @@ def stream_of(user_id: str, event: Event) -> str:
             return user_stream(user_id)
 
 
-def evolve(account: Account, recorded: Recorded) -> Account:
+def evolve(account: Account, recorded: "Recorded") -> Account:
     """Fold one event about the account. Pure; an unknown one only moves the version."""
     versions = {**account.versions, recorded.stream: recorded.version}
     account = replace(account, versions=versions, position=recorded.position)

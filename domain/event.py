@@ -5,7 +5,6 @@ move.
 """
 
 import re
-from collections.abc import Mapping
 from typing import Any, ClassVar, Self
 
 from pydantic import BaseModel, ConfigDict
@@ -37,11 +36,8 @@ class Event(BaseModel):
             return
         if not _TYPE_NAME.fullmatch(type):
             raise TypeError(f"{type!r} is not a noun.past_tense name.")
-        if type in REGISTRY:
-            raise TypeError(f"Two events are called {type!r}.")
         cls.type = type
         cls.schema_number = schema
-        REGISTRY[type] = cls
 
     @classmethod
     def upcast(cls, data: Json, schema: int) -> Json:
@@ -57,12 +53,3 @@ class Event(BaseModel):
         """
         known = cls.model_fields
         return cls.model_validate({k: v for k, v in data.items() if k in known}, strict=False)
-
-
-REGISTRY: dict[str, type[Event]] = {}
-"""Every event type by its stored name."""
-
-
-def schemas() -> Mapping[str, int]:
-    """The newest schema number that this version can read, by type name."""
-    return {name: cls.schema_number for name, cls in REGISTRY.items()}

@@ -14,7 +14,7 @@ from typing import Any, NamedTuple
 import orjson
 from sqlalchemy import Connection, Table, bindparam, delete, select
 
-from domain.event import REGISTRY
+from domain.catalogue import CATALOGUE
 from domain.log import Recorded
 from projections.projection import Fold, Projection, Row
 
@@ -96,7 +96,7 @@ class Filling:
             fold = folds.get(event.type)
             if fold is not None:
                 work.append((key_of(event), fold, event))
-            elif event.type not in REGISTRY:
+            elif event.type not in CATALOGUE:
                 self.unknown += 1
         changed = self._apply(connection, work)
         if changed:

@@ -27,7 +27,7 @@ from api.cli import app as commands
 from api.job_json import CODEPLANE_STATES
 from api.routes.gitoma import STATUSES
 from api.settings import Settings
-from domain.event import REGISTRY
+from domain.catalogue import CATALOGUE
 from domain.job_events import (
     JobState,
 )
@@ -363,7 +363,7 @@ def test_every_event_is_documented_with_its_fields_and_schema() -> None:
         for name, section in sections.items()
     }
     assert documented == {
-        name: (event.schema_number, list(event.model_fields)) for name, event in REGISTRY.items()
+        name: (event.schema_number, list(event.model_fields)) for name, event in CATALOGUE.items()
     }
 
 

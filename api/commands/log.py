@@ -1,29 +1,30 @@
 """`crewlog log`: look at the log, take it out, put it in, and check that it is sound."""
 
 import json
-import os
 import sys
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import IO, TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from api.commands import terminal
+from api.commands.export_file import STDIO, FileTrouble, written
 from api.commands.options import AsJson, Data, Token, Url, connect, data_directory
 from domain.errors import CrewlogError, LogDamaged
 
 if TYPE_CHECKING:
     from api.client import Client
-    from domain.log import Recorded
-    from domain.log.archive import StoredLog
+    from domain.log.archive import Stored
+    from domain.log.stored import StoredLog
 
 app = typer.Typer(no_args_is_help=True, help="The log of all events, on which all else rests.")
 
 _PAGE = 1_000
 _SUMMARY = 200
-_STDIO = Path("-")
+_LONGEST_END = 4_096
+"""Bytes of the last line of an export, at most."""
 
 Subject = Annotated[
     str | None, typer.Option(metavar="NAME", help="Only about this, for instance job-<id>.")
@@ -34,8 +35,8 @@ Types = Annotated[
 Actor = Annotated[str | None, typer.Option(metavar="NAME", help="Only caused by this one.")]
 
 
-class FileTrouble(CrewlogError):
-    """A file that cannot be read or written."""
+class Cut(CrewlogError):
+    """The server did not say all of an export."""
 
 
 @app.command()
@@ -131,44 +132,32 @@ def tail(
 
 @app.command()
 def export(
-    file: Annotated[Path, typer.Argument(metavar="[FILE|-]", help="- is stdout.")] = _STDIO,
+    file: Annotated[Path, typer.Argument(metavar="[FILE|-]", help="- is stdout.")] = STDIO,
     subject: Subject = None,
     url: Url = None,
     token: Token = None,
     data: Data = None,
 ) -> None:
-    """Write the log as NDJSON, one event a line, up to its head of now."""
-    events = 0
+    """Write the log as NDJSON, one event a line, up to its head of now, and a last line that says
+    how many there are. Into a pipe or a device it is written as it comes; a file has its name only
+    when all of it is there.
+    """
+    from domain.log.archive import end_of_export
+
     with (
         connect(url, token, data) as client,
         client.download("/api/log/export", subject=subject) as chunks,
-        _whole_file(file) as output,
+        written(file) as output,
     ):
+        last = b""
         for chunk in chunks:
             output.write(chunk)
-            events += chunk.count(b"\n")
-    if file != _STDIO:
-        terminal.notice(f"Exported {events} events to {file}.")
-
-
-@contextmanager
-def _whole_file(path: Path) -> Iterator[IO[bytes]]:
-    """A file that gets its name only when all of it is there; stdout for ``-``."""
-    if path == _STDIO:
-        yield sys.stdout.buffer
-        sys.stdout.buffer.flush()
-        return
-    part = path.with_name(f"{path.name}.part")
-    try:
-        # The log tells all that jobs said: it is nobody else's to read.
-        opened = os.open(part, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600)
-        with open(opened, "wb") as file:
-            yield file
-        part.replace(path)
-    except OSError as error:
-        raise FileTrouble(f"{path} cannot be written: {error.strerror}.") from error
-    finally:
-        part.unlink(missing_ok=True)
+            last = (last + chunk)[-_LONGEST_END:]
+        said = end_of_export(last.rstrip(b"\n").rpartition(b"\n")[2])
+        if said is None:
+            raise Cut("The export was cut: its last line did not come.")
+    if file != STDIO:
+        terminal.notice(f"Exported {said['events']} events to {file}.")
 
 
 @app.command("import")
@@ -190,18 +179,25 @@ def import_(
     with _lines(file) as lines:
         log = open_sqlite_log(directory, redactor=Redactor([]), purpose="crewlog log import")
         try:
-            events = import_export(log, lines)
+            imported = import_export(log, lines)
         finally:
             log.close()
     if as_json:
-        terminal.print_json({"events": events, "data": str(directory)})
+        terminal.print_json(
+            {"events": imported.events, "hashed": imported.hashed, "data": str(directory)}
+        )
     else:
-        terminal.write_line(f"Imported {events} events into {directory}.")
+        terminal.write_line(f"Imported {imported.events} events into {directory}.")
+    if not imported.hashed:
+        terminal.notice(
+            "This export is of format 1: it has no hashes and no last line, so nobody can say "
+            "whether it is whole and unchanged. Compare the count."
+        )
 
 
 @contextmanager
 def _lines(path: Path) -> Iterator[Iterable[bytes]]:
-    if path == _STDIO:
+    if path == STDIO:
         yield sys.stdin.buffer
         return
     try:
@@ -219,8 +215,8 @@ def verify(as_json: AsJson = False, data: Data = None) -> None:
     Reads the files in the data directory, whether a server runs on them or not. Exit code 1 when
     something is broken.
     """
-    from domain.log.archive import stored_log
     from domain.log.archive import verify as walk
+    from domain.log.stored import stored_log
 
     directory = data_directory(data)
     with stored_log(directory) as stored:
@@ -241,15 +237,21 @@ def verify(as_json: AsJson = False, data: Data = None) -> None:
                 "events": verified.events,
                 "streams": verified.streams,
                 "unknown": verified.unknown,
+                "unhashed": verified.unhashed,
             }
         )
         return
     terminal.write_line(f"Sound: {verified.events} events in {verified.streams} streams.")
     for name, count in verified.unknown.items():
         terminal.write_line(f"  {count} events of the type {name}, which this version passes over.")
+    if verified.unhashed:
+        terminal.write_line(
+            f"  {verified.unhashed} events have no hashes yet: a server of this version gives them "
+            "theirs at its start."
+        )
 
 
-Pages = Iterable["list[Recorded]"]
+Pages = Iterable["list[Stored]"]
 
 
 @contextmanager

@@ -1,6 +1,6 @@
 """``/api/log``: the log itself, by page, by position, live, and as a whole."""
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterator
 from functools import partial
 from typing import Annotated
 
@@ -17,7 +17,8 @@ from domain.job_events import (
     job_id_of,
 )
 from domain.jobs import Jobs
-from domain.log import EventLog, Recorded
+from domain.log import EventLog
+from domain.log.archive import export_lines
 
 _NDJSON = "application/x-ndjson"
 
@@ -122,10 +123,12 @@ def log_routes(log: EventLog, jobs: Jobs, owners: Owners) -> APIRouter:
     async def export(
         principal: Authenticated, subject: Subject = None, after: Position = 0
     ) -> Response:
-        """Every event up to the head of this moment, one envelope a line."""
+        """Every event up to the head of this moment, one envelope with its hash a line, and a last
+        line of the type `export.ended` that says how many there are.
+        """
         await run_in_threadpool(owners.check, principal, subject)
         return StreamingResponse(
-            _lines(log, after, subject),
+            _lines(export_lines(log, after, subject)),
             media_type=_NDJSON,
             headers={"Content-Disposition": 'attachment; filename="crewlog.ndjson"'},
         )
@@ -175,10 +178,9 @@ def log_routes(log: EventLog, jobs: Jobs, owners: Owners) -> APIRouter:
     return router
 
 
-async def _lines(log: EventLog, after: int, subject: str | None) -> AsyncIterator[bytes]:
-    pages = log.pages(after, subject)
+async def _lines(pages: Iterator[bytes]) -> AsyncIterator[bytes]:
     while True:
-        page: list[Recorded] | None = await run_in_threadpool(next, pages, None)
+        page: bytes | None = await run_in_threadpool(next, pages, None)
         if page is None:
             return
-        yield b"".join(event.wire + b"\n" for event in page)
+        yield page

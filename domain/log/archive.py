@@ -1,15 +1,14 @@
 """The log as a whole: what must hold of every event in it, and how it leaves and enters a store.
 
-An export is NDJSON, one envelope a line (`Recorded.wire`), in the order of positions. An import
-takes back the very bytes, so export, import and export again give the same file. Whatever is
-imported, and whatever `verify` walks over, is held against the same rules.
+An export is NDJSON, one envelope with its leaf hash a line, in the order of positions, and a last
+line that says how many there are (docs/log-format.md). An import takes back the very bytes, so
+export, import and export again give the same file. Whatever is imported, and whatever `verify`
+walks over, is held against the same rules.
 """
 
-import sqlite3
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import contextmanager
 from dataclasses import dataclass, field
-from pathlib import Path
+from hashlib import sha256
 from typing import Any
 from uuid import UUID
 
@@ -17,18 +16,19 @@ import orjson
 from eventsourcing.persistence import PersistenceError
 from pydantic import ValidationError
 
-import domain.jobs  # noqa: F401 - the types of all events must be known before they are checked
+from domain.catalogue import CATALOGUE, Catalogue
 from domain.clock import format_time, parse_time
-from domain.errors import CrewlogError, LogDamaged, LogRefused, LogUnavailable
-from domain.event import _TYPE_NAME, REGISTRY, Json
+from domain.errors import CrewlogError, LogDamaged, LogUnavailable
+from domain.event import _TYPE_NAME, Json
 from domain.log.envelope import _STREAM_NAME, ENVELOPE_FIELDS, Recorded
-from domain.log.log import FORMAT, EventLog
-from domain.log.recorder import Datastore, Row, SQLiteLogRecorder
+from domain.log.leaf import canonical_envelope, leaf_hash
+from domain.log.log import EventLog
+from domain.log.recorder import Row
+from domain.log.upgrade import FORMAT
 
 _COLUMNS = ("position", "stream", "version", "type")
 _PAGE = 1_000
-_LOWEST = -(1 << 63)
-"""The lowest position that a store can hold, where none should be below 1."""
+_ENDED = "export.ended"
 
 
 class BadExport(CrewlogError):
@@ -40,27 +40,40 @@ class BadExport(CrewlogError):
 
 
 class Stored(Recorded):
-    """An event and the columns beside it, by which a store finds what it is about and whose it is.
+    """An event and what is stored beside it: its leaf hash, and in a database the columns subject
+    and actor.
 
-    Readers filter by these and believe them, so they must say what the event itself says.
+    Readers filter by these and believe them, so they must say what the event itself says. Formats
+    before 2 have no hashes.
     """
 
-    __slots__ = ("columns",)
+    __slots__ = ("columns", "hash", "hashed")
 
-    def __init__(self, row: Row, subject: str, actor: str) -> None:
+    def __init__(
+        self,
+        row: Row,
+        hash: bytes | None,
+        *,
+        hashed: bool = True,
+        columns: tuple[str, str] | None = None,
+    ) -> None:
         super().__init__(*row)
-        self.columns = (subject, actor)
+        self.hash = hash
+        self.hashed = hashed
+        """Whether it must have one."""
+        self.columns = columns
 
 
 @dataclass(slots=True)
 class Verified:
     """What a walk over a sound log has seen. `unknown` counts events of types that this version
-    does not know.
+    does not know, `unhashed` those of older formats, of which nothing tells a changed character.
     """
 
     events: int = 0
     streams: int = 0
     unknown: dict[str, int] = field(default_factory=dict)
+    unhashed: int = 0
 
 
 class Walk:
@@ -69,13 +82,15 @@ class Walk:
     Remembers the version of each stream, so its memory grows with the number of streams.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, catalogue: Catalogue) -> None:
         self.position = 0
         """Everything up to here is sound."""
+        self._catalogue = catalogue
         self._versions: dict[str, int] = {}
         self._unknown: dict[str, int] = {}
+        self._unhashed = 0
 
-    def step(self, event: Recorded) -> None:
+    def step(self, event: Stored) -> None:
         """Check the next event. LogDamaged with its position (the missing one, where there is a
         gap).
         """
@@ -89,14 +104,17 @@ class Walk:
             or _wrong_envelope(event)
             or self._wrong_data(event)
             or _wrong_columns(event)
+            or _wrong_hash(event)
         )
         if reason is not None:
             raise LogDamaged(expected, reason)
         self._versions[event.stream] = event.version
+        self._unhashed += not event.hashed
         self.position = expected
 
     def verified(self) -> Verified:
-        return Verified(self.position, len(self._versions), dict(sorted(self._unknown.items())))
+        unknown = dict(sorted(self._unknown.items()))
+        return Verified(self.position, len(self._versions), unknown, self._unhashed)
 
     def _wrong_place(self, event: Recorded) -> str | None:
         if not isinstance(event.stream, str) or not _STREAM_NAME.fullmatch(event.stream):
@@ -109,7 +127,7 @@ class Walk:
         return None
 
     def _wrong_data(self, event: Recorded) -> str | None:
-        known = REGISTRY.get(event.type)
+        known = self._catalogue.get(event.type)
         if known is None:
             self._unknown[event.type] = self._unknown.get(event.type, 0) + 1
             return None
@@ -143,14 +161,24 @@ def _wrong_envelope(event: Recorded) -> str | None:
     return None
 
 
-def _wrong_columns(event: Recorded) -> str | None:
-    if not isinstance(event, Stored):
+def _wrong_columns(event: Stored) -> str | None:
+    if event.columns is None:
         return None
     subject, actor = event.columns
     if subject != event.subject:
         return f"it is filed under the subject {subject!r}, and is about {event.subject}."
     if actor != event.actor:
         return f"it is filed under the actor {actor!r}, and is by {event.actor}."
+    return None
+
+
+def _wrong_hash(event: Stored) -> str | None:
+    if not event.hashed:
+        return None
+    if event.hash is None:
+        return "it has no hash."
+    if event.hash != leaf_hash(event.stream, event.version, event.type, event.state):
+        return "its hash is another: something in it was changed."
     return None
 
 
@@ -198,13 +226,16 @@ _FIELDS: dict[str, Callable[[Any], bool]] = {
 }
 
 
-def verify(pages: Iterable[Sequence[Recorded]], *, written: int = 0) -> Verified:
+def verify(
+    pages: Iterable[Sequence[Stored]], *, written: int = 0, catalogue: Catalogue = CATALOGUE
+) -> Verified:
     """Walk a whole log from its first position and say what it holds.
 
     `written` is the highest position that was ever given out, when the store knows it. Raises
-    LogDamaged at the first position where density, versions, decoding or the envelope is broken.
+    LogDamaged at the first position where density, versions, decoding, the envelope or its hash is
+    broken.
     """
-    walk = Walk()
+    walk = Walk(catalogue)
     for page in pages:
         for event in page:
             walk.step(event)
@@ -213,43 +244,131 @@ def verify(pages: Iterable[Sequence[Recorded]], *, written: int = 0) -> Verified
     return walk.verified()
 
 
-def read_export(lines: Iterable[bytes]) -> Iterator[list[Recorded]]:
-    """The events of an export of a whole log, checked, by page. BadExport names the first bad
-    line.
+# Out
+
+
+def export_lines(log: EventLog, after: int = 0, subject: str | None = None) -> Iterator[bytes]:
+    """The log up to its head of now as an export, some lines at a time.
+
+    The hashes are those that are stored: what was changed in the log since is found in its export.
     """
-    walk = Walk()
-    page: list[Recorded] = []
-    for number, line in enumerate(lines, 1):
-        if not line.strip():
-            continue
-        try:
-            event = _event_of(line.strip())
-            walk.step(event)
-        except LogDamaged as damage:
-            raise BadExport(number, f"{damage} {_hint(walk, event)}".rstrip()) from damage
-        except ValueError as error:
-            raise BadExport(number, f"{error}") from error
-        page.append(event)
-        if len(page) == _PAGE:
-            yield page
-            page = []
-    if page:
+    head, events, leaves = log.head, 0, sha256()
+    for page in log.hashed_pages(after, head, subject):
+        yield b"".join(_line(event, hashed) for event, hashed in page)
+        events += len(page)
+        for _, hashed in page:
+            leaves.update(hashed or b"")
+    said = {
+        "type": _ENDED,
+        "format": FORMAT,
+        "events": events,
+        "after": after,
+        "head": head,
+        "subject": subject,
+        "hash": leaves.hexdigest(),
+    }
+    yield orjson.dumps(said) + b"\n"
+
+
+def _line(event: Recorded, hashed: bytes | None) -> bytes:
+    canonical = canonical_envelope(event.stream, event.version, event.type, event.state)
+    ahead = b'{"position":%d,"hash":"%s",' % (event.position, (hashed or b"").hex().encode())
+    return ahead + canonical[1:] + b"\n"
+
+
+def end_of_export(line: bytes) -> Json | None:
+    """What the last line of an export says, or None where this is another line."""
+    try:
+        said = orjson.loads(line)
+    except orjson.JSONDecodeError:
+        return None
+    return said if isinstance(said, dict) and said.get("type") == _ENDED else None
+
+
+# In
+
+
+class Export:
+    """Reads an export of a whole log and checks all of it. BadExport names the first bad line.
+
+    One of format 1 has neither hashes nor a last line, so nobody knows whether it is whole.
+    """
+
+    def __init__(self, lines: Iterable[bytes], catalogue: Catalogue = CATALOGUE) -> None:
+        self._lines = lines
+        self._walk = Walk(catalogue)
+        self._leaves = sha256()
+        self.hashed = False
+        """Whether it is of format 2 or later; known once the first page was read."""
+
+    def pages(self) -> Iterator[list[Stored]]:
+        """Its events, by page; the last page is given once all else was found to be well."""
+        page: list[Stored] = []
+        ended, number = False, 0
+        for number, line in enumerate(self._lines, 1):
+            if not line.strip():
+                continue
+            try:
+                if ended:
+                    raise ValueError("something comes behind the last line of the export.")
+                said = _object_of(line)
+                if said.get("type") == _ENDED:
+                    self._end(said)
+                    ended = True
+                    continue
+                event = _event_of(line.strip(), said)
+                self._take(event)
+            except LogDamaged as damage:
+                raise BadExport(number, f"{damage} {self._hint(event)}".rstrip()) from damage
+            except ValueError as error:
+                raise BadExport(number, f"{error}") from error
+            if len(page) == _PAGE:
+                yield page
+                page = []
+            page.append(event)
+        if not ended and (self.hashed or not self._walk.position):
+            raise BadExport(number + 1, "the export was cut: its last line is not there.")
         yield page
 
+    def _take(self, event: Stored) -> None:
+        if not self._walk.position:
+            self.hashed = event.hashed
+        elif event.hashed != self.hashed:
+            raise ValueError("it has no hash." if self.hashed else "it alone has a hash.")
+        self._leaves.update(event.hash or b"")
+        self._walk.step(event)
 
-def _hint(walk: Walk, event: Recorded) -> str:
-    if walk.position or event.position == 1:
-        return ""
-    return "Only the export of a whole log can be imported."
+    def _end(self, said: Json) -> None:
+        if said.get("format") != FORMAT:
+            raise ValueError(f"this version of crewlog reads exports up to format {FORMAT}.")
+        if said.get("subject") is not None or said.get("after") != 0:
+            raise ValueError("only the export of a whole log can be imported.")
+        here = self._walk.position
+        if here and not self.hashed:
+            raise ValueError("its events have no hashes.")
+        self.hashed = True
+        if not said.get("events") == said.get("head") == here:
+            raise ValueError(f"the export had {said.get('events')} events, and {here} are here.")
+        if said.get("hash") != self._leaves.hexdigest():
+            raise ValueError("the hash over the whole export is another.")
+
+    def _hint(self, event: Stored) -> str:
+        if self._walk.position or event.position == 1:
+            return ""
+        return "Only the export of a whole log can be imported."
 
 
-def _event_of(line: bytes) -> Recorded:
+def _object_of(line: bytes) -> Json:
     try:
-        envelope = orjson.loads(line)
+        said = orjson.loads(line)
     except orjson.JSONDecodeError as error:
         raise ValueError("this is not JSON.") from error
-    if not isinstance(envelope, dict):
+    if not isinstance(said, dict):
         raise ValueError("this is not a JSON object.")
+    return said
+
+
+def _event_of(line: bytes, envelope: Json) -> Stored:
     missing = [name for name in (*_COLUMNS, *ENVELOPE_FIELDS) if name not in envelope]
     if missing:
         raise ValueError(f"the envelope has no {missing[0]}.")
@@ -258,82 +377,48 @@ def _event_of(line: bytes) -> Recorded:
         raise ValueError("position and version must be whole numbers from 1.")
     if not (isinstance(stream, str) and isinstance(type_name, str)):
         raise ValueError("stream and type must be texts.")
-    event = Recorded(position, stream, version, type_name, orjson.dumps(envelope))
-    ahead = event.wire[: len(event.wire) - len(event.state) + 1]
+    hashed = "hash" in envelope
+    leaf = _leaf_of(envelope.pop("hash", None)) if hashed else None
+    found = Stored((position, stream, version, type_name, orjson.dumps(envelope)), leaf)
+    ahead = _ahead_of(found) if hashed else found.wire[: len(found.wire) - len(found.state) + 1]
+    state = found.state
     if line.startswith(ahead):
         # The bytes as they were stored: encoding them again could spell a number otherwise.
-        event = Recorded(position, stream, version, type_name, b"{" + line[len(ahead) :])
-    return event
+        state = b"{" + line[len(ahead) :]
+    return Stored((position, stream, version, type_name, state), leaf, hashed=hashed)
 
 
-def import_export(log: EventLog, lines: Iterable[bytes]) -> int:
-    """Write an export into the empty `log`, all or nothing, and return how many events it had.
+def _ahead_of(event: Stored) -> bytes:
+    line = _line(event, event.hash)
+    return line[: len(line) - len(event.state)]
+
+
+def _leaf_of(text: Any) -> bytes | None:
+    try:
+        return bytes.fromhex(text)
+    except (TypeError, ValueError):
+        return None
+
+
+@dataclass(frozen=True, slots=True)
+class Imported:
+    """What came in. Without hashes nobody can say whether it was all that went out."""
+
+    events: int
+    hashed: bool
+
+
+def import_export(
+    log: EventLog, lines: Iterable[bytes], catalogue: Catalogue = CATALOGUE
+) -> Imported:
+    """Write an export into the empty `log`, all or nothing, and say what it had.
 
     Positions, ids and all else are kept, and nothing is redacted again. Raises BadExport,
     LogRefused when the log is not empty, LogUnavailable when it cannot be written.
     """
+    export = Export(lines, catalogue)
     try:
-        return log.import_rows(read_export(lines), lambda event: event.actor)
+        events = log.import_rows(export.pages(), lambda event: event.actor)
     except PersistenceError as error:
         raise LogUnavailable(f"The log cannot be written: {error}") from error
-
-
-class StoredLog:
-    """A log read beside whoever owns it: nothing is locked, nothing is written."""
-
-    def __init__(self, recorder: SQLiteLogRecorder) -> None:
-        self._recorder = recorder
-        self.written = _written(recorder)
-        """The highest position that was ever given out."""
-        self.head = recorder.max_notification_id() or 0
-        """The newest position at the time of opening."""
-
-    def pages(self) -> Iterator[list[Recorded]]:
-        """The log up to its head of now, by page. LogDamaged where the file itself is broken."""
-        start = _LOWEST
-        while True:
-            try:
-                rows = self._recorder.select_columns(start, _PAGE)
-            except PersistenceError as error:
-                at = max(1, start)
-                raise LogDamaged(at, f"the file cannot be read: {error}.") from error
-            if not rows:
-                return
-            page: list[Recorded] = [Stored(*row) for row in rows]
-            yield page
-            start = page[-1].position + 1
-
-
-def _written(recorder: SQLiteLogRecorder) -> int:
-    with recorder.datastore.transaction(commit=False) as cursor:
-        cursor.execute("SELECT seq FROM sqlite_sequence WHERE name = 'events'")
-        row = cursor.fetchone()
-    return int(row[0]) if row else 0
-
-
-@contextmanager
-def stored_log(directory: Path) -> Iterator[StoredLog]:
-    """The log in a data directory, whether a server runs on it or not.
-
-    LogRefused when there is none, it is no log, or a newer version wrote it.
-    """
-    path = directory / "log.db"
-    if not path.is_file():
-        raise LogRefused(f"There is no log in {directory}.")
-    datastore = Datastore(path, writes=False)
-    try:
-        recorder = SQLiteLogRecorder(datastore)
-        try:
-            wrote = int(recorder.meta().get("format", "0"))
-            stored = StoredLog(recorder)
-        except (PersistenceError, sqlite3.Error, ValueError) as error:
-            # The library lets the errors of opening a file through as they are.
-            raise LogRefused(f"{path} is not a log of crewlog: {error}.") from error
-        if wrote > FORMAT:
-            raise LogRefused(
-                f"The log {path} has format {wrote}; this version of crewlog reads up to "
-                f"{FORMAT}. A newer version wrote it: use that one."
-            )
-        yield stored
-    finally:
-        datastore.close()
+    return Imported(events, export.hashed)

@@ -9,9 +9,10 @@ from typing import NamedTuple
 
 import orjson
 
+from domain.catalogue import CATALOGUE
 from domain.clock import Clock, format_time, system_clock
 from domain.entropy import random_bytes
-from domain.event import REGISTRY, Event, Json
+from domain.event import Event, Json
 
 _STREAM_NAME = re.compile(r"[a-z][a-z0-9]*-[A-Za-z0-9._~-]{1,200}(?:/[a-z0-9][a-z0-9._-]{0,60})?")
 
@@ -128,7 +129,7 @@ class Recorded:
         """The stored state with `data` upcast."""
         if self._state is None:
             state: Json = orjson.loads(self.state)
-            event_class = REGISTRY.get(self.type)
+            event_class = CATALOGUE.get(self.type)
             if event_class is not None and state["schema"] < event_class.schema_number:
                 state["data"] = event_class.upcast(state["data"], state["schema"])
             self._state = state
@@ -169,7 +170,7 @@ class Recorded:
 
     def event(self) -> Event:
         """The typed event. Raises KeyError for a type that this version does not know."""
-        return REGISTRY[self.type].read(self.data)
+        return CATALOGUE[self.type].read(self.data)
 
     @property
     def wire(self) -> bytes:

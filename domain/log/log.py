@@ -1,6 +1,7 @@
 """The log: append, read, tail. Everything that crewlog knows is in it or follows from it."""
 
 import asyncio
+import logging
 import sqlite3
 import threading
 from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
@@ -13,8 +14,8 @@ from typing import Any
 import orjson
 from eventsourcing.persistence import PersistenceError
 
+from domain.catalogue import CATALOGUE, Catalogue, schemas
 from domain.errors import CrewlogError, LogRefused, LogUnavailable
-from domain.event import schemas
 from domain.log.appender import AppendCommand, Appender
 from domain.log.envelope import PAGE_BYTES, NewEvent, Recorded, uuid7
 from domain.log.lock import OwnerLock
@@ -22,11 +23,11 @@ from domain.log.mapper import EventMapper
 from domain.log.recent import RecentEvents
 from domain.log.recorder import Datastore, SQLiteLogRecorder, sqlite_version
 from domain.log.shared import SharedPages
+from domain.log.upgrade import FORMAT, upgrade
 from domain.log.wakeup import LoopSide
 from domain.redaction import Redactor
 
-FORMAT = 1
-"""The format of the log's own tables; a log with a higher one is refused untouched."""
+logger = logging.getLogger("crewlog.log")
 
 PAGE = 500
 """Events a read gives at most unless asked otherwise."""
@@ -259,6 +260,21 @@ class EventLog:
             yield page
             after = page[-1].position
 
+    def hashed_pages(
+        self, after: int, head: int, subject: str | None = None
+    ) -> Iterator[list[tuple[Recorded, bytes | None]]]:
+        """The log from past `after` up to `head`, page by page, each event with its leaf hash."""
+        while True:
+            try:
+                rows = self._reader.select_hashed(after, 1_000, before=head + 1, subject=subject)
+            except PersistenceError as error:
+                raise LogUnavailable(f"The log cannot be read: {error}") from error
+            if not rows:
+                return
+            page = [(Recorded(*row), hashed) for row, hashed in rows]
+            yield page
+            after = page[-1][0].position
+
     def checkpoint(self, name: str) -> int:
         """The position up to which the reader of that name has dealt with the log; 0 at first."""
         return self._reader.max_tracking_id(name) or 0
@@ -332,7 +348,7 @@ class EventLog:
     # The whole
 
     def import_rows(
-        self, pages: Iterator[list[Recorded]], actors: Callable[[Recorded], str]
+        self, pages: Iterator[Sequence[Recorded]], actors: Callable[[Recorded], str]
     ) -> int:
         """Write exported events at their own positions into an empty log, in one transaction.
 
@@ -435,8 +451,15 @@ class Tail:
             raise
 
 
-def open_sqlite_log(directory: Path, *, redactor: Redactor, purpose: str = "crewlog") -> EventLog:
-    """Open (or make) the log in `directory` and own it until closed.
+def open_sqlite_log(
+    directory: Path,
+    *,
+    redactor: Redactor,
+    purpose: str = "crewlog",
+    catalogue: Catalogue = CATALOGUE,
+) -> EventLog:
+    """Open (or make) the log in `directory` and own it until closed. One of an older format is
+    brought to today's first, which the server's log tells of.
 
     Raises LogRefused when another process owns it or a newer version wrote it; the file is then
     untouched.
@@ -449,27 +472,60 @@ def open_sqlite_log(directory: Path, *, redactor: Redactor, purpose: str = "crew
             f"The data directory {directory} cannot be used: {error.strerror}."
         ) from error
     path = directory / "log.db"
+    stores: list[Datastore] = []
     try:
-        _refuse_newer(path)
+        new = _is_new(path)
+        if not new:
+            _refuse_newer(path, catalogue)
         # SQLite gives its other files the mode of the first.
         path.touch(mode=0o600)
-        writer = SQLiteLogRecorder(Datastore(path, writes=True))
+        stores.append(Datastore(path, writes=True))
+        writer = SQLiteLogRecorder(stores[-1])
+        if not new:
+            upgrade(writer, _Said(path))
         writer.create_table()
-        reader = SQLiteLogRecorder(Datastore(path, writes=False, connections=4))
-        _describe(writer)
+        stores.append(Datastore(path, writes=False, connections=4))
+        reader = SQLiteLogRecorder(stores[-1])
+        _describe(writer, catalogue)
         return EventLog(writer, reader, EventMapper(redactor), lock)
     except (PersistenceError, sqlite3.Error) as error:
-        lock.release()
+        _let_go(stores, lock)
         raise LogRefused(f"The log {path} cannot be opened: {error}") from error
     except BaseException:
-        lock.release()
+        _let_go(stores, lock)
         raise
 
 
-def _describe(writer: SQLiteLogRecorder) -> None:
+def _let_go(stores: list[Datastore], lock: OwnerLock) -> None:
+    for store in stores:
+        store.close()
+    lock.release()
+
+
+class _Said:
+    """Tells the server's log how far the upgrade is, at every tenth of it."""
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self._tenths = -1
+
+    def __call__(self, done: int, of: int) -> None:
+        tenths = 10 * done // of if of else 10
+        if tenths > self._tenths:
+            self._tenths = tenths
+            logger.warning(
+                "%s is upgraded to format %d, a hash for each event: %d %% of %d events",
+                self._path,
+                FORMAT,
+                10 * tenths,
+                of,
+            )
+
+
+def _describe(writer: SQLiteLogRecorder, catalogue: Catalogue) -> None:
     """Say in the log itself what it is, unless it says so already."""
     said = writer.meta()
-    ours = orjson.loads(said.get("schemas", "{}")) | dict(schemas())
+    ours = orjson.loads(said.get("schemas", "{}")) | schemas(catalogue)
     now = {
         "id": said.get("id") or uuid7(),
         "format": str(FORMAT),
@@ -479,9 +535,18 @@ def _describe(writer: SQLiteLogRecorder) -> None:
         writer.set_meta(now)
 
 
-def _refuse_newer(path: Path) -> None:
+def _is_new(path: Path) -> bool:
+    """Whether nothing is in the file yet; a first start may have been killed before it was."""
     if not path.exists() or not path.stat().st_size:
-        return
+        return True
+    datastore = Datastore(path, writes=False)
+    try:
+        return not SQLiteLogRecorder(datastore).tables()
+    finally:
+        datastore.close()
+
+
+def _refuse_newer(path: Path, catalogue: Catalogue) -> None:
     datastore = Datastore(path, writes=False)
     try:
         meta = SQLiteLogRecorder(datastore).meta()
@@ -492,7 +557,7 @@ def _refuse_newer(path: Path) -> None:
             f"The log {path} has format {meta['format']}; this version of crewlog reads up "
             f"to {FORMAT}. A newer version wrote it: use that one. Nothing was changed."
         )
-    ours = schemas()
+    ours = schemas(catalogue)
     for name, number in orjson.loads(meta.get("schemas", "{}")).items():
         if number > ours.get(name, number):
             raise LogRefused(

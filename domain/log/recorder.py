@@ -31,6 +31,7 @@ from eventsourcing.sqlite import (
 )
 
 from domain.log.envelope import PAGE_BYTES, subject_of
+from domain.log.leaf import leaf_hash
 
 Row = tuple[int, str, int, str, bytes]
 """position, stream, version, type, state."""
@@ -39,8 +40,9 @@ _LOCK_TIMEOUT_S = 5.0
 
 _MOST_ROWS = 256
 _INSERT_MANY = [
-    "INSERT INTO events (position, originator_id, originator_version, topic, state, subject, actor)"
-    " VALUES " + ",".join(["(?,?,?,?,?,?,?)"] * count)
+    "INSERT INTO events "
+    "(position, originator_id, originator_version, topic, state, subject, actor, hash) "
+    "VALUES " + ",".join(["(?,?,?,?,?,?,?,?)"] * count)
     for count in range(_MOST_ROWS + 1)
 ]
 """The statement for so many rows; the first stands for none."""
@@ -115,7 +117,8 @@ class Datastore(SQLiteDatastore):
     """One SQLite file through either its one writing connection or its readers."""
 
     def __init__(self, path: Path, *, writes: bool, connections: int = 1) -> None:
-        name = path.resolve().as_uri()
+        # Whoever connects when the file is gone must fail: an empty one is not the log.
+        name = f"{path.resolve().as_uri()}?mode=rw"
         super().__init__(name, originator_id_type="text", pool_size=connections, max_overflow=0)
         self.pool.close()
         self.pool = _Pool(
@@ -148,6 +151,7 @@ class SQLiteLogRecorder(SQLiteProcessRecorder):
             "state BLOB NOT NULL, "
             "subject TEXT NOT NULL, "
             "actor TEXT NOT NULL, "
+            "hash BLOB NOT NULL, "
             "UNIQUE (originator_id, originator_version))",
             "CREATE INDEX IF NOT EXISTS events_by_subject ON events (subject)",
             "CREATE TABLE IF NOT EXISTS meta (key TEXT PRIMARY KEY, value TEXT NOT NULL)",
@@ -268,18 +272,21 @@ class SQLiteLogRecorder(SQLiteProcessRecorder):
                 f"ORDER BY position {'DESC' if newest_first else 'ASC'} LIMIT ?",
                 [*params, *filters, limit],
             )
-            rows, ended = _page(c, page_bytes)
+            rows, ended = page_of(c.sqlite_cursor, page_bytes)
         return rows, ended and len(rows) != limit
 
-    def select_columns(self, start: int, limit: int) -> list[tuple[Row, str, str]]:
-        """A page of rows from position `start` on, each with its columns subject and actor."""
+    def select_hashed(
+        self, after: int, limit: int, *, before: int, subject: str | None = None
+    ) -> list[tuple[Row, bytes | None]]:
+        """A page of ``after < position < before``, each row with its leaf hash."""
+        clause = "position>? AND position<?" + ("" if subject is None else " AND subject=?")
+        bounds = [after, before, *([] if subject is None else [subject])]
         with self.datastore.transaction(commit=False) as c:
             c.execute(
-                f"SELECT {_ROW}, subject, actor FROM events WHERE position>=? "
-                "ORDER BY position LIMIT ?",
-                (start, limit),
+                f"SELECT {_ROW}, hash FROM events WHERE {clause} ORDER BY position LIMIT ?",
+                [*bounds, limit],
             )
-            return [(row[:5], row[5], row[6]) for row in _page(c)[0]]
+            return [(row[:5], row[5]) for row in page_of(c.sqlite_cursor)[0]]
 
     def select_notifications(
         self,
@@ -319,6 +326,12 @@ class SQLiteLogRecorder(SQLiteProcessRecorder):
                 found[stream] = c.fetchone()[0] or 0
         return found
 
+    def tables(self) -> set[str]:
+        """What is in the file by now."""
+        with self.datastore.transaction(commit=False) as c:
+            c.execute("SELECT name FROM sqlite_master WHERE type = 'table'")
+            return {row[0] for row in c.fetchall()}
+
     def meta(self) -> dict[str, str]:
         """What the log says of itself: its format and the event schemas that were written to it."""
         with self.datastore.transaction(commit=False) as c:
@@ -331,13 +344,20 @@ class SQLiteLogRecorder(SQLiteProcessRecorder):
 
     def set_meta(self, values: dict[str, str]) -> None:
         with self.datastore.transaction(commit=True) as c:
-            c.executemany("INSERT OR REPLACE INTO meta VALUES (?,?)", list(values.items()))
+            write_meta(c, values)
 
 
-def _page(cursor: SQLiteCursor, page_bytes: int = PAGE_BYTES) -> tuple[list[Any], bool]:
-    """The rows of a cursor until their states come to `page_bytes`, and whether that was all."""
+def write_meta(cursor: SQLiteCursor, values: dict[str, str]) -> None:
+    """Say this of the log, in the transaction at hand."""
+    cursor.executemany("INSERT OR REPLACE INTO meta VALUES (?,?)", list(values.items()))
+
+
+def page_of(cursor: sqlite3.Cursor, page_bytes: int = PAGE_BYTES) -> tuple[list[Any], bool]:
+    """The rows of a cursor until their states, which are the fifth of each, come to `page_bytes`,
+    and whether that was all.
+    """
     rows, size = [], 0
-    for row in cursor.sqlite_cursor:
+    for row in cursor:
         rows.append(row)
         # Not `len`: where a damaged log holds a number, it is for `verify` to say so.
         size += getsizeof(row[4])
@@ -358,6 +378,7 @@ def _rows(
             event.state,
             subject_of(str(event.originator_id)),
             actor,
+            leaf_hash(str(event.originator_id), event.originator_version, event.topic, event.state),
         )
         for position, (event, actor) in enumerate(zip(events, actors, strict=True), first)
     ]

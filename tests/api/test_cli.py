@@ -369,15 +369,15 @@ def test_export_import_export_is_the_same_file(server: Server, job: str, tmp_pat
     assert crewlog("log", "export", first, data=server.data).returncode == 0
     assert first.stat().st_mode & 0o777 == 0o600
     imported = crewlog("log", "import", first, "--json", data=tmp_path / "copy")
-    assert json.loads(imported.stdout)["events"] == len(first.read_bytes().splitlines())
+    events = len(first.read_bytes().splitlines()) - 1
+    assert json.loads(imported.stdout)["events"] == events
     with Server.start(tmp_path / "copy") as copy:
-        events = len(first.read_bytes().splitlines())
         exported = crewlog("log", "export", data=copy.data)
         second.write_text(exported.stdout)
         shown = crewlog("jobs", "logs", job, data=copy.data)
         owned = crewlog("log", "import", first, data=copy.data)
     # A copy of a log with jobs under way goes on with them: only what was exported is compared.
-    assert second.read_bytes().splitlines()[:events] == first.read_bytes().splitlines()
+    assert second.read_bytes().splitlines()[:events] == first.read_bytes().splitlines()[:-1]
     assert shown.stdout.split() == list("123456789")
     assert owned.returncode == 2
     assert "belongs to another process" in owned.stderr

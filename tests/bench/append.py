@@ -21,6 +21,7 @@ from tests.bench.measure import Ratio, ratio
 
 CALLERS = 64
 EACH = 500
+_HASH = bytes(32)
 TEXT = "a message of ordinary length, as a person would type it " * 3
 
 
@@ -72,6 +73,7 @@ def log_state() -> bytes:
 
 
 def _raw_file(path: Path) -> sqlite3.Connection:
+    path.touch()
     datastore = Datastore(path, writes=True)
     SQLiteLogRecorder(datastore).create_table()
     datastore.close()
@@ -86,8 +88,9 @@ def _raw_rate(raw: sqlite3.Connection, run: int, state: bytes) -> float:
     for start in range(0, count, 100):
         raw.execute("BEGIN IMMEDIATE")
         raw.executemany(
-            "INSERT INTO events (originator_id, originator_version, topic, state, subject, actor) "
-            "VALUES (?,?,?,?,?,?)",
+            "INSERT INTO events "
+            "(originator_id, originator_version, topic, state, subject, actor, hash) "
+            "VALUES (?,?,?,?,?,?,?)",
             [
                 (
                     f"job-bench-{run}-{n % CALLERS}",
@@ -96,6 +99,7 @@ def _raw_rate(raw: sqlite3.Connection, run: int, state: bytes) -> float:
                     state,
                     f"job-bench-{run}-{n % CALLERS}",
                     "system",
+                    _HASH,
                 )
                 for n in range(start, start + 100)
             ],

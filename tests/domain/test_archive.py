@@ -3,11 +3,13 @@
 import sqlite3
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from hashlib import sha256
 from pathlib import Path
 
 import orjson
 import pytest
 
+from domain.catalogue import CATALOGUE
 from domain.errors import LogDamaged, LogRefused
 from domain.job_events import (
     JobFinished,
@@ -19,11 +21,21 @@ from domain.job_events import (
     Outcome,
 )
 from domain.log import SYSTEM, EventLog, new_events, open_sqlite_log
-from domain.log.archive import BadExport, Verified, import_export, read_export, stored_log, verify
+from domain.log.archive import (
+    BadExport,
+    Export,
+    Imported,
+    Verified,
+    export_lines,
+    import_export,
+    verify,
+)
+from domain.log.stored import stored_log
 from domain.redaction import Redactor
 
 JOBS = 3
 EVENTS_OF_A_JOB = 5
+ALL = JOBS * EVENTS_OF_A_JOB
 
 
 @contextmanager
@@ -71,7 +83,7 @@ def fill(log: EventLog) -> None:
 
 def exported(directory: Path) -> bytes:
     with opened(directory) as log:
-        return b"".join(event.wire + b"\n" for page in log.pages() for event in page)
+        return b"".join(export_lines(log))
 
 
 def walked(directory: Path) -> Verified:
@@ -95,6 +107,10 @@ def changed(line: bytes, **fields: object) -> bytes:
     return orjson.dumps({**orjson.loads(line), **fields}) + b"\n"
 
 
+def without_hash(line: bytes) -> bytes:
+    return line[: line.index(b"hash") - 1] + line[line.index(b"stream") - 1 :]
+
+
 def foreign_line(position: int, stream: str, state: bytes) -> bytes:
     head = b'{"position":%d,"stream":"%s","version":1,"type":"thing.happened",'
     return head % (position, stream.encode()) + state[1:] + b"\n"
@@ -105,7 +121,7 @@ def test_an_export_imported_and_exported_again_is_the_same_to_the_byte(
 ) -> None:
     export = exported(directory)
     with opened(tmp_path / "copy") as log:
-        assert import_export(log, lines_of(export)) == JOBS * EVENTS_OF_A_JOB
+        assert import_export(log, lines_of(export)) == Imported(ALL, hashed=True)
     assert exported(tmp_path / "copy") == export
     assert walked(tmp_path / "copy") == walked(directory)
 
@@ -118,8 +134,13 @@ def test_an_import_neither_redacts_nor_encodes_anew(tmp_path: Path) -> None:
     )
     export = foreign_line(1, "thing-1", state) + foreign_line(2, "thing-2", state)
     with opened(tmp_path / "copy") as log:
-        import_export(log, lines_of(export))
-    assert exported(tmp_path / "copy") == export
+        assert import_export(log, lines_of(export)) == Imported(2, hashed=False)
+    with opened(tmp_path / "copy") as log:
+        assert b"".join(event.wire + b"\n" for page in log.pages() for event in page) == export
+    again = exported(tmp_path / "copy")
+    with opened(tmp_path / "again") as log:
+        import_export(log, lines_of(again))
+    assert exported(tmp_path / "again") == again
 
 
 def test_a_log_goes_on_after_an_import(directory: Path, tmp_path: Path) -> None:
@@ -166,6 +187,14 @@ BROKEN_LINES: dict[str, tuple[Callable[[bytes], bytes], str]] = {
     "a newer schema": (lambda line: changed(line, schema=99), "schema 99"),
     "other data": (lambda line: changed(line, data={"attempt": "one"}), "data is not that of"),
     "no data": (lambda line: changed(line, data=None), "envelope's data"),
+    "one character": (lambda line: line.replace(b"system", b"sistem"), "hash is another"),
+    "another number": (
+        lambda line: line.replace(b'"attempt":1', b'"attempt":2'),
+        "hash is another",
+    ),
+    "another hash": (lambda line: changed(line, hash="00" * 32), "hash is another"),
+    "a hash that is none": (lambda line: changed(line, hash="xyz"), "it has no hash"),
+    "no hash": (lambda line: without_hash(line), "it has no hash"),
 }
 
 
@@ -183,7 +212,79 @@ def test_a_bad_line_is_named_and_nothing_is_imported(
         assert str(refused.value).startswith("Line 7: ")
     with opened(tmp_path / "copy") as log:
         assert log.head == 0
-        assert import_export(log, lines_of(exported(directory))) == JOBS * EVENTS_OF_A_JOB
+        assert import_export(log, lines_of(exported(directory))).events == ALL
+
+
+def test_the_hash_of_a_line_is_that_of_the_line_from_its_stream_on(directory: Path) -> None:
+    """As the documentation says it, and as any tool can count it."""
+    *events, end = lines_of(exported(directory))
+    leaves = b""
+    for line in events:
+        canonical = b"{" + line[line.index(b'"stream"') :].rstrip(b"\n")
+        leaf = sha256(b"\0" + canonical)
+        assert orjson.loads(line)["hash"] == leaf.hexdigest()
+        leaves += leaf.digest()
+    assert orjson.loads(end) == {
+        "type": "export.ended",
+        "format": 2,
+        "events": ALL,
+        "after": 0,
+        "head": ALL,
+        "subject": None,
+        "hash": sha256(leaves).hexdigest(),
+    }
+
+
+@pytest.mark.parametrize("kept", range(ALL + 1))
+def test_an_export_that_was_cut_at_a_lines_end_is_refused(
+    kept: int, directory: Path, tmp_path: Path
+) -> None:
+    lines = lines_of(exported(directory))[:kept]
+    with opened(tmp_path / "copy") as log:
+        with pytest.raises(BadExport, match="was cut") as refused:
+            import_export(log, lines)
+        assert (refused.value.line, log.head) == (kept + 1, 0)
+
+
+def test_an_export_that_lost_its_last_job_is_refused(directory: Path, tmp_path: Path) -> None:
+    """Though what is left is dense, and each line of it is sound."""
+    lines = lines_of(exported(directory))
+    with opened(tmp_path / "copy") as log, pytest.raises(BadExport, match="had 15 events, and 10"):
+        import_export(log, [*lines[:10], lines[-1]])
+
+
+ENDS: dict[str, tuple[Callable[[bytes], list[bytes]], str]] = {
+    "another hash": (lambda end: [changed(end, hash="00" * 32)], "hash over the whole"),
+    "of one subject": (lambda end: [changed(end, subject="job-1")], "of a whole log"),
+    "from a position on": (lambda end: [changed(end, after=3)], "of a whole log"),
+    "of a later format": (lambda end: [changed(end, format=3)], "up to format 2"),
+    "twice": (lambda end: [end, end], "behind the last line"),
+}
+
+
+@pytest.mark.parametrize("name", ENDS)
+def test_a_bad_end_is_refused(name: str, directory: Path, tmp_path: Path) -> None:
+    bad, said = ENDS[name]
+    *events, end = lines_of(exported(directory))
+    with opened(tmp_path / "copy") as log, pytest.raises(BadExport, match=said):
+        import_export(log, [*events, *bad(end)])
+
+
+def test_what_was_changed_in_the_log_does_not_pass_through_its_export(
+    directory: Path, tmp_path: Path
+) -> None:
+    damage(directory, DAMAGE["one character"][0])
+    export = exported(directory)
+    with opened(tmp_path / "copy") as log, pytest.raises(BadExport, match=r"Line 6: .*another"):
+        import_export(log, lines_of(export))
+
+
+def test_an_export_of_nothing_has_its_end(tmp_path: Path) -> None:
+    with opened(tmp_path / "empty"):
+        pass
+    export = exported(tmp_path / "empty")
+    with opened(tmp_path / "copy") as log:
+        assert import_export(log, lines_of(export)) == Imported(0, hashed=True)
 
 
 def test_a_bad_line_after_whole_pages_takes_them_back(tmp_path: Path) -> None:
@@ -198,13 +299,13 @@ def test_a_bad_line_after_whole_pages_takes_them_back(tmp_path: Path) -> None:
     with opened(tmp_path / "copy") as log:
         with pytest.raises(BadExport, match="Line 2501"):
             import_export(log, [*lines, b"{}\n"])
-        assert import_export(log, lines) == 2_500
+        assert import_export(log, lines).events == 2_500
 
 
 def test_the_export_of_one_subject_is_no_log(directory: Path) -> None:
     about_one = [line for line in lines_of(exported(directory)) if b'"job-1' in line]
     with pytest.raises(BadExport, match="Only the export of a whole log"):
-        list(read_export(about_one))
+        list(Export(about_one).pages())
 
 
 def test_a_sound_log_is_sound_while_its_owner_writes(directory: Path) -> None:
@@ -215,8 +316,9 @@ def test_a_sound_log_is_sound_while_its_owner_writes(directory: Path) -> None:
 
 
 def test_unknown_types_are_counted(directory: Path) -> None:
-    damage(directory, "UPDATE events SET topic = 'job.vanished' WHERE position IN (2, 7)")
-    assert walked(directory).unknown == {"job.vanished": 2}
+    known = {name: kind for name, kind in CATALOGUE.items() if name != "job.output"}
+    with stored_log(directory) as stored:
+        assert verify(stored.pages(), catalogue=known).unknown == {"job.output": JOBS}
 
 
 def damage(directory: Path, statement: str, *parameters: object) -> None:
@@ -268,6 +370,13 @@ DAMAGE = {
         7,
         "under the actor 'operator', and is by system",
     ),
+    "one character": (
+        "UPDATE events SET state = CAST(replace(CAST(state AS TEXT), 'schöner', 'schoner') AS BLOB)"
+        " WHERE position = 6",
+        6,
+        "hash is another",
+    ),
+    "a hash": ("UPDATE events SET hash = zeroblob(32) WHERE position = 7", 7, "hash is another"),
     "a position 0": ("UPDATE events SET position = 0 WHERE position = 7", 0, "count from 1"),
     "a position below": ("UPDATE events SET position = -7 WHERE position = 7", -7, "count from 1"),
 }

@@ -33,6 +33,7 @@ from domain.job_events import (
     Outcome,
 )
 from domain.log import Context, EventLog, new_events, open_sqlite_log
+from domain.log.archive import export_lines
 from domain.redaction import Redactor
 from projections.engine import Views
 from projections.views import PROJECTIONS
@@ -137,8 +138,7 @@ def main(version: str) -> None:
     with tempfile.TemporaryDirectory() as directory:
         log = open_sqlite_log(Path(directory), redactor=Redactor())
         fill(log)
-        lines = [event.wire for page in log.pages() for event in page]
-        (HERE / f"{version}.ndjson").write_bytes(b"\n".join(lines) + b"\n")
+        (HERE / f"{version}.ndjson").write_bytes(b"".join(export_lines(log)))
         said = orjson.dumps(digests(log, Path(directory) / "views.db"), option=orjson.OPT_INDENT_2)
         (HERE / f"{version}.json").write_bytes(said + b"\n")
         log.close()

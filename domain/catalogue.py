@@ -1,0 +1,176 @@
+"""Every event class that a log may hold, by its stored name, in one place.
+
+Whatever reads a log is held to this list: what it knows does not depend on what was imported. A new
+event class is added here; a test compares the list with the classes that there are.
+"""
+
+from collections.abc import Mapping
+
+from domain.account import (
+    EmailClaimed,
+    EmailReleased,
+    IdentityClaimed,
+    TokenIssued,
+    TokenRevoked,
+    UserDisabled,
+    UserEnabled,
+    UserIdentityLinked,
+    UserPasswordSet,
+    UserProfileRefreshed,
+    UserRegistered,
+    UserRenamed,
+    UserRoleChanged,
+    UserSignedIn,
+    UserSignedOut,
+    UserSignedOutEverywhere,
+    UserSignInRefused,
+)
+from domain.approval import (
+    ApprovalExpired,
+    ApprovalRequested,
+    ApprovalResolved,
+    ApprovalWithdrawn,
+)
+from domain.crew import (
+    CrewCommitted,
+)
+from domain.event import Event
+from domain.idempotency import (
+    RequestAccepted,
+)
+from domain.job_events import (
+    JobApprovalAnswered,
+    JobApprovalRequested,
+    JobArchived,
+    JobArtifactsDropped,
+    JobArtifactStored,
+    JobAttemptEnded,
+    JobAttemptLost,
+    JobBlockAsked,
+    JobBlocked,
+    JobCancelRequested,
+    JobCommented,
+    JobDeleted,
+    JobFinished,
+    JobFreed,
+    JobLeaseExpired,
+    JobMadeStale,
+    JobMessaged,
+    JobOutput,
+    JobOutputDropped,
+    JobPaused,
+    JobProgressed,
+    JobQueued,
+    JobRedone,
+    JobResultGiven,
+    JobResumed,
+    JobStarted,
+    JobStranded,
+    JobSubmitted,
+    JobTrusted,
+    JobUnarchived,
+    JobUnblocked,
+)
+from domain.schedule import (
+    ScheduleChanged,
+    ScheduleCreated,
+    ScheduleDeleted,
+    ScheduleDisabled,
+    ScheduleEnabled,
+    ScheduleEnded,
+    ScheduleFailed,
+    ScheduleFired,
+    ScheduleMissed,
+    SchedulePaused,
+    ScheduleSkipped,
+    ScheduleSpawned,
+)
+
+Catalogue = Mapping[str, type[Event]]
+"""Event classes by the names under which they are stored."""
+
+
+def catalogue_of(*classes: type[Event]) -> Catalogue:
+    """ValueError where two of them are called the same."""
+    by_name: dict[str, type[Event]] = {}
+    for kind in classes:
+        if kind.type in by_name:
+            raise ValueError(f"Two events are called {kind.type!r}.")
+        by_name[kind.type] = kind
+    return by_name
+
+
+CATALOGUE = catalogue_of(
+    EmailClaimed,
+    EmailReleased,
+    IdentityClaimed,
+    TokenIssued,
+    TokenRevoked,
+    UserDisabled,
+    UserEnabled,
+    UserIdentityLinked,
+    UserPasswordSet,
+    UserProfileRefreshed,
+    UserRegistered,
+    UserRenamed,
+    UserRoleChanged,
+    UserSignInRefused,
+    UserSignedIn,
+    UserSignedOut,
+    UserSignedOutEverywhere,
+    ApprovalExpired,
+    ApprovalRequested,
+    ApprovalResolved,
+    ApprovalWithdrawn,
+    CrewCommitted,
+    RequestAccepted,
+    JobApprovalAnswered,
+    JobApprovalRequested,
+    JobArchived,
+    JobArtifactStored,
+    JobArtifactsDropped,
+    JobAttemptEnded,
+    JobAttemptLost,
+    JobBlockAsked,
+    JobBlocked,
+    JobCancelRequested,
+    JobCommented,
+    JobDeleted,
+    JobFinished,
+    JobFreed,
+    JobLeaseExpired,
+    JobMadeStale,
+    JobMessaged,
+    JobOutput,
+    JobOutputDropped,
+    JobPaused,
+    JobProgressed,
+    JobQueued,
+    JobRedone,
+    JobResultGiven,
+    JobResumed,
+    JobStarted,
+    JobStranded,
+    JobSubmitted,
+    JobTrusted,
+    JobUnarchived,
+    JobUnblocked,
+    ScheduleChanged,
+    ScheduleCreated,
+    ScheduleDeleted,
+    ScheduleDisabled,
+    ScheduleEnabled,
+    ScheduleEnded,
+    ScheduleFailed,
+    ScheduleFired,
+    ScheduleMissed,
+    SchedulePaused,
+    ScheduleSkipped,
+    ScheduleSpawned,
+)
+"""All of them."""
+
+
+def schemas(catalogue: Catalogue) -> dict[str, int]:
+    """The newest schema number that can be read, by type name."""
+    return {name: kind.schema_number for name, kind in catalogue.items()}

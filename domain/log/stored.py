@@ -1,0 +1,156 @@
+"""A log that is read beside whoever owns it, or without anybody: nothing is locked, nothing is
+written.
+"""
+
+import sqlite3
+from collections.abc import Iterator
+from contextlib import closing, contextmanager
+from pathlib import Path
+from typing import Any
+
+from domain.errors import LogDamaged, LogRefused
+from domain.log.archive import Stored
+from domain.log.recorder import page_of
+from domain.log.upgrade import FORMAT, HASHED
+
+_PAGE = 1_000
+_LOWEST = -(1 << 63)
+"""The lowest position that a store can hold, where none should be below 1."""
+_WAIT_S = 5.0
+
+
+class StoredLog:
+    """The events of one file, up to the head of the time of reading."""
+
+    def __init__(self, connection: sqlite3.Connection, meta: dict[str, str]) -> None:
+        self._connection = connection
+        self._hashed_to = _hashed_to(meta)
+        self._unreadable: sqlite3.Error | None = None
+        self.written = self._number("SELECT seq FROM sqlite_sequence WHERE name = 'events'")
+        """The highest position that was ever given out."""
+        self.head = self._number("SELECT MAX(position) FROM events") or self.written
+        """The newest position at the time of opening."""
+
+    def _number(self, statement: str) -> int:
+        try:
+            row = self._connection.execute(statement).fetchone()
+        except sqlite3.Error as error:
+            self._unreadable = error
+            return 0
+        return int(row[0] or 0) if row else 0
+
+    def pages(self) -> Iterator[list[Stored]]:
+        """The log by page. LogDamaged with the first position at which the file is broken."""
+        start = _LOWEST
+        while True:
+            try:
+                page = self._page(start, _PAGE)
+            except sqlite3.Error:
+                # Somewhere in this page. What can be read of it comes first, one by one: then the
+                # one that cannot is found.
+                yield from self._one_by_one(start)
+                return
+            if not page:
+                break
+            yield page
+            start = page[-1].position + 1
+        if self._unreadable is not None:
+            raise _broken(max(1, start), self._unreadable)
+
+    def _one_by_one(self, start: int) -> Iterator[list[Stored]]:
+        while True:
+            try:
+                page = self._page(start, 1)
+            except sqlite3.Error as error:
+                raise _broken(max(1, start), error) from error
+            if not page:
+                return
+            yield page
+            start = page[-1].position + 1
+
+    def _page(self, start: int, limit: int) -> list[Stored]:
+        hashes = "hash" if self._hashed_to is not None else "NULL"
+        with closing(
+            self._connection.execute(
+                "SELECT position, originator_id, originator_version, topic, state, subject, actor, "
+                f"{hashes} FROM events WHERE position >= ? ORDER BY position LIMIT ?",
+                (start, limit),
+            )
+        ) as cursor:
+            rows, _ = page_of(cursor)
+        return [self._stored(row) for row in rows]
+
+    def _stored(self, row: tuple[Any, ...]) -> Stored:
+        hashed = self._hashed_to is not None and row[0] <= self._hashed_to
+        return Stored(row[:5], row[7], hashed=hashed, columns=(row[5], row[6]))
+
+
+def _broken(position: int, error: sqlite3.Error) -> LogDamaged:
+    return LogDamaged(position, f"the file cannot be read: {error}.")
+
+
+def _hashed_to(meta: dict[str, str]) -> int | None:
+    """Up to where events have hashes: everywhere, or as far as an upgrade has come; None before
+    format 2.
+    """
+    if int(meta.get("format", "0")) < FORMAT:
+        return None
+    return int(meta.get(HASHED, 1 << 63))
+
+
+@contextmanager
+def stored_log(directory: Path) -> Iterator[StoredLog]:
+    """The log in a data directory, whether a server runs on it or not, also where nothing can be
+    written.
+
+    LogRefused when there is none, it is no log, or a newer version wrote it.
+    """
+    path = directory / "log.db"
+    if not path.is_file():
+        raise LogRefused(f"There is no log in {directory}.")
+    try:
+        connection, meta = _opened(path)
+    except (sqlite3.Error, ValueError) as error:
+        raise LogRefused(f"{path} is not a log of crewlog: {error}.") from error
+    with closing(connection):
+        try:
+            wrote = int(meta.get("format", "0"))
+        except ValueError as error:
+            raise LogRefused(f"{path} is not a log of crewlog: {error}.") from error
+        if wrote > FORMAT:
+            raise LogRefused(
+                f"The log {path} has format {wrote}; this version of crewlog reads up to "
+                f"{FORMAT}. A newer version wrote it: use that one."
+            )
+        yield StoredLog(connection, meta)
+
+
+def _opened(path: Path) -> tuple[sqlite3.Connection, dict[str, str]]:
+    """A connection that can read, and what the log says of itself.
+
+    SQLite needs its shared memory file beside a log that may be written to. Where there is none,
+    and none can be made, nobody writes: then it is read without it, with what lies in the
+    write-ahead log if there is one.
+    """
+    try:
+        return _try(path, "mode=ro", exclusive=False)
+    except sqlite3.OperationalError as error:
+        if not error.sqlite_errorname.startswith(("SQLITE_CANTOPEN", "SQLITE_READONLY")):
+            raise
+        wal = path.with_name(f"{path.name}-wal")
+        if wal.exists() and wal.stat().st_size:
+            return _try(path, "mode=ro&vfs=unix-none", exclusive=True)
+        return _try(path, "immutable=1", exclusive=False)
+
+
+def _try(path: Path, how: str, *, exclusive: bool) -> tuple[sqlite3.Connection, dict[str, str]]:
+    connection = sqlite3.connect(
+        f"{path.resolve().as_uri()}?{how}", uri=True, isolation_level=None, timeout=_WAIT_S
+    )
+    try:
+        if exclusive:
+            connection.execute("PRAGMA locking_mode = EXCLUSIVE")
+        return connection, dict(connection.execute("SELECT key, value FROM meta").fetchall())
+    except BaseException:
+        connection.close()
+        raise

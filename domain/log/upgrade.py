@@ -1,0 +1,73 @@
+"""A log of an older format becomes one of today's when it is opened.
+
+Format 2 keeps a leaf hash beside each event. The column is added first, in the transaction that
+says that the log is of format 2, so that no older version opens what is half of each; then the
+hashes are written page by page, each page with how far they go. Killed anywhere, it goes on there.
+"""
+
+from collections.abc import Callable
+from typing import Any
+
+from domain.log.leaf import leaf_hash
+from domain.log.recorder import SQLiteLogRecorder, page_of, write_meta
+
+FORMAT = 2
+"""The format of the log's own tables; a log with a higher one is refused untouched."""
+
+HASHED = "hashed"
+"""Under this name a log says, during the upgrade only, up to where its events have hashes."""
+
+_PAGE = 2_000
+
+Progress = Callable[[int, int], None]
+"""Told how many positions are done, of how many."""
+
+
+def upgrade(writer: SQLiteLogRecorder, progress: Progress) -> None:
+    """Bring an older log to today's format. A new or a present one is left alone."""
+    if not _has_hashes(writer):
+        with writer.datastore.transaction(commit=True) as cursor:
+            cursor.execute("ALTER TABLE events ADD COLUMN hash BLOB")
+            write_meta(cursor, {"format": str(FORMAT), HASHED: "0"})
+    done = writer.meta().get(HASHED)
+    if done is None:
+        return
+    head, position = writer.max_notification_id() or 0, int(done)
+    progress(position, head)
+    while position < head:
+        position = _hash_page(writer, position)
+        progress(position, head)
+    with writer.datastore.transaction(commit=True) as cursor:
+        cursor.execute("DELETE FROM meta WHERE key = ?", (HASHED,))
+
+
+def _has_hashes(recorder: SQLiteLogRecorder) -> bool:
+    with recorder.datastore.transaction(commit=False) as cursor:
+        cursor.execute("SELECT name FROM pragma_table_info('events')")
+        return "hash" in {row[0] for row in cursor.fetchall()}
+
+
+def _hash_page(writer: SQLiteLogRecorder, after: int) -> int:
+    """Write the hashes of the page past `after`, and return where it ends."""
+    with writer.datastore.transaction(commit=True) as cursor:
+        cursor.execute(
+            "SELECT position, originator_id, originator_version, topic, state FROM events "
+            "WHERE position > ? ORDER BY position LIMIT ?",
+            (after, _PAGE),
+        )
+        rows, _ = page_of(cursor.sqlite_cursor)
+        end: int = rows[-1][0]
+        cursor.executemany(
+            "UPDATE events SET hash = ? WHERE position = ?",
+            [(_hash_of(*row[1:]), row[0]) for row in rows],
+        )
+        write_meta(cursor, {HASHED: str(end)})
+    return end
+
+
+def _hash_of(stream: Any, version: Any, type_name: Any, state: Any) -> bytes | None:
+    """None for what is no event any more: `verify` names its place."""
+    try:
+        return leaf_hash(stream, version, type_name, state)
+    except (TypeError, ValueError, AttributeError):
+        return None

@@ -1,0 +1,135 @@
+"""A log that is looked at from outside: with pages that cannot be read, and where nothing can be
+written.
+"""
+
+import os
+import shutil
+import sqlite3
+import stat
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+
+from domain.errors import LogDamaged
+from domain.job_events import JobMessaged
+from domain.log import SYSTEM, new_events, open_sqlite_log
+from domain.log.archive import verify
+from domain.log.stored import stored_log
+from domain.redaction import Redactor
+from tests.e2e.test_read_only import bound_by_modes
+from tests.server import CREWLOG
+
+EVENTS = 3_000
+
+
+def fill(directory: Path, events: int) -> None:
+    log = open_sqlite_log(directory, redactor=Redactor())
+    said = [JobMessaged(text=f"number {n}") for n in range(events)]
+    log.append_blocking(new_events("job-a", list(said), SYSTEM), {"job-a": 0})
+    log.close()
+
+
+@pytest.fixture(scope="module")
+def sound(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    directory = tmp_path_factory.mktemp("sound")
+    fill(directory, EVENTS)
+    return directory
+
+
+def first_unreadable(path: Path) -> int | None:
+    """By asking for one position after the other, each on a connection of its own."""
+    for position in range(1, EVENTS + 1):
+        connection = sqlite3.connect(f"file:{path}?mode=ro", uri=True)
+        try:
+            found = connection.execute(
+                "SELECT originator_id, state FROM events WHERE position = ?", (position,)
+            ).fetchone()
+            if found is None:
+                return position
+        except sqlite3.DatabaseError:
+            return position
+        finally:
+            connection.close()
+    return None
+
+
+@pytest.mark.parametrize("place", [0.15, 0.3, 0.5, 0.7, 0.95])
+def test_verify_names_the_first_position_of_a_malformed_page(
+    place: float, sound: Path, tmp_path: Path
+) -> None:
+    shutil.copy(sound / "log.db", tmp_path / "log.db")
+    path = tmp_path / "log.db"
+    connection = sqlite3.connect(path)
+    size = connection.execute("PRAGMA page_size").fetchone()[0]
+    connection.close()
+    pages = path.stat().st_size // size
+    truth: int | None = None
+    for page in range(int(place * pages), pages):
+        # Of the pages from there on the first that is one of the table.
+        shutil.copy(sound / "log.db", path)
+        with path.open("r+b") as file:
+            file.seek(page * size)
+            file.write(b"\xff" * size)
+        truth = first_unreadable(path)
+        if truth is not None:
+            break
+    assert truth is not None
+    with stored_log(tmp_path) as stored, pytest.raises(LogDamaged, match="cannot be read") as found:
+        verify(stored.pages(), written=stored.written)
+    assert found.value.position == truth
+
+
+CRASHES = """
+import os, sys
+from pathlib import Path
+from domain.job_events import JobMessaged
+from domain.log import SYSTEM, new_events, open_sqlite_log
+from domain.redaction import Redactor
+
+log = open_sqlite_log(Path(sys.argv[1]), redactor=Redactor())
+said = [JobMessaged(text=str(n)) for n in range(20)]
+log.append_blocking(new_events("job-b", said, SYSTEM), {"job-b": 0})
+os._exit(0)
+"""
+
+
+@contextmanager
+def read_only(directory: Path) -> Iterator[None]:
+    modes = {path: stat.S_IMODE(path.stat().st_mode) for path in (directory, *directory.iterdir())}
+    for path in modes:
+        path.chmod(0o500 if path.is_dir() else 0o400)
+    try:
+        yield
+    finally:
+        for path, mode in modes.items():
+            path.chmod(mode)
+
+
+@pytest.mark.parametrize("left", ["closed", "killed", "killed, without its shared memory"])
+def test_verify_works_where_nothing_can_be_written(left: str, tmp_path: Path) -> None:
+    data = tmp_path / "data"
+    fill(data, 10)
+    events = 10
+    if left != "closed":
+        subprocess.run([sys.executable, "-c", CRASHES, data], check=True, timeout=60)
+        events = 30
+        assert (data / "log.db-wal").stat().st_size
+    if left == "killed, without its shared memory":
+        (data / "log.db-shm").unlink()
+    (data / "owner.lock").unlink()
+    before = {path: path.read_bytes() for path in data.iterdir()}
+    with read_only(data):
+        said = subprocess.run(
+            [*bound_by_modes(), CREWLOG, "log", "verify", "--data", data],
+            capture_output=True,
+            text=True,
+            timeout=60,
+            env={**os.environ, "COLUMNS": "200"},
+        )
+    assert (said.returncode, said.stderr) == (0, "")
+    assert said.stdout.startswith(f"Sound: {events} events in ")
+    assert {path: path.read_bytes() for path in data.iterdir()} == before
