@@ -363,7 +363,15 @@ def create_app(parts: Parts) -> FastAPI:
     app.include_router(token_routes(sign_in, parts.clock))
     owners = Owners(parts.log)
     app.include_router(
-        board_routes(parts.log, parts.jobs, parts.crews, parts.views, parts.name_of, parts.clock)
+        board_routes(
+            parts.log,
+            parts.jobs,
+            parts.crews,
+            parts.views,
+            parts.dispatcher.unfinished,
+            parts.name_of,
+            parts.clock,
+        )
     )
     app.include_router(
         approval_routes(
@@ -401,7 +409,7 @@ def create_app(parts: Parts) -> FastAPI:
     app.include_router(template_routes(parts.catalog, parts.clock))
     app.include_router(event_routes(parts.log, parts.jobs, owners, parts.email_of))
     app.include_router(dispatcher_routes(parts.dispatcher, parts.clock))
-    app.include_router(log_routes(parts.log, parts.jobs, owners))
+    app.include_router(log_routes(parts.log, parts.jobs, owners, parts.dispatcher.unfinished))
     app.include_router(projection_routes(parts.log, parts.views))
     app.include_router(analytics_routes(parts.views, parts.clock))
     app.include_router(

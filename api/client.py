@@ -15,6 +15,9 @@ from httpx2 import EventSource, ServerSentEvent
 
 from domain.errors import CrewlogError
 
+PARTIAL = "partial"
+"""What a frame is called that is no event: how a line begins that has not ended."""
+
 DEFAULT_URL = "http://127.0.0.1:8080"
 
 _LOOPBACK = frozenset({"127.0.0.1", "::1", "localhost"})
@@ -166,7 +169,7 @@ class Client:
                             retry_s = event.retry / 1000
                         last_id = event.id or last_id
                         if event.data:
-                            told = True
+                            told = told or event.event != PARTIAL
                             yield event
                 if told:
                     continue

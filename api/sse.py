@@ -1,8 +1,9 @@
 """Streams: readings of the log as Server-Sent Events that resume anywhere (WHATWG HTML section
 9.2).
 
-``id:`` is the log position, or ``position:index`` where one event gives several frames. A stream
-holds a cursor and nothing else, and several frames that are ready go out in one write.
+``id:`` is the log position, or ``position:index`` where one event gives several frames; a line of
+output that has begun and not ended is in no log, and its frame has none. A stream holds a cursor
+and nothing else, and several frames that are ready go out in one write.
 """
 
 import asyncio
@@ -14,6 +15,7 @@ from time import perf_counter
 from typing import Any
 from weakref import WeakKeyDictionary
 
+import orjson
 from fastapi import Request
 from fastapi.responses import Response
 from sse_starlette import EventSourceResponse
@@ -25,6 +27,7 @@ from domain.errors import InvalidCursor, JobNotFound
 from domain.job_events import job_id_of, job_stream
 from domain.jobs import Jobs
 from domain.log import EventLog, Recorded
+from scheduler.unfinished import Beginning, Unfinished
 
 _CURSOR = re.compile(r"(0|[1-9][0-9]{0,17})(?::(0|[1-9][0-9]{0,8}))?")
 _RETRY = b"retry: 1000\n\n"
@@ -293,6 +296,51 @@ async def read_job(
             yield chunk
         if ended or not left:
             return
+
+
+async def with_beginnings(
+    chunks: AsyncIterator[bytes], unfinished: Unfinished, job_id: str
+) -> AsyncIterator[bytes]:
+    """The chunks of a job's stream, and among them how the line begins that has not ended. Those
+    frames are no events and have no id; each takes the place of the one before.
+    """
+    coming = asyncio.ensure_future(anext(chunks, None))
+    seen = None
+    try:
+        while True:
+            # What is there already goes out first: a beginning comes behind the lines before it.
+            await asyncio.sleep(0)
+            if not coming.done():
+                beginning = unfinished.of(job_id)
+                if beginning != seen:
+                    seen = beginning
+                    yield _beginning_frame(beginning)
+                    continue
+                changed = unfinished.waiter(job_id)
+                try:
+                    both: set[asyncio.Future[Any]] = {coming, changed}
+                    await asyncio.wait(both, return_when=asyncio.FIRST_COMPLETED)
+                finally:
+                    unfinished.forget(job_id, changed)
+            if coming.done():
+                chunk = coming.result()
+                if chunk is None:
+                    return
+                yield chunk
+                del chunk
+                coming = asyncio.ensure_future(anext(chunks, None))
+    finally:
+        coming.cancel()
+
+
+def _beginning_frame(beginning: Beginning | None) -> bytes:
+    attempt, line, text = (
+        (None, None, "")
+        if beginning is None
+        else (beginning.attempt, beginning.line, beginning.text)
+    )
+    shown = {"type": "partial", "attempt": attempt, "line": line, "text": text}
+    return b"event: partial\ndata: %s\n\n" % orjson.dumps(shown)
 
 
 async def _told(

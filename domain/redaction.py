@@ -16,6 +16,8 @@ import json
 import re
 from base64 import b64decode, b64encode, urlsafe_b64encode
 from collections.abc import Iterable, Sequence
+from itertools import takewhile
+from operator import eq
 from typing import NamedTuple, TypeAlias
 from urllib.parse import quote, quote_plus
 
@@ -53,6 +55,39 @@ class Redactor:
                 return s
             s = redacted  # what was hidden may have been what kept something else from view
         return s
+
+    def cut(self, s: str) -> str:
+        """A text that was cut at its end, redacted. What may be the beginning of a credential there
+        is hidden too: only what came behind would tell.
+        """
+        redacted = self.text(s)
+        sure = self._sure(redacted)
+        return redacted if sure == redacted else sure + HIDDEN
+
+    def beginning(self, s: str) -> str:
+        """As much of a text that is not whole yet as may be shown, redacted."""
+        return self._sure(self.text(s))
+
+    def _sure(self, redacted: str) -> str:
+        """A redacted text without what at its end may be the beginning of a credential."""
+        while begun := self._begun(redacted[-_LONGEST_BEGINNING:]):
+            redacted = redacted[:-begun]
+        return redacted
+
+    def _begun(self, end: str) -> int:
+        """How many of the last characters of a redacted text may be the beginning of a credential:
+        those that would be hidden if a certain text followed.
+        """
+        begun = max((_overlap(end, secret) for secret in self._secrets), default=0)
+        if match := _BASIC_BEGUN.search(end):
+            begun = max(begun, len(match[1]))
+        for trigger, probe in _PROBES:
+            if trigger in end:
+                redacted = self.text(end + probe)
+                if not redacted.startswith(end):
+                    same = sum(1 for _ in takewhile(bool, map(eq, redacted, end)))
+                    begun = max(begun, len(end) - same)
+        return begun
 
     def value(self, v: JSON) -> JSON:
         """Redacts every string in a JSON value, keys included; knows `{"password": "..."}` too.
@@ -162,6 +197,56 @@ def _forms(secret: str) -> set[str]:
     return forms
 
 
+_LONGEST_BEGINNING = 8_192
+"""Characters that are looked at for the beginning of a credential that has no end yet."""
+
+_BASIC_BEGUN = re.compile(r"(?i:\bbasic[ \t]{1,4})([A-Za-z0-9+/]+={0,2})\Z")
+
+_PROBES = (
+    # Of each kind one: whatever is open at the end of a text, with one of these it is credentials.
+    ("", "A1b2C3d4E5f6G7h8I9j0K1l2M3n4O5p6Q7r8S9t0U1v2W3x4Y5z6"),
+    ("://", "x:y1@h"),
+    ("eyJ", "aaaaaaa.aaaaaaa.aaaaaaa"),
+    *(("AKIA", "A" * count) for count in range(1, 17)),
+    *(("ASIA", "A" * count) for count in range(1, 17)),
+)
+"""Texts that may follow, each after a text that must be there before."""
+
+
+def _overlap(end: str, secret: str) -> int:
+    """The length of the longest beginning of `secret`, short of all of it, that `end` ends with."""
+    at = end.find(secret[0], max(0, len(end) - len(secret) + 1))
+    while at >= 0:
+        if secret.startswith(end[at:]):
+            return len(end) - at
+        at = end.find(secret[0], at + 1)
+    return 0
+
+
+def hide_key_lines(lines: list[str], inside: bool) -> tuple[list[str], bool]:
+    """Lines that follow each other, without the private keys that go over several of them.
+
+    `inside`: whether the line before them was of a key that goes on. The second of what is given is
+    that for the line after them.
+    """
+    if not inside and "PRIVATE KEY" not in "\n".join(lines):
+        return lines, False
+    shown = []
+    for line in lines:
+        end = _KEY_END.search(line) if inside else None
+        if end is not None:
+            line = HIDDEN + line[end.end() :]
+            inside = False
+        elif inside and _KEY_LINE.fullmatch(line):
+            line = HIDDEN
+        else:
+            inside = False
+        begin = _KEY_BEGINS.search(line)
+        shown.append(line)
+        inside = inside or begin is not None
+    return shown, inside
+
+
 _URL_CREDENTIALS = re.compile(
     r"""
     (?<=[A-Za-z0-9+.-])://
@@ -187,6 +272,8 @@ def _hide_userinfo(match: re.Match[str]) -> str:
 
 _KEY_BEGIN = re.compile(r"-----BEGIN (?:[A-Z0-9]{1,20} ){0,4}PRIVATE KEY(?: BLOCK)?-----")
 _KEY_END = re.compile(r"-----END (?:[A-Z0-9]{1,20} ){0,4}PRIVATE KEY(?: BLOCK)?-----")
+_KEY_BEGINS = re.compile(rf"{_KEY_BEGIN.pattern}\s*\Z")
+_KEY_LINE = re.compile(r"\s*(?:[A-Za-z0-9+/=]{1,128}|[A-Za-z-]{2,40}: .{0,200})?\s*")
 _KEY_BODY = re.compile(r"(?:\s|\\[nr]){0,8}[A-Za-z0-9+/=]{16}")
 
 

@@ -39,6 +39,7 @@ from scheduler.executor import AttemptSpec, Executor, Running
 from scheduler.launch import CannotLaunch, Launch
 from scheduler.lease import Leases
 from scheduler.runner import Runner
+from scheduler.unfinished import Unfinished
 
 logger = logging.getLogger("crewlog.dispatcher")
 
@@ -108,7 +109,9 @@ class Dispatcher:
         self._executor = executor
         self._launch = launch
         self._leases = leases or Leases()
-        self._runner = Runner(log, jobs, launch.gather, self._leases.beat, clock)
+        self.unfinished = Unfinished()
+        """The lines that running jobs have begun and not ended."""
+        self._runner = Runner(log, jobs, launch.gather, self._leases.beat, self.unfinished, clock)
         self._clock = clock
         self.capacity = capacity
         self.owner_capacity = owner_capacity

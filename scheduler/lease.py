@@ -1,7 +1,7 @@
 """Leases: a worker that promised signs of life and gives none is stuck, whatever its process does.
 
 A process that exists proves nothing: it may hang for ever. A job whose template names a lease is
-watched, and each call of the worker API, and each line of output, renews it. Signs of life are not
+watched, and each call of the worker API, and whatever it writes, renews it. Signs of life are not
 events; a server that starts again gives every worker a whole lease.
 """
 

@@ -1,5 +1,6 @@
 """Splits what a process wrote into lines, however the reads cut it."""
 
+from collections.abc import Callable
 from typing import NamedTuple
 
 LINE_LIMIT = 1_048_576
@@ -19,14 +20,18 @@ class LineSplitter:
     A line ends at LF, CRLF or a lone CR (which is how progress bars redraw). A CR at the end of a
     chunk waits for the next byte, which may be its LF. Of a line over `limit` bytes the first
     `limit` are kept, cut between two characters, and the text says how many were dropped; no more
-    than `limit` bytes are ever held. `start` is the offset of the first byte in the stream.
+    than `limit` bytes are ever held. `start` is the offset of the first byte in the stream. `clip`
+    is asked for what of a line that is cut may be kept: it may end in half a secret.
 
     Nothing is done line by line where no line can be over the limit: there may be millions.
     """
 
-    def __init__(self, limit: int = LINE_LIMIT, start: int = 0) -> None:
+    def __init__(
+        self, limit: int = LINE_LIMIT, start: int = 0, clip: Callable[[str], str] = str
+    ) -> None:
         if limit < 1:
             raise ValueError("A line must be allowed at least one byte.")
+        self._clip = clip
         self._limit = limit
         self._fed = self._end = start
         self._held = bytearray()  # the beginning of a line whose terminator has not come
@@ -55,13 +60,22 @@ class LineSplitter:
         self._hold(data)
         return Lines(texts, self._end)
 
-    def finish(self) -> Lines:
-        """The last line, when no terminator ended it."""
+    def finish(self, cut: bool = False) -> Lines:
+        """The last line, when no terminator ended it. `cut`: more of it came and is not here."""
         if not (self._after_cr or self._held or self._dropped):
             return Lines([], self._end)
+        cut = cut and not self._after_cr
         self._after_cr = False
         self._end = self._fed
-        return Lines([self._completed()], self._end)
+        text = self._completed()
+        return Lines([self._clip(text) if cut else text], self._end)
+
+    def beginning(self, most: int) -> str | None:
+        """How the line begins that has not ended, in at most so many bytes; None where none has."""
+        if not self._held:
+            return None
+        held = bytes(self._held[:most])
+        return _decode(held[: _character_boundary(held)])
 
     def _split(self, whole: bytes) -> list[str]:
         """The lines of what ends with a terminator; the first of them begins with what is held."""
@@ -96,11 +110,8 @@ class LineSplitter:
 
     def _cut(self, kept: bytes, length: int) -> str:
         kept = kept[: _character_boundary(kept)]
-        dropped = length - len(kept)
-        return (
-            f"{_decode(kept)} …(line cut: {dropped} bytes over the limit of {self._limit} "
-            "were dropped)"
-        )
+        shown, dropped = self._clip(_decode(kept)), length - len(kept)
+        return f"{shown} …(line cut: {dropped} bytes over the limit of {self._limit} were dropped)"
 
 
 def _decode(content: bytes) -> str:

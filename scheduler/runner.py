@@ -28,9 +28,11 @@ from domain.job_events import (
 )
 from domain.jobs import Jobs
 from domain.log import Context, EventLog, new_events
+from domain.redaction import HIDDEN, hide_key_lines
 from scheduler.executor import Exit, Running
 from scheduler.lines import Lines, LineSplitter
 from scheduler.shim import PASSING
+from scheduler.unfinished import LONGEST, Beginning, Unfinished
 
 logger = logging.getLogger("crewlog.runner")
 
@@ -39,6 +41,9 @@ BATCH_S = 0.05
 
 BATCH_BYTES = 64 * 1024
 """Output that shares an event at the most, unless a single line is longer. See LINE_COST."""
+
+SHOW_S = 0.2
+"""A line that has begun is shown when it has stood for so long, and again that often."""
 
 LINE_COST = 64
 """Bytes that a line counts for beside its own: what is made of it costs that much, even if it is
@@ -98,6 +103,8 @@ class OutputPump:
         self._stream = output_stream(job_id)
         self._version = 0
         self._job_version = 0
+        self._in_key = False
+        """Whether the last line was of a private key that may go on."""
         self.lines = 0
         self.offset = 0
 
@@ -109,6 +116,10 @@ class OutputPump:
         self.lines = last.data["first_line"] + len(last.data["lines"]) - 1 if last else 0
         same = last is not None and last.data["attempt"] == self._attempt
         self.offset = last.data["end_offset"] if last is not None and same else 0
+        # What may have been of a key is taken for it: only lines that look like one are hidden.
+        lines = last.data["lines"] if last is not None and same else []
+        _, begins = hide_key_lines(lines[-1:], False)
+        self._in_key = begins or lines[-1:] == [HIDDEN]
 
     def _look_at_job(self) -> None:
         try:
@@ -122,8 +133,9 @@ class OutputPump:
     async def append(self, batches: Sequence[Lines]) -> None:
         """Append each batch as an event. Raises Fenced, VersionConflict, LogUnavailable."""
         events: list[Event] = []
-        count = self.lines
+        count, in_key = self.lines, self._in_key
         for texts, end in batches:
+            texts, in_key = hide_key_lines(texts, in_key)
             # Not validated: what the splitter gives is text, and there may be millions of it.
             events.append(
                 JobOutput.model_construct(
@@ -133,7 +145,13 @@ class OutputPump:
             count += len(texts)
         await self._write(events)
         self._version += len(events)
-        self.lines, self.offset = count, batches[-1].end
+        self.lines, self.offset, self._in_key = count, batches[-1].end, in_key
+
+    def show(self, unfinished: Unfinished, text: str | None) -> None:
+        """Let others see how the next line begins; None: it has not begun."""
+        shown = None if text is None or self._in_key else self._log.redactor.beginning(text)
+        number = self.lines + 1
+        unfinished.put(self._job_id, Beginning(self._attempt, number, shown) if shown else None)
 
     async def _write(self, events: list[Event]) -> None:
         own = job_stream(self._job_id)
@@ -189,12 +207,14 @@ class Runner:
         jobs: Jobs,
         gather: Gather,
         beat: Callable[[str, int], None],
+        unfinished: Unfinished,
         clock: Clock = system_clock,
     ) -> None:
         self._log = log
         self._jobs = jobs
         self._gather = gather
         self._beat = beat
+        self._unfinished = unfinished
         self._clock = clock
 
     async def see_through(self, job: Job, attempt: int, running: Running, context: Context) -> None:
@@ -221,26 +241,32 @@ class Runner:
 
     async def _pump(self, pump: OutputPump, running: Running, beat: Callable[[], None]) -> None:
         pump.resume()
-        splitter = LineSplitter(start=pump.offset)
+        splitter = LineSplitter(start=pump.offset, clip=self._log.redactor.cut)
         chunks = running.output(pump.offset)
         loop = asyncio.get_running_loop()
         pending = Pending(pump.offset)
         due = loop.time()
+        show_at: float | None = None  # when the line that has begun is looked at again
 
         async def write() -> None:
-            beat()
             await pump.append(pending.take())
+            pump.show(self._unfinished, None)
 
         coming: asyncio.Task[bytes | None] | None = asyncio.create_task(_next(chunks))
         try:
             while coming is not None or pending.cost:
                 if coming is not None:
-                    wait = max(0.0, due - loop.time()) if pending.cost else None
+                    until = due if pending.cost else show_at
+                    wait = None if until is None else max(0.0, until - loop.time())
                     await asyncio.wait({coming}, timeout=wait)
                     if coming.done():
                         data = coming.result()
                         coming = None if data is None else asyncio.create_task(_next(chunks))
-                        for lines in _split(splitter, data):
+                        cut = data is None and await _is_cut(running)
+                        if data is not None:
+                            beat()
+                            show_at = show_at or loop.time() + SHOW_S
+                        for lines in _split(splitter, data, cut):
                             pending.add(lines)
                             if pending.cost >= _APPEND_BYTES:
                                 await write()  # others have their turn meanwhile
@@ -249,7 +275,11 @@ class Runner:
                 ):
                     await write()
                     due = loop.time() + BATCH_S
+                if show_at is not None and not pending.cost and loop.time() >= show_at:
+                    show_at = None
+                    pump.show(self._unfinished, splitter.beginning(LONGEST))
         finally:
+            pump.show(self._unfinished, None)
             if coming is not None:
                 coming.cancel()
                 with contextlib.suppress(asyncio.CancelledError, Exception):
@@ -326,10 +356,16 @@ def _finished(job: Job, ended: Exit, lines: int, error_id: str | None) -> JobFin
     )
 
 
-def _split(splitter: LineSplitter, data: bytes | None) -> Iterator[Lines]:
+async def _is_cut(running: Running) -> bool:
+    """Whether an attempt that has ended wrote more than was kept."""
+    ended = await running.wait()
+    return ended.output_bytes > ended.kept_bytes
+
+
+def _split(splitter: LineSplitter, data: bytes | None, cut: bool) -> Iterator[Lines]:
     """The lines that a chunk completes, or the end of all, a bite at a time."""
     if data is None:
-        yield splitter.finish()
+        yield splitter.finish(cut)
     else:
         for at in range(0, len(data), _BITE):
             yield splitter.feed(data[at : at + _BITE])

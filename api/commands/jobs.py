@@ -97,13 +97,15 @@ def run(
             terminal.print_json(job) if as_json else terminal.write_line(job["id"])
             return
         terminal.notice(f"Job {job['id']}")
+        lines = terminal.Lines()
         with _Interrupts(job["id"], lambda: connect(url, token, data)) as interrupts:
             try:
-                for line in _followed(client, job["id"], after=None):
+                for line, whole in _followed(client, job["id"], after=None):
                     if not as_json:
-                        terminal.write_line(line)
+                        lines.write(line) if whole else lines.begin(line)
             except KeyboardInterrupt:
                 raise interrupts.left() from None
+        lines.close()
         job = client.get(f"/api/jobs/{job['id']}")
     if as_json:
         terminal.print_json(job)
@@ -375,8 +377,13 @@ def logs(
         for line in kept:
             terminal.write_line(line)
         if follow and not ended:
-            for line in _followed(client, found, after=position):
-                terminal.write_line(_as_shown(line, as_json))
+            output = terminal.Lines()
+            for line, whole in _followed(client, found, after=position):
+                if whole:
+                    output.write(_as_shown(line, as_json))
+                elif not as_json:
+                    output.begin(line)
+            output.close()
 
 
 def _as_shown(line: str, as_json: bool) -> str:
@@ -395,15 +402,21 @@ def _written(client: "Client", job_id: str) -> Iterator[tuple[int, list[str]]]:
         after = page["next"]
 
 
-def _followed(client: "Client", job_id: str, after: int | None) -> Iterator[str]:
-    """The job's lines as they come, until the stream says that there are no more: an end need not
-    be the last one, for the job may have been done again.
+def _followed(client: "Client", job_id: str, after: int | None) -> Iterator[tuple[str, bool]]:
+    """The job's lines as they come, and before a line how it begins, where it takes its time to
+    end: each with whether it is whole. Until the stream says that there are no more: an end need
+    not be the last one, for the job may have been done again.
     """
-    stream = client.follow("/api/log/stream", subject=f"job-{job_id}", type=_FOLLOWED, after=after)
+    stream = client.follow(
+        "/api/log/stream", subject=f"job-{job_id}", type=_FOLLOWED, after=after, partial="true"
+    )
     for frame in stream:
         event = json.loads(frame.data)
-        if event["type"] != "job.finished":
-            yield from _lines_of(event)
+        if event["type"] == "partial":
+            yield event["text"], False
+        elif event["type"] != "job.finished":
+            for line in _lines_of(event):
+                yield line, True
 
 
 def _lines_of(event: dict[str, Any]) -> list[str]:

@@ -64,6 +64,33 @@ def write_line(line: str) -> None:
     sys.stdout.flush()
 
 
+class Lines:
+    """Writes lines of a job's output, each at once, and also how one begins that has not ended."""
+
+    def __init__(self) -> None:
+        self._begun = ""
+
+    def begin(self, text: str) -> None:
+        """How the next line begins, as far as that is known."""
+        if text:
+            self._go_on(text)
+            self._begun = text
+
+    def write(self, line: str) -> None:
+        self._go_on(f"{line}\n")
+        self._begun = ""
+
+    def close(self) -> None:
+        """Nothing more comes, not even the end of a line that has begun."""
+        if self._begun:
+            self.write(self._begun)
+
+    def _go_on(self, text: str) -> None:
+        goes_on = text.startswith(self._begun)
+        sys.stdout.write(text[len(self._begun) :] if goes_on else f"\n{text}")
+        sys.stdout.flush()
+
+
 def print_json(value: Any, *, indent: int | None = 2) -> None:
     """One JSON document; on one line where `indent` is None."""
     write_line(json.dumps(value, ensure_ascii=False, indent=indent))

@@ -20,7 +20,7 @@ from api.job_requests import IfMatchHeader, status_of, version_of
 from api.routes.jobs import NameOf, json_bytes
 from api.schedule_json import schedule_json
 from api.security import Admin, Authenticated, Principal
-from api.sse import STREAMED, Cursor, cursor_of, event_stream, last_end, read_job
+from api.sse import STREAMED, Cursor, cursor_of, event_stream, last_end, read_job, with_beginnings
 from domain.clock import Clock, format_time
 from domain.crews import Crews
 from domain.errors import JobNotFound, WrongState
@@ -36,6 +36,7 @@ from projections.jobs import board_jobs, find_job, list_jobs
 from projections.projection import Row
 from projections.schedules import list_schedules
 from projections.summaries import approvals_summary
+from scheduler.unfinished import Unfinished
 
 _PAGE = 100
 _CREWS = 20
@@ -63,7 +64,13 @@ class ClearRequest(Body):
 
 
 def board_routes(
-    log: EventLog, jobs: Jobs, crews: Crews, views: Views, name_of: NameOf, clock: Clock
+    log: EventLog,
+    jobs: Jobs,
+    crews: Crews,
+    views: Views,
+    unfinished: Unfinished,
+    name_of: NameOf,
+    clock: Clock,
 ) -> APIRouter:
     router = APIRouter(prefix="/api", tags=["board"], responses=SECURED)
     over = last_end(jobs)
@@ -82,9 +89,8 @@ def board_routes(
         resumed = cursor if job.ended else None
         if resumed is not None and not await run_in_threadpool(_has_more, log, job, resumed):
             return Response(status_code=204)
-        return event_stream(
-            request, principal, read_job(log, BOARD, job_id, cursor, end_at=end_at, over=over)
-        )
+        chunks = read_job(log, BOARD, job_id, cursor, end_at=end_at, over=over)
+        return event_stream(request, principal, with_beginnings(chunks, unfinished, job_id))
 
     @router.get(
         "/jobs/{job_id}/graph",

@@ -11,7 +11,16 @@ from fastapi.responses import StreamingResponse
 from api.errors import SECURED, documented
 from api.owners import Owners
 from api.security import Authenticated
-from api.sse import ENVELOPES, STREAMED, cursor_of, event_stream, last_end, read_job, read_log
+from api.sse import (
+    ENVELOPES,
+    STREAMED,
+    cursor_of,
+    event_stream,
+    last_end,
+    read_job,
+    read_log,
+    with_beginnings,
+)
 from domain.errors import InvalidCursor, NotFound
 from domain.job_events import (
     job_id_of,
@@ -19,6 +28,7 @@ from domain.job_events import (
 from domain.jobs import Jobs
 from domain.log import EventLog
 from domain.log.archive import export_lines
+from scheduler.unfinished import Unfinished
 
 _NDJSON = "application/x-ndjson"
 
@@ -41,7 +51,7 @@ def types_of(given: str | None) -> tuple[str, ...]:
     return tuple(name.strip() for name in (given or "").split(",") if name.strip())
 
 
-def log_routes(log: EventLog, jobs: Jobs, owners: Owners) -> APIRouter:
+def log_routes(log: EventLog, jobs: Jobs, owners: Owners, unfinished: Unfinished) -> APIRouter:
     """The whole log is for admins; everybody reads what is about their own things."""
     router = APIRouter(prefix="/api/log", tags=["log"], responses=SECURED)
     over = last_end(jobs)
@@ -63,6 +73,13 @@ def log_routes(log: EventLog, jobs: Jobs, owners: Owners) -> APIRouter:
         limit: Annotated[
             int | None, Query(ge=1, le=2**62, description="Events until the stream ends.")
         ] = None,
+        partial_lines: Annotated[
+            bool,
+            Query(
+                alias="partial",
+                description="About one job: also how the line begins that it has not ended.",
+            ),
+        ] = False,
     ) -> Response:
         """Resumes with Last-Event-ID. About one job it ends with the job, and with `before` once
         the log has got there; it is 204 once all of that was seen.
@@ -97,22 +114,21 @@ def log_routes(log: EventLog, jobs: Jobs, owners: Owners) -> APIRouter:
                     limit=limit,
                 ),
             )
-        return event_stream(
-            request,
-            principal,
-            read_job(
-                log,
-                ENVELOPES,
-                job_id,
-                cursor,
-                end_at=end_at,
-                over=over,
-                types=types,
-                actor=actor,
-                before=before,
-                limit=limit,
-            ),
+        chunks = read_job(
+            log,
+            ENVELOPES,
+            job_id,
+            cursor,
+            end_at=end_at,
+            over=over,
+            types=types,
+            actor=actor,
+            before=before,
+            limit=limit,
         )
+        if partial_lines:
+            chunks = with_beginnings(chunks, unfinished, job_id)
+        return event_stream(request, principal, chunks)
 
     @router.get(
         "/export",

@@ -64,6 +64,11 @@ class EventLog:
         self._pool = ThreadPoolExecutor(max_workers=4, thread_name_prefix="log-reader")
 
     @property
+    def redactor(self) -> Redactor:
+        """What takes credentials out on the way into this log."""
+        return self._mapper.redactor
+
+    @property
     def head(self) -> int:
         """The newest position that is durable and visible to readers; 0 for an empty log."""
         return self._recent.head

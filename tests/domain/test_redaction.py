@@ -8,7 +8,7 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from domain.redaction import HIDDEN, Redactor
+from domain.redaction import HIDDEN, Redactor, hide_key_lines
 
 GITHUB = "ghp_" + "a1B2c3D4e5F6g7H8i9J0k1L2m3N4o5P6q7R8"
 AWS_SECRET = "wJalrXUtnFEMI/K7MDENG/bPxRfiCYEXAMPLEKEY"
@@ -276,3 +276,69 @@ def test_a_text_called_clean_is_one_in_which_nothing_is_hidden(text: str) -> Non
     if redactor.is_clean(json.dumps({"data": [text]}, ensure_ascii=False)):
         assert redactor.text(text) == text
     assert redactor.is_clean("an ordinary line of output")
+
+
+def parts_shown(redactor: Redactor, text: str, secret: str) -> list[str]:
+    """The texts, each cut within the secret, of which more of the secret is seen than the name of
+    its kind that it may begin with.
+    """
+    at = text.index(secret)
+    start = secret[: max(4, min(8, len(secret) // 2))]
+    found = []
+    for cut in range(at + 1, at + len(secret)):
+        for shown in (redactor.cut(text[:cut]), redactor.beginning(text[:cut])):
+            if start in shown[at:] and start in text[at:cut]:
+                found.append(text[:cut])
+    return found
+
+
+@pytest.mark.parametrize(("text", "secret"), MUST_HIDE)
+def test_no_part_of_a_credential_is_shown_where_it_is_cut(text: str, secret: str) -> None:
+    assert parts_shown(Redactor(), text, secret) == []
+
+
+@pytest.mark.parametrize("before", ["", "x", "the value is ", "a=", "ab"])
+def test_no_part_of_a_known_secret_is_shown_where_it_is_cut(before: str) -> None:
+    secret = "abab correct horse #1"
+    redactor = Redactor([secret])
+    for form in redactor._secrets:
+        assert parts_shown(redactor, before + form, form) == []
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["connecting to db... ", "....", "Continue? [y/N] ", "Password: ", "done 50%", "a/b.c:12: x"],
+)
+def test_a_text_that_is_no_credential_is_shown_before_it_is_whole(text: str) -> None:
+    assert Redactor(["s3cr3t-value"]).beginning(text) == text
+
+
+@given(TEXTS, st.lists(st.text(min_size=6, max_size=9), max_size=2))
+def test_what_is_shown_of_a_text_before_it_is_whole_needs_no_more_redaction(
+    text: str, secrets: list[str]
+) -> None:
+    redactor = Redactor(secrets)
+    beginning = redactor.beginning(text)
+    assert redactor.text(text).startswith(beginning)
+    assert redactor.beginning(beginning) == beginning
+
+
+KEY_LINES = ["-----BEGIN RSA PRIVATE KEY-----", "Proc-Type: 4,ENCRYPTED", "", "MIIEpAIBAAKCAQEA"]
+KEY_LINES += ["c2VjcmV0IGtleQ==", "-----END RSA PRIVATE KEY-----"]
+
+
+@pytest.mark.parametrize("edge", range(len(KEY_LINES) + 3))
+def test_a_private_key_over_many_lines_is_hidden_wherever_they_are_parted(edge: int) -> None:
+    lines = ["before", *KEY_LINES, "after"]
+    first, inside = hide_key_lines(lines[:edge], False)
+    second, inside = hide_key_lines(lines[edge:], inside)
+    shown = first + second
+    assert not inside
+    assert len(shown) == len(lines)
+    assert [shown[0], shown[-1]] == ["before", "after"]
+    assert not set(shown) & set(KEY_LINES[1:])
+
+
+def test_a_line_that_only_speaks_of_private_keys_hides_nothing() -> None:
+    lines = ["the file begins with -----BEGIN PRIVATE KEY----- and a line break", "abcdef"]
+    assert hide_key_lines(lines, False) == (lines, False)

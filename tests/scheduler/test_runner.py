@@ -38,7 +38,7 @@ from scheduler.dispatcher import Dispatcher
 from scheduler.intake import Intake, Sealing, WorkRequest
 from scheduler.launch import Launch
 from scheduler.lease import Leases
-from scheduler.lines import Lines
+from scheduler.lines import Lines, LineSplitter
 from scheduler.local import LocalExecutor
 from scheduler.runner import (
     BATCH_BYTES,
@@ -50,6 +50,7 @@ from scheduler.runner import (
     Runner,
 )
 from scheduler.sealed import SealedSpecs
+from scheduler.unfinished import Unfinished
 
 ROOM_S = 20.0
 WHO = Context(actor="tester")
@@ -335,7 +336,7 @@ async def watch(house: House, executor: LocalExecutor, job_id: str) -> "asyncio.
     running = await executor.adopt(job_id, 1)
     if running is None:
         running = await executor.start(house.launch.spec(job, 1))
-    runner = Runner(house.log, house.jobs, house.launch.gather, lambda *_: None)
+    runner = Runner(house.log, house.jobs, house.launch.gather, lambda *_: None, Unfinished())
     return asyncio.create_task(runner.see_through(job, 1, running, WHO))
 
 
@@ -364,6 +365,56 @@ def test_a_line_is_in_the_log_while_the_job_runs(house: House) -> None:
         house.open_gate()
         await seen_through
         assert house.lines(job_id) == ["on", "off"]
+
+    house.run(scenario)
+
+
+GITHUB = "ghp_" + "aB3dE5gH7jK9mN1pQ3rS5tU7vW9xY1zA2bC4"
+KEY = ["-----BEGIN PRIVATE KEY-----", "MIIEpAIBAAKCAQEA", "c2VjcmV0", "-----END PRIVATE KEY-----"]
+
+
+@pytest.mark.parametrize("kept", range(1, 40, 3))
+@pytest.mark.parametrize("secret", [GITHUB, "a-known-secret-of-the-server-0123456789"])
+def test_no_part_of_a_secret_is_kept_at_the_limit_of_a_line(
+    house: House, secret: str, kept: int
+) -> None:
+    redactor = Redactor(["a-known-secret-of-the-server-0123456789"])
+    splitter = LineSplitter(limit=100, clip=redactor.cut)
+    line = "x" * (99 - kept) + " " + secret + " and more\n"
+    (text,) = splitter.feed(line.encode()).texts
+    assert secret[:8] not in redactor.text(text)
+    assert "line cut" in text
+
+
+@pytest.mark.parametrize("kept", [5, 20, 39])
+def test_no_part_of_a_secret_is_kept_at_the_limit_of_the_output(house: House, kept: int) -> None:
+    house.launch = replace(house.launch, output_limit=len("first\nthe ") + kept)
+
+    async def scenario(executor: LocalExecutor) -> None:
+        job_id = await house.shell(f"echo first; echo the {GITHUB} is long; echo more")
+        await (await begin(house, executor, job_id))
+        first, last = house.lines(job_id)
+        assert (first, last) == ("first", "the [REDACTED]")
+
+    house.run(scenario)
+
+
+def test_a_private_key_is_hidden_also_where_its_lines_come_one_by_one(house: House) -> None:
+    script = f"set -- '{KEY[0]}' {KEY[1]} {KEY[2]} '{KEY[3]}'; i=0; for line; do echo \"$line\"; "
+    script += "i=$((i+1)); until [ -e gate$i ]; do sleep 0.01; done; done; echo after"
+
+    async def scenario(executor: LocalExecutor) -> None:
+        job_id = await house.shell(script)
+        watching = await begin(house, executor, job_id)
+        for number in range(1, len(KEY) + 1):
+            await soon(lambda number=number: len(house.lines(job_id)) == number)  # type: ignore[misc]
+            if number == 2:  # another server goes on in the middle of it
+                watching.cancel()
+                await asyncio.wait({watching})
+                watching = await watch(house, executor, job_id)
+            (house.folder / f"gate{number}").touch()
+        await watching
+        assert house.lines(job_id) == [KEY[0], *["[REDACTED]"] * 3, "after"]
 
     house.run(scenario)
 

@@ -3,7 +3,7 @@
 import { html, useEffect, useRef, useState } from "../vendor/preact/preact.js";
 import { EventStream, segment } from "./api.js";
 import { counted, number } from "./format.js";
-import { OutputView } from "./output.js";
+import { OutputView, printable } from "./output.js";
 import { look } from "./states.js";
 
 const NOTHING_YET = { all: true, count: 0, follow: true, earlier: false, later: false };
@@ -38,6 +38,7 @@ export function JobLog({ id, over }) {
   const [shown, setShown] = useState(NOTHING_YET);
   const [state, setState] = useState("Connecting");
   const [wrap, setWrap] = useState(true);
+  const [begun, setBegun] = useState(""); // of the line that has not ended
 
   useEffect(() => {
     view.current = new OutputView(box.current, setShown);
@@ -54,15 +55,23 @@ export function JobLog({ id, over }) {
           const lines = [];
           for (const { data } of frames) {
             const frame = JSON.parse(data);
+            if (frame.type === "partial") {
+              setBegun(frame.text);
+              continue;
+            }
             lines.push(...linesOf(frame));
             end = frame.type === "final_result" ? frame.finalResult.outcome : "";
+            if (end) setBegun("");
           }
           view.current.add(lines);
           seen.current = stream.lastId;
           setState(end ? `Ended: ${look(end).word}` : "Live");
         },
         // The server hangs up at the end of the job; coming back it says that there is no more.
-        state: (now) => end || setState(now === "live" ? "Live" : "Reconnecting …"),
+        state(now) {
+          setBegun(""); // if it still stands, the server says so again
+          if (!end) setState(now === "live" ? "Live" : "Reconnecting …");
+        },
         closed(status) {
           seen.current = stream.lastId ?? "";
           if (status === 204 && !end) setState("Ended");
@@ -90,6 +99,7 @@ export function JobLog({ id, over }) {
       }} /> Wrap</label>
     </div>
     <div ref=${box} id="output" class=${wrap ? "lines wrap" : "lines"} role="region" aria-label="Output of the job" tabindex="0"></div>
+    ${begun && html`<div id="output-begun" class="begun">${printable(begun)}</div>`}
     <div class="output-foot">
       <span>${rangeOf(shown)}</span>
       <button type="button" class="quiet" hidden=${!shown.earlier} onClick=${() => view.current.earlier()}>Show earlier</button>

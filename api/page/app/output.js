@@ -7,7 +7,7 @@ const HELD_LINES = 200_000; // lines that this page keeps
 const ESCAPES = /\x1b(?:\[[0-?]*[ -/]*[@-~]|\][^\x07\x1b]*(?:\x07|\x1b\\)|[@-Z\\-_])/g;
 const CONTROLS = /[\x00-\x08\x0b-\x1f\x7f]/g;
 
-function printable(line) {
+export function printable(line) {
   return line
     .replace(ESCAPES, "")
     .replace(CONTROLS, (c) => String.fromCharCode(c === "\x7f" ? 0x2421 : 0x2400 + c.charCodeAt(0)));
