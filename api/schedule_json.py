@@ -9,6 +9,7 @@ from pydantic import AliasChoices, BaseModel, ConfigDict, Field
 
 from api.bodies import CARRIABLE, Body
 from api.job_json import JobObject
+from domain.catch_up import GRACE
 from domain.clock import format_time, parse_time
 from domain.errors import BadInput
 from domain.schedule import CatchUp, ScheduleState
@@ -217,8 +218,7 @@ def schedule_json(row: Row, now: datetime) -> dict[str, Any]:
     try:
         text = schedule.parsed.describe()
         if schedule.state is ScheduleState.ACTIVE:
-            reached = max(row["since"], row["last_nominal"] or "")
-            following = schedule.next_after(max(parse_time(reached), now), row["firings"])
+            following = schedule.next_after(begin_of(row, now), row["firings"])
     except BadInput as error:
         # A rule that was good once, on another machine: the list of all the others must show.
         text = f"This server cannot read the rule: {error}"
@@ -255,6 +255,12 @@ def schedule_json(row: Row, now: datetime) -> dict[str, Any]:
         "updatedAt": row["updated_at"],
         "version": row["version"],
     }
+
+
+def begin_of(row: Row, now: datetime) -> datetime:
+    """After which its next times come: it may have dealt with one that a clock showed early."""
+    reached = parse_time(max(row["since"], row["last_nominal"] or ""))
+    return max(reached, now) if reached <= now + GRACE else now
 
 
 def firing_json(row: Row) -> dict[str, Any]:

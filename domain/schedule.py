@@ -6,7 +6,7 @@ dealt with that time, so a time is fired or missed once, whatever crashes or rac
 """
 
 import hashlib
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 from enum import StrEnum
@@ -67,6 +67,9 @@ class MissReason(StrEnum):
     OUTSIDE_WINDOW = "outside_window"
     TOO_MANY = "too_many"
     """More were missed than are caught up at once."""
+    CHANGED = "changed"
+    """It had passed and was not due yet, by its jitter, when the rule was replaced by one that does
+    not have it."""
 
 
 class ScheduleNotFound(NotFound):
@@ -102,6 +105,9 @@ class ScheduleChanged(Event, type="schedule.changed"):
     """Terms changed: those fields of ``schedule.created`` that now have another value."""
 
     changes: dict[str, Any]
+    since: str | None = None
+    """Only times after this count, where it is not now: with another rule, a time that has passed,
+    is not due yet, and is one of the new rule's too, is still to be fired."""
 
 
 class ScheduleEnabled(Event, type="schedule.enabled"):
@@ -171,7 +177,9 @@ class ScheduleSpawned(Event, type="schedule.spawned"):
 
 
 class ScheduleSkipped(Event, type="schedule.skipped"):
-    """The firing made no crew, as the rules want it: ``overlap`` or ``deleted``."""
+    """The firing made no crew, as the rules want it: ``overlap``, ``deleted``, or
+    ``owner_disabled`` for a time at which the account that owns the schedule was disabled.
+    """
 
     nominal: str
     reason: str
@@ -259,18 +267,32 @@ class Schedule:
 
     # Commands
 
-    def change(self, changes: Mapping[str, Any], now: datetime) -> list[Event]:
+    def change(
+        self, changes: Mapping[str, Any], now: datetime, pending: Sequence[datetime] = ()
+    ) -> tuple[list[Event], list[ScheduleMissed]]:
         """Take other terms, as `checked_terms` gives them. BadInput where they leave an active
         schedule without a next time.
+
+        `pending` are times that have passed and are still to be fired. Those of them that another
+        rule has not got are missed; each with the event that says so, for its own stream.
         """
         other = {name: value for name, value in changes.items() if getattr(self, name) != value}
         if not other:
-            return []
+            return [], []
         event = ScheduleChanged(changes=other)
         after = evolve(self, event, self.version + 1, format_time(now))
-        if self.active and after.next_after(now, 0) is None:
+        missed: list[ScheduleMissed] = []
+        begin = now
+        if pending and other.keys() & _RULE:
+            just_before = pending[0] - timedelta(microseconds=1)
+            if after.parsed.between(just_before, now, len(pending) + 1) == [*pending]:
+                event = ScheduleChanged(changes=other, since=format_time(just_before))
+                begin = just_before
+            else:
+                missed = [_missed(moment) for moment in pending]
+        if self.active and after.next_after(begin, 0) is None:
             raise BadInput("endsAt" if "ends_at" in other else "rule", "It has no time to come.")
-        return [event]
+        return [event], missed
 
     def enable(self, now: datetime, firings: int) -> list[Event]:
         """Fire from the next time on. WrongState when there is none."""
@@ -306,6 +328,9 @@ STATES: dict[str, ScheduleState] = {
 }
 """The state after each event that does nothing but change it."""
 
+_RULE = frozenset({"rule", "timezone"})
+"""Terms that say at which times it fires."""
+
 _TYPED: dict[str, type[StrEnum]] = {"catch_up": CatchUp, "overlap": Overlap}
 
 
@@ -318,8 +343,8 @@ def evolve(schedule: Schedule, event: Event, version: int, at: str) -> Schedule:
             schedule = replace(schedule, **_typed(terms), state=state, since=at, rule_at=at)
         case ScheduleChanged():
             schedule = replace(schedule, **_typed(event.changes))
-            if event.changes.keys() & {"rule", "timezone"}:
-                schedule = replace(schedule, since=at, rule_at=at)
+            if event.changes.keys() & _RULE:
+                schedule = replace(schedule, since=event.since or at, rule_at=at)
         case ScheduleDeleted():
             schedule = replace(schedule, deleted=True)
         case _ if event.type in STATES:
@@ -331,6 +356,11 @@ def evolve(schedule: Schedule, event: Event, version: int, at: str) -> Schedule:
 
 def _typed(terms: Mapping[str, Any]) -> dict[str, Any]:
     return {name: _TYPED[name](value) if name in _TYPED else value for name, value in terms.items()}
+
+
+def _missed(moment: datetime) -> ScheduleMissed:
+    nominal = format_time(moment)
+    return ScheduleMissed(nominal=nominal, through=nominal, count=1, reason=MissReason.CHANGED)
 
 
 @lru_cache(maxsize=4_096)

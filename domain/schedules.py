@@ -3,10 +3,12 @@
 import asyncio
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Any
 
+from domain.catch_up import GRACE
 from domain.clock import Clock, format_time, parse_time, system_clock
+from domain.draft import Draft
 from domain.entropy import uuid4
 from domain.errors import BadInput, PreconditionFailed, VersionConflict
 from domain.event import Event
@@ -19,6 +21,7 @@ from domain.schedule import (
     ScheduleCreated,
     ScheduleNotFound,
     evolve,
+    firing_stream,
     schedule_stream,
 )
 
@@ -41,6 +44,7 @@ DEFAULTS: dict[str, Any] = {
 """The terms of a schedule that nobody gave."""
 
 _RETRIES = 64
+_MOST_PENDING = 200
 
 Decide = Callable[[Schedule], list[Event]]
 """Pure: it is called in a thread."""
@@ -102,12 +106,39 @@ class Schedules:
         *,
         if_match: int | None = None,
     ) -> ChangedSchedule:
-        """Take other terms; the next time is reckoned anew. ScheduleNotFound, BadInput."""
+        """Take other terms; the next time is reckoned anew. A time that has passed and was not due
+        yet is fired, if it is one of the new rule's too; else it is missed, and an event says so.
+        ScheduleNotFound, BadInput.
+        """
 
-        def decide(schedule: Schedule) -> list[Event]:
-            return schedule.change(checked_terms(terms, schedule), self._clock())
+        def decide(schedule: Schedule, draft: Draft) -> None:
+            now = self._clock()
+            changes = checked_terms(terms, schedule)
+            events, missed = schedule.change(changes, now, self._pending(schedule, now))
+            draft.add(schedule.stream, schedule.version, events)
+            for one in missed:
+                stream = firing_stream(schedule_id, parse_time(one.nominal))
+                draft.add(stream, 0, [one])
 
-        return await self.execute(schedule_id, decide, context, if_match=if_match)
+        return await self._append(schedule_id, decide, context, if_match)
+
+    def _pending(self, schedule: Schedule, now: datetime) -> list[datetime]:
+        """Times that have passed and that nobody has dealt with: their jitter is not over, or the
+        clock comes to them only now.
+        """
+        if not schedule.active:
+            return []
+        longest = timedelta(milliseconds=schedule.jitter_ms) + GRACE
+        begin = max(parse_time(schedule.since), now - longest)
+        try:
+            passed = schedule.parsed.between(begin, now, _MOST_PENDING)
+        except BadInput:  # a rule that this server cannot read has no times
+            return []
+        return [
+            moment
+            for moment in passed
+            if self._log.first_of_stream(firing_stream(schedule.id, moment)) is None
+        ]
 
     async def enable(
         self, schedule_id: str, firings: int, context: Context, *, if_match: int | None = None
@@ -130,6 +161,19 @@ class Schedules:
         Raises ScheduleNotFound, what `decide` raises, and PreconditionFailed when `if_match` is not
         the version.
         """
+
+        def drafted(schedule: Schedule, draft: Draft) -> None:
+            draft.add(schedule.stream, schedule.version, decide(schedule))
+
+        return await self._append(schedule_id, drafted, context, if_match)
+
+    async def _append(
+        self,
+        schedule_id: str,
+        decide: Callable[[Schedule, Draft], None],
+        context: Context,
+        if_match: int | None,
+    ) -> ChangedSchedule:
         conflict: VersionConflict | None = None
         for _ in range(_RETRIES):
             schedule = self.load(schedule_id)
@@ -138,16 +182,17 @@ class Schedules:
                     f"The schedule is at version {schedule.version}, not {if_match}: read it again."
                 )
             # Its rule may have to be walked for its next time: not on the loop.
-            events = await asyncio.to_thread(decide, schedule)
-            if not events:
+            draft = Draft(context, self._clock)
+            await asyncio.to_thread(decide, schedule, draft)
+            if not draft:
                 return ChangedSchedule(schedule, self._log.last_about(schedule.stream))
-            new = new_events(schedule.stream, events, context, self._clock)
             try:
-                recorded = await self._log.append(new, {schedule.stream: schedule.version})
+                recorded = await self._log.append(draft.events, draft.expected)
             except VersionConflict as lost:
                 conflict = lost
                 continue
-            return ChangedSchedule(fold(schedule_id, recorded, schedule), recorded[-1].position)
+            own = [event for event in recorded if event.stream == schedule.stream]
+            return ChangedSchedule(fold(schedule_id, own, schedule), recorded[-1].position)
         assert conflict is not None
         raise conflict
 

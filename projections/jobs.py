@@ -294,7 +294,7 @@ def _deleted(row: Row | None, event: Recorded) -> Row | None:
 
 JOBS = Projection(
     name="jobs",
-    version=2,
+    version=3,
     columns=_columns,
     key=_key,
     folds={
@@ -336,7 +336,7 @@ JOBS = Projection(
         ("deleted", "position"),
         ("owner", "position"),
         ("crew",),
-        ("schedule",),
+        ("schedule", "state"),
     ),
 )
 

@@ -88,6 +88,13 @@ def user_ids(reading: Reading) -> list[str]:
     return [row["id"] for row in reading.rows(select(people.c.id).order_by(people.c.position))]
 
 
+def is_disabled(reading: Reading, owner: str) -> bool:
+    """Whether an owner (``user:<id>``) is an account that was disabled."""
+    people = reading.table("people")
+    account = people.c.id == owner.removeprefix("user:")
+    return bool(reading.rows(select(people.c.id).where(account, people.c.disabled == 1)))
+
+
 def signed_in_times(reading: Reading) -> dict[str, str | None]:
     """When each account was signed in to last, by id."""
     people = reading.table("people")

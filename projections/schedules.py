@@ -3,8 +3,9 @@
 from typing import Any
 
 import orjson
-from sqlalchemy import Column, Integer, String, select
+from sqlalchemy import Column, Integer, String, func, select
 
+from domain.job_events import ENDED, JobState
 from domain.log import Recorded
 from domain.schedule import (
     CatchUp,
@@ -17,6 +18,7 @@ from domain.schedule import (
 from projections.engine import Reading
 from projections.projection import Projection, Row
 
+_OPEN = sorted(set(JobState) - ENDED - {JobState.BLOCKED})
 _JSON = ("inputs", "rule")
 _TERMS = (
     "name",
@@ -113,7 +115,7 @@ def _changed(row: Row | None, event: Recorded) -> Row | None:
         for name, value in given.items()
     }
     if given.keys() & {"rule", "timezone"}:
-        changes |= {"since": event.at, "rule_at": event.at}
+        changes |= {"since": event.data.get("since") or event.at, "rule_at": event.at}
     return _moved(row, event, **changes)
 
 
@@ -177,7 +179,7 @@ def _failed(row: Row | None, event: Recorded) -> Row | None:
 
 SCHEDULES = Projection(
     name="schedules",
-    version=1,
+    version=2,
     columns=_schedule_columns,
     key=_id,
     folds={
@@ -347,14 +349,19 @@ def list_firings(
     return rows[:limit], len(rows) > limit
 
 
-def recent_crews(reading: Reading, schedule_id: str, limit: int) -> list[str]:
-    """The crews that the newest firings of a schedule made, newest first."""
-    firings = reading.table("firings")
+def open_crews(reading: Reading, schedule_id: str) -> list[str]:
+    """The crews of a schedule with a job that may still do something, newest first."""
+    jobs = reading.table("jobs")
+    newest = func.max(jobs.c.position)
     rows = reading.rows(
-        select(firings.c.crew)
-        .where(firings.c.schedule == schedule_id, firings.c.outcome == "spawned")
-        .order_by(firings.c.position.desc())
-        .limit(limit)
+        select(jobs.c.crew, newest)
+        .where(
+            jobs.c.schedule == schedule_id,
+            jobs.c.state.in_(_OPEN),
+            jobs.c.stranded_by.is_(None),
+        )
+        .group_by(jobs.c.crew)
+        .order_by(newest.desc())
     )
     return [row["crew"] for row in rows]
 

@@ -14,7 +14,7 @@ from time import monotonic
 
 from sqlalchemy import select
 
-from domain.catch_up import GRACE, Missed, settle
+from domain.catch_up import GRACE, Due, Missed, settle
 from domain.clock import Clock, format_time, parse_time, system_clock
 from domain.draft import Draft
 from domain.errors import BadInput, LogUnavailable, VersionConflict
@@ -63,14 +63,35 @@ class _Watched:
     reached: str = ""
     """The last time that was dealt with."""
     busy: bool = False
+    resumed: datetime | None = None
+    """Where it goes on after the machine's clock was ahead; None where it was not."""
 
-    def next(self) -> datetime | None:
+    def after(self, now: datetime) -> datetime:
+        """Times after this have not been dealt with. One that was dealt with and has not come shows
+        that the clock was ahead: then it goes on with the next real one.
+        """
+        after = parse_time(max(self.schedule.since, self.reached))
+        if self.resumed is not None and self.resumed >= after:
+            self.resumed = None
+        if self.resumed is None and after <= now + GRACE:
+            return after
+        if self.resumed is None:
+            self.resumed = now
+            logger.warning(
+                "The clock was ahead: %s is at %s already. It goes on with its next real time.",
+                self.schedule.stream,
+                format_time(after),
+            )
+        return self.resumed
+
+    def next(self, now: datetime) -> datetime | None:
         """The first time that has not been dealt with; it may have passed."""
-        after = max(self.schedule.since, self.reached)
-        return self.schedule.next_after(parse_time(after), self.firings)
+        return self.schedule.next_after(self.after(now), self.firings)
 
     def reach(self, nominal: str, firings: int) -> None:
         self.reached = max(self.reached, nominal)
+        if self.resumed is not None and parse_time(nominal) < parse_time(self.reached):
+            self.resumed = max(self.resumed, parse_time(nominal))
         self.firings = max(self.firings, firings)
 
 
@@ -92,9 +113,17 @@ class ScheduleClock:
     name = "clock"
 
     def __init__(
-        self, log: EventLog, views: Views, timers: Timers, clock: Clock = system_clock
+        self,
+        log: EventLog,
+        views: Views,
+        timers: Timers,
+        clock: Clock = system_clock,
+        *,
+        look_s: float = 30.0,
     ) -> None:
+        """Every `look_s` seconds it looks whether the wall clock was set back."""
         self._log = log
+        self._look_s = look_s
         self._views = views
         self._timers = timers
         self._clock = clock
@@ -112,6 +141,26 @@ class ScheduleClock:
         cancelled. Goes on after any failure of the log. The timers must have been started.
         """
         await self._take_over()
+        watching = asyncio.create_task(self._watch_wall_clock(), name="wall clock")
+        try:
+            await self._follow_log()
+        finally:
+            watching.cancel()
+
+    async def _watch_wall_clock(self) -> None:
+        """Timers are for instants: when the clock is set back, those of real times come earlier."""
+        seen = self._clock()
+        while True:
+            await asyncio.sleep(self._look_s)
+            now = self._clock()
+            if now < seen - GRACE:
+                logger.warning("The clock was set back: the next times are reckoned anew.")
+                for watched in self._watched.values():
+                    if not watched.busy:
+                        self._arm(watched)
+            seen = now
+
+    async def _follow_log(self) -> None:
         while True:
             try:
                 self._tail = self._log.tail(self._position, types=_FOLLOWED)
@@ -178,7 +227,7 @@ class ScheduleClock:
         due = self._clock()
         # What is wrong with a rule is found and told by the firing, which is then due at once.
         with contextlib.suppress(Exception):
-            nominal = watched.next()
+            nominal = watched.next(due)
             due = schedule.due_at(nominal) if nominal is not None else due
         if not_before is not None:
             due = max(due, not_before)
@@ -234,11 +283,11 @@ class ScheduleClock:
         if schedule.max_firings is not None:
             fire = fire[: schedule.max_firings - watched.firings]
         for missed in settled.missed:
-            self._miss(draft, schedule, missed)
-        for number, nominal in enumerate(fire, watched.firings + 1):
-            self._fire_one(draft, schedule, nominal, number, now)
+            self._miss(draft, watched, missed)
+        for number, due in enumerate(fire, watched.firings + 1):
+            self._fire_one(draft, watched, due, number, now)
         firings = watched.firings + len(fire)
-        last = passed[-1] if passed else parse_time(max(schedule.since, watched.reached))
+        last = passed[-1].nominal if passed else watched.after(now)
         if following is None or schedule.next_after(last, firings) is None:
             reason = schedule.end_reason(last, firings)
             draft.add(schedule.stream, schedule.version, [ScheduleEnded(reason=reason)])
@@ -252,41 +301,58 @@ class ScheduleClock:
         if own and own[0].version == watched.schedule.version + 1:
             watched.schedule = fold(watched.schedule.id, own, watched.schedule)
 
-    async def _passed(
-        self, watched: _Watched, now: datetime
-    ) -> tuple[list[datetime], datetime | None]:
+    async def _passed(self, watched: _Watched, now: datetime) -> tuple[list[Due], datetime | None]:
         """The times that are due, in order, and the one after them."""
         schedule, firings = watched.schedule, watched.firings
-        passed: list[datetime] = []
-        nominal = watched.next()
+        passed: list[Due] = []
+        nominal = watched.next(now)
         breath = _Breath()
-        while nominal is not None and schedule.due_at(nominal) <= now:
-            passed.append(nominal)
+        while nominal is not None and (due := schedule.due_at(nominal)) <= now:
+            if self._was_fired(watched, nominal):
+                watched.resumed = nominal
+            else:
+                passed.append(Due(nominal, due))
             if len(passed) >= _MOST_PASSED:
                 break
             await breath.now_and_then()
             nominal = schedule.next_after(nominal, firings)
         return passed, nominal
 
-    def _miss(self, draft: Draft, schedule: Schedule, missed: Missed) -> None:
+    def _was_fired(self, watched: _Watched, nominal: datetime) -> bool:
+        """Whether it was, when the clock was ahead. What was missed then is fired now."""
+        if watched.resumed is None:
+            return False
+        stream = firing_stream(watched.schedule.id, nominal)
+        return any(event.type == ScheduleFired.type for event in self._log.stream(stream))
+
+    def _version(self, watched: _Watched, nominal: datetime) -> int:
+        """Of a time's stream: 0, but where the clock was ahead and it was called missed."""
+        if watched.resumed is None:
+            return 0
+        last = self._log.last_of_stream(firing_stream(watched.schedule.id, nominal))
+        return 0 if last is None else last.version
+
+    def _miss(self, draft: Draft, watched: _Watched, missed: Missed) -> None:
         event = ScheduleMissed(
             nominal=format_time(missed.nominal),
             through=format_time(missed.through),
             count=missed.count,
             reason=missed.reason,
         )
-        draft.add(firing_stream(schedule.id, missed.nominal), 0, [event])
+        version = self._version(watched, missed.nominal)
+        draft.add(firing_stream(watched.schedule.id, missed.nominal), version, [event])
 
     def _fire_one(
-        self, draft: Draft, schedule: Schedule, nominal: datetime, number: int, now: datetime
+        self, draft: Draft, watched: _Watched, moment: Due, number: int, now: datetime
     ) -> None:
-        due = schedule.due_at(nominal)
+        nominal, due = moment
         event = ScheduleFired(
             nominal=format_time(nominal),
             due_at=format_time(due),
             late_ms=max(0, (now - due) // timedelta(milliseconds=1)),
             firing=number,
-            catch_up=now - nominal > GRACE,
+            catch_up=now - due > GRACE,
             manual=False,
         )
-        draft.add(firing_stream(schedule.id, nominal), 0, [event])
+        version = self._version(watched, nominal)
+        draft.add(firing_stream(watched.schedule.id, nominal), version, [event])

@@ -27,7 +27,8 @@ from domain.schedule import (
 )
 from domain.schedules import Schedules
 from projections.engine import Reading, Views, ViewsUnavailable
-from projections.schedules import find_schedule, recent_crews
+from projections.people import is_disabled
+from projections.schedules import find_schedule, open_crews
 from scheduler.crews import Occasion, Prepared
 from scheduler.plan import CrewPlan
 from scheduler.policy import Reaction
@@ -35,7 +36,6 @@ from scheduler.policy import Reaction
 logger = logging.getLogger("crewlog.spawner")
 
 _RETRY_S = 0.5
-_CREWS_LOOKED_AT = 20
 
 T = TypeVar("T")
 
@@ -98,12 +98,15 @@ class Spawner:
         and their release, together with the checkpoint.
         """
         schedule_id = schedule_id_of(event.subject)
-        if schedule_id is None or len(self._log.stream(event.stream)) > 1:
+        last = self._log.last_of_stream(event.stream)
+        if schedule_id is None or (last is not None and last.version > event.version):
             return None
         schedule = self._schedules.find(schedule_id)
         draft = Draft(Context(actor=actor_of(schedule_id), cause=event.id), self._clock)
         if schedule.deleted:
             return self._skip(draft, event, "deleted", None)
+        if await self._seen(lambda reading: is_disabled(reading, schedule.owner)):
+            return self._skip(draft, event, "owner_disabled", None)
         running = await self._running_crews(schedule)
         if running and schedule.overlap is Overlap.SKIP:
             return self._skip(draft, event, "overlap", running[0])
@@ -116,7 +119,7 @@ class Spawner:
         for crew in running:
             reason = "The next firing of its schedule replaces it."
             await self._crews.cancel_crew(crew, reason, draft.context)
-        draft.add(event.stream, 1, [self._spawned(prepared, event.data, running)])
+        draft.add(event.stream, event.version, [self._spawned(prepared, event.data, running)])
         async with self._crews.sealed(prepared):
             await self._log.append(
                 [*draft.events, *prepared.events],
@@ -183,7 +186,7 @@ class Spawner:
 
     def _skip(self, draft: Draft, event: Recorded, reason: str, crew: str | None) -> Reaction:
         skipped = ScheduleSkipped(nominal=event.data["nominal"], reason=reason, crew=crew)
-        draft.add(event.stream, 1, [skipped])
+        draft.add(event.stream, event.version, [skipped])
         return Reaction(draft.events, draft.expected)
 
     async def _fail(
@@ -191,7 +194,7 @@ class Spawner:
     ) -> Reaction:
         """Record that no crew could be made; after five in a row the schedule is paused."""
         failed = _failed(error, event.data["nominal"], manual=False)
-        draft.add(event.stream, 1, [failed])
+        draft.add(event.stream, event.version, [failed])
         failures = 1 + await self._seen(lambda reading: _failures(reading, schedule.id))
         if failures >= FAILURES_TO_PAUSE:
             reason = f"{failures} firings in a row made no crew. The last: {failed.reason}"
@@ -204,9 +207,7 @@ class Spawner:
         """
         if schedule.overlap is Overlap.ALLOW:
             return []
-        crews = await self._seen(
-            lambda reading: recent_crews(reading, schedule.id, _CREWS_LOOKED_AT)
-        )
+        crews = await self._seen(lambda reading: open_crews(reading, schedule.id))
         return [crew for crew in crews if self._is_active(crew)]
 
     def _is_active(self, crew: str) -> bool:

@@ -24,12 +24,13 @@ from api.schedule_json import (
     ScheduleJobs,
     ScheduleList,
     ScheduleRequest,
+    begin_of,
     firing_json,
     schedule_json,
     terms_of,
 )
 from api.security import Authenticated, Principal
-from domain.clock import Clock, format_time, parse_time, system_clock
+from domain.clock import Clock, format_time, system_clock
 from domain.errors import BadInput
 from domain.recurrence import Rule, parse_rule
 from domain.schedule import Schedule, ScheduleNotFound
@@ -258,10 +259,7 @@ def schedule_routes(
 
     def _times(row: Row, n: int) -> list[str]:
         schedule = schedule_of(row)
-        moment = clock()
-        reached = row["last_nominal"]
-        if reached is not None:
-            moment = max(moment, parse_time(reached))
+        moment = begin_of(row, clock())
         times: list[str] = []
         while len(times) < n:
             following = schedule.next_after(moment, row["firings"] + len(times))

@@ -231,8 +231,8 @@ def test_terms_change_and_the_next_time_with_them(tmp_path: Path) -> None:
         changed = await ann.said(200, "PATCH", path, {"maxFirings": None, "name": "other"})
         assert (changed["schedule"]["maxFirings"], changed["schedule"]["name"]) == (None, "other")
         (first, second) = world.events("schedule.changed")
-        assert first.data == {"changes": {"rule": {"cron": "30 * * * *"}}}
-        assert second.data == {"changes": {"max_firings": None, "name": "other"}}
+        assert first.data["changes"] == {"rule": {"cron": "30 * * * *"}}
+        assert second.data["changes"] == {"max_firings": None, "name": "other"}
         before = world.log.head
         await ann.said(200, "PATCH", path, {"name": "other"})
         assert world.log.head == before

@@ -38,6 +38,11 @@ class SimulatedTimers:
         """What timers are set."""
         return set(self._timers)
 
+    def due(self, key: str) -> datetime | None:
+        """For when the timer of this key is set."""
+        number = self._timers[key][0] if key in self._timers else None
+        return next((when for when, other, _ in self._heap if other == number), None)
+
     async def advance(self, span: timedelta) -> None:
         """Move on, and do all that falls due on the way, at its time and in order; what falls due
         at once is done at once.

@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from domain.catch_up import EACH, GRACE, MOST_AT_ONCE, settle
+from domain.catch_up import EACH, GRACE, MOST_AT_ONCE, Due, settle
 from domain.clock import format_time, parse_time
 from domain.errors import BadInput, WrongState
 from domain.log import SYSTEM, new_events
@@ -171,8 +171,8 @@ def test_a_week_by_the_minute_is_one_event_of_missed_times(tmp_path: Path) -> No
 
 
 def test_a_time_is_fired_or_missed_but_never_both() -> None:
-    passed = [START + minutes(n) for n in range(2_000)]
-    now = passed[-1]
+    passed = [Due(START + minutes(n), START + minutes(n)) for n in range(2_000)]
+    now = passed[-1].due
     for rule in CatchUp:
         settled = settle(passed, now, rule, timedelta(days=7))
         accounted = len(settled.fire) + sum(missed.count for missed in settled.missed)
@@ -180,7 +180,7 @@ def test_a_time_is_fired_or_missed_but_never_both() -> None:
     everything = settle(passed, now, CatchUp.ALL, timedelta(days=7))
     assert everything.fire == passed[-MOST_AT_ONCE:]
     assert {missed.reason for missed in everything.missed} == {MissReason.TOO_MANY}
-    few = settle(passed[:EACH], passed[EACH] + timedelta(days=9), CatchUp.NONE, timedelta(0))
+    few = settle(passed[:EACH], passed[EACH].due + timedelta(days=9), CatchUp.NONE, timedelta(0))
     assert [missed.count for missed in few.missed] == [1] * EACH
 
 
@@ -200,6 +200,139 @@ def test_jitter_keeps_within_its_bounds_and_is_the_same_for_the_same_time(tmp_pa
             assert format_time(schedule.due_at(nominal)) == event.data["due_at"]
 
     play(tmp_path, story)
+
+
+@pytest.mark.parametrize("catch_up", [*CatchUp])
+def test_what_is_late_by_its_jitter_alone_is_neither_missed_nor_caught_up(
+    tmp_path: Path, catch_up: CatchUp
+) -> None:
+    terms: dict[str, Any] = {"catch_up_window_ms": 1_000, "jitter_ms": 3_000_000}
+
+    async def story(world: World, timers: SimulatedTimers) -> None:
+        schedule_id = await world.schedule(HOURLY, catch_up=catch_up, **terms)
+        await timers.advance(timedelta(days=2))
+        assert len(world.fired(schedule_id)) >= 47
+        assert world.events("schedule.missed") == []
+        fired = world.events("schedule.fired")
+        assert {(e.data["catch_up"], e.data["late_ms"]) for e in fired} == {(False, 0)}
+
+    play(tmp_path, story)
+
+
+OTHER_SPELLING = {"rule": {"cron": "0 0-23/1 * * *"}}
+
+
+async def until_in_jitter(world: World, timers: SimulatedTimers, schedule_id: str) -> datetime:
+    """Turn time to between a time and its due time, more than a minute from both; the time."""
+    schedule = world.schedules.load(schedule_id)
+    nominal = START + minutes(60)
+    while not minutes(5) < schedule.due_at(nominal) - nominal < minutes(50):
+        nominal += minutes(60)
+    await timers.advance(nominal + minutes(2) - timers.now)
+    assert world.fired(schedule_id)[-1:] != [format_time(nominal)]
+    return nominal
+
+
+@pytest.mark.parametrize("restart", [False, True])
+@pytest.mark.parametrize(
+    "terms", [OTHER_SPELLING, {"timezone": "Europe/Berlin"}, {"catch_up": CatchUp.ALL}]
+)
+def test_a_change_within_the_jitter_loses_no_time_that_the_new_rule_has_too(
+    tmp_path: Path, terms: dict[str, Any], restart: bool
+) -> None:
+    made: list[Any] = []
+
+    async def story(world: World, timers: SimulatedTimers) -> None:
+        schedule_id = await world.schedule(HOURLY, jitter_ms=3_540_000)
+        nominal = await until_in_jitter(world, timers, schedule_id)
+        await world.schedules.change(schedule_id, terms, SYSTEM)
+        await world.followed()
+        made.extend([schedule_id, nominal, timers.now])
+        if not restart:
+            await after(world, timers)
+
+    async def after(world: World, timers: SimulatedTimers) -> None:
+        schedule_id, nominal, _ = made
+        await timers.advance(minutes(60))
+        assert format_time(nominal) in world.fired(schedule_id)
+        assert len(set(world.fired(schedule_id))) == len(world.fired(schedule_id))
+        assert world.events("schedule.missed") == []
+
+    play(tmp_path, story)
+    if restart:
+        play(tmp_path, after, made[2])
+
+
+def test_a_change_within_the_jitter_to_another_rule_says_what_is_not_fired(tmp_path: Path) -> None:
+    async def story(world: World, timers: SimulatedTimers) -> None:
+        schedule_id = await world.schedule(HOURLY, jitter_ms=3_540_000)
+        nominal = await until_in_jitter(world, timers, schedule_id)
+        await world.schedules.change(schedule_id, {"rule": {"cron": "30 * * * *"}}, SYSTEM)
+        await world.followed()
+        await timers.advance(minutes(120))
+        [missed] = world.events("schedule.missed")
+        assert (missed.data["nominal"], missed.data["reason"]) == (format_time(nominal), "changed")
+        fired = world.fired(schedule_id)
+        assert format_time(nominal) not in fired
+        assert format_time(nominal + minutes(30)) in fired
+        row = await world.row(schedule_id)
+        assert row["missed"] == 1
+
+    play(tmp_path, story)
+
+
+@pytest.mark.parametrize("rule", [MINUTELY, HOURLY, DAILY])
+@pytest.mark.parametrize("catch_up", [*CatchUp])
+def test_a_clock_that_was_ahead_for_a_moment_costs_no_real_time(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture, rule: dict[str, Any], catch_up: CatchUp
+) -> None:
+    """Started two days ahead, and again with the clock right: from then on each real time fires, if
+    it was not fired already.
+    """
+    made: list[str] = []
+    week_ms = 7 * 86_400_000
+
+    async def first(world: World, timers: SimulatedTimers) -> None:
+        made.append(await world.schedule(rule, catch_up=catch_up, catch_up_window_ms=week_ms))
+
+    async def ahead(world: World, timers: SimulatedTimers) -> None:
+        await timers.advance(timedelta(0))
+        await world.followed()
+
+    async def right(world: World, timers: SimulatedTimers) -> None:
+        begun = timers.now
+        await timers.advance(timedelta(days=3))
+        fired = world.fired(made[0])
+        schedule = world.schedules.load(made[0])
+        expected = schedule.parsed.between(begun, timers.now, 10_000)
+        assert set(map(format_time, expected)) <= set(fired)
+        assert len(set(fired)) == len(fired)
+        assert timers.keys == {schedule.stream}
+
+    play(tmp_path, first)
+    play(tmp_path, ahead, START + timedelta(days=2, seconds=30))
+    play(tmp_path, right, START + timedelta(seconds=30))
+    if rule != DAILY or catch_up is not CatchUp.NONE:
+        assert "The clock was ahead" in caplog.text
+
+
+def test_a_clock_that_is_set_back_while_the_server_runs_is_noticed(tmp_path: Path) -> None:
+    async def playing() -> None:
+        world, timers = simulated(tmp_path, START + timedelta(days=2))
+        world.firing = ScheduleClock(world.log, world.views, timers, timers.clock, look_s=0.001)
+        async with world.running(spawn=False):
+            schedule_id = await world.schedule(HOURLY)
+            await timers.advance(minutes(60))
+            assert len(world.fired(schedule_id)) == 1
+            timers.now = START
+            async with asyncio.timeout(20):
+                while timers.due(f"schedule-{schedule_id}") != START + minutes(60):
+                    await asyncio.sleep(0.001)
+            await timers.advance(minutes(120))
+            fired = [format_time(START + minutes(n)) for n in (60, 120)]
+            assert world.fired(schedule_id)[1:] == fired
+
+    asyncio.run(playing())
 
 
 def test_jitter_never_reaches_the_next_time() -> None:

@@ -7,11 +7,14 @@ from typing import Any
 
 import pytest
 
+from domain.account import Account, Role
 from domain.clock import format_time
 from domain.errors import BadInput
 from domain.job_events import JobState
 from domain.log import SYSTEM, Context
-from domain.schedule import Schedule, ScheduleNotFound, ScheduleSkipped
+from domain.people import People
+from domain.schedule import Overlap, Schedule, ScheduleNotFound, ScheduleSkipped
+from domain.schedules import checked_terms
 from scheduler.spawner import CrewMaker
 from tests.scheduler.schedule_world import START, World, minutes, simulated
 from tests.scheduler.simulated import SimulatedTimers
@@ -96,6 +99,49 @@ def test_overlap_skip_waits_until_the_earlier_crew_is_over(tmp_path: Path) -> No
         await hour(world, timers)
         assert outcomes(world) == ["spawned", "skipped", "spawned"]
         assert (await world.row(schedule_id))["skipped"] == 1
+
+    play(tmp_path, story)
+
+
+@pytest.mark.parametrize("overlap", ["skip", "cancel"])
+def test_overlap_knows_every_crew_that_still_runs(tmp_path: Path, overlap: str) -> None:
+    async def story(world: World, timers: SimulatedTimers) -> None:
+        schedule_id = await world.schedule(HOURLY, overlap="allow")
+        await hour(world, timers, 25)
+        crews = [event.data for event in world.events("schedule.spawned")]
+        for spawned in crews[1:]:
+            await world.finish(spawned["jobs"][0])
+        await world.schedules.change(schedule_id, {"overlap": Overlap(overlap)}, SYSTEM)
+        await hour(world, timers)
+        if overlap == "skip":
+            [skipped] = world.events("schedule.skipped")
+            assert skipped.data["crew"] == crews[0]["crew"]
+        else:
+            assert world.events("schedule.spawned")[-1].data["replaced"] == [crews[0]["crew"]]
+            assert world.jobs.load(crews[0]["jobs"][0]).state is JobState.CANCELLED
+
+    play(tmp_path, story)
+
+
+def test_times_of_a_disabled_account_are_skipped_and_go_on_when_it_is_enabled(
+    tmp_path: Path,
+) -> None:
+    async def story(world: World, timers: SimulatedTimers) -> None:
+        people = People(world.log, timers.clock)
+        ann = (await people.register("ann@example.org", "Ann", Role.USER, SYSTEM)).account.id
+        terms = checked_terms({"name": "hers", "template": "one", "rule": HOURLY})
+        made = await world.schedules.create(terms, f"user:{ann}", SYSTEM)
+        await world.followed()
+        await hour(world, timers)
+        await people.execute(ann, Account.disable, SYSTEM)
+        await hour(world, timers, 2)
+        await people.execute(ann, Account.enable, SYSTEM)
+        await hour(world, timers)
+        assert outcomes(world) == ["spawned", "skipped", "skipped", "spawned"]
+        skipped = world.events("schedule.skipped")
+        assert [event.data["reason"] for event in skipped] == ["owner_disabled"] * 2
+        row = await world.row(made.schedule.id)
+        assert (row["state"], row["skipped"], row["failures"]) == ("active", 2, 0)
 
     play(tmp_path, story)
 
