@@ -21,8 +21,8 @@ from domain.draft import Draft
 from domain.errors import Invalid, VersionConflict
 from domain.event import Event
 from domain.job import LONGEST_TEXT, Job
-from domain.job_events import JobApprovalRequested, JobState, job_stream
-from domain.jobs import Changed, Jobs, fold
+from domain.job_events import JobState
+from domain.jobs import Changed, Jobs
 from domain.log import Context, EventLog
 
 _RETRIES = 64
@@ -60,18 +60,13 @@ class Approvals:
     def load(self, approval_id: str) -> Approval:
         """ApprovalNotFound when there is none, or its job was deleted."""
         approval = self._raw(approval_id)
-        if approval.version == 0 or self._job(approval.job).deleted:
+        if approval.version == 0 or self._jobs.ever(approval.job).deleted:
             raise ApprovalNotFound(approval_id)
         return approval
 
     def pending(self, job: Job) -> list[Approval]:
         """What was asked for this job and has no answer, oldest first."""
-        asked = [
-            stored.data["approval"]
-            for stored in self._log.stream(job_stream(job.id))
-            if stored.type == JobApprovalRequested.type
-        ]
-        found = [self._raw(approval_id) for approval_id in asked]
+        found = [self._raw(approval_id) for approval_id in job.asked]
         return [approval for approval in found if approval.state is ApprovalState.PENDING]
 
     # Into a draft
@@ -175,7 +170,7 @@ class Approvals:
             nonlocal late
             approval = self.load(approval_id)
             approval.require_pending()
-            job = self._job(approval.job)
+            job = self._jobs.ever(approval.job)
             late = self._too_late(approval, job)
             if late is not None:
                 self._close(approval, job, late, draft)
@@ -196,7 +191,7 @@ class Approvals:
         def decide(draft: Draft) -> None:
             approval = self._raw(approval_id)
             if approval.version and approval.state is ApprovalState.PENDING:
-                self._close(approval, self._job(approval.job), ApprovalState.EXPIRED, draft)
+                self._close(approval, self._jobs.ever(approval.job), ApprovalState.EXPIRED, draft)
 
         await self._append(decide, context)
 
@@ -245,6 +240,3 @@ class Approvals:
         for stored in self._log.stream(approval_stream(approval_id)):
             approval = evolve_approval(approval, stored.event(), stored.version)
         return approval
-
-    def _job(self, job_id: str) -> Job:
-        return fold(job_id, self._log.stream(job_stream(job_id)))

@@ -3,17 +3,18 @@
 Each writes into a `Draft`, so that what follows from a step is in the same append as the step.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 from domain.approvals import Approvals, Question
 from domain.clock import Clock, format_time, system_clock
 from domain.crew import Crew, CrewCommitted, CrewNotFound, crew_stream
 from domain.draft import Draft
-from domain.errors import JobNotFound, VersionConflict
+from domain.errors import VersionConflict
+from domain.folded import FoldedStreams
 from domain.job import Job
-from domain.job_events import ENDED, JobState, job_stream
-from domain.jobs import Changed, Jobs, fold, precondition
-from domain.log import Context, EventLog
+from domain.job_events import ENDED, JobState
+from domain.jobs import Changed, Jobs, precondition
+from domain.log import Context, EventLog, Recorded
 
 _RETRIES = 64
 
@@ -28,26 +29,31 @@ class Crews:
         self._jobs = jobs
         self._approvals = approvals
         self._clock = clock
+        self._folded = FoldedStreams(log, _fold, crew_stream)
 
     def load(self, crew_id: str) -> Crew:
         """CrewNotFound when there is none."""
-        stored = self._log.stream(crew_stream(crew_id))
-        if not stored:
+        kept = self._folded.latest(crew_id)
+        if kept.version == 0:
             raise CrewNotFound(crew_id)
-        committed = stored[0].event()
-        assert isinstance(committed, CrewCommitted)
-        return Crew(crew_id, committed.owner, tuple(committed.jobs))
+        return kept.state
 
     def job(self, job_id: str) -> Job:
         """A job as it is, also when it was deleted: what it did still counts for others."""
-        job = fold(job_id, self._log.stream(job_stream(job_id)))
-        if job.version == 0:
-            raise JobNotFound(job_id)
-        return job
+        return self._jobs.ever(job_id)
 
     def parents(self, job: Job) -> list[Job]:
         """The jobs that it waits for, in the order in which its template names them."""
-        return [self.job(parent) for parent in job.plan.parents] if job.plan is not None else []
+        return [self.job(parent) for parent in _parents(job)]
+
+    def _seen(self, job_id: str, draft: Draft) -> Job:
+        """A job as the draft has it: looked up once, however many wait for it, and then as it is
+        after what the draft does to it.
+        """
+        job = draft.jobs.get(job_id)
+        if job is None:
+            job = draft.jobs[job_id] = self.job(job_id)
+        return job
 
     def active(self, crew_id: str) -> bool:
         """Whether any of its jobs may still do something by itself, or asked a person something.
@@ -74,7 +80,7 @@ class Crews:
         """
         if job.state is not JobState.HELD or job.archived or job.pending:
             return job
-        parents = self.parents(job)
+        parents = [self._seen(parent, draft) for parent in _parents(job)]
         for parent in parents:
             draft.check(parent)
         if any(parent.state is not JobState.COMPLETED for parent in parents):
@@ -91,42 +97,44 @@ class Crews:
 
     def release_children(self, parent: Job, draft: Draft) -> None:
         """A job is done: whoever waited only for it may go."""
-        for child in self._related(parent, Crew.children):
+        for child in self._related(parent, Crew.children, draft):
             self.release(child, draft)
 
     def strand(self, job: Job, reason: str, draft: Draft) -> None:
         """A job will not be done: say so on all that wait for it, also by others that do."""
         draft.check(job)
         hopeless = {job.id}
-        for waiting in self._related(job, Crew.descendants):
+        for waiting in self._related(job, Crew.descendants, draft):
             if not waiting.ended and hopeless.intersection(_parents(waiting)):
                 hopeless.add(waiting.id)
                 draft.job(waiting, waiting.strand(job.id, reason))
 
     def free(self, job: Job, draft: Draft) -> None:
         """A job is being done after all."""
-        for waiting in self._related(job, Crew.descendants):
+        for waiting in self._related(job, Crew.descendants, draft):
             if waiting.stranded_by == job.id:
                 draft.job(waiting, waiting.free(job.id))
 
-    def hopeless(self, job: Job) -> Job | None:
+    def hopeless(self, job: Job, draft: Draft) -> Job | None:
         """The first of all that it waits for that will not be done, or None."""
         seen: set[str] = set()
         waiting = [job]
         while waiting:
-            for parent in self.parents(waiting.pop()):
-                if parent.id not in seen:
-                    seen.add(parent.id)
+            for parent_id in _parents(waiting.pop()):
+                if parent_id not in seen:
+                    seen.add(parent_id)
+                    parent = self._seen(parent_id, draft)
                     if failed(parent):
                         return parent
                     if parent.state is not JobState.COMPLETED:
                         waiting.append(parent)
         return None
 
-    def _related(self, job: Job, who: Callable[[Crew, str], list[str]]) -> list[Job]:
+    def _related(self, job: Job, who: Callable[[Crew, str], list[str]], draft: Draft) -> list[Job]:
         if job.links.crew is None:
             return []
-        return [self.job(other) for other in who(self.load(job.links.crew), job.id)]
+        crew = self.load(job.links.crew)
+        return [self._seen(other, draft) for other in who(crew, job.id)]
 
     # Commands of people
 
@@ -150,7 +158,7 @@ class Crews:
         def decide(job: Job, draft: Draft) -> Job:
             job = draft.job(job, job.redo(feedback))
             again = {job.id}
-            for other in self._related(job, Crew.descendants):
+            for other in self._related(job, Crew.descendants, draft):
                 # One that is released in between must be looked at again.
                 draft.check(other)
                 # What is off the board keeps its result, and who used that one has nothing new.
@@ -191,6 +199,15 @@ class Crews:
             return Changed(after, recorded[-1].position)
         assert conflict is not None
         raise conflict
+
+
+def _fold(crew_id: str, events: Sequence[Recorded], crew: Crew | None) -> Crew:
+    crew = crew or Crew(crew_id, "", ())
+    for recorded in events:
+        committed = recorded.event()
+        assert isinstance(committed, CrewCommitted)
+        crew = Crew(crew_id, committed.owner, tuple(committed.jobs))
+    return crew
 
 
 def _parents(job: Job) -> list[str]:

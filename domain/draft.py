@@ -16,6 +16,8 @@ class Draft:
         self.clock = clock
         self.events: list[NewEvent] = []
         self.expected: dict[str, int] = {}
+        self.jobs: dict[str, Job] = {}
+        """Jobs that were looked at, as they are after what the draft does to them."""
 
     def __bool__(self) -> bool:
         return bool(self.events)
@@ -36,4 +38,5 @@ class Draft:
         at = format_time(self.clock())
         for event in events:
             job = evolve(job, event, job.version + 1, at)
+        self.jobs[job.id] = job
         return job

@@ -83,6 +83,10 @@ class Job:
     trusted: bool = False
     pending: frozenset[str] = frozenset()
     """Approvals that are waited for."""
+    asked: tuple[str, ...] = ()
+    """Approvals of which the job heard no answer, also those that it waits for no more, oldest
+    first.
+    """
     stranded_by: str | None = None
     cancel_requested: bool = False
     started_at: str | None = None
@@ -458,7 +462,8 @@ def _evolve_in_crew(job: Job, event: Event) -> Job:
             return replace(job, block_asked=event.reason)
         case JobApprovalRequested():
             state = JobState.WAITING_FOR_APPROVAL
-            return replace(job, state=state, pending=job.pending | {event.approval})
+            pending, asked = job.pending | {event.approval}, (*job.asked, event.approval)
+            return replace(job, state=state, pending=pending, asked=asked)
         case JobApprovalAnswered():
             return _answered(job, event)
         case JobTrusted():
@@ -469,13 +474,16 @@ def _evolve_in_crew(job: Job, event: Event) -> Job:
 
 def _answered(job: Job, event: JobApprovalAnswered) -> Job:
     pending = job.pending - {event.approval}
+    asked = tuple(approval for approval in job.asked if approval != event.approval)
     approved = job.approved or (not job.active and event.resolution == "approved")
     fails = job.active and job.plan is not None and job.plan.on_reject == "fail"
     rejected = job.rejected or (fails and event.resolution == "rejected")
     state = job.state
     if not pending and state is JobState.WAITING_FOR_APPROVAL:
         state = JobState.RUNNING if job.active else JobState.HELD
-    return replace(job, pending=pending, approved=approved, rejected=rejected, state=state)
+    return replace(
+        job, pending=pending, asked=asked, approved=approved, rejected=rejected, state=state
+    )
 
 
 def _text(text: str, what: str) -> str:

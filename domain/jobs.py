@@ -11,6 +11,7 @@ from domain.errors import (
     VersionConflict,
 )
 from domain.event import Event
+from domain.folded import FoldedStreams, Kept
 from domain.idempotency import RequestAccepted, idempotency_stream
 from domain.job import Job, evolve
 from domain.job_events import (
@@ -63,13 +64,24 @@ class Jobs:
     def __init__(self, log: EventLog, clock: Clock = system_clock) -> None:
         self._log = log
         self._clock = clock
+        self._folded = FoldedStreams(log, fold, job_stream)
 
     def load(self, job_id: str) -> Job:
-        """Fold the job's own stream. JobNotFound when there is none, or it was deleted."""
-        job = fold(job_id, self._log.stream(job_stream(job_id)))
-        if job.version == 0 or job.deleted:
+        """The job as its own stream has it. JobNotFound when there is none, or it was deleted."""
+        return self._present(job_id).state
+
+    def ever(self, job_id: str) -> Job:
+        """The same also of one that was deleted: what it did still counts for others."""
+        job = self._folded.latest(job_id).state
+        if job.version == 0:
             raise JobNotFound(job_id)
         return job
+
+    def _present(self, job_id: str) -> Kept[Job]:
+        kept = self._folded.latest(job_id)
+        if kept.version == 0 or kept.state.deleted:
+            raise JobNotFound(job_id)
+        return kept
 
     async def submit(
         self,
@@ -102,7 +114,8 @@ class Jobs:
 
     def _replay(self, key: IdempotencyKey) -> Submission:
         job_id = replay_of(self._log, key)
-        submitted, queued = self._log.stream(job_stream(job_id))[:2]
+        begun = (JobSubmitted.type, JobQueued.type)
+        submitted, queued = self._log.stream(job_stream(job_id), types=begun)[:2]
         return Submission(job_id, (submitted, queued), replayed=True)
 
     async def execute(
@@ -115,21 +128,20 @@ class Jobs:
         """
         conflict: VersionConflict | None = None
         for _ in range(_RETRIES):
-            stored = self._log.stream(job_stream(job_id))
-            job = fold(job_id, stored)
-            if job.version == 0 or job.deleted:
-                raise JobNotFound(job_id)
+            kept = self._present(job_id)
+            job = kept.state
             precondition(job, if_match)
             events = decide(job)
             if not events:
-                return Changed(job, stored[-1].position)
+                return Changed(job, kept.position)
             new = new_events(job.stream, events, context, self._clock)
             try:
                 recorded = await self._log.append(new, {job.stream: job.version})
             except VersionConflict as lost:
                 conflict = lost
                 continue
-            return Changed(fold(job_id, recorded, job), recorded[-1].position)
+            after = self._folded.further(job_id, recorded, kept)
+            return Changed(after.state, after.position)
         assert conflict is not None
         raise conflict
 

@@ -12,6 +12,7 @@ from domain.draft import Draft
 from domain.entropy import uuid4
 from domain.errors import BadInput, PreconditionFailed, VersionConflict
 from domain.event import Event
+from domain.folded import FoldedStreams
 from domain.log import Context, EventLog, Recorded, new_events
 from domain.recurrence import parse_rule
 from domain.schedule import (
@@ -64,10 +65,11 @@ class Schedules:
     def __init__(self, log: EventLog, clock: Clock = system_clock) -> None:
         self._log = log
         self._clock = clock
+        self._folded = FoldedStreams(log, fold, schedule_stream)
 
     def find(self, schedule_id: str) -> Schedule:
         """Fold the schedule's own stream, also of a deleted one. ScheduleNotFound."""
-        schedule = fold(schedule_id, self._log.stream(schedule_stream(schedule_id)))
+        schedule = self._folded.latest(schedule_id).state
         if schedule.version == 0:
             raise ScheduleNotFound(schedule_id)
         return schedule

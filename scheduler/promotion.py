@@ -65,7 +65,7 @@ class Promotion:
 
     def _strand_again(self, job: Job, draft: Draft) -> None:
         """It is to be done, or what stranded it is; something else may be in its way still."""
-        obstacle = self._crews.hopeless(job)
+        obstacle = self._crews.hopeless(job, draft)
         if obstacle is not None:
             draft.check(obstacle)
             draft.job(job, job.strand(obstacle.id, _why(obstacle)))

@@ -35,6 +35,7 @@ from api.security import Admin, Authenticated, Principal
 from api.sse import STREAMED, Cursor, WireForm, cursor_of, event_stream, last_end, read_job
 from domain.errors import InvalidCursor
 from domain.job_events import (
+    JobFinished,
     JobState,
     job_stream,
 )
@@ -481,8 +482,7 @@ def _offset_time(text: str) -> str:
 
 
 def _end_of(log: EventLog, job_id: str) -> Recorded:
-    ends = [event for event in log.stream(job_stream(job_id)) if event.type == "job.finished"]
-    return ends[-1]
+    return log.stream(job_stream(job_id), types=(JobFinished.type,))[-1]
 
 
 def _before_line(views: Views, job_id: str, line: int) -> Cursor:

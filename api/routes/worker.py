@@ -34,7 +34,7 @@ from domain.job_events import (
     JobSubmitted,
     job_stream,
 )
-from domain.jobs import Jobs, fold
+from domain.jobs import Jobs
 from domain.log import EventLog, Recorded
 from domain.result import check_result, parent_results
 
@@ -119,10 +119,11 @@ def _add_work(
     async def show(worker: Attempt) -> Response:
         """The job, what its parents left, what was said about it, and why it is done again."""
         job = _current(jobs, worker, beat)
-        events = log.stream(job_stream(worker.job_id))
+        wanted = (JobSubmitted.type, JobCommented.type, JobRedone.type)
+        events = log.stream(job_stream(worker.job_id), types=wanted)
         said = [event for event in events if event.type == JobCommented.type]
         shown = {
-            "job": _job_json(fold(job.id, events), events[0]),
+            "job": _job_json(job, events[0]),
             "parentResults": [parent.json() for parent in parent_results(crews.parents(job))],
             "comments": [_comment_json(event, name_of) for event in said],
             "feedback": _feedback(events),
@@ -231,8 +232,8 @@ def _add_questions(
         _current(jobs, worker, beat)
         ids = [
             event.data["approval"]
-            for event in log.stream(job_stream(worker.job_id))
-            if event.type == JobApprovalRequested.type and event.data["attempt"] == worker.attempt
+            for event in log.stream(job_stream(worker.job_id), types=(JobApprovalRequested.type,))
+            if event.data["attempt"] == worker.attempt
         ]
         return json_bytes([approval_json(approval_row(log, asked), name_of) for asked in ids])
 

@@ -232,9 +232,11 @@ class EventLog:
         found, _ = self._from_disk(position - 1, 1, None, (), position + 1)
         return found[0] if found else None
 
-    def stream(self, name: str, after_version: int = 0) -> list[Recorded]:
-        """Every event of one stream past a version, in order."""
-        return self._of_stream(name, gt=after_version)
+    def stream(
+        self, name: str, after_version: int = 0, types: Sequence[str] = ()
+    ) -> list[Recorded]:
+        """Every event of one stream past a version, in order; only of these types, if any."""
+        return self._of_stream(name, gt=after_version, types=types)
 
     def last_of_stream(self, name: str) -> Recorded | None:
         """The newest event of one stream, or None where there is no such stream."""

@@ -219,17 +219,20 @@ class SQLiteLogRecorder(SQLiteProcessRecorder):
         lte: int | None = None,
         desc: bool = False,
         limit: int | None = None,
+        types: Sequence[str] = (),
     ) -> list[Row]:
         """Rows of one stream by version."""
+        of_types = f"AND topic IN ({','.join('?' * len(types))}) " if types else ""
         with self.datastore.transaction(commit=False) as c:
             c.execute(
                 f"SELECT {_ROW} FROM events WHERE originator_id=? AND originator_version>? "
-                "AND originator_version<=? "
+                f"AND originator_version<=? {of_types}"
                 f"ORDER BY originator_version {'DESC' if desc else 'ASC'} LIMIT ?",
                 (
                     stream,
                     0 if gt is None else gt,
                     (1 << 62) if lte is None else lte,
+                    *types,
                     -1 if limit is None else limit,
                 ),
             )

@@ -18,11 +18,13 @@ from domain.approval import AlreadyResolved
 from domain.approvals import Approvals, Question
 from domain.clock import Clock, format_time, system_clock
 from domain.crews import Crews, failed
+from domain.draft import Draft
 from domain.errors import CrewlogError, NotFound, VersionConflict
+from domain.folded import FoldedStreams, Kept
 from domain.job import Job
 from domain.job_events import JobFinished, JobState, Outcome
 from domain.jobs import Jobs
-from domain.log import Context, Recorded, open_sqlite_log
+from domain.log import SYSTEM, Context, Recorded, open_sqlite_log
 from domain.redaction import Redactor
 from projections.engine import Views
 from projections.views import PROJECTIONS
@@ -722,7 +724,7 @@ def check_settled(table: Table) -> None:
         one = table.at(key)
         if one.state is not JobState.HELD or one.deleted:
             continue
-        obstacle = table.crews.hopeless(one)
+        obstacle = table.crews.hopeless(one, Draft(SYSTEM))
         assert (one.stranded_by is not None) == (obstacle is not None), key
         if obstacle is not None:
             assert failed(table.crews.job(one.stranded_by or "")), key
@@ -817,5 +819,46 @@ def test_a_branch_that_runs_keeps_its_crew_going(table: Table) -> None:
         assert table.crews.active(table.crew_id)
         await table.run("other")
         assert not table.crews.active(table.crew_id)
+
+    play(scenario())
+
+
+# Crews with many edges
+
+
+def layers(width: int) -> list[PlannedJob]:
+    """Three layers; each job of one waits for all of the one before."""
+    names = [[f"l{layer}x{n}" for n in range(width)] for layer in range(3)]
+    return [
+        job(name, *(names[layer - 1] if layer else ()))
+        for layer in range(3)
+        for name in names[layer]
+    ]
+
+
+def test_each_job_is_looked_up_once_however_many_wait_for_it(
+    table: Table, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A job that ends costs as many look-ups as there are jobs about it, and not as edges."""
+    width = 20
+    looked: list[str] = []
+    original = FoldedStreams.latest
+
+    def counted(self: FoldedStreams[Any], name: str) -> Kept[Any]:
+        looked.append(name)
+        return original(self, name)
+
+    monkeypatch.setattr(FoldedStreams, "latest", counted)
+
+    async def scenario() -> None:
+        await table.commit(*layers(width))
+        await table.follow()
+        for key in table.ids:
+            await table.start(key)
+            await table.end(key)
+            looked.clear()
+            await table.follow()
+            assert len(looked) <= 2 * width + 2, "itself, its crew, its children, their parents"
+        assert set(table.state(*table.ids)) == {"completed"}
 
     play(scenario())

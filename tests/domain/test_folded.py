@@ -1,0 +1,171 @@
+"""Folded states that are kept: always what the whole stream says, and never read twice."""
+
+import asyncio
+import random
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from domain.approvals import Approvals, Question
+from domain.event import Event
+from domain.folded import FoldedStreams
+from domain.job import Job
+from domain.job_events import JobProgressed, JobSubmitted, Links, job_stream
+from domain.jobs import Jobs, fold
+from domain.log import Context, EventLog, Recorded, open_sqlite_log
+from domain.redaction import Redactor
+from domain.schedules import Schedules, checked_terms
+
+WHO = Context(actor="tester")
+
+
+@pytest.fixture
+def log(tmp_path: Path) -> Iterator[EventLog]:
+    opened = open_sqlite_log(tmp_path, redactor=Redactor())
+    yield opened
+    opened.close()
+
+
+def submitted(title: str = "one", argv: Sequence[str] = ("true",)) -> JobSubmitted:
+    return JobSubmitted(
+        kind="command",
+        label="command",
+        title=title,
+        owner="operator",
+        argv=list(argv),
+        cwd="/",
+        env_names=[],
+        sealed=False,
+        timeout_ms=0,
+        labels=[],
+        links=Links(),
+    )
+
+
+async def started(jobs: Jobs, job_id: str) -> None:
+    await jobs.submit(job_id, submitted(), WHO)
+    await jobs.execute(job_id, lambda job: job.start("here"), WHO)
+
+
+def progress(job: Job) -> list[Event]:
+    return job.report(JobProgressed(attempt=1, fraction="0.5", text="half"))
+
+
+def comment(job: Job) -> list[Event]:
+    return job.comment("a word")
+
+
+@pytest.fixture
+def read(monkeypatch: pytest.MonkeyPatch) -> list[int]:
+    """How many events each look at a stream brought in."""
+    counts: list[int] = []
+    original = EventLog.stream
+
+    def counted(self: EventLog, *given: Any, **named: Any) -> list[Recorded]:
+        found = original(self, *given, **named)
+        counts.append(len(found))
+        return found
+
+    monkeypatch.setattr(EventLog, "stream", counted)
+    return counts
+
+
+@pytest.mark.parametrize("often", [progress, comment, lambda job: []])
+def test_what_comes_often_costs_the_same_at_the_ten_thousandth_time(
+    often: Callable[[Job], list[Event]], log: EventLog, read: list[int]
+) -> None:
+    async def scenario() -> None:
+        jobs = Jobs(log)
+        await started(jobs, "a")
+        # Ten thousand as one append: how they came is not what is looked at.
+        await jobs.execute("a", lambda job: progress(job) * 10_000, WHO)
+        read.clear()
+        for _ in range(20):
+            await jobs.execute("a", often, WHO)
+            jobs.load("a")
+
+    asyncio.run(scenario())
+    assert sum(read) <= 20
+
+
+def test_a_question_does_not_read_what_the_job_said_before(log: EventLog, read: list[int]) -> None:
+    async def scenario() -> None:
+        jobs = Jobs(log)
+        approvals = Approvals(log, jobs)
+        await started(jobs, "a")
+        await jobs.execute("a", lambda job: progress(job) * 2_000, WHO)
+        read.clear()
+        asked = await approvals.request("a", 1, Question("May I?"), WHO)
+        assert [one.id for one in approvals.pending(jobs.load("a"))] == [asked.approval.id]
+        await approvals.resolve(asked.approval.id, "approved", None, WHO)
+        assert approvals.pending(jobs.load("a")) == []
+
+    asyncio.run(scenario())
+    assert sum(read) < 50
+
+
+def test_schedules_read_only_what_came_since(log: EventLog, read: list[int]) -> None:
+    async def scenario() -> None:
+        schedules = Schedules(log)
+        terms = checked_terms({"name": "s", "template": "t", "rule": {"cron": "0 7 * * *"}})
+        made = await schedules.create(terms, "operator", WHO)
+        for n in range(50):
+            other = checked_terms({"name": f"s{n}"}, schedules.load(made.schedule.id))
+            await schedules.change(made.schedule.id, other, WHO)
+        read.clear()
+        assert schedules.load(made.schedule.id).name == "s49"
+
+    asyncio.run(scenario())
+    assert sum(read) <= 1
+
+
+@pytest.mark.parametrize("seed", range(8))
+def test_kept_states_are_those_of_the_whole_streams(seed: int, log: EventLog) -> None:
+    """Two that keep for themselves, room for a few states only, and both write."""
+    dice = random.Random(seed)
+    kept = [
+        FoldedStreams(log, fold, job_stream, max_bytes=dice.choice([0, 9_000, 1 << 20]))
+        for _ in "ab"
+    ]
+
+    async def scenario() -> None:
+        both = [Jobs(log), Jobs(log)]
+        names = [f"j{n}" for n in range(6)]
+        for name in names:
+            await started(both[0], name)
+        for _ in range(120):
+            name = dice.choice(names)
+            await dice.choice(both).execute(name, dice.choice([progress, comment]), WHO)
+            looked = dice.choice(names)
+            whole = fold(looked, log.stream(job_stream(looked)))
+            for one in kept:
+                found = one.latest(looked)
+                assert (found.state, found.version) == (whole, whole.version)
+            assert both[0].load(looked) == both[1].load(looked) == whole
+
+    asyncio.run(scenario())
+
+
+def test_what_there_is_not_is_not_kept(log: EventLog) -> None:
+    folded = FoldedStreams(log, fold, job_stream)
+    assert folded.latest("none").version == 0
+    asyncio.run(started(Jobs(log), "none"))
+    assert folded.latest("none").version == 3
+
+
+def test_large_states_give_way(log: EventLog, read: list[int]) -> None:
+    folded = FoldedStreams(log, fold, job_stream, max_bytes=1_000_000)
+
+    async def scenario() -> None:
+        jobs = Jobs(log)
+        for name in ("a", "b", "c"):
+            await jobs.submit(name, submitted(argv=["x" * 100_000]), WHO)
+            folded.latest(name)
+
+    asyncio.run(scenario())
+    read.clear()
+    for name in ("c", "b", "a"):
+        folded.latest(name)
+    assert read == [0, 0, 2]
