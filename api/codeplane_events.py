@@ -8,7 +8,7 @@ from typing import Any
 
 import orjson
 
-from api.job_json import CODEPLANE_STATES
+from api.job_json import shown_state
 from api.sse import WireForm
 from domain.job_events import JobState, job_id_of
 from domain.log import Recorded
@@ -61,7 +61,7 @@ def _changed(event: Recorded, state: JobState) -> Named:
         {
             "jobId": job_id_of(event.subject),
             "previousState": None,
-            "newState": CODEPLANE_STATES[state],
+            "newState": shown_state(state, gave_up=bool(event.data.get("gave_up"))),
             "timestamp": event.at,
             "kind": event.type,
         },

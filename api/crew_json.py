@@ -5,6 +5,7 @@ from typing import Any
 
 import orjson
 
+from api.brief import brief
 from api.job_json import job_json
 from projections.crews import find_crew, state_of
 from projections.engine import Reading
@@ -30,6 +31,13 @@ def crew_json(row: Row, counts: dict[str, int], name_of: Callable[[str], str]) -
         "jobIds": [member["id"] for member in orjson.loads(row["members"])],
         "position": row["position"],
     }
+
+
+def crew_brief(row: Row, counts: dict[str, int], name_of: Callable[[str], str]) -> dict[str, Any]:
+    """A crew as lists show it: inputs that are long are shortened, and `shortened` names them."""
+    crew = crew_json(row, counts, name_of)
+    crew["inputs"], whole = brief(crew["inputs"])
+    return {**crew, "shortened": [] if whole else ["inputs"]}
 
 
 def graph_json(reading: Reading, job: Row) -> dict[str, Any]:

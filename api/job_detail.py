@@ -14,6 +14,8 @@ from projections.projection import Row
 from projections.timeline import newest_of_job
 
 _EVENTS = 500
+_COMMENTS = 200
+"""What one answer gives of a job that much was said of: the newest."""
 
 _BOARD_OUTCOMES = {
     "completed": "completed",
@@ -32,6 +34,7 @@ def detail_json(reading: Reading, row: Row, name_of: Callable[[str], str]) -> di
     """The job object, and beside its fields the lists of the board's detail."""
     job = job_json(row)
     entries, earlier = newest_of_job(reading, row["id"], _EVENTS)
+    comments, earlier_comments = job_comments(reading, row["id"], _COMMENTS)
     parents = {parent["id"]: parent for parent in jobs_of_ids(reading, job["parents"])}
     return {
         **job,
@@ -39,7 +42,8 @@ def detail_json(reading: Reading, row: Row, name_of: Callable[[str], str]) -> di
         "runs": [run_json(run) for run in job_attempts(reading, row["id"])],
         "events": [event_json(entry, name_of) for entry in entries],
         "earlierEvents": earlier,
-        "comments": [comment_json(c, name_of) for c in job_comments(reading, row["id"])],
+        "comments": [comment_json(comment, name_of) for comment in comments],
+        "earlierComments": earlier_comments,
         "parentResults": [
             parent_result(parents[parent]) for parent in job["parents"] if parent in parents
         ],

@@ -3,6 +3,7 @@ them.
 """
 
 import shlex
+from collections.abc import Sequence
 from typing import Any, Literal
 
 import orjson
@@ -12,22 +13,30 @@ from domain.job_events import (
     ENDED,
     JobState,
 )
+from projections.jobs import shortened
 from projections.projection import Row
 
-CODEPLANE_STATES = {
-    JobState.HELD: "queued",
+SHOWN_STATES = {
+    JobState.HELD: "held",
     JobState.QUEUED: "queued",
     JobState.RUNNING: "running",
     JobState.PAUSED: "running",
     JobState.WAITING_FOR_APPROVAL: "waiting_for_approval",
-    JobState.BLOCKED: "waiting_for_approval",
+    JobState.BLOCKED: "blocked",
     JobState.REVIEW: "review",
     JobState.COMPLETED: "completed",
     JobState.FAILED: "failed",
     JobState.CANCELLED: "canceled",
     JobState.TIMED_OUT: "failed",
 }
-"""Our states in the spelling of `contracts/codeplane.md` §2; `outcome` keeps what this loses."""
+"""Our states in the spelling of `contracts/codeplane.md` §2, and two that it lacks: ``held`` and
+``blocked``, which only jobs of a crew have. `outcome` keeps what this loses.
+"""
+
+
+def shown_state(state: JobState, *, gave_up: bool) -> str:
+    """The word for a state. A job that gave up has failed, though it may be unblocked."""
+    return "failed" if gave_up and state is JobState.BLOCKED else SHOWN_STATES[state]
 
 
 BOARD_STATUSES = ("triage", "todo", "ready", "running", "blocked", "done", "archived")
@@ -55,7 +64,15 @@ class JobObject(BaseModel):
 
     id: str
     state: Literal[
-        "queued", "running", "waiting_for_approval", "review", "completed", "failed", "canceled"
+        "held",
+        "queued",
+        "running",
+        "waiting_for_approval",
+        "blocked",
+        "review",
+        "completed",
+        "failed",
+        "canceled",
     ]
     outcome: Literal["completed", "failed", "cancelled", "timed_out"] | None
     title: str
@@ -114,6 +131,9 @@ class JobObject(BaseModel):
     pendingApprovals: list[str]
     costSpent: float
     costSaved: float
+    shortened: list[str] = Field(
+        description="Fields that lists show only the beginning of, or null; the job has them whole."
+    )
 
 
 class JobPage(BaseModel):
@@ -148,6 +168,7 @@ class JobDetail(JobObject):
     events: list[dict[str, Any]]
     earlierEvents: bool
     comments: list[dict[str, Any]]
+    earlierComments: bool
     parentResults: list[dict[str, Any]]
 
 
@@ -172,12 +193,13 @@ def job_json(row: Row) -> dict[str, Any]:
     """
     state = JobState(row["state"])
     argv = orjson.loads(row["argv"])
+    cut: Sequence[str] = row.get("shortened", ())
     return {
         "id": row["id"],
-        "state": CODEPLANE_STATES[state],
+        "state": shown_state(state, gave_up=bool(row["gave_up"])),
         "outcome": state.value if state in ENDED else None,
         "title": row["title"],
-        "prompt": shlex.join(argv),
+        "prompt": shortened(shlex.join(argv)) if "argv" in cut else shlex.join(argv),
         "repo": row["cwd"],
         "kind": row["kind"],
         "label": row["label"],
@@ -212,7 +234,17 @@ def job_json(row: Row) -> dict[str, Any]:
         "version": row["version"],
         "position": row["position"],
         **_board_fields(row),
+        "shortened": [field for column in cut for field in _FIELDS[column]],
     }
+
+
+_FIELDS = {
+    "argv": ("argv", "prompt"),
+    "env_names": ("env",),
+    "plan": ("body", "resultSchema"),
+    "result": ("result",),
+}
+"""The fields that show a column of the view."""
 
 
 def _board_fields(row: Row) -> dict[str, Any]:

@@ -8,11 +8,11 @@ from pydantic import Discriminator, Field, Tag, field_validator
 from pydantic.json_schema import SkipJsonSchema
 
 from api.bodies import CARRIABLE, Body
-from api.job_json import BOARD_STATUSES, CODEPLANE_STATES
+from api.job_json import BOARD_STATUSES
 from domain.errors import BadInput, Invalid, PreconditionFailed
 from domain.idempotency import fingerprint
-from domain.job_events import JobState
 from domain.jobs import IdempotencyKey
+from projections.jobs import STATES
 from scheduler.environment import valid_name
 from scheduler.intake import WorkRequest, limit_ms
 
@@ -35,19 +35,11 @@ IfMatchHeader = Annotated[
     ),
 ]
 
-_STATES: dict[str, frozenset[str]] = {
-    state.value: frozenset({state.value}) for state in JobState
-} | {
-    spelling: frozenset(s.value for s, name in CODEPLANE_STATES.items() if name == spelling)
-    for spelling in set(CODEPLANE_STATES.values())
-    if spelling not in {"failed"}
-}
-"""What each spelling of a state selects: ours name one, CodePlane's all that it shows under that
-name.
-"""
+_SPELLINGS = {**{state: state for state in STATES}, "canceled": "cancelled"}
+"""What a filter takes, and which state it means: CodePlane spells one of them in its own way."""
 
 
-STATE_LIST = rf"^[ ,]*$|(?:^|,) *(?:{'|'.join(sorted(_STATES))}) *(?:,|$)"
+STATE_LIST = rf"^[ ,]*$|(?:^|,) *(?:{'|'.join(sorted(_SPELLINGS))}) *(?:,|$)"
 
 
 class JobRequest(Body):
@@ -167,15 +159,15 @@ def version_of(if_match: str | None) -> int | None:
 
 
 def states_of(given: str | None) -> frozenset[str]:
-    """The states that a comma list selects, in either spelling. Unknown names select nothing
-    (Invalid if all are).
+    """The states that a comma list selects, in either spelling. Unknown names select nothing, as
+    CodePlane's page relies on (`contracts/codeplane.md` §3); Invalid if all are unknown.
     """
     if not given:
         return frozenset()
     names = [name.strip() for name in given.split(",") if name.strip()]
-    selected = frozenset(state for name in names for state in _STATES.get(name, ()))
+    selected = frozenset(_SPELLINGS[name] for name in names if name in _SPELLINGS)
     if names and not selected:
-        raise Invalid(f"No such state; there are {', '.join(sorted(_STATES))}.")
+        raise Invalid(f"No such state. States are {', '.join(STATES)}.")
     return selected
 
 

@@ -107,9 +107,9 @@ def overview(reading: Reading, since: str, owner: str | None = None) -> dict[str
             select(facts.c.outcome, func.count()).where(period).group_by(facts.c.outcome)
         )
     }
-    ended = sum(
-        count for outcome, count in by_outcome.items() if outcome not in ("open", "blocked")
-    )
+    # Whoever cancels a job does not judge it.
+    undecided = ("open", "blocked", "cancelled")
+    judged = sum(count for outcome, count in by_outcome.items() if outcome not in undecided)
     completed = by_outcome.get("completed", 0)
     lines = reading.connection.execute(select(func.sum(facts.c.lines)).where(period)).scalar()
     return {
@@ -117,7 +117,7 @@ def overview(reading: Reading, since: str, owner: str | None = None) -> dict[str
         "byOutcome": by_outcome,
         "byLabel": _grouped(reading, facts.c.label, period, "label"),
         "byDay": _grouped(reading, facts.c.day, period, "day"),
-        "successRate": round(completed / ended, 4) if ended else None,
+        "successRate": round(completed / judged, 4) if judged else None,
         "queueWaitMs": _measured(reading, facts.c.wait_ms, period),
         "runTimeMs": _measured(reading, facts.c.run_ms, period),
         "outputLines": int(lines or 0),

@@ -41,9 +41,20 @@ COMMENTS = Projection(
 )
 
 
-def job_comments(reading: Reading, job_id: str) -> list[Row]:
-    """The comments on one job, oldest first."""
+def job_comments(reading: Reading, job_id: str, newest: int) -> tuple[list[Row], bool]:
+    """The newest comments on one job, oldest first, and whether there are earlier ones."""
     comments = reading.table("comments")
-    return reading.rows(
-        select(comments).where(comments.c.job_id == job_id).order_by(comments.c.position)
+    rows = reading.rows(
+        select(comments)
+        .where(comments.c.job_id == job_id)
+        .order_by(comments.c.position.desc())
+        .limit(newest + 1)
     )
+    return rows[newest - 1 :: -1], len(rows) > newest
+
+
+def comment_at(reading: Reading, position: int) -> Row:
+    """The comment that is the event at a position of the log."""
+    comments = reading.table("comments")
+    (row,) = reading.rows(select(comments).where(comments.c.position == position))
+    return row

@@ -1,9 +1,22 @@
 """The jobs view: one row a job, what lists and status are answered from."""
 
+from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import orjson
-from sqlalchemy import Column, ColumnElement, Integer, String, Table, func, or_, select
+from sqlalchemy import (
+    Column,
+    ColumnElement,
+    Integer,
+    Select,
+    String,
+    Table,
+    and_,
+    case,
+    func,
+    or_,
+    select,
+)
 
 from domain.errors import InvalidCursor, JobNotFound
 from domain.job_events import (
@@ -26,9 +39,7 @@ def _columns() -> tuple[Column[Any], ...]:
         Column("labels", String, nullable=False),
         Column("title", String, nullable=False),
         Column("owner", String, nullable=False),
-        Column("argv", String, nullable=False),
         Column("cwd", String, nullable=False),
-        Column("env_names", String, nullable=False),
         Column("timeout_ms", Integer, nullable=False),
         Column("parent", String),
         Column("crew", String),
@@ -55,14 +66,50 @@ def _columns() -> tuple[Column[Any], ...]:
         Column("archived_at", String),
         Column("deleted", Integer, nullable=False),
         Column("active", Integer, nullable=False),
-        Column("plan", String),
         Column("failures", Integer, nullable=False),
         Column("block_reason", String),
         Column("gave_up", Integer, nullable=False),
         Column("stranded_by", String),
         Column("pending", String, nullable=False),
+        Column("brief", String),
+        # What may be large stands last: SQLite reads a row up to the last column that is asked for.
+        Column("argv", String, nullable=False),
+        Column("env_names", String, nullable=False),
+        Column("plan", String),
         Column("result", String),
     )
+
+
+_SHORT_TEXT = 300
+_SHORT_LIST = 20
+_LONGEST = 2_000
+"""Characters of a list, a plan or a result that lists of jobs give as they are."""
+
+
+def _brief(argv: list[str], env_names: list[str], plan: dict[str, Any] | None) -> str | None:
+    """What lists of jobs show in place of these columns, and under ``cut`` which of them are not
+    whole; None where all are short.
+    """
+    brief: dict[str, Any] = {"argv": argv, "env_names": env_names, "plan": plan}
+    cut = [name for name in ("argv", "env_names") if _length(brief[name]) > _LONGEST]
+    for name in cut:
+        brief[name] = [shortened(text) for text in brief[name][:_SHORT_LIST]]
+    if plan is not None and len(orjson.dumps(plan)) > _LONGEST:
+        cut.append("plan")
+        schema = plan["result_schema"]
+        kept = schema is not None and len(orjson.dumps(schema)) <= _LONGEST
+        body = shortened(plan["body"])
+        brief["plan"] = {**plan, "body": body, "result_schema": schema if kept else None}
+    return orjson.dumps({**brief, "cut": cut}).decode() if cut else None
+
+
+def _length(texts: list[str]) -> int:
+    return sum(map(len, texts)) + 4 * len(texts)
+
+
+def shortened(text: str) -> str:
+    """The text, or its beginning with an ellipsis."""
+    return text if len(text) <= _SHORT_TEXT else text[:_SHORT_TEXT] + "…"
 
 
 def _key(event: Recorded) -> str:
@@ -117,6 +164,7 @@ def _submitted(_: Row | None, event: Recorded) -> Row:
         "gave_up": 0,
         "stranded_by": None,
         "pending": "[]",
+        "brief": _brief(data["argv"], data["env_names"], data["plan"]),
         "result": None,
     }
 
@@ -355,6 +403,7 @@ def list_jobs(
     *,
     states: frozenset[str] = frozenset(),
     status: str | None = None,
+    text: str | None = None,
     label: str | None = None,
     archived: bool | None = None,
     owner: str | None = None,
@@ -364,16 +413,19 @@ def list_jobs(
     limit: int,
 ) -> tuple[list[Row], bool]:
     """The newest jobs first, and whether there are more; the cursor is the id of the last one seen.
+    `states` are of STATES. The rows are short ones: see `in_list`.
 
     Keyset on the position of submission, so a deep page costs what the first one does.
     InvalidCursor for an id that names no job.
     """
     jobs = reading.table("jobs")
-    statement = select(jobs).where(jobs.c.deleted == 0)
+    statement = in_list(jobs).where(jobs.c.deleted == 0)
     if states:
-        statement = statement.where(jobs.c.state.in_(sorted(states)))
+        statement = statement.where(or_(*(STATES[state](jobs) for state in sorted(states))))
     if status is not None:
         statement = statement.where(*_standing(jobs, status))
+    if text:
+        statement = statement.where(_says(reading, text))
     if label is not None:
         statement = statement.where(
             or_(jobs.c.label == label, func.instr(jobs.c.labels, orjson.dumps(label).decode()) > 0)
@@ -391,7 +443,84 @@ def list_jobs(
     rows = reading.rows(statement.order_by(jobs.c.position.desc()).limit(limit + 1))
     if cursor is not None and not rows:
         _check_cursor(reading, cursor)
-    return rows[:limit], len(rows) > limit
+    return list(map(_overlaid, rows[:limit])), len(rows) > limit
+
+
+def in_list(jobs: Table, *, result: bool = False) -> Select[Any]:
+    """A select of short rows: one of them costs the same whatever its job was given.
+
+    `_overlaid` makes rows of what it gives, with ``shortened``: the columns that are not whole.
+    """
+    large = {"argv", "env_names", "plan"}
+    columns: list[Any] = [column for column in jobs.c if column.name not in large | {"result"}]
+    columns += [case((jobs.c.brief.is_(None), jobs.c[name])).label(name) for name in sorted(large)]
+    fits = func.length(jobs.c.result) <= _LONGEST
+    if result:
+        columns.append(jobs.c.result)
+    else:
+        columns.append(case((fits, jobs.c.result)).label("result"))
+        columns.append(case((fits, 0), (jobs.c.result.is_not(None), 1), else_=0).label("cut"))
+    return select(*columns)
+
+
+def _overlaid(row: Row) -> Row:
+    cut = ["result"] if row.pop("cut", 0) else []
+    if row["brief"] is not None:
+        brief = orjson.loads(row["brief"])
+        cut += brief["cut"]
+        row["argv"] = orjson.dumps(brief["argv"]).decode()
+        row["env_names"] = orjson.dumps(brief["env_names"]).decode()
+        row["plan"] = None if brief["plan"] is None else orjson.dumps(brief["plan"]).decode()
+    row["shortened"] = cut
+    return row
+
+
+def _says(reading: Reading, text: str) -> ColumnElement[bool]:
+    """Whether a job has this text in its id, titles, labels, names or command. Case counts for
+    letters beyond ASCII only.
+    """
+    jobs, crews = reading.table("jobs"), reading.table("crews")
+    named = select(crews.c.id).where(crews.c.name.icontains(text, autoescape=True))
+    inside = orjson.dumps(text).decode()[1:-1]  # as it stands in a column of JSON
+    return or_(
+        jobs.c.id.istartswith(text, autoescape=True),
+        *(
+            column.icontains(text, autoescape=True)
+            for column in (jobs.c.title, jobs.c.label, jobs.c.cwd)
+        ),
+        *(
+            column.icontains(inside, autoescape=True)
+            for column in (jobs.c.labels, jobs.c.argv, jobs.c.plan)
+        ),
+        jobs.c.crew.in_(named),
+    )
+
+
+def _in(*states: JobState) -> Callable[[Table], ColumnElement[bool]]:
+    return lambda jobs: jobs.c.state.in_([state.value for state in states])
+
+
+def _blocked_and(gave_up: int) -> Callable[[Table], ColumnElement[bool]]:
+    return lambda jobs: and_(jobs.c.state == JobState.BLOCKED.value, jobs.c.gave_up == gave_up)
+
+
+STATES: dict[str, Callable[[Table], ColumnElement[bool]]] = {
+    "held": _in(JobState.HELD),
+    "queued": _in(JobState.QUEUED),
+    "running": _in(JobState.RUNNING, JobState.PAUSED),
+    "waiting_for_approval": _in(JobState.WAITING_FOR_APPROVAL),
+    "blocked": _blocked_and(0),
+    "review": _in(JobState.REVIEW),
+    "completed": _in(JobState.COMPLETED),
+    "failed": lambda jobs: or_(
+        _in(JobState.FAILED, JobState.TIMED_OUT)(jobs), _blocked_and(1)(jobs)
+    ),
+    "timed_out": _in(JobState.TIMED_OUT),
+    "cancelled": _in(JobState.CANCELLED),
+}
+"""The one vocabulary of states, as filters use it. A job that gave up has failed; one that passed
+its time limit has too, and can be asked for by itself.
+"""
 
 
 _COLUMNS = {
@@ -424,9 +553,12 @@ def _standing(jobs: Table, status: str) -> list[ColumnElement[bool]]:
 
 
 def jobs_of_ids(reading: Reading, job_ids: list[str]) -> list[Row]:
-    """The rows of these jobs, deleted ones too, in no order."""
+    """Short rows of these jobs, but with the whole result; deleted ones too, in no order."""
+    if not job_ids:
+        return []
     jobs = reading.table("jobs")
-    return reading.rows(select(jobs).where(jobs.c.id.in_(job_ids))) if job_ids else []
+    rows = reading.rows(in_list(jobs, result=True).where(jobs.c.id.in_(job_ids)))
+    return list(map(_overlaid, rows))
 
 
 def jobs_of_kind(reading: Reading, kind: str, after: int) -> list[Row]:
@@ -440,7 +572,14 @@ def jobs_of_kind(reading: Reading, kind: str, after: int) -> list[Row]:
     return reading.rows(statement.order_by(jobs.c.position))
 
 
-def board_jobs(reading: Reading, owner: str | None, limit: int) -> dict[str, tuple[int, list[Row]]]:
+def board_jobs(
+    reading: Reading,
+    *,
+    owner: str | None,
+    text: str | None = None,
+    crew: str | None = None,
+    limit: int,
+) -> dict[str, tuple[int, list[Row]]]:
     """For each column of the board how many jobs stand in it, and the newest of them."""
     jobs = reading.table("jobs")
     shown: dict[str, tuple[int, list[Row]]] = {}
@@ -448,11 +587,15 @@ def board_jobs(reading: Reading, owner: str | None, limit: int) -> dict[str, tup
         where = [jobs.c.deleted == 0, *_standing(jobs, status)]
         if owner is not None:
             where.append(jobs.c.owner == owner)
+        if crew is not None:
+            where.append(jobs.c.crew == crew)
+        if text:
+            where.append(_says(reading, text))
         count = reading.connection.execute(
             select(func.count()).select_from(jobs).where(*where)
         ).scalar_one()
-        newest = select(jobs).where(*where).order_by(jobs.c.position.desc()).limit(limit)
-        shown[status] = (count, reading.rows(newest) if count else [])
+        newest = in_list(jobs).where(*where).order_by(jobs.c.position.desc()).limit(limit)
+        shown[status] = (count, list(map(_overlaid, reading.rows(newest))) if count else [])
     return shown
 
 
@@ -488,7 +631,7 @@ class OpenJobs(NamedTuple):
 
 def open_jobs(reading: Reading) -> OpenJobs:
     jobs = reading.table("jobs")
-    queued = select(jobs).where(jobs.c.state == JobState.QUEUED.value)
+    queued = in_list(jobs).where(jobs.c.state == JobState.QUEUED.value)
     holding = (
         JobState.RUNNING.value,
         JobState.PAUSED.value,
@@ -496,5 +639,5 @@ def open_jobs(reading: Reading) -> OpenJobs:
     )
     return OpenJobs(
         reading.rows(queued.order_by(jobs.c.queued_position)),
-        reading.rows(select(jobs).where(jobs.c.state.in_(holding), jobs.c.active == 1)),
+        reading.rows(in_list(jobs).where(jobs.c.state.in_(holding), jobs.c.active == 1)),
     )

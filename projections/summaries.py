@@ -74,12 +74,12 @@ def schedules_summary(reading: Reading, since: str, owner: str | None = None) ->
 
 def approvals_summary(reading: Reading, since: str, owner: str | None = None) -> dict[str, Any]:
     """Approvals asked since a time, by state, and how long people took to answer, in
-    milliseconds.
+    milliseconds. `pending` are all that wait now, whenever they were asked.
     """
     approvals = reading.table("approvals")
-    period: list[ColumnElement[bool]] = [approvals.c.requested_at >= since]
-    if owner is not None:
-        period.append(approvals.c.owner == owner)
+    theirs: list[ColumnElement[bool]] = [] if owner is None else [approvals.c.owner == owner]
+    period = [approvals.c.requested_at >= since, *theirs]
+    pending = select(func.count()).select_from(approvals).where(approvals.c.state == "pending")
     by_state = {
         state: int(count)
         for state, count in reading.connection.execute(
@@ -88,7 +88,7 @@ def approvals_summary(reading: Reading, since: str, owner: str | None = None) ->
     }
     return {
         "total": sum(by_state.values()),
-        "pending": by_state.get("pending", 0),
+        "pending": int(reading.connection.execute(pending.where(*theirs)).scalar_one()),
         "byState": by_state,
         "waitMs": ranked(
             reading, approvals.c.wait_ms, [*period, *_answered(approvals)], {"p50": 50, "p95": 95}

@@ -24,7 +24,7 @@ from starlette.routing import Match
 
 from api.app import build, create_app
 from api.cli import app as commands
-from api.job_json import CODEPLANE_STATES
+from api.job_json import SHOWN_STATES
 from api.routes.gitoma import STATUSES
 from api.settings import Settings
 from domain.catalogue import CATALOGUE
@@ -389,9 +389,7 @@ def test_the_states_are_documented_and_translated_as_the_code_does() -> None:
     assert [row[0] for row in rows(page, under="Ours")][1:] == [state.value for state in JobState]
     translated = {row[0]: row[1:] for row in rows(page, under="What the dialects show")}
     del translated["state"]
-    assert translated == {
-        state.value: [CODEPLANE_STATES[state], STATUSES[state]] for state in JobState
-    }
+    assert translated == {state.value: [SHOWN_STATES[state], STATUSES[state]] for state in JobState}
 
 
 # Dependencies, links, files

@@ -8,6 +8,7 @@ from pydantic import AliasChoices, BaseModel, ConfigDict, Field
 
 from api.approval_json import ApprovalObject, approval_json, approval_row
 from api.bodies import CARRIABLE, Body
+from api.brief import bounded
 from api.errors import SECURED, documented
 from api.owners import is_named
 from api.routes.jobs import NameOf, json_bytes
@@ -94,10 +95,10 @@ def _add_reading(router: APIRouter, views: Views, email_of: EmailOf, name_of: Na
                 cursor=cursor,
                 limit=limit,
             )
-        items = [approval_json(row, name_of) for row in rows]
-        return json_bytes(
-            {"items": items, "cursor": rows[-1]["id"] if more else None, "hasMore": more}
-        )
+        items, whole = bounded(approval_json(row, name_of) for row in rows)
+        more = more or not whole
+        following = rows[len(items) - 1]["id"] if more else None
+        return json_bytes({"items": items, "cursor": following, "hasMore": more})
 
     @router.get(
         "/approvals/{approval_id}",

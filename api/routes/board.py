@@ -12,7 +12,8 @@ from pydantic import Field
 from api.access import guarded, loaded_job, scope_of, seen_crew, seen_job
 from api.board_frames import BOARD
 from api.bodies import CARRIABLE, Body
-from api.crew_json import crew_json, graph_json
+from api.brief import PAGE_BYTES, bounded
+from api.crew_json import crew_brief, crew_json, graph_json
 from api.errors import SECURED, documented
 from api.job_detail import comment_json
 from api.job_json import JobChanged, etag, job_json
@@ -29,7 +30,7 @@ from domain.job import LONGEST_TEXT, Job
 from domain.job_events import JobDeleted, JobState
 from domain.jobs import Changed, Jobs
 from domain.log import EventLog
-from projections.comments import job_comments
+from projections.comments import comment_at
 from projections.crews import crew_counts, list_crews
 from projections.engine import Views
 from projections.jobs import board_jobs, find_job, list_jobs
@@ -40,6 +41,7 @@ from scheduler.unfinished import Unfinished
 
 _PAGE = 100
 _CREWS = 20
+_COLUMN = PAGE_BYTES // 8
 _MONTH = timedelta(days=30)
 
 Text = Annotated[str, Field(max_length=LONGEST_TEXT), CARRIABLE]
@@ -119,8 +121,7 @@ def board_routes(
         )
         await views.caught_up()
         with views.reading() as reading:
-            said = job_comments(reading, job_id)
-        [written] = [one for one in said if one["position"] == changed.position]
+            written = comment_at(reading, changed.position)
         return json_bytes({"comment": comment_json(written, name_of)}, 201, _position(changed))
 
     @router.post(
@@ -196,40 +197,42 @@ def board_routes(
     async def board(
         principal: Authenticated,
         mine: bool = False,
+        text: Annotated[str | None, Query(max_length=200)] = None,
+        crew: Annotated[str | None, Query(max_length=200)] = None,
         limit: Annotated[int, Query(ge=1, le=200, description="Jobs of a column.")] = 50,
     ) -> Response:
-        """`position` is where in the log all of it stood: a stream from there on misses nothing.
-        The median of answers is that of the last thirty days.
+        """`text` and `crew` select jobs as in the list of jobs; `count` counts those. `position` is
+        where in the log all of it stood: a stream from there on misses nothing. The median of
+        answers is that of the last thirty days.
         """
         owner = scope_of(principal, mine=mine)
         since = format_time(clock() - _MONTH)
         await views.caught_up()
-        with views.reading() as reading:
-            shown = board_jobs(reading, owner, limit)
-            crews_shown, _ = list_crews(reading, owner=owner, cursor=None, limit=_CREWS)
-            counts = crew_counts(reading, [row["id"] for row in crews_shown])
-            schedules = list_schedules(reading, owner=owner)
-            asked = approvals_summary(reading, since, owner)
-            position = reading.positions["jobs"]
+
+        def read() -> tuple[dict[str, tuple[int, list[Row]]], dict[str, Any]]:
+            with views.reading() as reading:
+                jobs_shown = board_jobs(reading, owner=owner, text=text, crew=crew, limit=limit)
+                crews_shown, _ = list_crews(reading, owner=owner, cursor=None, limit=_CREWS)
+                counts = crew_counts(reading, [row["id"] for row in crews_shown])
+                schedules = list_schedules(reading, owner=owner)
+                asked = approvals_summary(reading, since, owner)
+                return jobs_shown, {
+                    "crews": [crew_brief(row, counts[row["id"]], name_of) for row in crews_shown],
+                    "schedules": [next_firing(s) for s in schedules if s["state"] == "active"],
+                    "approvals": {
+                        "pending": asked["pending"],
+                        "medianWaitMs": asked["waitMs"]["p50"],
+                    },
+                    "position": reading.positions["jobs"],
+                }
+
+        # A text is looked for in every job, and a rule may have to be walked for its next time.
+        shown, rest = await run_in_threadpool(read)
         columns = [
-            {"status": status, "count": count, "jobs": [job_json(row) for row in rows]}
+            {"status": status, "count": count, "jobs": bounded(map(job_json, rows), _COLUMN)[0]}
             for status, (count, rows) in shown.items()
         ]
-        active = [row for row in schedules if row["state"] == "active"]
-        # A rule may have to be walked for its next time: not on the loop.
-        firings = await run_in_threadpool(lambda: [next_firing(row) for row in active])
-        return json_bytes(
-            {
-                "columns": columns,
-                "crews": [crew_json(row, counts[row["id"]], name_of) for row in crews_shown],
-                "schedules": firings,
-                "approvals": {
-                    "pending": asked["pending"],
-                    "medianWaitMs": asked["waitMs"]["p50"],
-                },
-                "position": position,
-            }
-        )
+        return json_bytes({"columns": columns, **rest})
 
     def next_firing(row: Row) -> dict[str, Any]:
         shown = schedule_json(row, clock())
@@ -248,8 +251,9 @@ def board_routes(
                 reading, owner=scope_of(principal, mine=mine), cursor=cursor, limit=limit
             )
             counts = crew_counts(reading, [row["id"] for row in rows])
-        items = [crew_json(row, counts[row["id"]], name_of) for row in rows]
-        following = rows[-1]["id"] if more else None
+        items, whole = bounded(crew_brief(row, counts[row["id"]], name_of) for row in rows)
+        more = more or not whole
+        following = rows[len(items) - 1]["id"] if more else None
         return json_bytes({"items": items, "cursor": following, "hasMore": more})
 
     @router.get("/crews/{crew_id}", summary="One crew, with its jobs", responses=documented(404))

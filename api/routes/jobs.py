@@ -6,9 +6,11 @@ from typing import Annotated, Any
 
 import orjson
 from fastapi import APIRouter, Query, Request, Response
+from fastapi.concurrency import run_in_threadpool
 from fastapi.routing import APIRoute
 
 from api.access import guarded, scope_of, seen_job
+from api.brief import bounded
 from api.errors import SECURED, documented
 from api.hot import Endpoint
 from api.job_detail import detail_json, timeline_entry
@@ -151,6 +153,14 @@ def job_routes(
             str | None, Query(max_length=20, description="A column of the board.")
         ] = None,
         mine: Annotated[bool, Query(description="Only one's own, also for an admin.")] = False,
+        text: Annotated[
+            str | None,
+            Query(
+                max_length=200,
+                description="What the id begins with, or the title, a label, the command, the "
+                "template or the crew's name holds.",
+            ),
+        ] = None,
         label: Annotated[str | None, Query(max_length=64)] = None,
         archived: bool | None = None,
         crew: Annotated[str | None, Query(max_length=200)] = None,
@@ -158,29 +168,38 @@ def job_routes(
         limit: Annotated[int | None, Query(ge=1, le=100)] = None,
         cursor: Annotated[str | None, Query(max_length=200)] = None,
     ) -> Response:
-        """A page has 50 jobs. With `status` or `mine`, or with no parameter at all, it is also
-        under ``jobs``, as the board's clients read it; they know no pages, so that with one of
-        these two and no `limit` it has 500.
+        """A page has 50 jobs, or those that make 2 MiB; long texts in it are shortened. With
+        `status` or `mine`, or with no parameter at all, it is also under ``jobs``, as the board's
+        clients read it; they know no pages, so that with one of these two and no `limit` it has
+        500.
         """
         states = states_of(state)
         column = status_of(status)
         of_board = mine or column is not None
         await views.caught_up()
-        with views.reading() as reading:
-            rows, more = list_jobs(
-                reading,
-                states=states,
-                status=column,
-                label=label,
-                archived=archived,
-                owner=scope_of(principal, mine=mine),
-                crew=crew,
-                schedule=schedule,
-                cursor=cursor,
-                limit=limit or (_BOARD_PAGE if of_board else _PAGE),
-            )
-        items = [job_json(row) for row in rows]
-        page = {"items": items, "cursor": rows[-1]["id"] if more else None, "hasMore": more}
+
+        def read() -> tuple[list[Row], bool]:
+            with views.reading() as reading:
+                return list_jobs(
+                    reading,
+                    states=states,
+                    status=column,
+                    text=text,
+                    label=label,
+                    archived=archived,
+                    owner=scope_of(principal, mine=mine),
+                    crew=crew,
+                    schedule=schedule,
+                    cursor=cursor,
+                    limit=limit or (_BOARD_PAGE if of_board else _PAGE),
+                )
+
+        # A text is looked for in every job.
+        rows, more = await run_in_threadpool(read) if text else read()
+        items, whole = bounded(map(job_json, rows))
+        more = more or not whole
+        following = rows[len(items) - 1]["id"] if more else None
+        page = {"items": items, "cursor": following, "hasMore": more}
         as_board = of_board or not request.query_params
         return json_bytes(page | {"jobs": items} if as_board else page)
 
@@ -247,7 +266,8 @@ def job_routes(
         with views.reading() as reading:
             seen_job(reading, job_id, principal)
             entries = job_timeline(reading, job_id, after, limit)
-        return json_bytes({"items": [timeline_entry(entry, name_of) for entry in entries]})
+        items, _ = bounded(timeline_entry(entry, name_of) for entry in entries)
+        return json_bytes({"items": items})
 
     async def _command(
         job_id: str,

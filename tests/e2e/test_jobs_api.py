@@ -277,7 +277,7 @@ def test_lists_select_by_state_in_both_spellings(http: httpx2.Client) -> None:
 
     for spelling, selected in {
         "completed": {good},
-        "failed": {bad},
+        "failed": {bad, late},
         "timed_out": {late},
         "cancelled": {stopped},
         "canceled": {stopped},
@@ -517,7 +517,7 @@ def sums(found: list[Json]) -> Json:
                 jobs[subject]["run"] = data["run_ms"]
     every = list(jobs.values())
     outcomes = Counter(job["outcome"] for job in every)
-    over = len(every) - outcomes["open"]
+    judged = len(every) - outcomes["open"] - outcomes["cancelled"]
     waits = [job["wait"] for job in every if "wait" in job]
     runs = [job["run"] for job in every if "run" in job]
     return {
@@ -525,7 +525,7 @@ def sums(found: list[Json]) -> Json:
         "byOutcome": dict(outcomes),
         "byLabel": grouped(every, "label"),
         "byDay": grouped(every, "day"),
-        "successRate": round(outcomes["completed"] / over, 4),
+        "successRate": round(outcomes["completed"] / judged, 4),
         "queueWaitMs": spread(waits),
         "runTimeMs": spread(runs),
         "outputLines": sum(job["lines"] for job in every),

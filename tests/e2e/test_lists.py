@@ -1,0 +1,216 @@
+"""Lists stay small whatever jobs carry, and search all jobs; states are one vocabulary."""
+
+import json
+from collections.abc import Iterator
+from typing import Any
+
+import httpx2
+import pytest
+
+from tests.e2e.client import connect, submit, until
+from tests.e2e.crews import commit, job
+from tests.server import Server
+
+Json = dict[str, Any]
+LONG = "x" * 60_000
+
+
+@pytest.fixture(scope="module")
+def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
+    data = tmp_path_factory.mktemp("lists") / "data"
+    with Server.start(data, "--stop-jobs", "--log-level=warning") as started:
+        yield started
+
+
+@pytest.fixture
+def http(server: Server) -> Iterator[httpx2.Client]:
+    with connect(server) as client:
+        yield client
+
+
+def listed(http: httpx2.Client, **asked: Any) -> list[Json]:
+    answer = http.get("/api/jobs", params=asked)
+    assert answer.status_code == 200, answer.text
+    items: list[Json] = answer.json()["items"]
+    return items
+
+
+@pytest.fixture(scope="module")
+def heavy(server: Server) -> list[str]:
+    """Jobs with nearly a megabyte of arguments each."""
+    with connect(server) as http:
+        return [submit(http, "true", *[LONG] * 15, labels=["heavy"]) for _ in range(12)]
+
+
+@pytest.fixture(scope="module")
+def crew(server: Server) -> Iterator[dict[str, str]]:
+    """A job in each state that only crews have, and one that waits for a person."""
+    with connect(server) as http:
+        crew = commit(
+            server,
+            http,
+            job("fails", "exit 3", max_retries=0),
+            job("after", "true", "fails"),
+            job("asks", approval="required"),
+            job("waits", "true", "asks"),
+            job("stuck", "crewlog worker block 'Which one?'"),
+        )
+
+        def settled() -> bool:
+            found = {item["id"]: item for item in listed(http, crew=crew.id)}
+            return (
+                found[crew["fails"]]["gaveUp"]
+                and found[crew["stuck"]]["blockReason"]
+                and bool(found[crew["asks"]]["pendingApprovals"])
+            )
+
+        until(settled, "the crew stands still")
+        yield crew.ids
+
+
+EXPECTED = {
+    "fails": "failed",
+    "after": "held",
+    "asks": "waiting_for_approval",
+    "waits": "held",
+    "stuck": "blocked",
+}
+
+
+class TestPagesAreBounded:
+    @pytest.mark.parametrize("path", ["/api/jobs?limit=100", "/api/jobs", "/api/board?limit=200"])
+    def test_a_page_of_jobs_with_long_commands_is_small(
+        self, http: httpx2.Client, heavy: list[str], path: str
+    ) -> None:
+        answer = http.get(path)
+        assert answer.status_code == 200
+        assert len(answer.content) < 500_000
+
+    def test_what_is_shortened_is_named_and_whole_in_the_job(
+        self, http: httpx2.Client, heavy: list[str]
+    ) -> None:
+        [short, *_] = listed(http, label="heavy")
+        assert set(short["shortened"]) == {"argv", "prompt"}
+        assert short["prompt"].endswith("…")
+        whole = http.get(f"/api/jobs/{short['id']}").json()
+        assert whole["argv"] == ["true", *[LONG] * 15]
+        assert whole["shortened"] == []
+
+    def test_results_bodies_and_environments_are_shortened_too(
+        self, server: Server, http: httpx2.Client
+    ) -> None:
+        script = (
+            "printf '{\"text\": \"%s\"}' $(head -c 40000 /dev/zero | tr '\\0' x) > $CREWLOG_RESULT"
+        )
+        env = {f"VARIABLE_{n:03}_{'v' * 100}": "1" for n in range(60)}
+        crew = commit(server, http, job("large", script, body="b" * 9_000, env=env))
+
+        def done() -> Json | None:
+            (shown,) = listed(http, crew=crew.id)
+            return shown if shown["outcome"] else None
+
+        shown = until(done, "the job ends")
+        assert set(shown["shortened"]) == {"body", "env", "resultSchema", "result"}
+        assert shown["result"] is None
+        assert len(json.dumps(shown)) < 10_000
+        whole = http.get(f"/api/jobs/{crew['large']}").json()
+        assert len(whole["body"]) == 9_000
+        assert len(whole["result"]["text"]) == 40_000
+        assert len(whole["env"]) == 60
+
+    def test_crews_with_large_inputs_make_small_lists(
+        self, server: Server, http: httpx2.Client
+    ) -> None:
+        declared = {"text": {"type": "string"}}
+        path = server.data / "templates" / "large-input.job_workflow.yaml"
+        path.parent.mkdir(exist_ok=True)
+        path.write_text(json.dumps({"inputs": declared, "jobs": [job("a")]}))
+        for _ in range(5):
+            body = {"templateId": "large-input", "inputs": {"text": LONG}}
+            assert http.post("/api/jobs", json=body).status_code == 201
+        page = http.get("/api/crews")
+        assert len(page.content) < 100_000
+        [crew, *_] = page.json()["items"]
+        assert crew["shortened"] == ["inputs"]
+        assert http.get(f"/api/crews/{crew['id']}").json()["inputs"] == {"text": LONG}
+
+    def test_the_newest_comments_are_shown(self, http: httpx2.Client) -> None:
+        one = submit(http, "true")
+        for n in range(203):
+            answer = http.post(f"/api/jobs/{one}/comments", json={"body": f"comment {n}"})
+            assert answer.json()["comment"]["body"] == f"comment {n}"
+        shown = http.get(f"/api/jobs/{one}").json()
+        assert [c["body"] for c in shown["comments"]] == [f"comment {n}" for n in range(3, 203)]
+        assert shown["earlierComments"] is True
+
+
+class TestSearch:
+    @pytest.mark.parametrize(
+        "text", ["quarterly", "QUARTERLY", "second-label", "--needle", 'say "it"', "%_odd"]
+    )
+    def test_a_text_is_found_in_titles_labels_and_commands(
+        self, http: httpx2.Client, text: str
+    ) -> None:
+        one = submit(
+            http,
+            *("echo", "--needle", 'say "it"', "%_odd"),
+            title="The quarterly report",
+            labels=["first-label", "second-label"],
+        )
+        submit(http, "true")
+        assert one in [item["id"] for item in listed(http, text=text)]
+        columns = http.get("/api/board", params={"text": text}).json()["columns"]
+        assert one in [item["id"] for column in columns for item in column["jobs"]]
+        assert sum(column["count"] for column in columns) == len(listed(http, text=text))
+
+    def test_every_label_counts(self, http: httpx2.Client) -> None:
+        one = submit(http, "true", labels=["counted-first", "counted-second"])
+        for label in ("counted-first", "counted-second"):
+            assert [item["id"] for item in listed(http, label=label)] == [one]
+
+    def test_a_job_beyond_the_first_page_is_found(self, http: httpx2.Client) -> None:
+        old = submit(http, "true", title="An old needle of its own")
+        for _ in range(120):
+            submit(http, "true")
+        assert [item["id"] for item in listed(http, text="old needle")] == [old]
+        columns = http.get("/api/board", params={"text": "old needle", "limit": 50}).json()[
+            "columns"
+        ]
+        assert [item["id"] for column in columns for item in column["jobs"]] == [old]
+
+    def test_jobs_are_found_by_their_crew_and_their_id(
+        self, server: Server, http: httpx2.Client
+    ) -> None:
+        crew = commit(server, http, job("wake", title="Wake"), job("up", "true", "wake"))
+        name = http.get(f"/api/crews/{crew.id}").json()["name"]
+        assert {item["id"] for item in listed(http, text=name)} == set(crew.ids.values())
+        assert [item["id"] for item in listed(http, text=crew["up"][:8])] == [crew["up"]]
+
+    def test_nothing_is_found_for_a_text_that_is_nowhere(self, http: httpx2.Client) -> None:
+        assert listed(http, text="nowhere-at-all") == []
+
+
+class TestStates:
+    def test_json_and_filters_use_the_same_words(
+        self, http: httpx2.Client, crew: dict[str, str]
+    ) -> None:
+        for key, state in EXPECTED.items():
+            shown = http.get(f"/api/jobs/{crew[key]}").json()
+            assert shown["state"] == state, key
+            for asked in ("held", "queued", "waiting_for_approval", "blocked", "failed"):
+                ids = [item["id"] for item in listed(http, state=asked, limit=100)]
+                assert (crew[key] in ids) == (asked == state), (key, asked)
+
+    def test_only_what_waits_for_a_person_waits_for_approval(
+        self, http: httpx2.Client, crew: dict[str, str]
+    ) -> None:
+        waiting = listed(http, state="waiting_for_approval", limit=100)
+        assert all(item["pendingApprovals"] for item in waiting)
+        assert [item["id"] for item in waiting] == [crew["asks"]]
+
+    def test_a_filter_of_both_spellings_of_cancelled(self, http: httpx2.Client) -> None:
+        one = submit(http, "sleep", "60")
+        http.post(f"/api/jobs/{one}/cancel")
+        until(lambda: http.get(f"/api/jobs/{one}").json()["outcome"], "it ends")
+        for spelling in ("cancelled", "canceled"):
+            assert one in [item["id"] for item in listed(http, state=spelling)]
