@@ -108,7 +108,7 @@ def test_a_crew_that_cannot_be_done_exits_with_1_and_says_why(server: Server) ->
     crew_id = re.findall("Crew (.+)", said.stderr)[0]
     shown = crewlog("crews", "show", crew_id, data=server.data)
     rows = [line.split()[:2] for line in shown.stdout.splitlines()[-2:]]
-    assert rows == [["fails", "blocked"], ["never", "stranded"]]
+    assert rows == [["fails", "failed"], ["never", "stranded"]]
 
 
 def test_a_question_is_told_with_its_answer_and_waits_through_a_restart(server: Server) -> None:
@@ -189,26 +189,26 @@ def test_inputs_come_from_a_file_and_pairs_count_more(tmp_path: Path) -> None:
         inputs_of(f"@{tmp_path / 'none'}", [])
 
 
-def job(key: str, status: str, *parents: str, **more: Any) -> dict[str, Any]:
+def job(key: str, state: str, *parents: str, **more: Any) -> dict[str, Any]:
     fields: dict[str, Any] = {
         "outcome": None,
         "pendingApprovals": [],
         "strandedBy": None,
         "gaveUp": False,
     }
-    return {"id": key, "status": status, "parents": list(parents), **fields, **more}
+    return {"id": key, "state": state, "parents": list(parents), **fields, **more}
 
 
 def test_what_waits_for_a_job_that_stands_still_does_not_move() -> None:
     jobs = [
-        job("done", "done", outcome="completed"),
+        job("done", "completed", outcome="completed"),
         job("still", "blocked"),
-        job("asks", "todo", "done", pendingApprovals=["x"]),
-        job("next", "todo", "asks"),
-        job("stuck", "todo", "done", "still"),
-        job("lost", "blocked", gaveUp=True),
-        job("unmarked", "todo", "done", "lost"),
-        job("hopeless", "todo", "lost", strandedBy="lost"),
+        job("asks", "waiting_for_approval", "done", pendingApprovals=["x"]),
+        job("next", "held", "asks"),
+        job("stuck", "held", "done", "still"),
+        job("lost", "failed", gaveUp=True),
+        job("unmarked", "held", "done", "lost"),
+        job("hopeless", "held", "lost", strandedBy="lost"),
     ]
     assert moving(jobs) == {"asks", "next", "unmarked"}
     assert state_of(jobs[-1]) == "stranded"
