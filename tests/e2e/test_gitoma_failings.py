@@ -555,7 +555,8 @@ def test_failing_17_a_job_ends_with_its_process(http: httpx2.Client) -> None:
         http,
         sys.executable,
         "-Sc",
-        "import subprocess as s; print(s.Popen(['sleep', '300'], start_new_session=True, env={}).pid)",
+        "from subprocess import Popen; "
+        "print(Popen(['sleep', '300'], start_new_session=True, env={}).pid)",
     )
     pids = [int(output(http, job_id)[0]) for job_id in (kept, escaped)]
     try:
