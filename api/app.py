@@ -194,12 +194,19 @@ def people_of(settings: Settings, log: EventLog, clock: Clock) -> PeopleParts:
     )
 
 
-def build(settings: Settings, *, url: str = "", clock: Clock = system_clock) -> Parts:
+def build(
+    settings: Settings,
+    environ: Mapping[str, str] | None = None,
+    *,
+    url: str = "",
+    clock: Clock = system_clock,
+) -> Parts:
     """Open the data directory and build the parts over it. LogRefused when it
-    must not be opened. `url` is where the server listens.
+    must not be opened. `url` is where the server listens; `environ` is the environment that it was
+    begun with, if that is not what `os.environ` is now.
     """
     data = settings.data
-    environ = dict(os.environ)
+    environ = dict(os.environ if environ is None else environ)
     redactor = Redactor(secret_values(settings, environ))
     log = open_sqlite_log(
         data, redactor=redactor, purpose=f"crewlog serve on {settings.host}:{settings.port}"

@@ -14,6 +14,7 @@ from typing import Annotated
 
 import typer
 
+from api import stdio
 from api.commands import (
     approvals,
     crews,
@@ -28,6 +29,7 @@ from api.commands import (
     worker,
 )
 from api.commands.options import AsJson, BadSettings, load_settings
+from api.own_process import keep_to_itself, let_another_serve, take_secrets_out_of_environment
 from domain.errors import CrewlogError, LogRefused
 
 app = typer.Typer(
@@ -125,6 +127,9 @@ def serve(
     if settings.log_level.lower() not in set(LogLevel):
         raise BadSettings(f"The setting 'log_level' is not one of {', '.join(LogLevel)}.")
 
+    keep_to_itself()
+    environ = take_secrets_out_of_environment()
+    let_another_serve()
     # A tenth of the start would go into looking for garbage among modules; `tune_collector` turns
     # the collector on again.
     gc.disable()
@@ -132,7 +137,7 @@ def serve(
     from api.server import serve as run
 
     try:
-        run(settings)
+        run(settings, environ)
     except CannotServe as error:
         terminal.notice(str(error))
         raise typer.Exit(CANNOT) from error
@@ -150,12 +155,16 @@ def version(as_json: AsJson = False) -> None:
 
 def main() -> None:
     """Run a command. What went wrong becomes one sentence on stderr, and an exit code."""
-    for stream in (sys.stdout, sys.stderr):
-        # A line of a job may hold what the terminal's encoding has no character for.
-        if hasattr(stream, "reconfigure"):
-            stream.reconfigure(errors="backslashreplace")
+    stdio.guard()
     try:
-        app()
+        try:
+            app()
+        finally:
+            sys.stdout.flush()
+    except stdio.CannotWrite as error:
+        stdio.give_up_stdout()
+        terminal.notice(str(error))
+        sys.exit(FAILED)
     except CrewlogError as error:
         terminal.notice(str(error))
         sys.exit(_code(error))

@@ -7,6 +7,7 @@ import logging
 import os
 import secrets
 import socket
+from collections.abc import Mapping
 from contextlib import suppress
 from ipaddress import ip_address
 from pathlib import Path
@@ -21,6 +22,7 @@ from api.descriptors import for_connections, raise_limit
 from api.http_protocol import IDLE_S, bounded, sweep
 from api.middleware import SecurityHeaders
 from api.settings import SHORTEST_SECRET, Settings
+from api.stdio import RecordWriter, say
 from domain.errors import CrewlogError
 
 logger = logging.getLogger("crewlog.server")
@@ -39,22 +41,32 @@ class CannotServe(CrewlogError):
     """The server must not or cannot start; the text says why and what to do."""
 
 
-def serve(settings: Settings) -> None:
+def serve(settings: Settings, environ: Mapping[str, str]) -> None:
     """Run the server until SIGTERM or SIGINT. Raises CannotServe or LogRefused
-    before it listens.
+    before it listens. `environ` is the environment that it was begun with.
     """
+    records = RecordWriter()
     logging.basicConfig(
-        level=settings.log_level.upper(), format="%(asctime)s %(levelname)s %(name)s: %(message)s"
+        level=settings.log_level.upper(),
+        format="%(asctime)s %(levelname)s %(name)s: %(message)s",
+        handlers=[records],
     )
+    try:
+        _serve(settings, environ, records)
+    finally:
+        records.drain()
+
+
+def _serve(settings: Settings, environ: Mapping[str, str], records: RecordWriter) -> None:
     settings, where = with_token(settings)
     listener = listen(settings.host, settings.port)
     try:
-        parts = build(settings, url=_url(settings, listener))
+        parts = build(settings, environ, url=_url(settings, listener))
     except BaseException:
         listener.close()
         raise
     _announce(settings, listener, where)
-    _run(parts, listener)
+    _run(parts, listener, records)
 
 
 def with_token(settings: Settings) -> tuple[Settings, str]:
@@ -146,8 +158,7 @@ def _announce(settings: Settings, listener: socket.socket, where: str) -> None:
     told = settings.data / "server.json"
     told.touch(mode=0o600)
     told.write_text(json.dumps({"url": url, "pid": os.getpid()}))
-    print(f"crewlog {VERSION} listens on {url}", flush=True)
-    print(f"  data   {settings.data}\n  token  {where}", flush=True)
+    say(f"crewlog {VERSION} listens on {url}\n  data   {settings.data}\n  token  {where}\n")
 
 
 def tune_collector() -> None:
@@ -160,7 +171,7 @@ def tune_collector() -> None:
     gc.enable()
 
 
-def _run(parts: Parts, listener: socket.socket) -> None:
+def _run(parts: Parts, listener: socket.socket, records: RecordWriter) -> None:
     tune_collector()
     most = for_connections(raise_limit(), parts.settings.capacity)
     config = uvicorn.Config(
@@ -176,7 +187,7 @@ def _run(parts: Parts, listener: socket.socket) -> None:
         ws_max_size=64 * 1024,
         lifespan="on",
     )
-    _Server(config, parts.stopping, most).run(sockets=[listener])
+    _Server(config, parts.stopping, most, records).run(sockets=[listener])
 
 
 class _Cuttable:
@@ -211,9 +222,14 @@ class _Server(uvicorn.Server):
     """
 
     def __init__(
-        self, config: uvicorn.Config, stopping: asyncio.Event, most_connections: int
+        self,
+        config: uvicorn.Config,
+        stopping: asyncio.Event,
+        most_connections: int,
+        records: RecordWriter,
     ) -> None:
         super().__init__(config)
+        self._records = records
         self._stopping = stopping
         self._most = most_connections
         self._warn_at = 0.0
@@ -232,6 +248,10 @@ class _Server(uvicorn.Server):
                 )
             sweep(connections, now)
         return await super().on_tick(counter)
+
+    async def _serve(self, sockets: list[socket.socket] | None = None) -> None:
+        await super()._serve(sockets)
+        self._records.drain()  # the signal that ends the process comes again right after this
 
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
         self._stopping.set()

@@ -7,6 +7,7 @@ can drive the terminal; the output of jobs itself goes through as it is.
 import json
 import sys
 from collections.abc import Iterable, Mapping, Sequence
+from contextlib import suppress
 from datetime import UTC, datetime
 from functools import cache
 from typing import TYPE_CHECKING, Any
@@ -54,8 +55,9 @@ def console(*, stderr: bool = False) -> "Console":
 
 
 def notice(sentence: str) -> None:
-    """Say something beside the output: on stderr."""
-    print(sentence, file=sys.stderr, flush=True)
+    """Say something beside the output: on stderr, if that takes it."""
+    with suppress(OSError):
+        print(sentence, file=sys.stderr, flush=True)
 
 
 def write_line(line: str) -> None:
