@@ -40,7 +40,6 @@ DEFAULT_ALLOWED_HOSTS = (
     "::1",
     "0.0.0.0",  # noqa: S104 - a name that a client may use, not an address to bind
     "testserver",
-    "*.local",
 )
 
 SECURITY_HEADERS = (

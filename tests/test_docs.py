@@ -452,3 +452,14 @@ def test_every_promise_names_tests() -> None:
     table = list(rows(ROOT / "README.md", under="What it promises"))[1:]
     assert len(table) >= 10
     assert all(_LINK.search(row[1]) for row in table)
+
+
+def test_what_differs_from_gitoma_on_purpose_is_listed() -> None:
+    listed = {row[0] for row in rows(ROOT / "docs/api.md", under="What differs from gitoma")}
+    assert {
+        "more dispatches than there is room for",
+        "readers of a stream",
+        "the end of a line",
+        "`lines_buffered`, `lines`",
+        "Host headers",
+    } <= listed

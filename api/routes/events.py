@@ -3,6 +3,7 @@ history (`contracts/codeplane.md` §5).
 """
 
 import asyncio
+import re
 from collections.abc import AsyncIterator
 from typing import Annotated
 
@@ -83,6 +84,9 @@ def event_routes(log: EventLog, jobs: Jobs, owners: Owners, email_of: EmailOf) -
     return router
 
 
+_digits = re.compile(r"[0-9]{1,18}", re.ASCII).fullmatch
+
+
 def _number(text: str | None) -> int | None:
     """A cursor that their client sends in the query. What is no number is ignored there."""
-    return int(text) if text is not None and text.isascii() and text.isdigit() else None
+    return int(text) if text is not None and _digits(text) else None

@@ -35,7 +35,9 @@ from api.security import Admin, Authenticated, Principal
 from api.sse import STREAMED, Cursor, WireForm, cursor_of, event_stream, last_end, read_job
 from domain.errors import InvalidCursor
 from domain.job_events import (
+    ENDED,
     JobFinished,
+    JobOutputDropped,
     JobState,
     job_stream,
 )
@@ -416,7 +418,8 @@ def gitoma_routes(
         await views.caught_up()
         with views.reading() as reading:
             row = seen_job(reading, job_id, principal)
-        return JobStatusResponse(job_id=job_id, lines_buffered=_lines(row), **_common(row))
+        lines = await run_in_threadpool(_lines, log, row)
+        return JobStatusResponse(job_id=job_id, lines_buffered=lines, **_common(row))
 
     @router.get("/jobs", tags=["jobs"])
     async def list_all(
@@ -428,10 +431,12 @@ def gitoma_routes(
     ) -> Response:
         """The newest jobs in the order in which they came. They never expire."""
         await views.caught_up()
-        rows = await run_in_threadpool(_newest, views, scope_of(principal), limit, before)
-        return json_bytes(
-            {row["id"]: {**_common(row), "lines": _lines(row)} for row in reversed(rows)}
-        )
+
+        def read() -> dict[str, dict[str, Any]]:
+            rows = _newest(views, scope_of(principal), limit, before)
+            return {row["id"]: {**_common(row), "lines": _lines(log, row)} for row in rows[::-1]}
+
+        return json_bytes(await run_in_threadpool(read))
 
     @router.post("/jobs/{job_id}/cancel", tags=["jobs"], responses=documented(404, 409))
     async def cancel(
@@ -472,9 +477,16 @@ def _common(row: Row) -> dict[str, Any]:
     }
 
 
-def _lines(row: Row) -> int:
-    """Lines that the stream has so far, the ``$ argv`` line among them and the sentinel not."""
-    return int(row["lines"]) + 1
+def _lines(log: EventLog, row: Row) -> int:
+    """Lines that the stream has so far, ``$ argv`` and the sentinel among them."""
+    lines = 1 + int(row["lines"])
+    if row["attempt"] > 1:  # there may have been ends before, each with its last words
+        told = log.stream(job_stream(row["id"]), types=(JobFinished.type, JobOutputDropped.type))
+        return lines + sum(len(stream_lines(event)) for event in told)
+    lines += int(row["dropped_bytes"] > 0)
+    if JobState(row["state"]) in ENDED:
+        lines += len(_last_words({"outcome": row["state"], "reason": row["reason"]})) + 1
+    return lines
 
 
 def _offset_time(text: str) -> str:
