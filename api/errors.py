@@ -5,6 +5,7 @@ Bodies are ``{"detail": ...}`` as the contracts say; a 422 and every 5xx carry t
 unless it was written for people.
 """
 
+import errno
 import logging
 from collections.abc import Iterable, Iterator
 from typing import Any
@@ -31,6 +32,7 @@ from domain.errors import (
     WrongState,
 )
 from projections.engine import ViewsUnavailable
+from scheduler.shim import PASSING
 
 logger = logging.getLogger("crewlog.http")
 
@@ -53,12 +55,16 @@ _TAGS = frozenset({"crew-request", "job-request"})
 
 _METHODS = ("DELETE", "GET", "HEAD", "PATCH", "POST", "PUT")
 
+_REFUSED = PASSING | {errno.EACCES, errno.EFBIG, errno.EIO, errno.EPERM, errno.ESTALE}
+"""Of a disk that is full, read-only or gone, or a system without descriptors or memory."""
+
 UNAVAILABLE = "The server cannot write to or read from its storage at the moment. Try again later."
 
 
 def install(app: FastAPI) -> None:
     """Answer domain errors and validation errors of `app` in the house's shape."""
     app.add_exception_handler(CrewlogError, domain_error)
+    app.add_exception_handler(OSError, _storage_error)
     app.add_exception_handler(RequestValidationError, _invalid)
     app.add_exception_handler(405, _method_not_allowed)
 
@@ -78,6 +84,14 @@ async def domain_error(request: Request, error: Exception) -> JSONResponse:
     if status >= 500 or status == 422:
         body["error_id"] = request.state.request_id
     return JSONResponse(body, status, headers)
+
+
+async def _storage_error(request: Request, error: Exception) -> JSONResponse:
+    """What the disk or the system refuses, wherever that is met, is unavailable for now."""
+    assert isinstance(error, OSError)
+    if error.errno not in _REFUSED:
+        raise error
+    return await domain_error(request, LogUnavailable(f"The system refuses: {error}"))
 
 
 async def _invalid(request: Request, error: Exception) -> JSONResponse:

@@ -41,6 +41,7 @@ from sqlalchemy.types import TypeEngine
 
 from domain.errors import CrewlogError, LogUnavailable, NotFound, WrongState
 from domain.log import EventLog
+from domain.log.reserve import Reserve
 from projections.filling import Filling
 from projections.projection import Projection
 
@@ -195,6 +196,8 @@ class Views:
             self._load(engine)
         # All three are there by now, and stay as long as a connection is open.
         self._files = _identities(self._path)
+        # What the log still takes on a full disk is to be seen, too.
+        Reserve(self._path).hold()
         return engine
 
     def _reopen_if_replaced(self) -> None:

@@ -55,6 +55,9 @@ _APPEND_BYTES = 64 * BATCH_BYTES
 slow, and to encode very many would hold up the event loop.
 """
 
+_LAST_WORDS = 4
+"""Events of output that a cancelled job may still have when the disk is full."""
+
 _BITE = 1_024
 """Bytes that are split at a time, so that even empty lines are not far too many for an event."""
 
@@ -103,6 +106,7 @@ class OutputPump:
         self._stream = output_stream(job_id)
         self._version = 0
         self._job_version = 0
+        self._cancelled = False
         self._in_key = False
         """Whether the last line was of a private key that may go on."""
         self.lines = 0
@@ -129,6 +133,7 @@ class OutputPump:
         if not job.active or job.attempt != self._attempt:
             raise Fenced
         self._job_version = job.version
+        self._cancelled = job.cancel_requested
 
     async def append(self, batches: Sequence[Lines]) -> None:
         """Append each batch as an event. Raises Fenced, VersionConflict, LogUnavailable."""
@@ -158,8 +163,11 @@ class OutputPump:
         while True:
             new = new_events(self._stream, events, self._context, self._clock)
             expected = {self._stream: self._version, own: self._job_version}
+            # The last words of what is to end must not bar its end, on a disk that it may have
+            # filled itself.
+            last_words = self._cancelled and len(events) <= _LAST_WORDS
             try:
-                await self._log.append(new, expected)
+                await self._log.append(new, expected, essential=last_words)
                 return
             except VersionConflict as conflict:
                 if conflict.stream != own:

@@ -55,6 +55,7 @@ FINISH_S = 2.0  # for what still writes when the first process has left
 LOOK_INTERVAL_S = 0.02  # between looks at what is asked to end; longer where a look takes long
 LAST_WAIT_S = 5.0  # after SIGKILL: what the system does not let go by then runs nothing any more
 LEFT_GRACE_S = 5.0
+HELD_S = 2.0  # after a cancel: for output that a full disk does not take
 PASSING = frozenset(
     (
         errno.EAGAIN,
@@ -325,7 +326,9 @@ class Attempt:
         self.drain()
         status = self.reap()
         trouble = self.read_trouble()
-        while self.spool.held:
+        # Who cancels a job on a full disk wants it gone, its last output or not.
+        give_up_at = time.monotonic() + (HELD_S if self.reason == "cancelled" else float("inf"))
+        while self.spool.held and time.monotonic() < give_up_at:
             time.sleep(RETRY_INTERVAL_S)
             self.spool.retry()
         self.spool.sync()
@@ -719,8 +722,16 @@ def forget_spec() -> None:
 
 
 def mark_started() -> None:
+    reserve_exit()
     os.close(os.open("started", os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600))
     sync_directory()
+
+
+def reserve_exit() -> None:
+    """Room for the end, which is to be written down also when the job has filled the disk."""
+    fd = os.open("exit.json.new", os.O_WRONLY | os.O_CREAT, 0o600)
+    os.write(fd, b" " * 512)
+    os.close(fd)
 
 
 def sync_directory() -> None:
@@ -745,9 +756,10 @@ def write_exit(
     ).encode()
     while True:
         try:
-            fd = os.open("exit.json.new", os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
+            fd = os.open("exit.json.new", os.O_WRONLY | os.O_CREAT, 0o600)
             try:
                 if os.write(fd, encoded) == len(encoded):
+                    os.ftruncate(fd, len(encoded))
                     os.fsync(fd)
                     os.rename("exit.json.new", "exit.json")
                     sync_directory()

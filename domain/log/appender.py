@@ -18,6 +18,7 @@ from eventsourcing.persistence import IntegrityError, PersistenceError, StoredEv
 from domain.errors import CrewlogError, LogUnavailable, VersionConflict
 from domain.log.envelope import Recorded
 from domain.log.recorder import SQLiteLogRecorder
+from domain.log.reserve import Reserve
 
 logger = logging.getLogger("crewlog.log")
 
@@ -38,6 +39,8 @@ class AppendCommand:
     checkpoint: tuple[str, int] | None
     answer: "threading.Event | tuple[object, asyncio.Future[Sequence[Recorded]]]"
     """Whoever waits for the outcome: a thread, or a future and the side of its event loop."""
+    essential: bool = False
+    """It is written also when the disk is nearly full."""
     outcome: Outcome | None = None
 
 
@@ -50,14 +53,18 @@ class Appender:
         self,
         recorder: SQLiteLogRecorder,
         committed: Callable[[list[Recorded], list[AppendCommand]], None],
+        reserve: Reserve,
     ) -> None:
         self._recorder = recorder
+        self._reserve = reserve
         self._committed = committed
         self._head = recorder.max_notification_id() or 0
         self._versions: OrderedDict[str, int] = OrderedDict()
         self._checkpoints: dict[str, int] = {}
         self.failing = False
         """The last write failed, and none has succeeded since."""
+        self.low = False
+        """So little is left on the disk that only what is essential is written."""
         self._waiting: queue.SimpleQueue[AppendCommand | None] = queue.SimpleQueue()
         self._closed = False
         self._thread = threading.Thread(target=self._run, name="log-appender", daemon=True)
@@ -105,6 +112,8 @@ class Appender:
         try:
             if self.failing:
                 self._recover()
+            self._reserve.hold()
+            self.low = self._reserve.is_low()
             return self._commit(batch, self._judge(batch))
         except IntegrityError:
             # A version that was not cached was wrong. Look every stream up and judge again: the
@@ -136,6 +145,9 @@ class Appender:
         accepted: list[AppendCommand] = []
         ahead: dict[str, int] = {}
         for command in batch:
+            if self.low and not command.essential and (command.events or command.checkpoint):
+                command.outcome = LogUnavailable("Hardly any room is left on the disk.")
+                continue
             conflict = self._conflict(command, ahead)
             if conflict is not None:
                 command.outcome = conflict

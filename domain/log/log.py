@@ -22,6 +22,7 @@ from domain.log.lock import OwnerLock
 from domain.log.mapper import EventMapper
 from domain.log.recent import RecentEvents
 from domain.log.recorder import Datastore, SQLiteLogRecorder, sqlite_version
+from domain.log.reserve import ESSENTIAL, Reserve
 from domain.log.shared import SharedPages
 from domain.log.upgrade import FORMAT, upgrade
 from domain.log.wakeup import LoopSide
@@ -48,6 +49,7 @@ class EventLog:
         reader: SQLiteLogRecorder,
         mapper: EventMapper,
         lock: OwnerLock,
+        reserve: Reserve,
     ) -> None:
         self._writer = writer
         self._reader = reader
@@ -60,7 +62,7 @@ class EventLog:
         self._grown = threading.Condition()
         self._sides: dict[asyncio.AbstractEventLoop, LoopSide] = {}
         self._closed = False
-        self._appender = Appender(writer, self._committed)
+        self._appender = Appender(writer, self._committed, reserve)
         self._pool = ThreadPoolExecutor(max_workers=4, thread_name_prefix="log-reader")
 
     @property
@@ -81,9 +83,11 @@ class EventLog:
         expected: Mapping[str, int],
         *,
         checkpoint: tuple[str, int] | None = None,
+        essential: bool = False,
     ) -> Sequence[Recorded]:
         """Write all of `events` or none, and return them with their positions once they are
-        durable.
+        durable. What is `essential` is written also when hardly any room is left, as the ends of
+        jobs always are.
 
         `expected` names the version that each stream must have (0: it must not exist); it covers
         every stream written to and may name more, which are then only checked. `checkpoint` is a
@@ -96,6 +100,7 @@ class EventLog:
         side = self._side(asyncio.get_running_loop())
         future: asyncio.Future[Sequence[Recorded]] = side.loop.create_future()
         command = self._command(events, expected, checkpoint, (side, future))
+        command.essential = command.essential or essential
         self._appender.submit(command)
         return await future
 
@@ -119,10 +124,10 @@ class EventLog:
         """Whether the store takes what is appended: the last append was written, or a small write
         is now. Tried, since nobody may append for long after there is room again.
         """
-        if self._appender.failing:
+        if self._appender.failing or self._appender.low:
             with suppress(LogUnavailable):
                 await self.append((), {})
-        return not self._appender.failing
+        return not (self._appender.failing or self._appender.low)
 
     def _command(
         self,
@@ -139,7 +144,8 @@ class EventLog:
             versions[new.stream] += 1
             stored.append(self._mapper.stored(new, versions[new.stream]))
         actors = [new.context.actor for new in events]
-        return AppendCommand(stored, actors, expected, checkpoint, answer)
+        essential = any(new.event.type in ESSENTIAL for new in events)
+        return AppendCommand(stored, actors, expected, checkpoint, answer, essential)
 
     def _committed(self, recorded: list[Recorded], batch: list[AppendCommand]) -> None:
         subjects: set[str] = set()
@@ -494,7 +500,7 @@ def open_sqlite_log(
         stores.append(Datastore(path, writes=False, connections=4))
         reader = SQLiteLogRecorder(stores[-1])
         _describe(writer, catalogue)
-        return EventLog(writer, reader, EventMapper(redactor), lock)
+        return EventLog(writer, reader, EventMapper(redactor), lock, Reserve(path))
     except (PersistenceError, sqlite3.Error) as error:
         _let_go(stores, lock)
         raise LogRefused(f"The log {path} cannot be opened: {error}") from error
