@@ -315,6 +315,7 @@ class Attempt:
         os.close(child_trouble)
         if self.kin is not None:
             self.kin.session = self.pid
+        reserve_exit()  # only now: the child is on its way already
 
     def run(self) -> None:
         """Returns when nothing of the attempt lives and its end is on disk."""
@@ -722,16 +723,18 @@ def forget_spec() -> None:
 
 
 def mark_started() -> None:
-    reserve_exit()
     os.close(os.open("started", os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600))
     sync_directory()
 
 
 def reserve_exit() -> None:
     """Room for the end, which is to be written down also when the job has filled the disk."""
-    fd = os.open("exit.json.new", os.O_WRONLY | os.O_CREAT, 0o600)
-    os.write(fd, b" " * 512)
-    os.close(fd)
+    try:
+        fd = os.open("exit.json.new", os.O_WRONLY | os.O_CREAT, 0o600)
+        os.write(fd, b" " * 512)
+        os.close(fd)
+    except OSError:
+        pass  # it is full already: the end will wait
 
 
 def sync_directory() -> None:
