@@ -98,6 +98,9 @@ class CrewRequest(Body):
 
     template_id: Annotated[str, Field(min_length=1, max_length=500), CARRIABLE]
     inputs: dict[str, Any] = Field(default_factory=dict)
+    timezone: Annotated[str, Field(max_length=64), CARRIABLE] | None = Field(
+        None, description="Whose date `today` is, and of `nominal`; else UTC."
+    )
     scheduled_at: Annotated[str, Field(max_length=64), CARRIABLE] | None = Field(
         None, description="Nothing starts before this time (ISO 8601 with an offset)."
     )

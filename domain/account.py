@@ -138,6 +138,8 @@ class TokenIssued(Event, type="token.issued"):
     hash: str
     """SHA-256 of the token, in hex."""
     expires_at: str | None
+    issuer: str | None = None
+    """The token that issued it, with which it ends; null for one that a person issued."""
 
 
 class TokenRevoked(Event, type="token.revoked"):
@@ -207,6 +209,7 @@ class Token:
     hash: str
     created_at: str
     expires_at: str | None
+    issuer: str | None = None
 
     def good_at(self, at: str) -> bool:
         """Whether it has not expired at a stored time."""
@@ -385,6 +388,7 @@ def _evolve_access(account: Account, event: Event, at: str) -> Account:
                 hash=event.hash,
                 created_at=at,
                 expires_at=event.expires_at,
+                issuer=event.issuer,
             )
             return replace(account, tokens={**account.tokens, token.id: token})
         case TokenRevoked():

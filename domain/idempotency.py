@@ -6,7 +6,10 @@ request, 422.
 """
 
 import hashlib
+import json
+from typing import Any
 
+from domain.errors import Invalid
 from domain.event import Event
 
 
@@ -22,6 +25,16 @@ class RequestAccepted(Event, type="request.accepted"):
 def idempotency_stream(principal: str, key: str) -> str:
     """The stream of one principal's key. Hashed: a key may hold anything, a stream name may not."""
     return "request-" + hashlib.sha256(f"{principal}\0{key}".encode()).hexdigest()
+
+
+def canonical(value: Any) -> bytes:
+    """A JSON value as the one text that it has whatever the order of its keys was. Numbers stay as
+    they were written: 1 and 1.0 may mean something else to a template.
+    """
+    try:
+        return json.dumps(value, sort_keys=True, separators=(",", ":")).encode()
+    except RecursionError:
+        raise Invalid("The request is nested too deeply.") from None
 
 
 def fingerprint(*parts: bytes) -> str:

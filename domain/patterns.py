@@ -1,7 +1,8 @@
-"""Regular expressions of schemas, matched within a time limit.
+"""JSON Schema within a time limit: its regular expressions, and all else that it may take long for.
 
-Python's own ``re`` needs a time that doubles with each character for expressions like ``^(a+)+$``,
-and nothing else of the server runs meanwhile. `regex` can be told when to stop.
+Python's own ``re`` needs a time that doubles with each character for expressions like ``^(a+)+$``;
+`regex` can be told when to stop. Schemas that branch at each level take a time that doubles with
+each level: every step of a validation looks at the clock.
 """
 
 import re
@@ -16,17 +17,27 @@ import regex  # type: ignore[import-untyped]
 
 LIMIT_S = 0.25
 """For all the matching that one value needs."""
+VALIDATION_S = 2.0
+"""For a whole validation, in a thread."""
 
 _deadline: ContextVar[float] = ContextVar("deadline")
+_end: ContextVar[float] = ContextVar("end")
 
 _DOLLAR = re.compile(r"\\.|\[(?:\\.|[^\]\\])*\]|\$", re.DOTALL)
 
 
-class PatternTooSlow(Exception):
+class TooSlow(Exception):
+    """The time was over before a value could be checked."""
+
+    def __init__(self) -> None:
+        super().__init__(f"could not be checked in {VALIDATION_S:g} s: the schema asks too much")
+
+
+class PatternTooSlow(TooSlow):
     """The time was over before a value could be matched."""
 
     def __init__(self, pattern: str) -> None:
-        super().__init__(f"could not be matched with {pattern[:200]} in {LIMIT_S} s")
+        Exception.__init__(self, f"could not be matched with {pattern[:200]} in {LIMIT_S} s")
 
 
 class BadPattern(Exception):
@@ -35,12 +46,20 @@ class BadPattern(Exception):
 
 @contextmanager
 def time_limit() -> Iterator[None]:
-    """All that is matched within has `LIMIT_S` seconds together."""
-    token = _deadline.set(time.monotonic() + LIMIT_S)
+    """All that is matched within has `LIMIT_S` seconds together, and all else `VALIDATION_S`."""
+    now = time.monotonic()
+    token, end = _deadline.set(now + LIMIT_S), _end.set(now + VALIDATION_S)
     try:
         yield
     finally:
         _deadline.reset(token)
+        _end.reset(end)
+
+
+def _look_at_the_clock() -> None:
+    now = time.monotonic()
+    if now > _end.get(now):
+        raise TooSlow
 
 
 @lru_cache(maxsize=1_000)
@@ -57,6 +76,7 @@ def compiled(pattern: str) -> Any:
 
 def found(pattern: str, text: str) -> bool:
     """Whether the text holds a match. PatternTooSlow, within `time_limit`; BadPattern."""
+    _look_at_the_clock()
     left = _deadline.get(time.monotonic() + LIMIT_S) - time.monotonic()
     try:
         # The library takes a time of 0 for none at all.
@@ -68,7 +88,9 @@ def found(pattern: str, text: str) -> bool:
 
 @lru_cache
 def timed(kind: Any) -> Any:
-    """The validator class of `jsonschema` with its keywords that match patterns put in place."""
+    """The validator class of `jsonschema`, each of whose steps looks at the clock, with those of
+    its keywords replaced that match patterns or compare each item with each.
+    """
     from jsonschema import ValidationError
     from jsonschema.validators import extend
 
@@ -103,12 +125,69 @@ def timed(kind: Any) -> Any:
         elif wanted is False and extras:
             yield ValidationError(f"{', '.join(map(repr, extras))} not expected")
 
+    def unique_items(_: Any, wanted: Any, value: Any, __: Any) -> Iterator[ValidationError]:
+        if wanted and isinstance(value, list) and _has_equals(value):
+            yield ValidationError("It has items that are equal")
+
+    own = {
+        "pattern": pattern,
+        "patternProperties": pattern_properties,
+        "additionalProperties": additional_properties,
+        "uniqueItems": unique_items,
+    }
     extended: Callable[..., Any] = extend
-    return extended(
-        kind,
-        {
-            "pattern": pattern,
-            "patternProperties": pattern_properties,
-            "additionalProperties": additional_properties,
-        },
-    )
+    keywords = {**kind.VALIDATORS, **own}
+    made = extended(kind, {name: _by_the_clock(keyword) for name, keyword in keywords.items()})
+    made.evolve = _evolve
+    return made
+
+
+def check_schema(kind: Any, schema: Any) -> None:
+    """Whether it is a schema of this kind. SchemaError of `jsonschema`; TooSlow."""
+    from jsonschema import SchemaError
+
+    checker = timed(kind)(kind.META_SCHEMA, format_checker=kind.FORMAT_CHECKER)
+    for wrong in checker.iter_errors(schema):
+        error: SchemaError = SchemaError.create_from(wrong)
+        raise error
+
+
+def _evolve(self: Any, **changes: Any) -> Any:
+    """The same validator for a part of the schema. The library's own would leave our class, and its
+    time limit, at each part that names its ``$schema``.
+    """
+    for attribute in type(self).__attrs_attrs__:
+        if attribute.init and attribute.alias not in changes:
+            changes[attribute.alias] = getattr(self, attribute.name)
+    return type(self)(**changes)
+
+
+def _by_the_clock(keyword: Callable[..., Any]) -> Callable[..., Iterator[Any]]:
+    def step(*arguments: Any) -> Iterator[Any]:
+        _look_at_the_clock()
+        yield from keyword(*arguments) or ()
+
+    return step
+
+
+def _has_equals(items: list[Any]) -> bool:
+    """Whether two items are the same JSON value: 1 is 1.0, and true is not 1."""
+    seen: set[Any] = set()
+    for item in items:
+        _look_at_the_clock()
+        key = _key(item)
+        if key in seen:
+            return True
+        seen.add(key)
+    return False
+
+
+def _key(value: Any) -> Any:
+    """Equal for equal JSON values, and something that can be looked up."""
+    if isinstance(value, bool):
+        return (bool, value)
+    if isinstance(value, list):
+        return (list, tuple(map(_key, value)))
+    if isinstance(value, dict):
+        return (dict, frozenset((name, _key(item)) for name, item in value.items()))
+    return value

@@ -7,7 +7,9 @@ directory is brought up with each append, before the command returns, and never 
 import asyncio
 import re
 from collections.abc import Callable, Iterable, Iterator
+from contextlib import suppress
 from dataclasses import dataclass
+from functools import partial
 from uuid import uuid4
 
 from domain.account import (
@@ -18,6 +20,7 @@ from domain.account import (
     Role,
     Token,
     TokenIssued,
+    TokenNotFound,
     UserIdentityLinked,
     UserNotFound,
     UserPasswordSet,
@@ -123,7 +126,27 @@ class Directory:
         if found is None:
             return None
         account = self._accounts[found[0]]
-        return account, account.tokens[found[1]]
+        token = account.tokens[found[1]]
+        return (account, token) if self.stands(token) else None
+
+    def stands(self, token: Token) -> bool:
+        """Whether the token that issued it, and the one that issued that, were not revoked."""
+        while token.issuer is not None:
+            user_id, _ = self._token_names.get(token.issuer, ("", ""))
+            holder = self._accounts.get(user_id)
+            if holder is None or token.issuer not in holder.tokens:
+                return False
+            token = holder.tokens[token.issuer]
+        return True
+
+    def fallen(self) -> list[tuple[str, str]]:
+        """Account and id of each token that is held and whose issuer was revoked."""
+        return [
+            (account.id, token.id)
+            for account in self._accounts.values()
+            for token in account.tokens.values()
+            if not self.stands(token)
+        ]
 
     def name_of(self, who: str) -> str:
         """What people read for an actor or an owner: a person's name or address; other actors
@@ -249,6 +272,15 @@ class People:
         at = format_time(self._clock())
         person = await self.execute(user_id, lambda a: a.issue_token(issued, at), context)
         return person, person.account.tokens[issued.token_id]
+
+    async def revoke_token(self, user_id: str, token_id: str, context: Context) -> Person:
+        """Revoke a token, and all that it issued, for whomever. TokenNotFound."""
+        person = await self.execute(user_id, lambda a: a.revoke_token(token_id), context)
+        # They stand no more already; this says so, and frees their places.
+        for holder, fallen in self.directory.fallen():
+            with suppress(TokenNotFound):
+                await self.execute(holder, partial(Account.revoke_token, token_id=fallen), context)
+        return person
 
     def _require_free(self, email: str, identity: Identity | None) -> None:
         if self.directory.by_email(email) is not None:

@@ -9,7 +9,8 @@ import orjson
 
 from domain.errors import BadInput
 from domain.job import Job
-from domain.patterns import BadPattern, PatternTooSlow, time_limit, timed
+from domain.numbers import wrong_numbers
+from domain.patterns import BadPattern, TooSlow, check_schema, time_limit, timed
 
 LARGEST_RESULT = 65_536
 """Bytes of a result as JSON (`contracts/board.md §11.6`: 64 KB are taken, one more is not)."""
@@ -67,8 +68,10 @@ def check_result(
     if not isinstance(result, dict):
         raise BadInput("result", "It must be a JSON object.")
     try:
+        for place, reason in wrong_numbers(result):
+            raise BadInput(_path(place), reason)
         encoded = orjson.dumps(result)
-    except (TypeError, ValueError) as error:
+    except (TypeError, ValueError, RecursionError) as error:
         raise BadInput("result", "It holds something that JSON cannot carry.") from error
     if (size or len(encoded)) > LARGEST_RESULT:
         raise too_large()
@@ -91,11 +94,11 @@ def _fit(result: dict[str, Any], schema: dict[str, Any]) -> None:
 
     kind = validator_for(schema, default=Draft202012Validator)
     try:
-        kind.check_schema(schema)
         # An empty registry: no reference of a schema makes the server fetch anything.
         with time_limit():
+            check_schema(kind, schema)
             wrong = best_match(timed(kind)(schema, registry=Registry()).iter_errors(result))
-    except PatternTooSlow as slow:
+    except TooSlow as slow:
         raise BadInput("result", f"It {slow}.") from None
     except (SchemaError, Unresolvable, RecursionError, BadPattern, re.error) as error:
         raise BadInput("result", "It cannot be checked: its schema cannot be used.") from error

@@ -13,13 +13,16 @@ from domain.errors import BadInput
 
 _SECOND = timedelta(seconds=1)
 _LONGEST_NAME = 64
+_NO_ZONES = frozenset({"Factory", "localtime", "posixrules"})
+"""Files beside the zones: "not set yet", this machine's own, and the one for old TZ variables."""
 
 
 @lru_cache(maxsize=1_024)
 def zone_of(name: str, path: str = "timezone") -> ZoneInfo:
     """The IANA time zone of that name. BadInput, naming `path`, where there is none."""
     # The other two trees count leap seconds or are doubles of the first.
-    if name and len(name) <= _LONGEST_NAME and not name.startswith(("right/", "posix/")):
+    other_tree = name.startswith(("right/", "posix/"))
+    if name and len(name) <= _LONGEST_NAME and not other_tree and name not in _NO_ZONES:
         try:
             return ZoneInfo(name)
         except (ZoneInfoNotFoundError, ValueError, OSError):

@@ -32,6 +32,7 @@ from domain.errors import BadInput
 from domain.event import Event
 from domain.job import Job
 from domain.job_events import JobArtifactsDropped, JobArtifactStored
+from domain.numbers import parse_json
 from domain.result import LARGEST_RESULT, ParentResult, check_result, too_large
 from scheduler.artifacts import ArtifactStore, Collected, unreadable
 from scheduler.shim import PASSING
@@ -209,7 +210,7 @@ def _read_result(folder: int, schema: dict[str, Any] | None) -> dict[str, Any] |
     if len(encoded) > LARGEST_RESULT:
         raise too_large()
     try:
-        result = orjson.loads(encoded)
+        result = parse_json(encoded.decode())
     except ValueError:
         raise BadInput("result", "It is not JSON in UTF-8.") from None
     return check_result(result, schema, size=len(encoded))

@@ -18,6 +18,7 @@ from domain.job import Job
 from domain.job_events import JobPlan, JobSubmitted, Links, job_stream
 from domain.jobs import IdempotencyKey, Jobs, replay_of
 from domain.log import Context, EventLog, NewEvent
+from domain.wall_clock import zone_of
 from scheduler.intake import Sealing, limit_ms
 from scheduler.plan import CrewPlan, PlannedJob
 from scheduler.sealed import Sealed
@@ -29,7 +30,9 @@ _SLUG_LENGTH = 40
 class Templates(Protocol):
     """Where plans come from."""
 
-    def render(self, template_id: str, inputs: dict[str, Any], *, at: datetime) -> CrewPlan:
+    def render(
+        self, template_id: str, inputs: dict[str, Any], *, at: datetime, nominal: datetime
+    ) -> CrewPlan:
         """Raises NotFound, or BadInput with the path of the mistake."""
         ...
 
@@ -90,9 +93,20 @@ class CrewIntake:
         self._agent_command = agent_command
         self._clock = clock
 
-    def plan(self, template_id: str, inputs: dict[str, Any]) -> CrewPlan:
-        """Render a template now. Raises NotFound, BadInput."""
-        plan = self._templates.render(template_id, inputs, at=self._clock())
+    def plan(
+        self,
+        template_id: str,
+        inputs: dict[str, Any],
+        *,
+        timezone: str = "UTC",
+        nominal: datetime | None = None,
+    ) -> CrewPlan:
+        """Render a template now; `nominal` is the time that the crew is for, where that is another
+        one, and dates are those of `timezone`. Raises NotFound, BadInput. Blocks.
+        """
+        now = self._clock()
+        meant = (nominal or now).astimezone(zone_of(timezone))
+        plan = self._templates.render(template_id, inputs, at=now, nominal=meant)
         for index, job in enumerate(plan.jobs):
             if not self._argv(job):
                 raise BadInput(

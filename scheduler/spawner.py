@@ -6,6 +6,7 @@ import logging
 import secrets
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from datetime import datetime
 from typing import Any, Protocol, TypeVar
 from uuid import UUID, uuid5
 
@@ -43,8 +44,17 @@ T = TypeVar("T")
 class CrewMaker(Protocol):
     """What the spawner needs of crews."""
 
-    def plan(self, template_id: str, inputs: dict[str, Any]) -> CrewPlan:
-        """Render a template. NotFound, or BadInput with the path of the mistake."""
+    def plan(
+        self,
+        template_id: str,
+        inputs: dict[str, Any],
+        *,
+        timezone: str = "UTC",
+        nominal: datetime | None = None,
+    ) -> CrewPlan:
+        """Render a template, for the time that the crew is for. NotFound, or BadInput with the path
+        of the mistake. Blocks.
+        """
         ...
 
     def prepare(self, plan: CrewPlan, occasion: Occasion) -> Prepared:
@@ -111,7 +121,9 @@ class Spawner:
         if running and schedule.overlap is Overlap.SKIP:
             return self._skip(draft, event, "overlap", running[0])
         try:
-            prepared = self._prepared(schedule, draft.context, event.id, event.data["nominal"])
+            prepared = await self._prepared(
+                schedule, draft.context, event.id, event.data["nominal"]
+            )
         except (LogUnavailable, ViewsUnavailable, VersionConflict):
             raise
         except Exception as error:
@@ -145,7 +157,7 @@ class Spawner:
         cause = draft.events[0].id
         draft.context = replace(context, cause=cause)
         try:
-            prepared = self._prepared(schedule, draft.context, cause, nominal)
+            prepared = await self._prepared(schedule, draft.context, cause, nominal)
         except (NotFound, BadInput) as error:
             failed = _failed(error, nominal, manual=True)
             draft.add(stream, 0, [failed])
@@ -158,11 +170,17 @@ class Spawner:
             )
         return SpawnedCrew(prepared.crew_id, prepared.job_ids, recorded[-1].position)
 
-    def _prepared(
+    async def _prepared(
         self, schedule: Schedule, context: Context, fired_id: str, nominal: str
     ) -> Prepared:
         """The crew of one firing, always the same one."""
-        plan = self._crews.plan(schedule.template, schedule.inputs)
+        plan = await asyncio.to_thread(
+            self._crews.plan,
+            schedule.template,
+            schedule.inputs,
+            timezone=schedule.timezone,
+            nominal=parse_time(nominal),
+        )
         occasion = Occasion(
             owner=schedule.owner,
             context=context,

@@ -14,6 +14,7 @@ from api.commands.crew_following import CrewFollowing, crew_jobs
 from api.commands.options import AsJson, Data, Token, Url, connect, data_directory
 from api.commands.states import state_of
 from domain.errors import CrewlogError
+from domain.numbers import parse_json
 
 if TYPE_CHECKING:
     from api.client import Client
@@ -131,7 +132,7 @@ def _read(given: str) -> str:
 
 def _parse(text: str, what: str) -> Any:
     try:
-        return json.loads(text)
+        return parse_json(text)
     except ValueError as error:
         raise BadInputs(f"{what} is not JSON: {error}.") from error
 

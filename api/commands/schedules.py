@@ -9,6 +9,7 @@ import typer
 from api.commands import terminal
 from api.commands.options import AsJson, Data, Token, Url, connect
 from domain.errors import CrewlogError
+from domain.numbers import parse_json
 
 if TYPE_CHECKING:
     from api.client import Client
@@ -344,7 +345,7 @@ def _inputs(given: list[str]) -> dict[str, Any]:
         if not (name and equals):
             raise typer.BadParameter(f"{pair!r} is not NAME=VALUE.", param_hint="--input")
         try:
-            inputs[name] = json.loads(text)
+            inputs[name] = parse_json(text)
         except ValueError:
             inputs[name] = text
     return inputs

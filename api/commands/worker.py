@@ -14,6 +14,7 @@ import typer
 from api.commands import terminal
 from api.commands.options import AsJson
 from domain.errors import CrewlogError
+from domain.numbers import parse_json
 
 if TYPE_CHECKING:
     from api.worker_client import WorkerClient
@@ -221,6 +222,6 @@ def _read(given: str) -> Any:
 
 def _parse(text: str, what: str) -> Any:
     try:
-        return json.loads(text)
+        return parse_json(text)
     except ValueError as error:
         raise BadResult(f"{what} is not JSON: {error}.") from error

@@ -38,6 +38,7 @@ from api.job_requests import (
 )
 from api.security import Authenticated, Principal
 from domain.event import Event
+from domain.idempotency import canonical
 from domain.job import Job
 from domain.jobs import Changed, Jobs, Submission
 from domain.log import Recorded
@@ -99,7 +100,7 @@ def job_routes(
         """A body with `argv` is a job of its own; one with `templateId` is a crew."""
         if isinstance(body, CrewRequest):
             return await create_crew(body, request, principal, key, scheduled_at)
-        asked = (b"POST /api/jobs", body.model_dump_json().encode()) if key is not None else ()
+        asked = (b"POST /api/jobs", canonical(body.model_dump())) if key is not None else ()
         idempotency = key_of(principal.actor, key, *asked)
         work = work_of(body, root, default_timeout_s, principal.owner)
         submission = await intake.submit(work, principal.context(request), idempotency)
@@ -117,11 +118,17 @@ def job_routes(
         scheduled_at: str | None,
     ) -> Response:
         until = crew_intake.not_before(body.scheduled_at or scheduled_at)
-        asked = (b"POST /api/jobs", body.model_dump_json().encode(), (scheduled_at or "").encode())
-        idempotency = key_of(principal.actor, key, *asked)
+        idempotency = None
+        if key is not None:
+            # Not by the model: it refuses to write what the template is to refuse at its place.
+            said = canonical({name: getattr(body, name) for name in CrewRequest.model_fields})
+            asked = (b"POST /api/jobs", said, (scheduled_at or "").encode())
+            idempotency = key_of(principal.actor, key, *asked)
         if idempotency is not None and (earlier := crew_intake.replayed(idempotency)):
             return crew_made(earlier)
-        plan = crew_intake.plan(body.template_id, body.inputs)
+        plan = await run_in_threadpool(
+            crew_intake.plan, body.template_id, body.inputs, timezone=body.timezone or "UTC"
+        )
         occasion = Occasion(principal.owner, principal.context(request), not_before=until)
         return crew_made(await crew_intake.commit(plan, occasion, idempotency))
 

@@ -80,7 +80,9 @@ def schedule_routes(
         if body.template_id is None:
             raise BadInput("templateId", "It is missing.")
         terms["template"] = body.template_id
-        await run_in_threadpool(crews.plan, terms["template"], terms.get("inputs", {}))
+        await run_in_threadpool(
+            crews.plan, terms["template"], terms.get("inputs", {}), timezone=terms["timezone"]
+        )
         created = await schedules.create(
             terms, principal.owner, principal.context(request), enabled=body.enabled
         )
@@ -129,7 +131,8 @@ def schedule_routes(
         schedule = schedule_of(await _row(schedule_id, principal))
         terms = terms_of(body)
         if "inputs" in terms:
-            await run_in_threadpool(crews.plan, schedule.template, terms["inputs"])
+            zone = terms.get("timezone", schedule.timezone)
+            await run_in_threadpool(crews.plan, schedule.template, terms["inputs"], timezone=zone)
         changed = await schedules.change(
             schedule_id, terms, principal.context(request), if_match=version_of(if_match)
         )

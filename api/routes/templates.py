@@ -10,6 +10,7 @@ from api.errors import SECURED, documented
 from api.routes.jobs import json_bytes
 from api.security import Authenticated
 from domain.clock import Clock, system_clock
+from domain.wall_clock import zone_of
 from scheduler.plan import CrewPlan, PlannedJob
 from scheduler.templates import Catalog, Template, TemplateFault
 from scheduler.templates.format import TemplateJob
@@ -20,6 +21,9 @@ class RenderRequest(Body):
 
     template_id: Annotated[str, Field(min_length=1, max_length=4_096), CARRIABLE]
     inputs: dict[str, Any] = Field(default_factory=dict)
+    timezone: Annotated[str, Field(max_length=64), CARRIABLE] | None = Field(
+        None, description="Whose date `today` is, and of `nominal`; else UTC."
+    )
 
 
 def template_routes(catalog: Catalog, clock: Clock = system_clock) -> APIRouter:
@@ -45,7 +49,9 @@ def template_routes(catalog: Catalog, clock: Clock = system_clock) -> APIRouter:
     def render_template(body: RenderRequest, principal: Authenticated) -> Response:
         """400 with the `path` of the mistake, in the inputs or in the template."""
         at = clock()
-        return json_bytes(plan_json(catalog.render(body.template_id, body.inputs, at=at)))
+        nominal = at.astimezone(zone_of(body.timezone or "UTC"))
+        plan = catalog.render(body.template_id, body.inputs, at=at, nominal=nominal)
+        return json_bytes(plan_json(plan))
 
     @router.get("/{template_id:path}", summary="One template", responses=documented(404))
     def get_template(template_id: str, principal: Authenticated) -> Response:

@@ -29,6 +29,7 @@ RoleName = Literal["user", "admin"]
 Scope = Literal["read", "write", "admin"]
 
 STRONGER = "A token may do no more than who issues it."
+LONGER = "A token may live no longer than the one that issues it."
 NO_ACCOUNT = "The server's token has no account: issue tokens for a person."
 
 
@@ -279,7 +280,8 @@ class _Tokens:
 
     def all_of(self, account: Account | None) -> Response:
         """Those that are not revoked, newest first."""
-        held = list(account.tokens.values()) if account is not None else []
+        tokens = account.tokens.values() if account is not None else ()
+        held = [token for token in tokens if self._people.directory.stands(token)]
         return json_bytes({"tokens": [token_json(token) for token in reversed(held)]})
 
     async def issue(
@@ -293,12 +295,19 @@ class _Tokens:
         given = f"{USER_TOKEN_PREFIX}{secrets.token_urlsafe(32)}"
         days = body.expires_in_days
         expires = None if days is None else format_time(self._clock() + timedelta(days=days))
+        issuer = self._token_of(principal)
+        if issuer is not None and issuer.expires_at is not None:
+            if "expires_in_days" not in body.model_fields_set:
+                expires = min(expires or issuer.expires_at, issuer.expires_at)
+            elif expires is None or expires > issuer.expires_at:
+                raise HTTPException(403, LONGER)
         issued = TokenIssued(
             token_id=uuid4(),
             name=body.name,
             scopes=sorted(scopes),
             hash=token_hash(given),
             expires_at=expires,
+            issuer=issuer.id if issuer is not None else None,
         )
         person, token = await self._people.issue_token(
             account.id, issued, principal.context(request)
@@ -306,6 +315,13 @@ class _Tokens:
         said = {**token_json(token), "token": given}
         return json_bytes(said, 201, position_header(person.position))
 
+    def _token_of(self, principal: Principal) -> Token | None:
+        """The token with which somebody asks; None for a session and the server's own token."""
+        kind, _, token_id = principal.actor.partition(":")
+        if kind != "token" or principal.user_id is None:
+            return None
+        return self._people.directory.get(principal.user_id).tokens.get(token_id)
+
     async def revoke(self, account: Account, token_id: str, context: Context) -> Response:
-        person = await self._people.execute(account.id, lambda a: a.revoke_token(token_id), context)
+        person = await self._people.revoke_token(account.id, token_id, context)
         return json_bytes({"ok": True}, headers=position_header(person.position))

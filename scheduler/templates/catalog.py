@@ -1,5 +1,6 @@
 """The templates that there are: files below some folders, read again when they have changed."""
 
+import logging
 import os
 import time
 from collections.abc import Iterator, Mapping, Sequence
@@ -14,6 +15,8 @@ from scheduler.plan import CrewPlan
 from scheduler.templates.check import read_template
 from scheduler.templates.format import SUFFIX, BadTemplate, Template, TemplateFault
 from scheduler.templates.render import render
+
+logger = logging.getLogger("crewlog.templates")
 
 SHIPPED = Path(__file__).parent / "shipped"
 """The templates that come with crewlog; the last root, so that each can be replaced."""
@@ -118,13 +121,21 @@ class Catalog:
                 raise BadInput(first.path, f"The template has a mistake here. {first.reason}")
         raise TemplateNotFound
 
-    def render(self, template_id: str, inputs: Mapping[str, Any], *, at: datetime) -> CrewPlan:
-        """The crew that this template gives for these inputs at that time.
+    def render(
+        self,
+        template_id: str,
+        inputs: Mapping[str, Any],
+        *,
+        at: datetime,
+        nominal: datetime | None = None,
+    ) -> CrewPlan:
+        """The crew that this template gives for these inputs at that time; `nominal` is the time
+        that it is for, where that is another one.
 
         TemplateNotFound; BadInput with the path of the mistake: ``inputs.repo``,
         ``jobs[1].argv[2]``. ValueError for a naive `at`.
         """
-        return render(self.get(template_id), inputs, at=at)
+        return render(self.get(template_id), inputs, at=at, nominal=nominal)
 
     def _is_current(self, file: Path, known: _Entry) -> bool:
         now = time.monotonic()
@@ -150,6 +161,11 @@ def _read(file: Path, root: Path, template_id: str) -> _Entry:
         result = read_template(file, root, template_id)
     except BadTemplate as bad:
         result = bad
+    except Exception:
+        # Whatever a file holds: the list of all the others must show.
+        logger.exception("%s cannot be read", file)
+        reason = "The server cannot read this file; its log says why."
+        result = BadTemplate([TemplateFault(str(file), 1, "(file)", reason)])
     stamps = ((file, before), *((path, _stamp(path)) for path in result.depends))
     return _Entry(stamps, result)
 
@@ -169,11 +185,22 @@ def _walk(root: Path, faults: list[TemplateFault]) -> Iterator[Path]:
                 continue
             files += 1
             file = Path(folder, name)
-            if _is_file_in(file, root):
+            if not _is_text(str(file)):
+                shown = str(file).encode(errors="backslashreplace").decode()
+                faults.append(TemplateFault(shown, 1, "(file)", "Its name is not UTF-8."))
+            elif _is_file_in(file, root):
                 yield file
             else:
                 reason = "This is no file, or a link that leads out of the template directory."
                 faults.append(TemplateFault(str(file), 1, "(file)", reason))
+
+
+def _is_text(path: str) -> bool:
+    try:
+        path.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
 
 
 def _is_file_in(file: Path, root: Path) -> bool:

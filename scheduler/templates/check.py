@@ -9,6 +9,7 @@ from typing import Any
 
 from jsonschema import Draft202012Validator
 
+from domain.numbers import LARGEST_EXACT, NOT_EXACT, wrong_numbers
 from scheduler.environment import valid_name
 from scheduler.templates.expressions import BadExpression, Text
 from scheduler.templates.format import (
@@ -25,8 +26,11 @@ from scheduler.templates.format import (
 from scheduler.templates.schemas import BadSchema, Schema
 from scheduler.templates.source import Place, Source, Unreadable, parse, place_text, read_file
 
-BUILT_IN = frozenset({"inputs", "today", "now", "template_dir", "python"})
-"""Variables that every text has, beside the inputs."""
+_RESERVED = frozenset({"inputs", "today", "now", "template_dir", "python"})
+BUILT_IN = _RESERVED | {"nominal"}
+"""Variables that every text has, beside the inputs. An input may be called ``nominal``, as it could
+before there was that variable, and is then what the name means.
+"""
 
 _INPUT_NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]{0,63}")
 _TYPES = ("string", "integer", "number", "boolean", "array", "object", "path")
@@ -88,7 +92,7 @@ class _Checker:
             place: Place = ("inputs", name)
             if not _INPUT_NAME.fullmatch(name):
                 self._fault(place, "A name is 1 to 64 letters, digits and '_', no digit first.")
-            elif name in BUILT_IN or name in _LITERALS:
+            elif name in _RESERVED or name in _LITERALS:
                 self._fault(place, "This name has a meaning of its own; take another.")
             for key in declared:
                 if key not in _KEYWORDS:
@@ -101,6 +105,8 @@ class _Checker:
     def _input(
         self, name: str, declared: dict[str, Any], place: Place, known: Sequence[str]
     ) -> Input | None:
+        if self._numbers(declared, place):
+            return None
         kind = declared.get("type")
         if kind is not None and kind not in _TYPES:
             self._fault((*place, "type"), f"The type is one of {', '.join(_TYPES)}.")
@@ -113,7 +119,7 @@ class _Checker:
         before = len(self.faults)
         default = self._default(declared.get("default"), (*place, "default"), known)
         if len(self.faults) == before and declared.get("default") is not None:
-            self._check_default(schema, declared["default"], (*place, "default"))
+            self._check_default(schema, declared["default"], (*place, "default"), kind == "integer")
         return Input(
             name=name,
             declared=declared,
@@ -133,12 +139,21 @@ class _Checker:
             return {k: self._default(item, (*place, k), known) for k, item in value.items()}
         return value
 
-    def _check_default(self, schema: Schema, value: Any, place: Place) -> None:
+    def _numbers(self, value: Any, place: Place) -> bool:
+        """Whether it holds numbers that cannot be kept exactly; each is a fault."""
+        wrong = list(wrong_numbers(value, place))
+        for where, reason in wrong:
+            self._fault(where, reason)
+        return bool(wrong)
+
+    def _check_default(self, schema: Schema, value: Any, place: Place, integer: bool) -> None:
         """What has expressions is checked when it is rendered."""
         if all(Text(text).is_constant for text in _texts(value)):
             wrong = schema.violation(value)
             if wrong is not None:
                 self._fault((*place, *wrong.place), f"The default {wrong.reason}.")
+            elif integer and isinstance(value, float) and abs(value) > LARGEST_EXACT:
+                self._fault(place, NOT_EXACT)
 
     def _text(self, text: str, place: Place, known: Iterable[str]) -> Text:
         inputs = frozenset(known)
@@ -201,6 +216,8 @@ class _Checker:
             return
         written = self._source.value["jobs"][place[1]]
         key = "result_schema" if "result_schema" in written else "resultSchema"
+        if self._numbers(job.result_schema, (*place, key)):
+            return
         try:
             Schema(job.result_schema)
         except BadSchema as error:

@@ -1,6 +1,5 @@
 """From a template and inputs to a crew that can be committed."""
 
-import math
 import sys
 from collections.abc import Iterator, Mapping
 from datetime import datetime
@@ -10,6 +9,7 @@ from typing import Any
 
 from domain.clock import format_time
 from domain.errors import BadInput
+from domain.numbers import LARGEST_EXACT, NOT_EXACT, wrong_number
 from scheduler.plan import CrewPlan, PlannedJob
 from scheduler.templates.expressions import CannotRender, Text
 from scheduler.templates.format import Input, Template, TemplateJob
@@ -23,7 +23,6 @@ MAX_PLAN = 4 * 1024 * 1024
 
 _MAX_DEPTH = 32
 _LONGEST = {"title": 200, "cwd": 4_096, "argv": 65_536, "env": 65_536}
-_LARGEST_INTEGER = 2**63
 
 
 @lru_cache(maxsize=1_000)
@@ -32,15 +31,24 @@ def _folder_of(file: Path) -> str:
     return str(file.parent.resolve())
 
 
-def render(template: Template, inputs: Mapping[str, Any], *, at: datetime) -> CrewPlan:
-    """The crew for these inputs. `today` is the date of `at` in its own zone.
+def render(
+    template: Template,
+    inputs: Mapping[str, Any],
+    *,
+    at: datetime,
+    nominal: datetime | None = None,
+) -> CrewPlan:
+    """The crew for these inputs. `at` is now, and `nominal` what time the crew is for, else also
+    now; `today` is its date in its own zone.
 
     BadInput, with the path of the mistake in the inputs or in the template. ValueError for a naive
     `at`.
     """
+    nominal = at if nominal is None else nominal
     variables: dict[str, Any] = {
         "now": format_time(at),
-        "today": at.date().isoformat(),
+        "nominal": nominal.isoformat(timespec="seconds"),
+        "today": nominal.date().isoformat(),
         "template_dir": _folder_of(template.file),
         "python": sys.executable,
     }
@@ -84,8 +92,12 @@ def _checked(wanted: Input, value: Any, place: Place) -> Any:
     wrong: Violation | None = wanted.schema.violation(value)
     if wrong is not None:
         raise BadInput(place_text((*place, *wrong.place)), f"This {wrong.reason}.")
+    if not (wanted.integer and isinstance(value, float)):
+        return value
+    if abs(value) > LARGEST_EXACT:
+        raise BadInput(place_text(place), NOT_EXACT)
     # JSON Schema counts 3.0 as an integer, and so it must also look.
-    return int(value) if wanted.integer and isinstance(value, float) else value
+    return int(value)
 
 
 def _default(value: Any, place: Place, variables: Mapping[str, Any]) -> Any:
@@ -115,10 +127,8 @@ def _carriable(value: Any, place: Place) -> Iterator[str]:
         for i, item in enumerate(value):
             yield from _carriable(item, (*place, i))
             yield " "
-    elif isinstance(value, float) and not math.isfinite(value):
-        raise BadInput(place_text(place), "This is not a number of JSON.")
-    elif isinstance(value, int) and abs(value) >= _LARGEST_INTEGER:
-        raise BadInput(place_text(place), "This number is too large.")
+    elif (wrong := wrong_number(value)) is not None:
+        raise BadInput(place_text(place), wrong)
 
 
 def _sound(text: Any, place: Place) -> str:

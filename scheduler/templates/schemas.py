@@ -11,7 +11,7 @@ from typing import Any
 from jsonschema import Draft202012Validator, SchemaError, ValidationError
 from jsonschema.exceptions import best_match
 
-from domain.patterns import BadPattern, PatternTooSlow, compiled, time_limit, timed
+from domain.patterns import BadPattern, TooSlow, check_schema, compiled, time_limit, timed
 from scheduler.templates.source import Place
 
 MAX_DEPTH = 40
@@ -45,7 +45,10 @@ class Schema:
         _check_references(declared, (), frozenset(own) if isinstance(own, Mapping) else frozenset())
         _check_patterns(declared, ())
         try:
-            Draft202012Validator.check_schema(dict(declared))
+            with time_limit():
+                check_schema(Draft202012Validator, dict(declared))
+        except (TooSlow, RecursionError) as error:
+            raise BadSchema((), "This schema is too large, or nested too deeply.") from error
         except SchemaError as error:
             place = tuple(error.absolute_path)
             if place[-1:] == ("type",):
@@ -60,7 +63,7 @@ class Schema:
                 error = best_match(self._validator.iter_errors(value))
         except RecursionError:
             return Violation((), "is nested too deeply for its schema")
-        except PatternTooSlow as slow:
+        except TooSlow as slow:
             return Violation((), str(slow))
         if error is None:
             return None

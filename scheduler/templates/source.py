@@ -24,6 +24,8 @@ Place: TypeAlias = tuple[str | int, ...]
 
 _PLAIN = re.compile(r"[A-Za-z_][A-Za-z0-9_-]*")
 _LONGEST_SHOWN_KEY = 64
+_LONGEST_NUMBER = 400
+_SURROGATE = re.compile(r"[\ud800-\udfff]")
 _CORE = "tag:yaml.org,2002:"
 
 
@@ -114,6 +116,9 @@ def parse(text: str) -> Source:
     except yaml.reader.ReaderError as error:
         line = text.count("\n", 0, error.position) + 1
         raise Unreadable(line, "A control character cannot be part of YAML.") from error
+    except (ValueError, OverflowError) as error:
+        # An escape beyond the last character there is.
+        raise Unreadable(loader.line + 1, "Not valid YAML: there is no such character.") from error
     if node is None:
         raise Unreadable(1, "The file is empty.")
     return _Values().read(node)
@@ -165,7 +170,7 @@ class _Values:
         return Source(self._value(node, (), _line(node)), self._marks)
 
     def _value(self, node: yaml.Node, place: Place, line: int) -> Any:
-        text = node.value if isinstance(node, yaml.ScalarNode) else None
+        text = _text(node) if isinstance(node, yaml.ScalarNode) else None
         below = isinstance(node, yaml.ScalarNode) and node.style in ("|", ">")
         self._marks[place] = Mark(line, _line(node) + below, text)
         if len(place) > MAX_DEPTH or len(self._marks) > MAX_VALUES:
@@ -197,8 +202,21 @@ class _Values:
         return value
 
 
-def _scalar(node: yaml.ScalarNode) -> Any:
+def _text(node: yaml.ScalarNode) -> str:
+    """What a scalar says. JSON, which is YAML, writes a character beyond U+FFFF as two escapes."""
     text: str = node.value
+    if "\0" in text:
+        raise Unreadable(_line(node), "A NUL character cannot be part of this.")
+    if _SURROGATE.search(text) is None:
+        return text
+    try:
+        return text.encode("utf-16-le", "surrogatepass").decode("utf-16-le")
+    except UnicodeDecodeError:
+        raise Unreadable(_line(node), "A lone surrogate is not a character.") from None
+
+
+def _scalar(node: yaml.ScalarNode) -> Any:
+    text = _text(node)
     match node.tag.removeprefix(_CORE):
         case "str":
             return text
@@ -206,7 +224,7 @@ def _scalar(node: yaml.ScalarNode) -> Any:
             return None
         case "bool" if text.lower() in ("true", "false"):
             return text.lower() == "true"
-        case "int" if re.fullmatch(r"[-+]?[0-9]{1,18}", text):
+        case "int" if len(text) <= _LONGEST_NUMBER and re.fullmatch(r"[-+]?[0-9]+", text):
             return int(text)
         case "int" | "float":
             return _number(text, _line(node))

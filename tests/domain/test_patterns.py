@@ -11,6 +11,7 @@ from jsonschema import Draft202012Validator
 from domain.errors import BadInput
 from domain.patterns import (
     LIMIT_S,
+    VALIDATION_S,
     BadPattern,
     PatternTooSlow,
     compiled,
@@ -107,3 +108,57 @@ def test_the_limit_is_for_all_matching_together() -> None:
 def test_patterns_of_names_cannot_hide_behind_what_is_not_evaluated() -> None:
     with pytest.raises(BadSchema, match="unevaluatedProperties"):
         Schema({"patternProperties": {"^a": {}}, "unevaluatedProperties": False})
+
+
+def branching(levels: int) -> dict[str, Any]:
+    """A schema of a few hundred values that asks 2 ** levels questions."""
+    twice = [
+        {"anyOf": [{"$ref": f"#/$defs/a{n + 1}"}, {"$ref": f"#/$defs/a{n + 1}"}]}
+        for n in range(levels)
+    ]
+    known = {f"a{n}": one for n, one in enumerate(twice)}
+    return {"$defs": {**known, f"a{levels}": {"type": "string"}}, "$ref": "#/$defs/a0"}
+
+
+def test_a_schema_that_branches_at_each_level_has_its_time_and_no_more() -> None:
+    begin = time.monotonic()
+    violation = Schema(branching(30)).violation(1)
+    with pytest.raises(BadInput, match="could not be checked"):
+        check_result({"value": 1}, {**branching(30), "$ref": "#/$defs/a0"})
+    assert time.monotonic() - begin < 20 * VALIDATION_S
+    assert violation is not None
+    assert "could not be checked" in violation.reason
+
+
+def test_a_part_that_names_its_schema_has_the_same_limit() -> None:
+    """The library would take its own class for such a part."""
+    part = {"$schema": "https://json-schema.org/draft/2020-12/schema", "pattern": CARELESS}
+    violation = Schema({"properties": {"value": part}}).violation({"value": LONG})
+    assert violation is not None
+    assert "could not be matched" in violation.reason
+
+
+@pytest.mark.parametrize(
+    ("items", "unique"),
+    [
+        ([1, True, "1", None, 0, False, "", [], {}, [0], [False]], True),
+        ([1, 1.0], False),
+        ([2**53, 2.0**53], False),
+        ([2**53 + 1, 2.0**53], True),
+        ([{"a": 1, "b": [2]}, {"b": [2.0], "a": 1.0}], False),
+        ([{"a": 1}, {"a": True}], True),
+        ([[1, 2], [2, 1]], True),
+        ([["a", ["b"]], ["a", ["b"]]], False),
+        ([{}, []], True),
+        ([{"a": None}, {}], True),
+    ],
+)
+def test_unique_items_are_json_values_that_differ(items: list[Any], unique: bool) -> None:
+    assert (Schema({"uniqueItems": True}).violation(items) is None) is unique
+
+
+def test_many_unique_items_cost_no_more_than_their_number() -> None:
+    items = [{"a": n, "b": [str(n)]} for n in range(20_000)]
+    begin = time.process_time()
+    assert Schema({"uniqueItems": True}).violation(items) is None
+    assert time.process_time() - begin < 10

@@ -338,6 +338,39 @@ def test_a_token_makes_no_stronger_one(server: Server, ada: dict[str, object]) -
         assert operator.post("/api/tokens", json=admins).status_code == 409, "it has no account"
 
 
+def test_a_token_makes_none_that_outlives_it(server: Server, ada: dict[str, object]) -> None:
+    token = issue_token(server, str(ada["id"]), "read", "write", expiresInDays=2)
+    with client(server, token) as program:
+        own = {row["id"]: row for row in program.get("/api/tokens").json()["tokens"]}
+        end = max(row["expiresAt"] for row in own.values() if row["name"] == "test")
+        for longer in (3, None):
+            asked = {"name": "longer", "expiresInDays": longer}
+            assert program.post("/api/tokens", json=asked).status_code == 403
+        shorter = program.post("/api/tokens", json={"name": "shorter", "expiresInDays": 1})
+        assert shorter.status_code == 201
+        unsaid = program.post("/api/tokens", json={"name": "unsaid"}).json()
+        assert unsaid["expiresAt"] <= end
+
+
+def test_what_a_token_issued_ends_with_it(server: Server, ada: dict[str, object]) -> None:
+    root = add_user(server, "root@example.org", "admin")
+    first = issue_token(server, str(root["id"]), "read", "write", "admin")
+    with client(server, first) as program, client(server, server.token) as operator:
+        [held] = operator.get(f"/api/users/{root['id']}/tokens").json()["tokens"]
+        asked = {"name": "second", "scopes": ["read", "write", "admin"]}
+        second = program.post("/api/tokens", json=asked).json()["token"]
+        with client(server, second) as other:
+            hers = other.post(f"/api/users/{ada['id']}/tokens", json={"name": "third"})
+        third = hers.json()["token"]
+        assert operator.delete(f"/api/users/{root['id']}/tokens/{held['id']}").status_code == 200
+        for token in (first, second, third):
+            with client(server, token) as gone:
+                assert gone.get("/api/tokens").status_code == 403
+        assert operator.get(f"/api/users/{root['id']}/tokens").json()["tokens"] == []
+        left = operator.get(f"/api/users/{ada['id']}/tokens").json()["tokens"]
+        assert "third" not in [token["name"] for token in left]
+
+
 def test_a_token_expires(tmp_path: Path) -> None:
     """By a log in which it has: the server's clock is the system's."""
     with Server.start(tmp_path / "data", "--capacity=0") as server:

@@ -5,8 +5,10 @@ import os
 import sys
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from datetime import datetime
 from pathlib import Path
 from typing import TypeAlias
+from zoneinfo import ZoneInfo
 
 import httpx2
 import pytest
@@ -169,6 +171,103 @@ def test_a_mistake_is_named_with_its_path(
     assert answer.status_code == status
     assert answer.json().get("path") == path
     assert "db-7" not in answer.text
+
+
+def test_today_is_in_the_zone_that_is_asked_for(http: httpx2.Client) -> None:
+    """Of these two zones at least one is on another day than UTC, always."""
+    for zone in ("Pacific/Kiritimati", "Etc/GMT+12", None):
+        body = {"templateId": "ops/deploy", "inputs": {"service": "api"}, "timezone": zone}
+        today = datetime.now(ZoneInfo(zone or "UTC")).date()
+        note = f"on {today}"
+        assert http.post("/api/templates/render", json=body).json()["inputs"]["note"] == note
+        made = http.post("/api/jobs", json=body).json()
+        assert http.get(f"/api/crews/{made['crewId']}").json()["inputs"]["note"] == note
+    body["timezone"] = "Mars/Base"
+    for path in ("/api/templates/render", "/api/jobs"):
+        answer = http.post(path, json=body)
+        assert (answer.status_code, answer.json()["path"]) == (400, "timezone")
+
+
+@pytest.mark.parametrize(
+    "note",
+    [r'"cut \ud83d"', r'{"\ud800": 1}', "[" * 400 + "]" * 400, "NaN", "1e999", "1" * 40],
+    ids=["surrogate", "key", "deep", "nan", "infinite", "large"],
+)
+def test_an_input_that_nothing_can_carry_is_refused_alike_everywhere(
+    http: httpx2.Client, data: Path, note: str
+) -> None:
+    text = DEPLOY.replace("{type: string, default", "{default")
+    file = data / "templates/any.job_workflow.yaml"
+    file.write_text(text)
+    inputs = f'{{"service": "api", "note": {note}}}'
+    rule = '"name": "x", "rule": {"cadence": "daily"}'
+    for path, more, key in (
+        ("/api/templates/render", "", {}),
+        ("/api/jobs", "", {}),
+        ("/api/jobs", "", {"Idempotency-Key": note[:200]}),
+        ("/api/schedules", f", {rule}", {}),
+    ):
+        body = f'{{"templateId": "any", "inputs": {inputs}{more}}}'
+        headers = {"Content-Type": "application/json", **key}
+        answer = http.post(path, content=body, headers=headers)
+        assert answer.status_code == 400, (path, answer.text)
+        assert answer.json()["path"].startswith("inputs.note"), (path, answer.text)
+    file.unlink()
+
+
+@pytest.mark.parametrize("number", ["9007199254740993", "-9223372036854775808", "1e22", "1e15"])
+def test_a_whole_number_is_the_same_everywhere(
+    http: httpx2.Client, data: Path, number: str
+) -> None:
+    file = data / "templates/n.job_workflow.yaml"
+    file.write_text(
+        "inputs: {n: {type: integer}}\njobs:\n  - {id: a, title: '{{ n }}', argv: ['true']}\n"
+    )
+    body = '{"templateId": "n", "inputs": {"n": %s}%s}'
+    headers = {"Content-Type": "application/json"}
+    render = http.post("/api/templates/render", content=body % (number, ""), headers=headers)
+    crew = http.post("/api/jobs", content=body % (number, ""), headers=headers)
+    more = ', "name": "x", "rule": {"cadence": "daily"}'
+    schedule = http.post("/api/schedules", content=body % (number, more), headers=headers)
+    file.unlink()
+    if number == "1e22":
+        assert {a.status_code for a in (render, crew, schedule)} == {400}
+        assert {a.json()["path"] for a in (render, crew, schedule)} == {"inputs.n"}
+        return
+    exact = str(int(float(number))) if "e" in number else number
+    assert f'"n":{exact}' in render.text
+    assert http.get(f"/api/jobs/{crew.json()['jobIds'][0]}").json()["title"] == exact
+    assert schedule.status_code == 201
+
+
+def test_the_list_shows_whatever_one_file_holds(http: httpx2.Client, data: Path) -> None:
+    odd = data / "templates/odd.job_workflow.yaml"
+    odd.write_text(DEPLOY.replace("Puts a service in its place.", r'"\ud83d"'))
+    unnamed = os.fsencode(data / "templates") + b"/\xff.job_workflow.yaml"
+    Path(os.fsdecode(unnamed)).write_text(DEPLOY)
+    answer = http.get("/api/templates")
+    assert answer.status_code == 200
+    assert "ops/deploy" in [template["id"] for template in answer.json()["templates"]]
+    faults = {fault["file"].rpartition("/")[2]: fault for fault in answer.json()["faults"]}
+    assert faults["odd.job_workflow.yaml"]["line"] == 2
+    assert faults["\\udcff.job_workflow.yaml"]["reason"] == "Its name is not UTF-8."
+    odd.unlink()
+    os.unlink(unnamed)
+
+
+def test_the_order_of_keys_makes_no_other_request(http: httpx2.Client) -> None:
+    first = '{"templateId": "ops/deploy", "inputs": {"service": "web", "note": "x"}}'
+    again = '{"inputs": {"note": "x", "service": "web"}, "templateId": "ops/deploy"}'
+    other = '{"inputs": {"note": "y", "service": "web"}, "templateId": "ops/deploy"}'
+    job = '{"argv": ["true"], "env": {"A": "1", "B": "2"}}'
+    turned = '{"env": {"B": "2", "A": "1"}, "argv": ["true"]}'
+    for key, one, same, another in (("crew", first, again, other), ("job", job, turned, first)):
+        headers = {"Content-Type": "application/json", "Idempotency-Key": f"order {key}"}
+        made = http.post("/api/jobs", content=one, headers=headers)
+        replayed = http.post("/api/jobs", content=same, headers=headers)
+        assert (made.status_code, replayed.status_code) == (201, 201), replayed.text
+        assert replayed.headers["Idempotency-Replayed"] == "true"
+        assert http.post("/api/jobs", content=another, headers=headers).status_code == 422
 
 
 def test_nobody_sees_them_without_signing_in(server: Server) -> None:

@@ -37,19 +37,24 @@ _DEADLINE_S = 20.0
 
 @dataclass
 class OneJob:
-    """Templates of a single job, except ``gone`` and ``broken``, which make none."""
+    """Templates of a single job, except ``gone`` and ``broken``, which make none. That of ``dated``
+    is called by the time it is for.
+    """
 
     refused: bool = False
     """Every template is broken for now."""
 
-    def render(self, template_id: str, inputs: dict[str, Any], *, at: datetime) -> CrewPlan:
+    def render(
+        self, template_id: str, inputs: dict[str, Any], *, at: datetime, nominal: datetime
+    ) -> CrewPlan:
         if template_id == "gone":
             raise NotFound("There is no template called 'gone'.")
         if template_id == "broken" or self.refused:
             raise BadInput("inputs.repo", "It is missing.")
         if template_id == "bug":
             raise ZeroDivisionError("a private text")
-        job = PlannedJob(key="only", title=f"Only {inputs}", argv=("true",))
+        title = nominal.isoformat() if template_id == "dated" else f"Only {inputs}"
+        job = PlannedJob(key="only", title=title, argv=("true",))
         return CrewPlan(template_id, template_id, (job,), inputs)
 
 

@@ -1,5 +1,6 @@
 """The folder of an attempt: given as promised, read without trust, gone when it is done with."""
 
+import math
 import os
 import stat
 from pathlib import Path
@@ -253,7 +254,10 @@ def test_a_sweep_keeps_what_it_is_told_to(house: House) -> None:
     [
         (None, "result"),
         ([], "result"),
-        ({"n": 2**70}, "result"),
+        ({"n": 2**70}, "result.n"),
+        ({"n": 1, "list": [{"k": 2**63}]}, "result.list[0].k"),
+        ({"n": 1, "x": math.nan}, "result.x"),
+        ({"n": 1, "x": [math.inf]}, "result.x[0]"),
         ({"n": "x" * LARGEST_RESULT}, "result"),
         ({"n": 1.5}, "result.n"),
         ({"n": 1, "list": [{"k": 0}]}, "result.list[0].k"),

@@ -44,7 +44,9 @@ ROOM_S = 60.0
 class NoTemplates:
     """Crews are planned by the tests themselves."""
 
-    def render(self, template_id: str, inputs: dict[str, Any], *, at: datetime) -> CrewPlan:
+    def render(
+        self, template_id: str, inputs: dict[str, Any], *, at: datetime, nominal: datetime
+    ) -> CrewPlan:
         raise NotFound("There are no templates here.")
 
 

@@ -67,6 +67,33 @@ def test_each_firing_makes_one_crew_that_knows_its_schedule(tmp_path: Path) -> N
     play(tmp_path, story)
 
 
+def test_each_crew_is_for_its_own_time_in_the_zone_of_the_schedule(tmp_path: Path) -> None:
+    """Also those that are caught up, hours later."""
+
+    async def first(world: World, timers: SimulatedTimers) -> None:
+        await world.schedule(HOURLY, template="dated", catch_up="all", timezone="Asia/Tokyo")
+
+    async def second(world: World, timers: SimulatedTimers) -> None:
+        await hour(world, timers)
+        await timers.advance(minutes(30))
+        [schedule_id] = {e.subject.partition("-")[2] for e in world.events("schedule.created")}
+        await world.spawner.run_now(schedule_id, SYSTEM)
+        titles = [e.data["title"] for e in world.events("job.submitted")]
+        assert titles == [f"2026-01-01T{at}:00:00+09:00" for at in (10, 11, 12, 13)] + [
+            "2026-01-01T13:30:00+09:00"
+        ]
+
+    async def away() -> None:
+        world, timers = simulated(tmp_path)
+        async with world.running(spawn=False):
+            await first(world, timers)
+        world, timers = simulated(tmp_path, START + minutes(180))
+        async with world.running():
+            await second(world, timers)
+
+    asyncio.run(away())
+
+
 def test_reacting_again_makes_no_second_crew(tmp_path: Path) -> None:
     async def story(world: World, timers: SimulatedTimers) -> None:
         await world.schedule(HOURLY)

@@ -1,8 +1,14 @@
 """A template file is a template, or each of its mistakes is named with its line and its place."""
 
+import json
+import tempfile
 from pathlib import Path
+from typing import Any
 
+import orjson
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from scheduler.templates import BadTemplate, Template, TemplateFault, read_template
 
@@ -319,3 +325,92 @@ def test_what_is_no_text_is_refused(tmp_path: Path) -> None:
     with pytest.raises(BadTemplate) as bad:
         read_template(file, tmp_path, "crew")
     assert (bad.value.faults[0].line, bad.value.faults[0].reason) == (2, "The text is not UTF-8.")
+
+
+TWO_ESCAPES = "\\ud83d\\ude80"
+ROCKET = "\U0001f680"
+
+
+def as_json(**keys: Any) -> str:
+    """A file in JSON, which is YAML; what is not ASCII stands in it as escapes."""
+    work = {"id": "a", "title": "A", "argv": ["echo"]}
+    return json.dumps({"jobs": [work], **keys})
+
+
+def test_two_escapes_of_json_are_one_character(tmp_path: Path) -> None:
+    default = {"x": {"description": ROCKET, "enum": [ROCKET], "default": ROCKET}}
+    text = as_json(name=ROCKET, inputs=default)
+    assert TWO_ESCAPES in text
+    template = read(tmp_path, text)
+    assert template.name == ROCKET
+    assert template.inputs["x"].declared == default["x"]
+
+
+@pytest.mark.parametrize("wrong", ["\\ud83d", "\\ude80\\ud83d", "\\u0000", "x\\0y"])
+@pytest.mark.parametrize(
+    "place",
+    [
+        'description: "X"',
+        'skillet: "X"',
+        'workspace: "dir:X"',
+        'inputs: {x: {description: "X"}}',
+        'inputs: {x: {enum: ["X"]}}',
+        'inputs: {x: {"X": 1}}',
+        'inputs: {x: {default: {"X": 1}}}',
+    ],
+)
+def test_what_is_no_character_is_a_mistake_with_its_line(
+    tmp_path: Path, wrong: str, place: str
+) -> None:
+    line, path, reason = fault(tmp_path, JOBS + place.replace("X", wrong) + "\n")
+    assert (line, path) == (5, "(file)")
+    assert "surrogate" in reason or "NUL" in reason
+
+
+@pytest.mark.parametrize(
+    ("text", "line", "path"),
+    [
+        ("inputs: {n: {default: 9223372036854775808}}", 5, "inputs.n.default"),
+        ("inputs: {n: {default: [1, 123456789012345678901]}}", 5, "inputs.n.default[1]"),
+        ("inputs:\n  n:\n    enum: [-123456789012345678901]", 7, "inputs.n.enum[0]"),
+        ("inputs: {n: {type: integer, default: 1e22}}", 5, "inputs.n.default"),
+        (f"inputs: {{n: {{default: {'9' * 500}}}}}", 5, "(file)"),
+        ("inputs: {n: {default: 1e999}}", 5, "(file)"),
+    ],
+)
+def test_a_number_that_is_not_exact_is_a_mistake_at_its_place(
+    tmp_path: Path, text: str, line: int, path: str
+) -> None:
+    assert fault(tmp_path, JOBS + text + "\n")[:2] == (line, path)
+
+
+def test_a_large_number_in_argv_is_as_it_was_written(tmp_path: Path) -> None:
+    template = read(tmp_path, JOBS.replace("[make]", "[make, 123456789012345678901]"))
+    assert template.jobs[0].argv[1].source == "123456789012345678901"
+
+
+ODD = st.sampled_from(
+    [
+        *("{", "}", "[", "]", ":", ",", "-", "?", "!", "&a", "*a", "|", ">", "%", "@", "`", "#"),
+        *("'", '"', '"\\ud800"', '"\\U00110000"', '"\\0"', '"\\x"', "!!binary x", "!!set {a}"),
+        *("<<", "~", "1e999", "0x1", ".nan", "-.inf", "9" * 30, "2026-01-01", "\t", "\r", "\x85"),
+        *("\u2028", "\ufeff", "%YAML 1.1\n", "---\n", "...\n", "\n", "  ", " ", "jobs", "inputs"),
+        *("{{ x }}", "{% if", "{# ", "default", "type", "path", "$ref", "enum", "pattern", "("),
+    ]
+)
+
+
+@settings(max_examples=300, deadline=None)
+@given(st.lists(st.one_of(ODD, st.text(max_size=3)), max_size=12), st.sampled_from(["", JOBS]))
+def test_no_text_makes_the_reader_fail(parts: list[str], begin: str) -> None:
+    with tempfile.TemporaryDirectory() as folder:
+        file = Path(folder, "crew.job_workflow.yaml")
+        file.write_text(begin + "".join(parts), encoding="utf-8", errors="ignore")
+        try:
+            template = read_template(file, Path(folder), "crew")
+        except BadTemplate as bad:
+            shown: Any = [[fault.path, fault.line, fault.reason] for fault in bad.faults]
+            assert shown
+        else:
+            shown = [template.name, {name: i.declared for name, i in template.inputs.items()}]
+        orjson.dumps(shown)

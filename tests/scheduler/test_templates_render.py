@@ -93,6 +93,39 @@ def test_today_is_the_date_in_the_zone_of_the_moment(tmp_path: Path) -> None:
         render(template, {}, at=AT.replace(tzinfo=None))
 
 
+def test_today_is_the_date_of_what_the_crew_is_for(tmp_path: Path) -> None:
+    file = tmp_path / "crew.job_workflow.yaml"
+    file.write_text(echo("{{ today }} {{ nominal }} {{ now }}"))
+    template = read_template(file, tmp_path, "crew")
+    nominal = datetime(2026, 3, 1, 2, 30, tzinfo=timezone(timedelta(hours=-5)))
+
+    assert render(template, {}, at=AT, nominal=nominal).jobs[0].argv[1] == (
+        "2026-03-01 2026-03-01T02:30:00-05:00 2026-03-31T23:30:00.000000Z"
+    )
+    assert render(template, {}, at=AT).jobs[0].argv[1] == (
+        "2026-03-31 2026-03-31T23:30:00+00:00 2026-03-31T23:30:00.000000Z"
+    )
+
+
+def test_an_input_that_is_called_nominal_is_what_the_name_means(tmp_path: Path) -> None:
+    plan = crew(tmp_path, echo("{{ nominal }}", "{nominal: {type: string}}"), nominal="mine")
+    assert plan.jobs[0].argv[1] == "mine"
+
+
+@pytest.mark.parametrize("given", [1e22, 2.0**53 + 2, -1e300])
+def test_a_whole_number_that_is_not_exact_is_refused(tmp_path: Path, given: float) -> None:
+    path, reason = refused(tmp_path, echo("{{ n }}", "{n: {type: integer}}"), n=given)
+    assert (path, "exact" in reason) == ("inputs.n", True)
+
+
+@pytest.mark.parametrize("given", [2**53 + 1, -(2**63), 2**63 - 1])
+def test_whole_numbers_of_64_bits_are_exact(tmp_path: Path, given: int) -> None:
+    plan = crew(tmp_path, echo("{{ n }}", "{n: {type: integer}}"), n=given)
+    assert (plan.inputs, plan.jobs[0].argv[1]) == ({"n": given}, str(given))
+    plan = crew(tmp_path, echo("{{ n }}", f"{{n: {{enum: [{given}], default: {given}}}}}"))
+    assert (plan.inputs, plan.jobs[0].argv[1]) == ({"n": given}, str(given))
+
+
 def test_a_default_may_use_the_inputs_above_it(tmp_path: Path) -> None:
     inputs = "{name: {}, file: {default: '{{ name }}-{{ today }}'}, all: {default: ['{{ file }}']}}"
 

@@ -1,0 +1,54 @@
+"""Numbers of JSON, as this server keeps them: exactly, or not at all.
+
+Whole numbers of 64 bits are exact in the log and in every answer. Larger ones would be rounded by
+who reads them, as NaN would become null: they are refused, at their place. JSON from outside is
+read by `parse_json`, or by the HTTP framework in the same way.
+"""
+
+import json
+import math
+from collections.abc import Iterator
+from typing import Any, NoReturn
+
+LEAST, MOST = -(2**63), 2**63 - 1
+LARGEST_EXACT = 2**53
+"""Up to here a number with a point or an exponent is the whole number that it looks like."""
+
+NOT_EXACT = "This whole number is written with a point or an exponent, and too large to be exact."
+
+Place = tuple[str | int, ...]
+
+
+def parse_json(text: str) -> Any:
+    """The value of a JSON text, whole numbers as they are. ValueError, also for NaN and Infinity,
+    which are none of JSON's.
+    """
+    try:
+        return json.loads(text, parse_constant=_refuse)
+    except RecursionError:
+        raise ValueError("it is nested too deeply") from None
+
+
+def wrong_number(value: Any) -> str | None:
+    """Why a value cannot be kept exactly; None for whatever can."""
+    if isinstance(value, float) and not math.isfinite(value):
+        return "This is not a number of JSON."
+    if isinstance(value, int) and not LEAST <= value <= MOST:
+        return "This number is too large for 64 bits: write it as text."
+    return None
+
+
+def wrong_numbers(value: Any, place: Place = ()) -> Iterator[tuple[Place, str]]:
+    """Every number in a JSON value that cannot be kept, with its place and why."""
+    if isinstance(value, dict):
+        for key, item in value.items():
+            yield from wrong_numbers(item, (*place, key))
+    elif isinstance(value, list):
+        for i, item in enumerate(value):
+            yield from wrong_numbers(item, (*place, i))
+    elif (wrong := wrong_number(value)) is not None:
+        yield place, wrong
+
+
+def _refuse(name: str) -> NoReturn:
+    raise ValueError(f"{name} is no number of JSON")
