@@ -42,7 +42,8 @@ from sqlalchemy.types import TypeEngine
 from domain.errors import CrewlogError, LogUnavailable, NotFound, WrongState
 from domain.log import EventLog
 from domain.log.reserve import Reserve
-from projections.filling import Filling
+from projections.counting import Counting
+from projections.filling import CannotFold, Filling
 from projections.projection import Projection
 
 logger = logging.getLogger("crewlog.projections")
@@ -57,6 +58,17 @@ _ZERO = f"{0:032x}"
 
 class ViewsUnavailable(CrewlogError):
     """The views cannot answer yet: they are being filled, or cannot be written."""
+
+
+class ViewFailed(ViewsUnavailable):
+    """One view has met an event that it cannot fold, and stays where it is until it is mended."""
+
+    def __init__(self, name: str, failure: CannotFold) -> None:
+        super().__init__(
+            f"The view of {name} has failed {failure.what}; the other views go on. Why is said by "
+            f"'crewlog projections status'. Once the cause is mended, start the server again, or "
+            f"fill the view anew: crewlog projections rebuild {name}"
+        )
 
 
 class UnknownProjection(NotFound):
@@ -97,13 +109,27 @@ class _Slot:
         self.outdated = False
         """The live one is of another version, and only until the next one is full."""
         self.matched: bool | None = None
+        self.counting: Counting | None = None
+        """Looks whether the live table holds what was written to it, before it is replaced."""
+
+    @property
+    def failure(self) -> CannotFold | None:
+        """Why it cannot be read; None while it can, or will be once it is full."""
+        shown = self.live or self.next
+        return shown.failure if shown is not None else None
 
     def take(self, live: Filling | None, following: Filling | None) -> None:
         """Hold these from now on. Others look on meanwhile, and always find one of the two."""
+        self.stop_counting()
         if live is None:
             self.next, self.live = following, None
         else:
             self.live, self.next = live, following
+
+    def stop_counting(self) -> None:
+        if self.counting is not None:
+            self.counting.stop()
+            self.counting = None
 
     def fillings(self) -> Iterator[Filling]:
         for filling in (self.live, self.next):
@@ -115,17 +141,25 @@ class Reading:
     """A consistent look at the views: every table as of one moment."""
 
     def __init__(
-        self, connection: Connection, tables: dict[str, Table], positions: dict[str, int]
+        self,
+        connection: Connection,
+        tables: dict[str, Table],
+        positions: dict[str, int],
+        failures: dict[str, CannotFold],
     ) -> None:
         self.connection = connection
         self._tables = tables
+        self._failures = failures
         self.positions = positions
         """The log position that each view shows."""
 
     def table(self, name: str) -> Table:
-        """The live table of a projection. ViewsUnavailable while it is filled
-        for the first time.
+        """The live table of a projection. ViewsUnavailable while it is filled for the first time,
+        ViewFailed when it will not be.
         """
+        failure = self._failures.get(name)
+        if failure is not None:
+            raise ViewFailed(name, failure)
         table = self._tables.get(name)
         if table is None:
             raise ViewsUnavailable(f"The view of {name} is being built; try again in a moment.")
@@ -160,6 +194,7 @@ class Views:
         self._stopping = False
         self._started = False
         self._doubted = False
+        self._again = False
         self._files: list[tuple[int, int] | None] = []
         self.error: str | None = None
         """Why the views cannot be written at the moment; None while they can."""
@@ -182,6 +217,8 @@ class Views:
         self._log.wake_all()
         if self._started:
             self._thread.join()
+        for slot in self._slots.values():
+            slot.stop_counting()
         self._engine.dispose()
 
     def _open(self) -> Engine:
@@ -208,6 +245,8 @@ class Views:
         if _identities(self._path) == self._files:
             return
         logger.warning("The views database was removed or replaced: it is filled again.")
+        for slot in self._slots.values():
+            slot.stop_counting()
         self._engine.dispose()
         # What is left of it may be half of it.
         _remove(self._path)
@@ -303,7 +342,7 @@ class Views:
                 self._log.wait_beyond(
                     self._lowest(),
                     5.0,
-                    lambda: self._stopping or bool(self._requests) or self._doubted,
+                    lambda: self._stopping or bool(self._requests) or self._doubted or self._again,
                 )
                 self._linger()
 
@@ -326,6 +365,7 @@ class Views:
         """One page of the live fillings, then one of those that are being rebuilt. False: nothing
         to do.
         """
+        self._again = False
         self._reopen_if_replaced()
         self._begin_requested()
         live = [s.live for s in self._slots.values() if s.live is not None]
@@ -339,6 +379,8 @@ class Views:
             slot = self._slots[name]
             newest = max((f.generation for f in slot.fillings()), default=0)
             with self._engine.begin() as connection:
+                if slot.next is not None:
+                    self._drop(connection, name, slot.next.generation)
                 filling = self._begin(connection, slot.projection, newest + 1)
             with self._guard:
                 slot.next = filling
@@ -356,19 +398,20 @@ class Views:
         group = [f for f in healthy if f.position == position]
         page = self._log.read(position, limit)
         covered = page[-1].position if page else head
-        with self._engine.begin() as connection:
+        folding = group[0]
+        try:
+            with self._engine.begin() as connection:
+                for folding in group:
+                    folding.fold(connection, page, covered)
+                self._save(connection, group)
+        except CannotFold as failed:
+            # Nothing of the page was written, for none of them: the others take it once more.
+            logger.exception("The view of %s has failed %s", folding.projection.name, failed.what)
+            folding.failure = failed
+            self._roll_back()
+        else:
             for filling in group:
-                try:
-                    filling.fold(connection, page, covered)
-                except SQLAlchemyError:
-                    raise
-                except Exception as error:
-                    logger.exception("%s cannot fold the log", filling.projection.name)
-                    filling.failure = f"between {position} and {covered}: {error!r}"
-                    raise _FoldFailed from error
-            self._save(connection, group)
-        for filling in group:
-            filling.publish()
+                filling.publish()
         self._release_waiters()
         return True
 
@@ -398,6 +441,9 @@ class Views:
             goal = self._log.head if live is None or live.failure else live.position
             if ready.position != goal:
                 continue
+            compared = live is not None and live.failure is None and not slot.outdated
+            if compared and not self._counted(slot):
+                continue
             with self._engine.begin() as connection:
                 if live is not None:
                     self._drop(connection, live.projection.name, live.generation)
@@ -409,9 +455,14 @@ class Views:
                     )
                     .values(live=1)
                 )
-            if live is not None and live.failure is None and not slot.outdated:
-                slot.matched = live.digest == ready.digest
-                if not slot.matched:
+            if compared and live is not None and slot.counting is not None:
+                slot.matched = live.digest == ready.digest and slot.counting.matched is True
+                if not slot.counting.matched:
+                    logger.error(
+                        "%s: the live table does not hold what was written to it",
+                        slot.projection.name,
+                    )
+                elif not slot.matched:
                     logger.error(
                         "%s: the rebuilt digest %s differs from the live one %s at position %d",
                         slot.projection.name,
@@ -425,6 +476,19 @@ class Views:
         if promoted:
             self._release_waiters()
         return promoted
+
+    def _counted(self, slot: _Slot) -> bool:
+        """Whether the rows of the live table were counted. It is not believed to hold what was
+        written to it: that is what a rebuild is asked for. Begins to count, and comes back.
+        """
+        if slot.counting is None and slot.live is not None:
+            slot.counting = Counting(self._engine, slot.live, self._look_again)
+        return slot.counting is not None and slot.counting.finished
+
+    def _look_again(self) -> None:
+        self._again = True
+        self._wanted.set()
+        self._log.wake_all()
 
     def _roll_back(self) -> None:
         """After a failed transaction: every filling goes back to what the database holds."""
@@ -440,19 +504,22 @@ class Views:
 
     @property
     def position(self) -> int:
-        """The position that every live view has reached; -1 while one of them has never been
-        filled.
+        """The position that every view has reached that has not failed; -1 while one of them has
+        never been filled.
         """
         lowest = None
         for slot in self._slots.values():
-            if slot.live is None or slot.live.failure is not None:
+            if slot.failure is not None:
+                continue
+            if slot.live is None:
                 return -1
             if lowest is None or slot.live.committed.position < lowest:
                 lowest = slot.live.committed.position
         return self._log.head if lowest is None else lowest
 
     async def caught_up(self, timeout_s: float = 5.0) -> None:
-        """Wait until the views show all that was in the log at this call (read your writes).
+        """Wait until the views show all that was in the log at this call (read your writes), but
+        for those that have failed: who reads one of them is told so then.
 
         ViewsUnavailable when they have not got there within `timeout_s` seconds.
         """
@@ -505,7 +572,13 @@ class Views:
                     for name, generation, _ in states
                     if name in self._slots
                 }
-                yield Reading(connection, tables, {name: at for name, _, at in states})
+                failures = {
+                    name: slot.failure
+                    for name, slot in self._slots.items()
+                    if slot.failure is not None
+                }
+                positions = {name: at for name, _, at in states}
+                yield Reading(connection, tables, positions, failures)
         except SQLAlchemyError as error:
             self._doubted = True
             self._log.wake_all()
@@ -521,7 +594,8 @@ class Views:
         if slot is None:
             raise UnknownProjection(name)
         with self._guard:
-            if slot.next is not None or name in self._requests:
+            filled = slot.next is not None and slot.next.failure is None
+            if filled or name in self._requests:
                 raise RebuildRuns(name)
             self._requests.append(name)
         self._wanted.set()
@@ -550,7 +624,7 @@ class Views:
             digest=shown.digest,
             unknown_events=shown.unknown,
             rebuild_matched=slot.matched,
-            failure=failure,
+            failure=str(failure) if failure is not None else None,
         )
 
     def recount(self) -> dict[str, str]:
@@ -561,10 +635,6 @@ class Views:
                 for name, slot in self._slots.items()
                 if slot.live is not None
             }
-
-
-class _FoldFailed(SQLAlchemyError):
-    """Rolls the transaction back when a fold has raised."""
 
 
 _SAVE = text(

@@ -8,11 +8,13 @@ it is kept up to date row by row.
 from collections import OrderedDict
 from collections.abc import Callable, Iterable
 from hashlib import blake2b
+from itertools import takewhile
 from operator import itemgetter
 from typing import Any, NamedTuple
 
 import orjson
-from sqlalchemy import Connection, Table, bindparam, delete, select
+from sqlalchemy import Connection, Table, bindparam, delete, select, text
+from sqlalchemy.exc import SQLAlchemyError
 
 from domain.catalogue import CATALOGUE
 from domain.log import Recorded
@@ -43,6 +45,19 @@ class Committed(NamedTuple):
     unknown: int
 
 
+def _at(event: Recorded) -> str:
+    return f"at event {event.position}, a {event.type}"
+
+
+class CannotFold(Exception):
+    """An event that a projection cannot deal with."""
+
+    def __init__(self, where: str, cause: Exception) -> None:
+        super().__init__(f"{where}: {cause!r}")
+        self.what = f"{where} ({type(cause).__name__})"
+        """The same without the text of the error, which may say what is in the event."""
+
+
 class Filling:
     """Folds pages of events into its table, each page and its position in the
     caller's transaction.
@@ -55,7 +70,7 @@ class Filling:
         self.position = 0
         self.unknown = 0
         self.committed = Committed(0, "0" * 32, 0)
-        self.failure: str | None = None
+        self.failure: CannotFold | None = None
         self._sum = 0
         self._rows: OrderedDict[Any, tuple[Row, int]] = OrderedDict()
         self._columns = [column.name for column in table.columns]
@@ -87,7 +102,8 @@ class Filling:
         """Fold a page in order and write the rows that it changed; `covered` is the position after
         it.
 
-        On any error the caller rolls the transaction back and calls `resume`.
+        On any error the caller rolls the transaction back and calls `resume`. CannotFold names the
+        event that is in the way.
         """
         projection = self.projection
         folds, key_of = projection.folds, projection.key
@@ -95,12 +111,21 @@ class Filling:
         for event in page:
             fold = folds.get(event.type)
             if fold is not None:
-                work.append((key_of(event), fold, event))
+                try:
+                    work.append((key_of(event), fold, event))
+                except Exception as error:
+                    raise CannotFold(_at(event), error) from error
             elif event.type not in CATALOGUE:
                 self.unknown += 1
         changed = self._apply(connection, work)
         if changed:
-            self._write(connection, changed)
+            try:
+                self._write(connection, changed)
+            except SQLAlchemyError:
+                raise
+            except Exception as error:
+                # A value that no column takes, of one of the events of this page.
+                raise CannotFold(f"by event {covered}", error) from error
         self.position = covered
 
     def _apply(
@@ -110,7 +135,10 @@ class Filling:
         now: dict[Any, Row | None] = {}
         for key, fold, event in work:
             row = now[key] if key in now else before.get(key)
-            now[key] = fold(row, event)
+            try:
+                now[key] = fold(row, event)
+            except Exception as error:
+                raise CannotFold(_at(event), error) from error
         return now
 
     def _load(
@@ -181,6 +209,14 @@ class Filling:
             )
         return self._upsert
 
-    def recount(self, connection: Connection) -> str:
-        """The digest counted from the table itself."""
-        return digest_of(tuple(row) for row in connection.execute(select(self.table)))
+    def remembered(self, connection: Connection) -> str | None:
+        """The digest that the database keeps of this filling."""
+        statement = text("SELECT digest FROM fillings WHERE name = :name AND generation = :number")
+        named = {"name": self.projection.name, "number": self.generation}
+        found: str | None = connection.execute(statement, named).scalar()
+        return found
+
+    def recount(self, connection: Connection, unless: Callable[[], bool] = lambda: False) -> str:
+        """The digest counted from the table itself, or of a part of it once `unless` is true."""
+        rows = connection.execute(select(self.table))
+        return digest_of(tuple(row) for row in takewhile(lambda _: not unless(), rows))

@@ -4,6 +4,7 @@ nothing stops for ever.
 
 import asyncio
 import random
+import sqlite3
 import threading
 import time
 from collections.abc import Iterator
@@ -26,7 +27,7 @@ from domain.job_events import (
 from domain.jobs import Jobs
 from domain.log import SYSTEM, EventLog, Recorded, new_events, open_sqlite_log
 from domain.redaction import Redactor
-from projections.engine import RebuildRuns, UnknownProjection, Views, ViewsUnavailable
+from projections.engine import RebuildRuns, UnknownProjection, ViewFailed, Views, ViewsUnavailable
 from projections.filling import Filling
 from projections.jobs import find_job, list_jobs
 from projections.projection import Projection, Row
@@ -534,4 +535,72 @@ def test_a_fold_that_fails_stops_its_own_view_and_says_so(log: EventLog, tmp_pat
     make_history(log, 14, jobs=2)
     until(lambda: all(status.position == log.head for status in views.status()[:-1]))
     assert "cannot fold this" in str(views.status()[-1].failure)
+    views.close()
+
+
+def test_a_failed_view_is_named_and_the_others_go_on(log: EventLog, tmp_path: Path) -> None:
+    views = started(log, tmp_path / "views.db", (*PROJECTIONS, FRAGILE))
+    make_history(log, 13, jobs=2)
+    log.append_blocking(new_events("job-p", [JobMessaged(text="poison")], SYSTEM), {"job-p": 0})
+    poison = log.head
+    until(lambda: views.status()[-1].status == "failed")
+    make_history(log, 14, jobs=2)
+    asyncio.run(views.caught_up(30))
+    with views.reading() as reading:
+        assert reading.rows(select(reading.table("jobs")))
+        with pytest.raises(ViewFailed) as failed:
+            reading.table("fragile")
+    assert f"view of fragile has failed at event {poison}, a job.messaged" in str(failed.value)
+    assert "crewlog projections rebuild fragile" in str(failed.value)
+    assert "cannot fold this" not in str(failed.value), "the log's content is not for everybody"
+    assert views.error is None
+    for _ in range(3):
+        until(lambda: _takes_rebuild(views, "fragile"))
+    views.close()
+
+
+def _takes_rebuild(views: Views, name: str) -> bool:
+    """Refused only while one runs, and not for ever once one has failed."""
+    try:
+        views.rebuild(name)
+    except RebuildRuns:
+        return False
+    return True
+
+
+def _too_large(_: Row | None, event: Recorded) -> Row | None:
+    return {"position": event.position, "text": 1 << 70}
+
+
+def test_a_value_that_no_column_takes_stops_its_own_view(log: EventLog, tmp_path: Path) -> None:
+    large = replace(FRAGILE, name="large", folds={"job.messaged": _too_large})
+    views = started(log, tmp_path / "views.db", (*PROJECTIONS, large))
+    log.append_blocking(new_events("job-p", [JobMessaged(text="x")], SYSTEM), {"job-p": 0})
+    until(lambda: views.status()[-1].status == "failed")
+    make_history(log, 14, jobs=2)
+    asyncio.run(views.caught_up(30))
+    views.close()
+
+
+def test_a_rebuild_counts_what_the_live_table_holds(log: EventLog, tmp_path: Path) -> None:
+    """And does not believe the sum that is remembered of it."""
+    views = started(log, tmp_path / "views.db")
+    make_history(log, 15, jobs=5)
+    until_caught_up(views)
+
+    def rebuilt() -> bool | None:
+        views.rebuild("jobs")
+        until(lambda: views.status()[0].status == "live")
+        return views.status()[0].rebuild_matched
+
+    assert rebuilt() is True
+    connection = sqlite3.connect(tmp_path / "views.db")
+    with connection:
+        found = connection.execute("SELECT name, generation FROM fillings WHERE name = 'jobs'")
+        table = "{}_{}".format(*found.fetchone())
+        connection.execute(f"UPDATE {table} SET title = 'changed by hand'")
+    connection.close()
+    assert rebuilt() is False
+    assert rebuilt() is True
+    assert views.recount() == digests(views)
     views.close()

@@ -1,0 +1,46 @@
+"""Counts what a live table really holds, beside its being read and written."""
+
+import logging
+import threading
+from collections.abc import Callable
+
+from sqlalchemy import Engine
+from sqlalchemy.exc import SQLAlchemyError
+
+from projections.filling import Filling
+
+logger = logging.getLogger("crewlog.projections")
+
+
+class Counting:
+    """One count on a thread of its own, of one moment: the digest that the database remembers of a
+    filling, and the one of the rows that are in its table.
+    """
+
+    def __init__(self, engine: Engine, filling: Filling, over: Callable[[], None]) -> None:
+        self.finished = False
+        self.matched: bool | None = None
+        """Whether the rows are those that were written; None where they could not be read."""
+        self._engine = engine
+        self._filling = filling
+        self._over = over
+        self._stopped = False
+        self._thread = threading.Thread(target=self._run, name="recount", daemon=True)
+        self._thread.start()
+
+    def stop(self) -> None:
+        """Give up, and wait until the connection is let go."""
+        self._stopped = True
+        self._thread.join()
+
+    def _run(self) -> None:
+        try:
+            with self._engine.connect() as connection, connection.begin():
+                remembered = self._filling.remembered(connection)
+                counted = self._filling.recount(connection, unless=lambda: self._stopped)
+            if not self._stopped:
+                self.matched = counted == remembered
+        except SQLAlchemyError as error:
+            logger.warning("%s could not be counted: %s", self._filling.projection.name, error)
+        self.finished = True
+        self._over()
