@@ -18,6 +18,7 @@ from starlette.responses import JSONResponse
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from api.app import VERSION, Parts, build, create_app, edge
+from api.data_directory import check_kinds
 from api.descriptors import for_connections, raise_limit
 from api.http_protocol import IDLE_S, bounded, sweep
 from api.middleware import SecurityHeaders
@@ -58,6 +59,7 @@ def serve(settings: Settings, environ: Mapping[str, str]) -> None:
 
 
 def _serve(settings: Settings, environ: Mapping[str, str], records: RecordWriter) -> None:
+    check_kinds(settings.data)
     settings, where = with_token(settings)
     listener = listen(settings.host, settings.port)
     try:

@@ -14,6 +14,7 @@ import typer
 
 from api.commands import terminal
 from api.commands.options import AsJson, Data, Token, Url, connect, data_directory
+from api.data_directory import Misplaced, check_kinds
 from domain.errors import CrewlogError
 
 if TYPE_CHECKING:
@@ -125,6 +126,7 @@ def _directory(directory: Path) -> Iterator[Check]:
         )
         return
     yield _usable(directory, mode)
+    yield _kinds(directory)
     yield _privacy("data mode", directory, mode, 0o700)
     yield _space(directory)
     token = directory / "token"
@@ -150,6 +152,14 @@ def _usable(directory: Path, mode: int) -> Check:
             "Run as its owner, mount it for writing, or name another directory with --data.",
         )
     return Check("data", "ok", f"{directory} can be written.")
+
+
+def _kinds(directory: Path) -> Check:
+    try:
+        check_kinds(directory)
+    except (Misplaced, OSError) as error:
+        return Check("layout", "fail", str(error), "A server does not start on it.")
+    return Check("layout", "ok", "Files and directories in it are what they should be.")
 
 
 def _privacy(name: str, path: Path, mode: int, private: int) -> Check:

@@ -49,13 +49,14 @@ def health_routes(
         "/readyz", summary="Ready, and how far each reader of the log is", responses=documented(503)
     )
     async def readyz(request: Request) -> Response:
-        """200 when every view is live, log and views can be written, and nothing of the server has
-        failed; 503 otherwise. Strangers off loopback are told only which.
+        """200 when every view is live, the log can be read, log and views can be written, and
+        nothing of the server has failed; 503 otherwise. Strangers off loopback are told only which.
         """
         statuses = views.status()
         live = all(status.failure is None for status in statuses) and views.position >= 0
+        problem = await log.problem()
         writable = {"log": await log.writable(), "views": views.error is None}
-        ready = live and all(writable.values()) and not stopped
+        ready = live and problem is None and all(writable.values()) and not stopped
         said: dict[str, Any] = {"status": "ready" if ready else "not ready"}
         if request.client is not None and request.client.host in _LOOPBACK:
             shown = [
@@ -76,6 +77,7 @@ def health_routes(
                 "head": log.head,
                 "readers": shown,
                 "writable": writable,
+                "problem": problem,
                 "stopped": list(stopped),
                 "running": dispatcher.active,
                 "queued": dispatcher.queued,

@@ -13,10 +13,17 @@ from collections import OrderedDict
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
-from eventsourcing.persistence import IntegrityError, PersistenceError, StoredEvent, Tracking
+from eventsourcing.persistence import (
+    IntegrityError,
+    OperationalError,
+    PersistenceError,
+    StoredEvent,
+    Tracking,
+)
 
 from domain.errors import CrewlogError, LogUnavailable, VersionConflict
 from domain.log.envelope import Recorded
+from domain.log.place import Place
 from domain.log.recorder import SQLiteLogRecorder
 from domain.log.reserve import Reserve
 
@@ -52,11 +59,13 @@ class Appender:
     def __init__(
         self,
         recorder: SQLiteLogRecorder,
+        place: Place,
         committed: Callable[[list[Recorded], list[AppendCommand]], None],
         reserve: Reserve,
     ) -> None:
         self._recorder = recorder
         self._reserve = reserve
+        self._place = place
         self._committed = committed
         self._head = recorder.max_notification_id() or 0
         self._versions: OrderedDict[str, int] = OrderedDict()
@@ -162,6 +171,7 @@ class Appender:
         """After a failure nobody can be sure what reached the disk: ask it, and publish what did.
         Then see that it can be written to again, whether or not the batch at hand writes anything.
         """
+        self._require_place()
         whole = False
         while not whole:
             rows, whole = self._recorder.select_rows(self._head, -1)
@@ -170,6 +180,12 @@ class Appender:
                 self._committed([Recorded(*row) for row in rows], [])
         self._recorder.rewrite_meta()
         self.failing = False
+
+    def _require_place(self) -> None:
+        """OperationalError where what was written is in no file that anybody finds again."""
+        lost = self._place.lost()
+        if lost is not None:
+            raise OperationalError(lost)
 
     def _conflict(self, command: AppendCommand, ahead: Mapping[str, int]) -> VersionConflict | None:
         if command.checkpoint is not None:
@@ -201,6 +217,7 @@ class Appender:
             actors=[actor for command in accepted for actor in command.actors],
             trackings=trackings,
         )
+        self._require_place()
         recorded: list[Recorded] = []
         for command in accepted:
             mine = [

@@ -9,10 +9,10 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import orjson
-from eventsourcing.persistence import PersistenceError
+from eventsourcing.persistence import OperationalError, PersistenceError
 
 from domain.catalogue import CATALOGUE, Catalogue, schemas
 from domain.errors import CrewlogError, LogRefused, LogUnavailable
@@ -20,6 +20,7 @@ from domain.log.appender import AppendCommand, Appender
 from domain.log.envelope import PAGE_BYTES, NewEvent, Recorded, uuid7
 from domain.log.lock import OwnerLock
 from domain.log.mapper import EventMapper
+from domain.log.place import Place
 from domain.log.recent import RecentEvents
 from domain.log.recorder import Datastore, SQLiteLogRecorder, sqlite_version
 from domain.log.reserve import ESSENTIAL, Reserve
@@ -32,6 +33,13 @@ logger = logging.getLogger("crewlog.log")
 
 PAGE = 500
 """Events a read gives at most unless asked otherwise."""
+
+_STRETCH = 20_000
+"""Positions that are looked at in one go, between looks at whether the log is being closed."""
+
+_PATIENCE_S = 1.0
+
+T = TypeVar("T")
 
 _SCAN = 50_000
 """Positions that one page of a rarely matching filter looks at before it hands back a cursor."""
@@ -50,11 +58,13 @@ class EventLog:
         mapper: EventMapper,
         lock: OwnerLock,
         reserve: Reserve,
+        place: Place,
     ) -> None:
         self._writer = writer
         self._reader = reader
         self._mapper = mapper
         self._lock = lock
+        self._place = place
         self.id = writer.meta()["id"]
         """A name that this log keeps for ever; what derives from it says whose it is."""
         self._recent = RecentEvents(writer.max_notification_id() or 0)
@@ -62,8 +72,12 @@ class EventLog:
         self._grown = threading.Condition()
         self._sides: dict[asyncio.AbstractEventLoop, LoopSide] = {}
         self._closed = False
-        self._appender = Appender(writer, self._committed, reserve)
+        self._appender = Appender(writer, place, self._committed, reserve)
         self._pool = ThreadPoolExecutor(max_workers=4, thread_name_prefix="log-reader")
+        self._doubt: Callable[[], object] | None = None
+        """The last look at the disk that failed, until it succeeds."""
+        self._looked_through = threading.Event()
+        self._pool.submit(self._look_through)
 
     @property
     def redactor(self) -> Redactor:
@@ -127,7 +141,15 @@ class EventLog:
         if self._appender.failing or self._appender.low:
             with suppress(LogUnavailable):
                 await self.append((), {})
-        return not (self._appender.failing or self._appender.low)
+        failing = self._appender.failing or self._appender.low
+        return not failing and self._place.lost() is None
+
+    async def problem(self) -> str | None:
+        """What keeps the log from being read or written: a sentence, None where nothing does."""
+        if not await self.writable():
+            return self._place.lost() or "It cannot be written."
+        loop = asyncio.get_running_loop()
+        return await loop.run_in_executor(self._pool, self._unreadable)
 
     def _command(
         self,
@@ -161,6 +183,49 @@ class EventLog:
 
     # Reading
 
+    def _look(self, look: Callable[[], T]) -> T:
+        """Ask the disk. LogUnavailable where it does not answer, which is remembered."""
+        try:
+            return look()
+        except PersistenceError as error:
+            self._doubt = look
+            raise LogUnavailable(f"The log cannot be read: {error}") from error
+
+    def _unreadable(self) -> str | None:
+        """Blocks on the disk: the last look that failed, and both ends of the log."""
+        # Of a log of ordinary length all was looked at by then.
+        self._looked_through.wait(_PATIENCE_S)
+        doubt = self._doubt
+        try:
+            if doubt is not None:
+                self._look(doubt)
+                self._doubt = None
+            self._from_disk(0, 1, None, ())
+            self._from_disk(0, 1, None, (), newest_first=True)
+        except LogUnavailable as unavailable:
+            return str(unavailable)
+        return None
+
+    def _look_through(self) -> None:
+        """Look once at all of the table, so that damage is known before somebody needs the place.
+        It is all done by the database, at the speed of the disk.
+        """
+        head = self.head
+        for after in range(0, head, _STRETCH):
+            if self._closed:
+                return
+            to = min(after + _STRETCH, head)
+            try:
+                self._look(partial(self._require_dense, after, to))
+            except LogUnavailable as unavailable:
+                logger.error("%s 'crewlog log verify' says where", unavailable)
+                break
+        self._looked_through.set()
+
+    def _require_dense(self, after: int, to: int) -> None:
+        if self._reader.count(after, to) != to - after:
+            raise OperationalError(f"events between {after} and {to} are missing")
+
     def read(
         self,
         after: int,
@@ -192,8 +257,9 @@ class EventLog:
         page_bytes: int = PAGE_BYTES,
     ) -> tuple[list[Recorded], bool]:
         """A page, and whether it is all that matches."""
-        try:
-            rows, whole = self._reader.select_rows(
+        rows, whole = self._look(
+            partial(
+                self._reader.select_rows,
                 after,
                 limit,
                 before=before,
@@ -203,8 +269,7 @@ class EventLog:
                 newest_first=newest_first,
                 page_bytes=page_bytes,
             )
-        except PersistenceError as error:
-            raise LogUnavailable(f"The log cannot be read: {error}") from error
+        )
         return [Recorded(*row) for row in rows], whole
 
     def page(
@@ -255,10 +320,7 @@ class EventLog:
         return oldest[0] if oldest else None
 
     def _of_stream(self, name: str, **part: Any) -> list[Recorded]:
-        try:
-            rows = self._reader.select_stream(name, **part)
-        except PersistenceError as error:
-            raise LogUnavailable(f"The log cannot be read: {error}") from error
+        rows = self._look(partial(self._reader.select_stream, name, **part))
         return [Recorded(*row) for row in rows]
 
     def last_about(self, subject: str) -> int:
@@ -278,10 +340,10 @@ class EventLog:
     ) -> Iterator[list[tuple[Recorded, bytes | None]]]:
         """The log from past `after` up to `head`, page by page, each event with its leaf hash."""
         while True:
-            try:
-                rows = self._reader.select_hashed(after, 1_000, before=head + 1, subject=subject)
-            except PersistenceError as error:
-                raise LogUnavailable(f"The log cannot be read: {error}") from error
+            look = partial(
+                self._reader.select_hashed, after, 1_000, before=head + 1, subject=subject
+            )
+            rows = self._look(look)
             if not rows:
                 return
             page = [(Recorded(*row), hashed) for row, hashed in rows]
@@ -290,7 +352,7 @@ class EventLog:
 
     def checkpoint(self, name: str) -> int:
         """The position up to which the reader of that name has dealt with the log; 0 at first."""
-        return self._reader.max_tracking_id(name) or 0
+        return self._look(partial(self._reader.max_tracking_id, name)) or 0
 
     # Live reading
 
@@ -395,8 +457,13 @@ class EventLog:
         self._closed = True
         self.wake_all()
         self._pool.shutdown(wait=True)
-        self._reader.datastore.close()
-        self._writer.datastore.close()
+        stores = [self._reader.datastore, self._writer.datastore]
+        if self._place.lost() is not None:
+            # Whoever closes last, and may write, removes by their names what SQLite keeps beside
+            # a log. They are another's now.
+            stores.reverse()
+        for store in stores:
+            store.close()
         self._lock.release()
 
 
@@ -500,7 +567,7 @@ def open_sqlite_log(
         stores.append(Datastore(path, writes=False, connections=4))
         reader = SQLiteLogRecorder(stores[-1])
         _describe(writer, catalogue)
-        return EventLog(writer, reader, EventMapper(redactor), lock, Reserve(path))
+        return EventLog(writer, reader, EventMapper(redactor), lock, Reserve(path), Place(path))
     except (PersistenceError, sqlite3.Error) as error:
         _let_go(stores, lock)
         raise LogRefused(f"The log {path} cannot be opened: {error}") from error

@@ -104,8 +104,8 @@ class _Pool(SQLiteConnectionPool):
         return _Connection(raw, max_age=None)
 
     def _configure(self, raw: sqlite3.Connection) -> None:
-        raw.execute("PRAGMA journal_mode=WAL")
         if self._writes:
+            raw.execute("PRAGMA journal_mode=WAL")
             # Acknowledged means durable: FULL is the default of the library, and is stated.
             raw.execute("PRAGMA synchronous=FULL")
         else:
@@ -118,7 +118,7 @@ class Datastore(SQLiteDatastore):
 
     def __init__(self, path: Path, *, writes: bool, connections: int = 1) -> None:
         # Whoever connects when the file is gone must fail: an empty one is not the log.
-        name = f"{path.resolve().as_uri()}?mode=rw"
+        name = f"{path.resolve().as_uri()}?mode={'rw' if writes else 'ro'}"
         super().__init__(name, originator_id_type="text", pool_size=connections, max_overflow=0)
         self.pool.close()
         self.pool = _Pool(
@@ -328,6 +328,15 @@ class SQLiteLogRecorder(SQLiteProcessRecorder):
                 )
                 found[stream] = c.fetchone()[0] or 0
         return found
+
+    def count(self, after: int, to: int) -> int:
+        """How many rows there are of ``after < position <= to``, counted in the table itself."""
+        with self.datastore.transaction(commit=False) as c:
+            c.execute(
+                "SELECT count(*) FROM events NOT INDEXED WHERE position>? AND position<=?",
+                (after, to),
+            )
+            return int(c.fetchone()[0])
 
     def tables(self) -> set[str]:
         """What is in the file by now."""

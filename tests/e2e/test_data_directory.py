@@ -1,0 +1,209 @@
+"""Things in a data directory that are not what they should be, at a start and under a server."""
+
+import os
+import shutil
+import sqlite3
+import subprocess
+from collections.abc import Callable
+from pathlib import Path
+
+import httpx2
+import pytest
+
+from api.data_directory import DIRECTORIES, FILES
+from domain.log import open_sqlite_log
+from domain.log.leaf import leaf_hash
+from domain.redaction import Redactor
+from tests.e2e.client import connect, ended, submit, until
+from tests.server import CREWLOG, Server, environment
+
+
+def refused(data: Path) -> str:
+    """What a server says that does not start on this directory, and makes nothing in it."""
+    before = sorted(path.name for path in data.iterdir()) if data.is_dir() else None
+    said = subprocess.run(
+        [CREWLOG, "serve", "--data", data, "--port", "0"],
+        capture_output=True,
+        text=True,
+        timeout=60,
+        env=environment(),
+    )
+    assert (said.returncode, said.stdout) == (2, ""), said.stderr
+    assert said.stderr.count("\n") == 1
+    assert (sorted(path.name for path in data.iterdir()) if data.is_dir() else None) == before
+    return said.stderr
+
+
+@pytest.mark.parametrize("name", DIRECTORIES)
+def test_a_file_in_the_place_of_a_directory(name: str, tmp_path: Path) -> None:
+    (tmp_path / name).write_text("")
+    assert f"{tmp_path / name} must be a directory" in refused(tmp_path)
+
+
+@pytest.mark.parametrize("name", FILES)
+def test_a_directory_in_the_place_of_a_file(name: str, tmp_path: Path) -> None:
+    (tmp_path / name).mkdir()
+    assert f"{tmp_path / name} must be a file" in refused(tmp_path)
+
+
+def test_a_link_that_leads_nowhere_and_a_data_directory_that_is_none(tmp_path: Path) -> None:
+    (tmp_path / "spool").symlink_to(tmp_path / "gone")
+    assert "leads nowhere" in refused(tmp_path)
+    (tmp_path / "file").write_text("")
+    assert "is a file" in refused(tmp_path / "file")
+
+
+def test_what_a_server_makes_is_all_in_the_list(tmp_path: Path) -> None:
+    with Server.start(tmp_path / "data") as server, connect(server) as http:
+        ended(http, submit(http, "true"))
+        made = {path.name: path.is_dir() for path in server.data.iterdir()}
+    assert {name for name, folder in made.items() if folder} <= set(DIRECTORIES)
+    assert {name for name, folder in made.items() if not folder} <= set(FILES)
+
+
+# The log under a running server
+
+
+def removed(file: Path) -> None:
+    file.rename(file.with_name("kept"))
+
+
+def replaced(file: Path) -> None:
+    file.rename(file.with_name("kept"))
+    shutil.copy(file.with_name("kept"), file)
+
+
+def directory_removed(file: Path) -> None:
+    file.parent.rename(file.parent.with_name("kept"))
+
+
+def put_back(file: Path) -> None:
+    file.with_name("kept").rename(file)
+
+
+def directory_put_back(file: Path) -> None:
+    file.parent.with_name("kept").rename(file.parent)
+
+
+@pytest.mark.parametrize(
+    ("name", "lose", "restore"),
+    [
+        ("log.db", removed, put_back),
+        ("log.db", replaced, put_back),
+        ("log.db-wal", removed, put_back),
+        ("log.db-shm", removed, put_back),
+        ("log.db", directory_removed, directory_put_back),
+    ],
+)
+def test_a_log_that_was_lost_acknowledges_nothing(
+    name: str, lose: Callable[[Path], None], restore: Callable[[Path], None], tmp_path: Path
+) -> None:
+    with Server.start(tmp_path / "data") as server, connect(server) as http:
+        first = submit(http, "true")
+        ended(http, first)
+        lose(server.data / name)
+        idle = http.get("/readyz")
+        assert idle.status_code == 503
+        assert f"{server.data / name} was removed or replaced" in idle.json()["problem"]
+        answer = http.post("/api/jobs", json={"argv": ["true"]})
+        assert (answer.status_code, answer.headers["retry-after"]) == (503, "2")
+        assert f"{server.data / name} was removed" in server.output.read_text()
+        # What was acknowledged before can still be taken out of it.
+        assert first in http.get("/api/log/export").text
+
+        restore(server.data / name)
+        until(lambda: http.get("/readyz").status_code == 200, "ready again")
+        after = submit(http, "true")
+        ended(http, after)
+    log = open_sqlite_log(tmp_path / "data", redactor=Redactor())
+    assert [log.stream(f"job-{id}") != [] for id in (first, after)] == [True, True]
+    log.close()
+
+
+def test_what_lies_beside_a_replaced_log_is_left_alone(tmp_path: Path) -> None:
+    """SQLite removes it by its name when it closes: it is another log's by then."""
+    with Server.start(tmp_path / "data") as server, connect(server) as http:
+        submit(http, "true")
+        for part in ("", "-wal", "-shm"):
+            replaced(server.data / f"log.db{part}")
+        foreign = {p: (server.data / f"log.db{p}").read_bytes() for p in ("", "-wal")}
+        server.stop()
+        assert {p: (server.data / f"log.db{p}").read_bytes() for p in foreign} == foreign
+
+
+# A log that cannot be read
+
+
+def event_row(data: Path, type_name: str, stream: str, body: bytes) -> None:
+    """An event as nothing of today writes it, with a hash that fits."""
+    connection = sqlite3.connect(data / "log.db")
+    with connection:
+        version = connection.execute(
+            "SELECT MAX(originator_version) FROM events WHERE originator_id = ?", (stream,)
+        ).fetchone()[0]
+        state = (
+            b'{"schema":1,"id":"01a2006c-0544-77e8-a26f-d0bb0f8bfdc6",'
+            b'"at":"2026-11-21T23:23:30.000000Z","actor":"operator","request_id":null,'
+            b'"cause":null,"data":%s}' % body
+        )
+        connection.execute(
+            "INSERT INTO events (originator_id, originator_version, topic, state, subject, actor, "
+            "hash) VALUES (?,?,?,?,?,?,?)",
+            (
+                stream,
+                version + 1,
+                type_name,
+                state,
+                stream.partition("/")[0],
+                "operator",
+                leaf_hash(stream, version + 1, type_name, state),
+            ),
+        )
+    connection.close()
+
+
+def listed(http: httpx2.Client) -> set[str]:
+    return {job["id"] for job in http.get("/api/jobs").json()["items"]}
+
+
+def test_a_failed_view_is_named_and_the_server_goes_on(tmp_path: Path) -> None:
+    server = Server(tmp_path / "data")
+    with server:
+        with connect(server) as http:
+            job = submit(http, "true")
+            ended(http, job)
+        server.stop()
+        event_row(server.data, "job.artifact_stored", f"job-{job}", b"{}")
+        server.restart()
+        with connect(server) as http:
+            later = submit(http, "true")
+            ended(http, later)
+            assert listed(http) == {job, later}
+            broken = http.get(f"/api/jobs/{job}/artifacts")
+            assert broken.status_code == 503
+            assert "view of artifacts has failed at event" in broken.json()["detail"]
+            assert "crewlog projections rebuild artifacts" in broken.json()["detail"]
+            assert http.get("/readyz").status_code == 503
+            views = {v["name"]: v for v in http.get("/api/projections").json()["projections"]}
+            failed = {name for name, view in views.items() if view["status"] == "failed"}
+            assert failed == {"artifacts", "timeline"}, "those that show such an event"
+
+
+def test_readyz_knows_of_a_page_that_cannot_be_read(tmp_path: Path) -> None:
+    """Before anybody has asked for it."""
+    server = Server(tmp_path / "data")
+    with server:
+        with connect(server) as http:
+            job = submit(http, "sh", "-c", "seq 20000")
+            ended(http, job)
+        server.stop()
+        path = server.data / "log.db"
+        page = os.stat(path).st_size // 4096 // 2
+        with path.open("r+b") as file:
+            file.seek(page * 4096)
+            file.write(bytes(4096 * 3))
+        server.restart()
+        with connect(server) as http:
+            said = http.get("/readyz")
+            assert (said.status_code, said.json()["status"]) == (503, "not ready")
+            assert "cannot be read" in said.json()["problem"]
