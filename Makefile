@@ -1,13 +1,14 @@
 PYTHON ?= python3
-VENV   := .venv
+VENV   ?= .venv
 BIN    := $(VENV)/bin
-STAMP  := $(VENV)/.crewlog-setup
+# Another interpreter is another environment: `make test PYTHON=python3.13` is not run by the old one.
+STAMP  := $(VENV)/.crewlog-setup-$(shell $(PYTHON) -c 'import sys; print("%d.%d" % sys.version_info[:2])' 2>/dev/null)
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo serve test lint format bench lock clean
+.PHONY: help setup demo serve test interpreters lint format bench lock clean
 
 help:  ## This list
-	@awk -F ':.*## ' '/^[a-z]+:.*## /{printf "  make %-8s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z]+:.*## /{printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 setup: $(STAMP)  ## A .venv in this checkout with everything in it
 
@@ -16,7 +17,7 @@ $(STAMP): requirements-dev.lock pyproject.toml
 	  { echo "crewlog needs Python 3.11 or newer: set PYTHON=/path/to/python3.11 and try again."; exit 1; }
 	@$(PYTHON) -c 'import venv, ensurepip' 2>/dev/null || \
 	  { echo "Python's venv module is missing: on Debian or Ubuntu, 'apt-get install python3-venv'."; exit 1; }
-	$(PYTHON) -m venv $(VENV)
+	$(PYTHON) -m venv --clear $(VENV)
 	$(BIN)/python -m pip install --quiet --require-hashes -r requirements-dev.lock
 	$(BIN)/python -m pip install --quiet --no-deps --no-build-isolation -e .
 	@touch $(STAMP)
@@ -29,6 +30,9 @@ serve: setup  ## The server on http://127.0.0.1:8080
 
 test: setup  ## The whole suite
 	$(BIN)/python -m pytest -n 2 --dist worksteal
+
+interpreters: setup  ## The unit suites on every other Python from 3.11 on that is here
+	$(BIN)/python -m tests.interpreters
 
 lint: setup  ## ruff, format check, mypy --strict, import directions
 	$(BIN)/ruff check .
@@ -50,4 +54,4 @@ lock: setup  ## Refresh the lock files, with hashes and without index addresses
 	  --no-emit-index-url --no-emit-find-links --no-header --extra dev -o requirements-dev.lock pyproject.toml
 
 clean:  ## Remove what set-up and tests made
-	rm -rf $(VENV) .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	rm -rf $(VENV) .venv-3.* .pytest_cache .mypy_cache .ruff_cache .hypothesis

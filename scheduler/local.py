@@ -10,6 +10,7 @@ import errno
 import fcntl
 import json
 import os
+import resource
 import shutil
 import signal
 import sys
@@ -62,6 +63,10 @@ class LocalExecutor:
     def __init__(self, root: Path, name: str = "local") -> None:
         self._root = root.absolute()
         self.name = name
+        self._descriptors = resource.getrlimit(resource.RLIMIT_NOFILE)[0]
+        """The soft limit of jobs: this process may raise its own, and programs that use `select`
+        or close all that they might have open count on a low one.
+        """
         self._runs: dict[tuple[str, int], _LocalRun] = {}
         self._shims: set[_Shim] = set()
 
@@ -72,7 +77,7 @@ class LocalExecutor:
             return self._follow(key)
         try:
             _prepare(directory, spec)
-            shim = self._watch(_spawn_shim(directory))
+            shim = self._watch(_spawn_shim(directory, self._descriptors))
         except OSError as error:
             with suppress(OSError):
                 (directory / "spec").unlink()
@@ -436,8 +441,8 @@ def _encode(spec: AttemptSpec) -> bytes:
     return b"\0".join(map(os.fsencode, fields))
 
 
-def _spawn_shim(directory: Path) -> int:
-    return _spawn("main", str(directory))
+def _spawn_shim(directory: Path, descriptors: int) -> int:
+    return _spawn("main", str(directory), str(descriptors))
 
 
 def _spawn(function: str, *arguments: str) -> int:

@@ -570,6 +570,16 @@ class Attempt:
             os.kill(self.pid, number)
 
 
+def limit_descriptors(soft: int) -> None:
+    if soft < 0:
+        return
+    import resource
+
+    hard = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
+    if hard == resource.RLIM_INFINITY or soft <= hard:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+
+
 def become(spec: Spec, shim: int, output: int, trouble: int) -> None:
     """In the child: becomes the program, or reports at which stage that failed. Never returns."""
     stage = b"session"
@@ -786,9 +796,12 @@ def escaped(code: int) -> str:
     return chr(code) if 32 <= code < 127 and code not in b'"\\' else f"\\u{code:04x}"
 
 
-def main(directory: str) -> None:
-    """Runs the attempt in `directory`, unless somebody does or did."""
+def main(directory: str, descriptors: str = "-1") -> None:
+    """Runs the attempt in `directory`, unless somebody does or did. `descriptors` is the soft limit
+    of open files that it begins with; -1 leaves it as it is.
+    """
     os.closerange(3, 65_536)
+    limit_descriptors(int(descriptors))
     signal.pthread_sigmask(signal.SIG_BLOCK, HELD_BACK)
     os.chdir(directory)
     if not take_lock() or os.path.exists("started"):

@@ -40,7 +40,7 @@ _COUNT = (
     "json.dump({'lines': n}, open(os.environ['CREWLOG_RESULT'],'w'))"
 )
 
-_DEADLINE_S = 30.0
+_DEADLINE_S = 90.0
 
 
 def crew(demo: "Demo", root: str) -> None:

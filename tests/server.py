@@ -13,7 +13,7 @@ from urllib.request import ProxyHandler, build_opener
 CREWLOG = str(Path(sys.executable).with_name("crewlog"))
 """The installed command."""
 
-_DEADLINE_S = 30.0
+_DEADLINE_S = 90.0
 _direct = build_opener(ProxyHandler({}))
 
 
@@ -124,7 +124,7 @@ class Server:
     def _answers(self) -> bool:
         try:
             self.url = json.loads((self.data / "server.json").read_text())["url"]
-            with _direct.open(f"{self.url}/healthz", timeout=5) as answer:
+            with _direct.open(f"{self.url}/healthz", timeout=30) as answer:
                 return bool(answer.read() == b"ok")
         except (OSError, ValueError):
             return False

@@ -98,8 +98,12 @@ class _Pool(SQLiteConnectionPool):
                 # The library passes True, which is a cache of one: every statement anew each time.
                 cached_statements=512,
             )
+        except sqlite3.Error as error:
+            raise InterfaceError(error) from error
+        try:
             self._configure(raw)
         except sqlite3.Error as error:
+            raw.close()
             raise InterfaceError(error) from error
         return _Connection(raw, max_age=None)
 

@@ -32,7 +32,7 @@ from projections.views import PROJECTIONS
 from tests.e2e.client import connect
 from tests.server import CREWLOG, Server, environment
 
-_DEADLINE_S = 30.0
+_DEADLINE_S = 90.0
 
 
 @dataclass(frozen=True)

@@ -30,7 +30,7 @@ from api.gitoma_state import State, StateDirectory, StateFeed, websocket_state
 from api.middleware import install
 
 TOKEN = "gitoma_tök/en+"
-DEADLINE_S = 10.0
+DEADLINE_S = 90.0
 _NOTICED_S = 3.0
 """It takes some milliseconds; a ping that nobody answers would tell after 20 s or more."""
 

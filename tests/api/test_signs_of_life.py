@@ -20,7 +20,7 @@ from scheduler import local
 from scheduler.clock import ScheduleClock
 
 TOKEN = "a-token-of-some-length"
-DEADLINE_S = 20.0
+DEADLINE_S = 90.0
 
 
 @dataclass

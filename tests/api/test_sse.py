@@ -51,7 +51,7 @@ from domain.log.recent import RecentEvents
 from domain.people import Directory
 from domain.redaction import Redactor
 
-ROOM_S = 20.0
+ROOM_S = 90.0
 RETRY = b"retry: 1000\n\n"
 SERVER_TOKEN = "of-the-server"
 OPERATOR = Context(actor="operator")

@@ -30,7 +30,7 @@ from scheduler.local import LocalExecutor
 EXECUTORS: list[Callable[[Path], Executor]] = [LocalExecutor]
 JOB = f"job-{token_hex(6)}"
 """Nobody else's on this machine: what has it in its environment is ended."""
-ROOM_S = 20.0  # how long a condition may take on a busy machine before it counts as never
+ROOM_S = 90.0  # how long a condition may take on a busy machine before it counts as never
 WAIT_FOR_GATE = "while [ ! -e gate ]; do sleep 0.01; done; "
 
 
@@ -730,7 +730,7 @@ def prepared(world: World, spec: AttemptSpec) -> Path:
 
 
 def shims(directory: Path, count: int = 1) -> list[int]:
-    return [local._spawn_shim(directory) for _ in range(count)]
+    return [local._spawn_shim(directory, -1) for _ in range(count)]
 
 
 def reap(pids: list[int]) -> None:

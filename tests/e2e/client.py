@@ -16,7 +16,7 @@ from tests.server import Server
 ENDED = ("completed", "failed", "cancelled", "timed_out")
 REPOSITORY = "https://github.com/crew/log"
 
-_DEADLINE_S = 20.0
+_DEADLINE_S = 90.0
 
 T = TypeVar("T")
 

@@ -9,7 +9,7 @@ from urllib.parse import urlsplit
 
 import httpx2
 
-from tests.e2e.client import connect, ended, submit, until
+from tests.e2e.client import connect, ended, output, shell, submit, until
 from tests.server import Server
 
 DESCRIPTORS = 256
@@ -43,11 +43,15 @@ def test_silent_connections_take_no_descriptor_from_jobs(tmp_path: Path) -> None
         assert "raise the limit of open files" in server.output.read_text()
 
 
-def test_the_server_raises_its_soft_limit_of_descriptors(tmp_path: Path) -> None:
+def test_the_server_raises_its_own_limit_of_descriptors_and_not_that_of_jobs(
+    tmp_path: Path,
+) -> None:
     server = Server(tmp_path / "data", "--log-level=warning")
     server.prefix = ("prlimit", "--nofile=128:4096")
     with server:
         limits = Path(f"/proc/{server.pid}/limits").read_text()
+        with connect(server) as http:
+            assert output(http, shell(http, "ulimit -Sn; ulimit -Hn")) == ["128", "4096"]
     (line,) = [line for line in limits.splitlines() if line.startswith("Max open files")]
     assert line.split()[3:5] == ["4096", "4096"]
 

@@ -54,7 +54,7 @@ class Load:
         self.dice = random.Random(seed)
         self.over = False
         self.up = asyncio.Event()
-        self.client = httpx2.AsyncClient(timeout=10.0, trust_env=False)
+        self.client = httpx2.AsyncClient(timeout=90.0, trust_env=False)
 
     async def persistently(
         self, request: Callable[[], Awaitable[httpx2.Response]]

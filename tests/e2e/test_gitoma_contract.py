@@ -698,11 +698,11 @@ def test_the_state_socket(server: Server, http: httpx2.Client) -> None:
 
     with open_websocket(url, subprotocols=[offered], origin=None, proxy=None) as ws:
         assert ws.subprotocol == offered
-        assert json.loads(ws.recv(timeout=10)) == []
+        assert json.loads(ws.recv(timeout=90)) == []
         ws.send("ignored")
     trusted = {**server.headers, "Origin": PAGE}
     with open_websocket(url, additional_headers=trusted, proxy=None) as ws:
-        assert json.loads(ws.recv(timeout=10)) == []
+        assert json.loads(ws.recv(timeout=90)) == []
     for headers in (
         {},
         {"Authorization": "Bearer wrong"},

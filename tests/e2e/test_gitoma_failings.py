@@ -272,7 +272,7 @@ def test_failing_10_sigterm_stops_the_server_whatever_is_connected(tmp_path: Pat
         for reader in readers:
             assert [next(reader).line, next(reader).line][1] == "begun"
         for _ in range(3):
-            open_things.enter_context(websocket(server)).recv(timeout=10)
+            open_things.enter_context(websocket(server)).recv(timeout=90)
 
         os.kill(server.pid, signal.SIGTERM)
         until(lambda: not server.running, "the exit", deadline_s=3)
@@ -302,12 +302,12 @@ def test_failing_11_closed_sockets_leave_nothing_behind(server: Server) -> None:
         return found
 
     with websocket(server) as socket:
-        socket.recv(timeout=10)
+        socket.recv(timeout=90)
     before = descriptors()
     for _ in range(10):
         with ExitStack() as stack:
             for _ in range(20):
-                stack.enter_context(websocket(server)).recv(timeout=10)
+                stack.enter_context(websocket(server)).recv(timeout=90)
             assert descriptors()["socket"] >= before["socket"] + 20
     until(
         lambda: (
@@ -327,7 +327,7 @@ def test_failing_11_nobody_looks_at_the_states_when_nobody_listens(tmp_path: Pat
         Watch(tmp_path / "states") as watch,
     ):
         with websocket(server) as socket:
-            socket.recv(timeout=10)
+            socket.recv(timeout=90)
             assert watch.opened_within(5)
         until(lambda: not watch.opened_within(1.2), "a second without a look")
 
@@ -382,12 +382,12 @@ def test_failing_12_a_push_means_that_something_changed(server: Server, states: 
 
     path.write_text(json.dumps(state))
     with websocket(server) as socket:
-        until(lambda: phase(socket.recv(timeout=10)) == "WORKING", "the state")
+        until(lambda: phase(socket.recv(timeout=90)) == "WORKING", "the state")
         with pytest.raises(TimeoutError):
             socket.recv(timeout=1.3)
         path.with_suffix(".new").write_text(json.dumps({**state, "phase": "DONE"}))
         path.with_suffix(".new").rename(path)
-        assert phase(socket.recv(timeout=10)) == "DONE"
+        assert phase(socket.recv(timeout=90)) == "DONE"
     path.unlink()
 
 

@@ -88,7 +88,7 @@ def test_schemathesis_finds_nothing(server: Server, tmp_path: Path) -> None:
             *("--checks=all", "--max-examples=10", "--generation-deterministic"),
             *("--continue-on-failure", "--no-shrink"),
             # These streams have no end to wait for. Those of jobs are asked for jobs that are not.
-            *("--exclude-path-regex=/api/log/stream|/api/events", "--request-timeout=10"),
+            *("--exclude-path-regex=/api/log/stream|/api/events", "--request-timeout=60"),
         ],
         cwd=tmp_path,
         env=environment(SCHEMATHESIS_HOOKS=str(HOOKS), NO_PROXY="*", PYTHONWARNINGS="ignore"),

@@ -32,7 +32,7 @@ from scheduler.timers import Timers
 from tests.scheduler.simulated import SimulatedTimers
 
 START = datetime(2026, 1, 1, tzinfo=UTC)
-_DEADLINE_S = 20.0
+_DEADLINE_S = 90.0
 
 
 @dataclass

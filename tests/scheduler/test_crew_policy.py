@@ -38,7 +38,7 @@ from scheduler.sealed import SealedSpecs
 from tests.scheduler.simulated import SimulatedTimers
 
 WHO = Context(actor="tester")
-ROOM_S = 60.0
+ROOM_S = 90.0
 
 
 class NoTemplates:

@@ -52,7 +52,7 @@ from scheduler.runner import (
 from scheduler.sealed import SealedSpecs
 from scheduler.unfinished import Unfinished
 
-ROOM_S = 20.0
+ROOM_S = 90.0
 WHO = Context(actor="tester")
 WAIT_FOR_GATE = "until [ -e gate ]; do sleep 0.01; done; "
 

@@ -13,9 +13,10 @@ import { crews } from "./store.js";
 export function Job({ id }) {
   const path = `/api/jobs/${segment(id)}`;
   const mine = ({ jobs }) => jobs.has(id);
-  const { data: job, problem, reload } = useLoad(path, { wanted: mine, everyMs: 10_000 });
-  const approvals = useLoad(`${path}/approvals`, { wanted: mine });
-  const artifacts = useLoad(`${path}/artifacts`, { wanted: mine });
+  const leaving = useRef(false); // while it is deleted, nobody asks for it
+  const { data: job, problem, reload } = useLoad(path, { wanted: mine, everyMs: 10_000, leaving });
+  const approvals = useLoad(`${path}/approvals`, { wanted: mine, leaving });
+  const artifacts = useLoad(`${path}/artifacts`, { wanted: mine, leaving });
 
   if (problem?.status === 404) {
     return html`<${Title} document="No such job">No such job<//>
@@ -29,7 +30,7 @@ export function Job({ id }) {
   const asked = approvals.data ?? [];
   const waiting = asked.filter(({ state }) => state === "pending");
   return html`<div class="job">
-    <${Head} job=${job} refresh=${refresh} asked=${waiting} />
+    <${Head} job=${job} refresh=${refresh} asked=${waiting} leaving=${leaving} />
     <div class="job-main">
       ${waiting.map((approval) => html`<${ApprovalCard} key=${approval.id} approval=${approval} onAnswer=${refresh} inJob />`)}
       ${job.body && html`<section class="card" aria-labelledby="body-title"><h2 id="body-title">Task</h2><p class="prose">${job.body}</p></section>`}
@@ -48,7 +49,7 @@ export function Job({ id }) {
   </div>`;
 }
 
-function Head({ job, refresh, asked }) {
+function Head({ job, refresh, asked, leaving }) {
   const crew = crews.value.get(job.crewId);
   const state = stateOf(job);
   const reason = reasonOf(job);
@@ -68,11 +69,11 @@ function Head({ job, refresh, asked }) {
       ${reason && html`<span id="job-reason" class="reason">${ended(reason)}${job.errorId ? ` Error id ${job.errorId}.` : ""}
         ${job.strandedBy && html` <a href=${`/#/jobs/${job.strandedBy}`}>Look at it</a>`}</span>`}
     </p>
-    <${Actions} job=${job} refresh=${refresh} asked=${asked} />
+    <${Actions} job=${job} refresh=${refresh} asked=${asked} leaving=${leaving} />
   </div>`;
 }
 
-function Actions({ job, refresh, asked }) {
+function Actions({ job, refresh, asked, leaving }) {
   const [open, setOpen] = useState("");
   const action = useAction();
   const path = `/api/jobs/${segment(job.id)}`;
@@ -87,6 +88,16 @@ function Actions({ job, refresh, asked }) {
   const cancel = async () => {
     const answer = await act(() => post(`${path}/cancel`), "Cancellation was requested.");
     if (!answer) refresh();
+  };
+  const discard = async () => {
+    leaving.current = true;
+    if (await action.run(() => remove(path))) {
+      location.hash = job.crewId ? `#/crews/${job.crewId}` : "#/";
+      return;
+    }
+    leaving.current = false;
+    setOpen("");
+    refresh();
   };
   if (over && open === "cancel") {
     setOpen("");
@@ -110,7 +121,7 @@ function Actions({ job, refresh, asked }) {
       onNo=${() => setOpen("")} onYes=${cancel}>
       <p>Its processes are asked to stop, and are killed after five seconds. What it has done so far stays done.</p><//>
     <${Confirm} open=${open === "delete"} title="Delete this job?" yes="Delete job" busy=${action.busy} onNo=${() => setOpen("")}
-      onYes=${async () => { if (await act(() => remove(path))) location.hash = job.crewId ? `#/crews/${job.crewId}` : "#/"; }}>
+      onYes=${discard}>
       <p>It disappears from the board and from every list. The log keeps what happened.</p><//>
     <${Confirm} open=${open === "trust"} title="Trust this job?" yes="Trust it" no="No" danger=${false} busy=${action.busy} onNo=${() => setOpen("")}
       onYes=${() => act(() => post(`${path}/trust`), "It is trusted.")}>

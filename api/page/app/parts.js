@@ -93,7 +93,7 @@ export function Field({ label, hint, children, wide }) {
 
 /** What is at a path: `{data, problem, reload}`. Loads again when `wanted(change)` says so of a
  * change, and every `everyMs`. What was shown stays until there is something newer. */
-export function useLoad(path, { wanted = () => false, everyMs = 0 } = {}) {
+export function useLoad(path, { wanted = () => false, everyMs = 0, leaving = null } = {}) {
   const [state, setState] = useState({ path, data: null, problem: null });
   const [round, setRound] = useState(0);
   const again = useRef(null);
@@ -124,10 +124,10 @@ export function useLoad(path, { wanted = () => false, everyMs = 0 } = {}) {
       if (!change.all && !asks.current(change)) return;
       soon ??= setTimeout(() => {
         soon = null;
-        reload();
+        if (!leaving?.current) reload();
       }, 150);
     });
-    const timer = everyMs ? setInterval(() => document.hidden || reload(), everyMs) : null;
+    const timer = everyMs ? setInterval(() => document.hidden || leaving?.current || reload(), everyMs) : null;
     return () => {
       stop();
       clearTimeout(soon);
