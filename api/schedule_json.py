@@ -8,6 +8,7 @@ import orjson
 from pydantic import AliasChoices, BaseModel, ConfigDict, Field
 
 from api.bodies import CARRIABLE, Body
+from api.brief import brief
 from api.job_json import JobObject
 from domain.catch_up import GRACE
 from domain.clock import format_time, parse_time
@@ -108,6 +109,9 @@ class ScheduleObject(BaseModel):
     createdAt: str
     updatedAt: str
     version: int = Field(description="The ETag.")
+    shortened: list[str] = Field(
+        description="Fields that lists show only the beginning of; the schedule has them whole."
+    )
 
 
 class ScheduleAnswer(BaseModel):
@@ -254,7 +258,14 @@ def schedule_json(row: Row, now: datetime) -> dict[str, Any]:
         "createdAt": row["created_at"],
         "updatedAt": row["updated_at"],
         "version": row["version"],
+        "shortened": [],
     }
+
+
+def schedule_brief(schedule: dict[str, Any]) -> dict[str, Any]:
+    """The schedule object as lists show it: inputs that are long are shortened."""
+    inputs, whole = brief(schedule["inputs"])
+    return schedule if whole else {**schedule, "inputs": inputs or {}, "shortened": ["inputs"]}
 
 
 def begin_of(row: Row, now: datetime) -> datetime:

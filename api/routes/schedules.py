@@ -26,6 +26,7 @@ from api.schedule_json import (
     ScheduleRequest,
     begin_of,
     firing_json,
+    schedule_brief,
     schedule_json,
     terms_of,
 )
@@ -61,7 +62,7 @@ def schedule_routes(
         await views.caught_up()
         with views.reading() as reading:
             rows = list_schedules(reading, owner=scope_of(principal, mine=mine))
-        return json_bytes({"schedules": await _objects(rows)})
+        return json_bytes({"schedules": [schedule_brief(one) for one in await _objects(rows)]})
 
     @router.post(
         "",

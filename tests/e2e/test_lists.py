@@ -118,7 +118,7 @@ class TestPagesAreBounded:
         assert len(whole["result"]["text"]) == 40_000
         assert len(whole["env"]) == 60
 
-    def test_crews_with_large_inputs_make_small_lists(
+    def test_crews_and_schedules_with_large_inputs_make_small_lists(
         self, server: Server, http: httpx2.Client
     ) -> None:
         declared = {"text": {"type": "string"}}
@@ -133,6 +133,23 @@ class TestPagesAreBounded:
         [crew, *_] = page.json()["items"]
         assert crew["shortened"] == ["inputs"]
         assert http.get(f"/api/crews/{crew['id']}").json()["inputs"] == {"text": LONG}
+
+        for _ in range(5):
+            rule = {"cron": "0 7 * * *"}
+            body = {
+                "name": "n",
+                "templateId": "large-input",
+                "inputs": {"text": LONG},
+                "rule": rule,
+            }
+            assert http.post("/api/schedules", json=body).status_code == 201
+        page = http.get("/api/schedules")
+        assert len(page.content) < 100_000
+        [schedule, *_] = page.json()["schedules"]
+        assert schedule["shortened"] == ["inputs"]
+        whole = http.get(f"/api/schedules/{schedule['id']}").json()["schedule"]
+        assert whole["inputs"] == {"text": LONG}
+        assert whole["shortened"] == []
 
     def test_the_newest_comments_are_shown(self, http: httpx2.Client) -> None:
         one = submit(http, "true")
