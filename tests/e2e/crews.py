@@ -243,13 +243,15 @@ class Frame:
 
 
 def parse(lines: Iterable[str]) -> Iterator[Frame]:
+    """The events of a stream; how a line begins is none, and has no id."""
     fields: dict[str, str] = {}
     for line in lines:
         name, _, value = line.partition(":")
         if line:
             fields[name] = value.removeprefix(" ")
         elif "data" in fields:
-            yield Frame(fields["id"], json.loads(fields["data"]))
+            if fields.get("event") != "partial":
+                yield Frame(fields["id"], json.loads(fields["data"]))
             fields = {}
 
 
