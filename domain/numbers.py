@@ -11,8 +11,10 @@ from collections.abc import Iterator
 from typing import Any, NoReturn
 
 LEAST, MOST = -(2**63), 2**63 - 1
-LARGEST_EXACT = 2**53
-"""Up to here a number with a point or an exponent is the whole number that it looks like."""
+LARGEST_EXACT = 2**53 - 1
+"""Up to here a number with a point or an exponent is the whole number that it looks like: two
+are read as the next one.
+"""
 
 NOT_EXACT = "This whole number is written with a point or an exponent, and too large to be exact."
 

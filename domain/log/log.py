@@ -65,6 +65,7 @@ class EventLog:
         self._mapper = mapper
         self._lock = lock
         self._place = place
+        self._reserve = reserve
         self.id = writer.meta()["id"]
         """A name that this log keeps for ever; what derives from it says whose it is."""
         self._recent = RecentEvents(writer.max_notification_id() or 0)
@@ -135,10 +136,11 @@ class EventLog:
         return command.outcome or []
 
     async def writable(self) -> bool:
-        """Whether the store takes what is appended: the last append was written, or a small write
-        is now. Tried, since nobody may append for long after there is room again.
+        """Whether the store takes what is appended: the last append was written and there is room
+        for more, or a small write is taken now. Tried, since nobody may append for long after
+        there is room again.
         """
-        if self._appender.failing or self._appender.low:
+        if self._appender.failing or self._appender.low or self._reserve.is_low():
             with suppress(LogUnavailable):
                 await self.append((), {})
         failing = self._appender.failing or self._appender.low

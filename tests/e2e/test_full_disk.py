@@ -84,6 +84,7 @@ def test_a_job_that_fills_the_disk_can_be_cancelled_and_all_else_is_503(
         fills = f"echo $$; cat /dev/zero > {fill}; echo full > {tmp_path}/full; exec sleep 600"
         filling = shell(http, fills)
         until((tmp_path / "full").exists, "the disk is full")
+        assert http.get("/readyz").status_code == 503  # also before anybody has tried to write
         pid = int(lines(http, filling)[0])
 
         for method, path, body in changes(filling):

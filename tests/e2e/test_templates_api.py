@@ -215,7 +215,10 @@ def test_an_input_that_nothing_can_carry_is_refused_alike_everywhere(
     file.unlink()
 
 
-@pytest.mark.parametrize("number", ["9007199254740993", "-9223372036854775808", "1e22", "1e15"])
+@pytest.mark.parametrize(
+    "number",
+    ["9007199254740993", "9007199254740993.0", "-9223372036854775808", "1e22", "1e15"],
+)
 def test_a_whole_number_is_the_same_everywhere(
     http: httpx2.Client, data: Path, number: str
 ) -> None:
@@ -230,7 +233,7 @@ def test_a_whole_number_is_the_same_everywhere(
     more = ', "name": "x", "rule": {"cadence": "daily"}'
     schedule = http.post("/api/schedules", content=body % (number, more), headers=headers)
     file.unlink()
-    if number == "1e22":
+    if number in ("1e22", "9007199254740993.0"):
         assert {a.status_code for a in (render, crew, schedule)} == {400}
         assert {a.json()["path"] for a in (render, crew, schedule)} == {"inputs.n"}
         return

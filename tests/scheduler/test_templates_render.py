@@ -112,7 +112,7 @@ def test_an_input_that_is_called_nominal_is_what_the_name_means(tmp_path: Path) 
     assert plan.jobs[0].argv[1] == "mine"
 
 
-@pytest.mark.parametrize("given", [1e22, 2.0**53 + 2, -1e300])
+@pytest.mark.parametrize("given", [1e22, 2.0**53 + 2, 2.0**53, -1e300])
 def test_a_whole_number_that_is_not_exact_is_refused(tmp_path: Path, given: float) -> None:
     path, reason = refused(tmp_path, echo("{{ n }}", "{n: {type: integer}}"), n=given)
     assert (path, "exact" in reason) == ("inputs.n", True)
