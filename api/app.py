@@ -41,6 +41,7 @@ from api.routes.log import log_routes
 from api.routes.page import page_routes
 from api.routes.projections import projection_routes
 from api.routes.schedules import schedule_routes
+from api.routes.system import system_routes
 from api.routes.templates import template_routes
 from api.routes.users import token_routes, user_routes
 from api.routes.worker import worker_routes
@@ -376,6 +377,7 @@ def create_app(parts: Parts) -> FastAPI:
             parts.crews,
             parts.views,
             parts.dispatcher.unfinished,
+            parts.email_of,
             parts.name_of,
             parts.clock,
         )
@@ -416,9 +418,11 @@ def create_app(parts: Parts) -> FastAPI:
     app.include_router(template_routes(parts.catalog, parts.clock))
     app.include_router(event_routes(parts.log, parts.jobs, owners, parts.email_of))
     app.include_router(dispatcher_routes(parts.dispatcher, parts.clock))
+    named = settings.model_fields_set & {"lm_studio_base_url", "lm_studio_model"}
+    app.include_router(system_routes(lm_studio=bool(named)))
     app.include_router(log_routes(parts.log, parts.jobs, owners, parts.dispatcher.unfinished))
     app.include_router(projection_routes(parts.log, parts.views))
-    app.include_router(analytics_routes(parts.views, parts.clock))
+    app.include_router(analytics_routes(parts.views, parts.clock, parts.email_of))
     app.include_router(
         health_routes(
             parts.log,

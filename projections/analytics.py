@@ -93,9 +93,11 @@ ANALYTICS = Projection(
 )
 
 
-def overview(reading: Reading, since: str, owner: str | None = None) -> dict[str, Any]:
+def overview(
+    reading: Reading, since: str, owner: str | None = None, approver: str | None = None
+) -> dict[str, Any]:
     """Jobs created since a time (ISO 8601 in UTC), of one owner or of all, summed up by outcome,
-    label and day; times in milliseconds.
+    label and day; times in milliseconds. `approver` is the owner's address.
     """
     facts = reading.table("analytics")
     period: ColumnElement[bool] = facts.c.created_at >= since
@@ -123,7 +125,7 @@ def overview(reading: Reading, since: str, owner: str | None = None) -> dict[str
         "outputLines": int(lines or 0),
         "crews": crews_summary(reading, since, owner),
         "schedules": schedules_summary(reading, since, owner),
-        "approvals": approvals_summary(reading, since, owner),
+        "approvals": approvals_summary(reading, since, owner, approver),
     }
 
 

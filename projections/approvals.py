@@ -4,7 +4,7 @@ from collections.abc import Collection
 from typing import Any
 
 import orjson
-from sqlalchemy import Column, ColumnElement, Integer, Select, String, or_, select
+from sqlalchemy import Column, ColumnElement, Integer, Select, String, func, or_, select
 
 from domain.approval import ApprovalNotFound, ApprovalState, approval_id_of
 from domain.clock import elapsed_ms
@@ -139,17 +139,7 @@ def list_approvals(
     that this person was named to answer. InvalidCursor for an id that names no approval.
     """
     approvals = reading.table("approvals")
-    statement = _of_jobs(reading)
-    if states:
-        statement = statement.where(approvals.c.state.in_(sorted(states)))
-    if owner is not None:
-        mine: list[ColumnElement[bool]] = [approvals.c.owner == owner]
-        if approver is not None:
-            # SQLite folds ASCII case alone, as addresses are compared.
-            for spelling in sorted(spellings(approver)):
-                quoted = orjson.dumps(spelling).decode()
-                mine.append(approvals.c.approvers.icontains(quoted, autoescape=True))
-        statement = statement.where(or_(*mine))
+    statement = _inbox(reading, states, owner, approver)
     if job_id is not None:
         statement = statement.where(approvals.c.job_id == job_id)
     if cursor is not None:
@@ -161,6 +151,18 @@ def list_approvals(
     return rows[:limit], len(rows) > limit
 
 
+def count_approvals(
+    reading: Reading,
+    *,
+    states: Collection[str] = (),
+    owner: str | None = None,
+    approver: str | None = None,
+) -> int:
+    """How many there are of those that `list_approvals` lists."""
+    listed = _inbox(reading, states, owner, approver).subquery()
+    return int(reading.connection.execute(select(func.count()).select_from(listed)).scalar_one())
+
+
 def approvals_with_expiry(reading: Reading) -> list[Row]:
     """What waits and expires by itself, as ``id`` and ``expires_at``."""
     approvals = reading.table("approvals")
@@ -169,6 +171,24 @@ def approvals_with_expiry(reading: Reading) -> list[Row]:
             approvals.c.state == ApprovalState.PENDING.value, approvals.c.expires_at.is_not(None)
         )
     )
+
+
+def _inbox(
+    reading: Reading, states: Collection[str], owner: str | None, approver: str | None
+) -> Select[Any]:
+    approvals = reading.table("approvals")
+    statement = _of_jobs(reading)
+    if states:
+        statement = statement.where(approvals.c.state.in_(sorted(states)))
+    if owner is None:
+        return statement
+    mine: list[ColumnElement[bool]] = [approvals.c.owner == owner]
+    if approver is not None:
+        # SQLite folds ASCII case alone, as addresses are compared.
+        for spelling in sorted(spellings(approver)):
+            quoted = orjson.dumps(spelling).decode()
+            mine.append(approvals.c.approvers.icontains(quoted, autoescape=True))
+    return statement.where(or_(*mine))
 
 
 def _of_jobs(reading: Reading) -> Select[Any]:

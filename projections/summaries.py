@@ -4,6 +4,8 @@ from typing import Any
 
 from sqlalchemy import ColumnElement, Table, func, select
 
+from domain.approval import ApprovalState
+from projections.approvals import count_approvals
 from projections.crews import crew_counts, state_of
 from projections.engine import Reading
 
@@ -72,14 +74,16 @@ def schedules_summary(reading: Reading, since: str, owner: str | None = None) ->
     }
 
 
-def approvals_summary(reading: Reading, since: str, owner: str | None = None) -> dict[str, Any]:
+def approvals_summary(
+    reading: Reading, since: str, owner: str | None = None, approver: str | None = None
+) -> dict[str, Any]:
     """Approvals asked since a time, by state, and how long people took to answer, in
-    milliseconds. `pending` are all that wait now, whenever they were asked.
+    milliseconds. `pending` are all that wait in the inbox now, whenever they were asked: also what
+    the address `approver` was named to answer.
     """
     approvals = reading.table("approvals")
     theirs: list[ColumnElement[bool]] = [] if owner is None else [approvals.c.owner == owner]
     period = [approvals.c.requested_at >= since, *theirs]
-    pending = select(func.count()).select_from(approvals).where(approvals.c.state == "pending")
     by_state = {
         state: int(count)
         for state, count in reading.connection.execute(
@@ -88,7 +92,9 @@ def approvals_summary(reading: Reading, since: str, owner: str | None = None) ->
     }
     return {
         "total": sum(by_state.values()),
-        "pending": int(reading.connection.execute(pending.where(*theirs)).scalar_one()),
+        "pending": count_approvals(
+            reading, states=(ApprovalState.PENDING.value,), owner=owner, approver=approver
+        ),
         "byState": by_state,
         "waitMs": ranked(
             reading, approvals.c.wait_ms, [*period, *_answered(approvals)], {"p50": 50, "p95": 95}

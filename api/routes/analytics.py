@@ -9,13 +9,13 @@ from fastapi.concurrency import run_in_threadpool
 from api.access import scope_of
 from api.errors import SECURED
 from api.routes.jobs import json_bytes
-from api.security import Authenticated
+from api.security import Authenticated, EmailOf
 from domain.clock import Clock, format_time
 from projections.analytics import overview
 from projections.engine import Views
 
 
-def analytics_routes(views: Views, clock: Clock) -> APIRouter:
+def analytics_routes(views: Views, clock: Clock, email_of: EmailOf) -> APIRouter:
     router = APIRouter(prefix="/api/analytics", tags=["analytics"], responses=SECURED)
 
     @router.get("/overview", summary="Jobs by outcome, label and day; waits and run times")
@@ -28,12 +28,14 @@ def analytics_routes(views: Views, clock: Clock) -> APIRouter:
         rank.
         """
         owner = scope_of(principal, mine=mine)
+        approver = None if owner is None else email_of(principal)
         await views.caught_up()
         since = format_time(clock() - timedelta(days=period))
-        return json_bytes({"period": period, **await run_in_threadpool(_sum_up, since, owner)})
 
-    def _sum_up(since: str, owner: str | None) -> dict[str, object]:
-        with views.reading() as reading:
-            return overview(reading, since, owner)
+        def sum_up() -> dict[str, object]:
+            with views.reading() as reading:
+                return overview(reading, since, owner, approver)
+
+        return json_bytes({"period": period, **await run_in_threadpool(sum_up)})
 
     return router

@@ -19,7 +19,7 @@ from domain.errors import JobNotFound
 from domain.job import LONGEST_TEXT, Job
 from domain.jobs import Jobs
 from domain.log import EventLog
-from projections.approvals import find_approval, job_approvals, list_approvals
+from projections.approvals import count_approvals, find_approval, job_approvals, list_approvals
 from projections.engine import Views
 
 NOT_YOURS_TO_ANSWER = "Others were named to answer this."
@@ -42,6 +42,7 @@ class ApprovalPage(BaseModel):
     model_config = ConfigDict(extra="forbid")
 
     items: list[ApprovalObject]
+    count: int = Field(description="How many there are, on all pages.")
     cursor: str | None
     hasMore: bool
 
@@ -85,20 +86,24 @@ def _add_reading(router: APIRouter, views: Views, email_of: EmailOf, name_of: Na
     ) -> Response:
         """The inbox: what was asked for one's own jobs, and what one was named to answer."""
         everything = principal.admin and not mine
+        states = () if state is None else (state,)
+        owner = None if everything else principal.owner
+        approver = None if everything else email_of(principal)
         await views.caught_up()
         with views.reading() as reading:
+            count = count_approvals(reading, states=states, owner=owner, approver=approver)
             rows, more = list_approvals(
                 reading,
-                states=() if state is None else (state,),
-                owner=None if everything else principal.owner,
-                approver=None if everything else email_of(principal),
+                states=states,
+                owner=owner,
+                approver=approver,
                 cursor=cursor,
                 limit=limit,
             )
         items, whole = bounded(approval_json(row, name_of) for row in rows)
         more = more or not whole
         following = rows[len(items) - 1]["id"] if more else None
-        return json_bytes({"items": items, "cursor": following, "hasMore": more})
+        return json_bytes({"items": items, "count": count, "cursor": following, "hasMore": more})
 
     @router.get(
         "/approvals/{approval_id}",

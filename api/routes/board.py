@@ -20,7 +20,7 @@ from api.job_json import JobChanged, etag, job_json
 from api.job_requests import IfMatchHeader, status_of, version_of
 from api.routes.jobs import NameOf, json_bytes
 from api.schedule_json import schedule_json
-from api.security import Admin, Authenticated, Principal
+from api.security import Admin, Authenticated, EmailOf, Principal
 from api.sse import STREAMED, Cursor, cursor_of, event_stream, last_end, read_job, with_beginnings
 from domain.clock import Clock, format_time
 from domain.crews import Crews
@@ -71,6 +71,7 @@ def board_routes(
     crews: Crews,
     views: Views,
     unfinished: Unfinished,
+    email_of: EmailOf,
     name_of: NameOf,
     clock: Clock,
 ) -> APIRouter:
@@ -206,6 +207,7 @@ def board_routes(
         answers is that of the last thirty days.
         """
         owner = scope_of(principal, mine=mine)
+        approver = None if owner is None else email_of(principal)
         since = format_time(clock() - _MONTH)
         await views.caught_up()
 
@@ -215,7 +217,7 @@ def board_routes(
                 crews_shown, _ = list_crews(reading, owner=owner, cursor=None, limit=_CREWS)
                 counts = crew_counts(reading, [row["id"] for row in crews_shown])
                 schedules = list_schedules(reading, owner=owner)
-                asked = approvals_summary(reading, since, owner)
+                asked = approvals_summary(reading, since, owner, approver)
                 return jobs_shown, {
                     "crews": [crew_brief(row, counts[row["id"]], name_of) for row in crews_shown],
                     "schedules": [next_firing(s) for s in schedules if s["state"] == "active"],

@@ -126,6 +126,7 @@ TABLE: dict[tuple[str, str], Row] = {
     ("GET", "/api/events"): Row(LOGIN),
     ("GET", "/api/dispatcher/status"): Row(LOGIN),
     ("GET", "/api/analytics/overview"): Row(LOGIN),
+    ("GET", "/api/system"): Row(LOGIN),
     # Templates and schedules
     ("GET", "/api/templates"): Row(LOGIN),
     ("GET", "/api/templates/{template_id:path}"): Row(LOGIN),

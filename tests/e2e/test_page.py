@@ -175,7 +175,7 @@ def test_a_command_that_cannot_be_is_answered_with_a_sentence(
     visit.run("echo 'open")
     expect(error).to_have_text("A quote (') is not closed.")
     visit.run("a " * 4_100)
-    expect(error).to_contain_text("The server refused this. argv: List should have at most 4096")
+    expect(error).to_contain_text("The server refused this. Command: List should have at most 4096")
     visit.run("no-such-program | wc")
     expect(visit.page.locator("#job-title")).to_have_text("no-such-program '|' wc")
     expect(visit.state("failed")).to_be_visible()

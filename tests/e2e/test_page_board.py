@@ -231,11 +231,11 @@ def test_a_crew_is_drawn_and_its_nodes_lead_to_the_jobs(
     expect(visit.page.locator(".node")).to_have_count(3)
     expect(visit.page.locator(".edge")).to_have_count(2)
     node(visit, "first", "running")
-    node(visit, "last", "todo")
+    node(visit, "last", "held")
     expect(visit.page.locator(".facts").filter(has_text="gate")).to_contain_text(str(gate))
     gate.touch()
     for key in ("first", "beside", "last"):
-        node(visit, key, "done")
+        node(visit, key, "completed")
     expect(visit.page.get_by_text("3 of 3 jobs done")).to_be_visible()
 
     visit.page.locator('.node[data-key="beside"]').focus()
@@ -297,7 +297,7 @@ def test_redo_with_feedback_makes_another_attempt_and_what_came_after_anew(
     server: Server, visitors: Visitors
 ) -> None:
     visit = open_crew(visitors, server, commit(server, "counting"))
-    for key, state in {"count": "done", "after": "done", "never": "stranded"}.items():
+    for key, state in {"count": "completed", "after": "completed", "never": "stranded"}.items():
         node(visit, key, state)
     visit.page.locator('.node[data-key="count"]').click()
     expect(visit.page.get_by_role("region", name="Result")).to_contain_text("1")
@@ -315,7 +315,7 @@ def test_redo_with_feedback_makes_another_attempt_and_what_came_after_anew(
     visit.button("Comment").click()
     expect(visit.page.locator(".comments")).to_contain_text("Much better.")
     visit.page.locator(".job-head").get_by_role("link").click()
-    node(visit, "after", "done")
+    node(visit, "after", "completed")
 
     visit.page.locator('.node[data-key="fails"]').click()
     expect(visit.page.locator("#job-reason")).to_contain_text("Exit code 3.")
@@ -438,7 +438,7 @@ def test_the_keyboard_is_enough_to_find_and_answer_a_question(
     keys.press("Enter")
     expect(visit.state("completed")).to_be_visible()
     visit.goto(f"/#/crews/{crew}")
-    node(visit, "publish", "done")
+    node(visit, "publish", "completed")
 
 
 ROOMS = {

@@ -24,6 +24,11 @@ document.addEventListener("securitypolicyviolation", (event) =>
   console.error(`Content-Security-Policy: ${event.violatedDirective} ${event.blockedURI}`));
 """
 
+_OVERFLOW = """
+Math.max(...[document.documentElement, ...document.querySelectorAll(".scroll")]
+  .map((one) => one.scrollWidth - one.clientWidth))
+"""
+
 _DEAF_CLOCKS = "window.setInterval = () => 0"
 """Without its clocks, only the stream can tell the page that something happened."""
 
@@ -99,8 +104,10 @@ class Visit:
         return [said for said in self.complaints if not re.search(self.expected, said)]
 
     def overflow(self) -> int:
-        """How many pixels the page can be scrolled sideways."""
-        return int(self.page.evaluate("document.documentElement.scrollWidth - innerWidth"))
+        """How many pixels the page, or a table in it, can be scrolled sideways. Not `innerWidth`: a
+        phone makes that as wide as what is too wide.
+        """
+        return int(self.page.evaluate(_OVERFLOW))
 
 
 class Visitors:

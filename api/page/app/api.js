@@ -96,10 +96,23 @@ async function problemOf(response) {
   const { status } = response;
   if (typeof detail === "string") return new Problem(status, ended(detail), path);
   if (Array.isArray(detail)) {
-    const named = detail.map(({ loc, msg }) => `${loc.slice(1).join(".") || "request"}: ${msg}`);
+    const named = detail.map(({ loc, msg }) => `${called(loc)}: ${msg}`);
     return new Problem(status, ended(`The server refused this. ${named.join("; ")}`), path);
   }
   return new Problem(status, `The server answered with status ${status}.`);
+}
+
+const CALLED = {
+  argv: "Command", cwd: "Working directory", timeout_s: "Time limit", labels: "Label", displayName: "Name",
+  expiresInDays: "Days until it expires", resolution: "Answer",
+};
+
+/** What a person calls a field that the server names: as its form does, else its name in words. */
+function called(loc) {
+  const name = loc.slice(1).find((part) => typeof part === "string");
+  if (name === undefined) return "The request";
+  const words = name.replace(/([a-z])([A-Z])/g, "$1 $2").replaceAll("_", " ").toLowerCase();
+  return CALLED[name] ?? words.charAt(0).toUpperCase() + words.slice(1);
 }
 
 export const ended = (sentence) => (/[.!?…]$/.test(sentence) ? sentence : `${sentence}.`);

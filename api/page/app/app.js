@@ -8,11 +8,12 @@ import { Job } from "./job.js";
 import { Jobs } from "./jobs.js";
 import { Empty, Icon, Loading, Title, arrival } from "./parts.js";
 import { People } from "./people.js";
+import { arrive, place } from "./place.js";
 import { Profile } from "./profile.js";
 import { Schedule } from "./schedule.js";
 import { Schedules } from "./schedules.js";
 import { SignIn } from "./signin.js";
-import { begin, connection, me, notice, pending, signOut } from "./store.js";
+import { begin, connection, me, notice, signOut, waitingCount } from "./store.js";
 import { System } from "./system.js";
 import { Templates } from "./templates.js";
 
@@ -31,7 +32,6 @@ const ROOMS = [
   [/^\/profile$/, Profile, "/profile"],
   [/^\/system$/, System, "/system"],
 ];
-const PAGES = { "/profile/": "/profile" }; // pages of the server that are a room here
 
 const WAYS = [
   ["/", "board", "Board"],
@@ -47,12 +47,6 @@ const WORDS = { live: "Live", reconnecting: "Reconnecting …", connecting: "Con
 const THEME_KEY = "crewlog.theme";
 const THEMES = { "": "as the system", light: "light", dark: "dark" };
 
-function where() {
-  const [path, query = ""] = location.hash.replace(/^#/, "").split("?");
-  return { path: path || PAGES[location.pathname] || "/", query: new URLSearchParams(query) };
-}
-
-const place = signal(where());
 const theme = signal(document.documentElement.dataset.theme ?? "");
 const menuOpen = signal(false);
 
@@ -88,6 +82,7 @@ function Shell() {
   }, [here]);
   return html`
     <a class="skip" href="#content" onClick=${skip}>Skip to the content</a>
+    ${Room === Board && html`<a class="skip" href="#cards" onClick=${skipToCards}>Skip to the first job</a>`}
     <${Header} way=${way} />
     <${Notice} />
     <main id="content" tabindex="-1" ref=${main}><${Room} key=${here} id=${id} query=${place.value.query} /></main>`;
@@ -97,6 +92,12 @@ function Shell() {
 function skip(event) {
   event.preventDefault();
   document.getElementById("content").focus();
+}
+
+function skipToCards(event) {
+  event.preventDefault();
+  const cards = [...document.querySelectorAll(".card-title")];
+  (cards.find((card) => card.checkVisibility()) ?? document.getElementById("content")).focus();
 }
 
 function Notice() {
@@ -128,9 +129,9 @@ function Header({ way }) {
 }
 
 function Waiting() {
-  const count = pending.value?.length ?? 0;
+  const count = waitingCount.value;
   if (!count) return null;
-  return html`<span class="count" aria-label=${`${count} waiting`}>${count > 99 ? "99+" : count}</span>`;
+  return html`<span class="count" aria-label=${`${count} waiting`}>${count > 999 ? "999+" : count}</span>`;
 }
 
 async function leave() {
@@ -150,7 +151,7 @@ function nextTheme() {
 window.addEventListener("hashchange", () =>
   batch(() => {
     menuOpen.value = false;
-    place.value = where();
+    arrive();
   }),
 );
 

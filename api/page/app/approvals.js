@@ -2,9 +2,9 @@
 
 import { html, useState } from "../vendor/preact/preact.js";
 import { post, segment } from "./api.js";
-import { duration, moment } from "./format.js";
+import { duration, moment, number } from "./format.js";
 import { Ago, Empty, Failure, Field, Icon, Loading, State, Title, useAction, useLoad } from "./parts.js";
-import { ownerId, pending } from "./store.js";
+import { answered as gone, ownerId, pending, showMoreApprovals, waitingCount } from "./store.js";
 
 const ANSWERED = 50;
 
@@ -15,10 +15,11 @@ export function Approvals() {
   const answered = (data?.items ?? []).filter(({ state }) => state !== "pending");
   return html`<div class="room-head"><${Title} document="Approvals">Approvals<//></div>
     <section aria-labelledby="waiting-title">
-      <h2 id="waiting-title" class="section-title">Waiting for an answer ${waiting?.length > 0 && html`<span class="count">${waiting.length}</span>`}</h2>
+      <h2 id="waiting-title" class="section-title">Waiting for an answer ${waitingCount.value > 0 && html`<span class="count">${number(waitingCount.value)}</span>`}</h2>
       ${waiting === null ? html`<${Loading} />` : !waiting.length
         ? html`<${Empty} title="Nobody waits for you.">When a job needs a person to say yes or no, the question appears here.<//>`
-        : html`<div class="inbox">${waiting.map((one) => html`<${ApprovalCard} key=${one.id} approval=${one} onAnswer=${reload} />`)}</div>`}
+        : html`<div class="inbox">${waiting.map((one) => html`<${ApprovalCard} key=${one.id} approval=${one} onAnswer=${reload} />`)}</div>
+        ${waiting.length < waitingCount.value && html`<p class="more"><button type="button" onClick=${showMoreApprovals}>Load more</button></p>`}`}
     </section>
     <section aria-labelledby="answered-title">
       <h2 id="answered-title" class="section-title">Answered</h2>
@@ -37,7 +38,7 @@ export function ApprovalCard({ approval, onAnswer = () => {}, inJob = false }) {
     const body = { resolution, ...(comment.trim() ? { comment: comment.trim() } : {}) };
     const done = await action.run(() => post(`/api/approvals/${segment(approval.id)}/resolve`, body));
     if (done) {
-      pending.value = (pending.peek() ?? []).filter(({ id }) => id !== approval.id);
+      gone(approval.id);
       onAnswer(done);
     }
   };

@@ -1,69 +1,75 @@
 // The board: a column for each status, cards that move by themselves.
 
-import { Fragment, html, signal, useEffect, useRef } from "../vendor/preact/preact.js";
-import { Ago, Empty, Icon, Loading, Running, State, Title } from "./parts.js";
+import { Fragment, html, signal, useEffect, useLayoutEffect, useRef, useState } from "../vendor/preact/preact.js";
+import { query as withQuery } from "./api.js";
 import { number, roughly } from "./format.js";
-import { COLUMNS, reasonOf, stateOf } from "./states.js";
-import { columns, crews, me, mineOnly, showMine } from "./store.js";
+import { Ago, Empty, Icon, Loading, Running, Search, State, Title } from "./parts.js";
+import { lookFor } from "./place.js";
+import { COLUMNS, labelsOf, look, needsPerson, reasonOf, stateOf } from "./states.js";
+import { columns, crews, found, me, seek, sought } from "./store.js";
 
 const ALWAYS = ["todo", "ready", "running", "blocked", "done"];
 
-const wantedText = signal("");
-const wantedCrew = signal("");
 const withArchived = signal(false);
-const shownTab = signal("running"); // on a phone one column is shown at a time
+const chosenTab = signal(""); // on a phone one column is shown at a time
 
-export function Board() {
+/** The text and the crew that are looked for stand in the address. */
+export function Board({ query }) {
+  const text = query.get("text") ?? "";
+  const crew = query.get("crew") ?? "";
+  const fresh = useRef(true);
+  useLayoutEffect(() => {
+    // One who comes back to the board is not shown what was looked for before.
+    seek({ text, crew }, { close: !fresh.current });
+    fresh.current = false;
+  }, [text, crew]);
   const board = columns.value;
   return html`<div class="room-head">
       <${Title} document="Board">Board<//>
-      <${Filters} />
+      <${Filters} text=${text} crew=${crew} />
       <a class="button primary" href="/#/templates">Start a crew</a>
     </div>
-    ${board === null ? html`<${Loading} what="Loading the board" />` : html`<${Columns} board=${board} />`}
+    ${board === null ? html`<${Loading} what="Loading the board" />` : html`<${Columns} board=${board} filter=${{ text, crew }} />`}
     <${News} />`;
 }
 
-function Filters() {
-  const known = boardCrews();
+function Filters({ text, crew }) {
   return html`<form class="filters" role="search" aria-label="Filter the board" onSubmit=${(e) => e.preventDefault()}>
-    <input type="search" aria-label="Filter by text" placeholder="Filter" value=${wantedText.value}
-      onInput=${(e) => (wantedText.value = e.target.value)} />
-    <select aria-label="Crew" value=${wantedCrew.value} onChange=${(e) => (wantedCrew.value = e.target.value)}>
+    <${Search} label="Filter by text" placeholder="Filter" text=${text} onText=${(wanted) => lookFor({ text: wanted })} />
+    <select aria-label="Crew" value=${crew} onChange=${(e) => lookFor({ crew: e.target.value })}>
       <option value="">All crews</option>
-      ${known.map((crew) => html`<option key=${crew.id} value=${crew.id}>${crew.name || "Crew"}${crew.again ? ` · ${crew.again}` : ""}</option>`)}
+      ${knownCrews(crew).map((one) => html`<option key=${one.id} value=${one.id}>${one.name || "Crew"}${one.again ? ` · ${one.again}` : ""}</option>`)}
     </select>
-    ${me.value.isAdmin && html`<label class="check"><input type="checkbox" checked=${mineOnly.value}
-      onChange=${(e) => showMine(e.target.checked)} /> Mine</label>`}
+    ${me.value.isAdmin && html`<label class="check"><input type="checkbox" checked=${sought.value.mine}
+      onChange=${(e) => seek({ mine: e.target.checked })} /> Mine</label>`}
     <label class="check"><input type="checkbox" checked=${withArchived.value}
       onChange=${(e) => (withArchived.value = e.target.checked)} /> Archived</label>
   </form>`;
 }
 
-/** The crews that have jobs on the board; those of one name are numbered, newest first. */
-function boardCrews() {
-  const ids = new Set(Object.values(columns.value ?? {}).flatMap(({ jobs }) => jobs.map((job) => job.crewId)));
-  if (wantedCrew.value) ids.add(wantedCrew.value);
-  const found = [...ids].map((id) => crews.value.get(id)).filter(Boolean);
-  found.sort((a, b) => (b.position ?? 0) - (a.position ?? 0));
+/** The newest crews, and the one that is looked for; those of one name are told apart by time. */
+function knownCrews(wanted) {
+  const known = [...crews.value.values()].filter(({ id, name }) => name || id === wanted);
+  known.sort((a, b) => (b.position ?? 0) - (a.position ?? 0));
   const times = new Map();
-  for (const crew of found) times.set(crew.name, (times.get(crew.name) ?? 0) + 1);
-  return found.map((crew) => ({
+  for (const crew of known) times.set(crew.name, (times.get(crew.name) ?? 0) + 1);
+  return known.map((crew) => ({
     ...crew,
     again: times.get(crew.name) > 1 && crew.createdAt ? crew.createdAt.slice(5, 16).replace("T", " ") : "",
   }));
 }
 
-function wanted(job) {
-  if (wantedCrew.value && job.crewId !== wantedCrew.value) return false;
-  const text = wantedText.value.trim().toLowerCase();
-  if (!text) return true;
-  const crew = crews.value.get(job.crewId)?.name ?? "";
-  return [job.title, job.label, job.assignee, job.templateId, job.prompt, crew, job.id]
-    .some((said) => said && said.toLowerCase().includes(text));
+/** The column that the board opens on where there is room for one: where something waits for a
+ * person, else where something runs. */
+function opening(board) {
+  const calls = (status) => board[status]?.jobs.some(needsPerson);
+  const holds = (status) => board[status]?.count > 0;
+  const order = ["running", "ready", "todo", "blocked", "done"];
+  return ["todo", "running", "blocked"].find(calls) ?? order.find(holds) ?? "running";
 }
 
-function Columns({ board }) {
+function Columns({ board, filter }) {
+  const [first] = useState(() => opening(board));
   const shown = Object.keys(COLUMNS).filter(
     (status) =>
       ALWAYS.includes(status) ||
@@ -71,34 +77,34 @@ function Columns({ board }) {
       (status === "triage" && board.triage?.count),
   );
   const total = shown.reduce((sum, status) => sum + (board[status]?.count ?? 0), 0);
-  const filtered = wantedText.value.trim() !== "" || wantedCrew.value !== "";
+  const filtered = filter.text !== "" || filter.crew !== "";
   if (!total && !filtered) {
     return html`<${Empty} title="There is no work yet.">
       <a href="/#/templates">Start a crew</a> from a template, <a href="/#/jobs">run a command</a>, or${" "}
       <a href="/#/schedules">make a schedule</a> that starts crews by itself.<//>`;
   }
-  const tab = shown.includes(shownTab.value) ? shownTab.value : shown[0];
+  const tab = shown.includes(chosenTab.value) ? chosenTab.value : first;
   return html`<div class="tabs" role="group" aria-label="Columns">
       ${shown.map((status) => html`<button key=${status} type="button" aria-pressed=${tab === status}
-        onClick=${() => (shownTab.value = status)}>${COLUMNS[status]} <span class="count">${number(board[status]?.count ?? 0)}</span></button>`)}
+        onClick=${() => (chosenTab.value = status)}>${COLUMNS[status]} <span class="count">${number(board[status]?.count ?? 0)}</span></button>`)}
     </div>
-    <div class="board" data-columns=${shown.length}>
+    <div class="board" data-columns=${shown.length} aria-busy=${found.value !== sought.value}>
       ${shown.map((status) => html`<${Column} key=${status} status=${status} column=${board[status] ?? { count: 0, jobs: [] }}
-        filtered=${filtered} current=${tab === status} />`)}
+        filter=${filter} filtered=${filtered} current=${tab === status} />`)}
     </div>`;
 }
 
-function Column({ status, column, filtered, current }) {
-  const jobs = column.jobs.filter(wanted);
+function Column({ status, column, filter, filtered, current }) {
+  const { jobs } = column;
   const more = column.count - column.jobs.length;
   const id = `column-${status}`;
   return html`<section class="column" aria-labelledby=${id} data-status=${status} data-current=${current}>
-    <h2 id=${id}>${COLUMNS[status]} <span class="count">${filtered ? `${number(jobs.length)} of ${number(column.count)}` : number(column.count)}</span></h2>
+    <h2 id=${id}>${COLUMNS[status]} <span class="count">${number(column.count)}</span></h2>
     <ol class="cards" aria-labelledby=${id}>
       ${jobs.map((job) => html`<${Card} key=${job.id} job=${job} />`)}
     </ol>
-    ${!jobs.length && html`<p class="nothing">${filtered && column.count ? "Nothing that matches." : NOTHING[status]}</p>`}
-    ${more > 0 && html`<a class="more-link" href=${`/#/jobs?status=${status}`}>${number(more)} more</a>`}
+    ${!jobs.length && html`<p class="nothing">${filtered ? "Nothing that matches." : NOTHING[status]}</p>`}
+    ${more > 0 && html`<a class="more-link" href=${withQuery("/#/jobs", { status, ...filter })}>${number(more)} more</a>`}
   </section>`;
 }
 
@@ -116,13 +122,13 @@ function Card({ job }) {
   const state = stateOf(job);
   const crew = crews.value.get(job.crewId);
   const reason = job.status === "blocked" ? reasonOf(job) : "";
-  const tellsMore = !["todo", "ready", "running", "completed", "archived"].includes(state);
-  return html`<li class="job-card" data-job=${job.id}>
+  const tellsMore = !["held", "queued", "running", "completed", "archived"].includes(state);
+  return html`<li class="job-card" data-job=${job.id} data-tone=${look(state).tone}>
     <a class="card-title" href=${`/#/jobs/${job.id}`}>${job.title}</a>
     <p class="card-line">
       ${crew?.name
         ? html`<a class="crew-link" href=${`/#/crews/${job.crewId}`}><${Icon} name="crew" />${crew.name}</a>`
-        : html`<span class="label">${job.label}</span>`}
+        : html`<span class="label">${labelsOf(job).join(", ")}</span>`}
       ${job.assignee && html`<span>${job.assignee}</span>`}
       ${job.attempt > 1 && html`<span title=${`Attempt ${job.attempt}`}>#${job.attempt}</span>`}
       <span class="card-time"><${Lasted} job=${job} /></span>

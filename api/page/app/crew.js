@@ -6,7 +6,7 @@ import { counted } from "./format.js";
 import { Graph } from "./graph.js";
 import { Values } from "./jobparts.js";
 import { Ago, Empty, Failure, Loading, State, Title, useLoad } from "./parts.js";
-import { reasonOf, stateOfNode } from "./states.js";
+import { reasonOf, stateOf } from "./states.js";
 
 export function Crew({ id }) {
   const { data: crew, problem } = useLoad(`/api/crews/${segment(id)}`, {
@@ -32,7 +32,7 @@ export function Crew({ id }) {
     <div class="halves">
       <section class="card" aria-labelledby="crew-jobs"><h2 id="crew-jobs">Jobs</h2>
         <ol class="plain">${crew.jobs.map((job) => html`<li key=${job.id} class="crew-job">
-          <${State} of=${stateOfNode(job)} /><a href=${`/#/jobs/${job.id}`}>${job.title}</a>
+          <${State} of=${stateOf(job)} /><a href=${`/#/jobs/${job.id}`}>${job.title}</a>
           <span class="soft small"><${Ago} at=${job.completedAt} /></span>
           ${reasonOf(job) && html`<span class="reason small">${reasonOf(job)}</span>`}</li>`)}</ol></section>
       <section class="card" aria-labelledby="crew-inputs"><h2 id="crew-inputs">Inputs</h2>

@@ -16,12 +16,13 @@ export function Gitoma() {
   const [health, setHealth] = useState(null);
   const states = useStates();
   useEffect(() => {
-    get("/api/v1/health").then(setHealth, (problem) => setHealth({ problem }));
+    const look = async () => ({ ...(await get("/api/v1/health")), ...(await get("/api/system")) });
+    look().then(setHealth, (problem) => setHealth({ problem }));
   }, []);
   return html`<section class="card" aria-labelledby="gitoma-title"><h2 id="gitoma-title">gitoma</h2>
     ${health === null ? html`<${Loading} />` : health.problem instanceof Problem ? html`<${Failure} problem=${health.problem} />`
       : html`<${Facts} of=${{
-        "LM Studio": health.lm_studio?.message ?? health.lm_studio?.level ?? "–",
+        "LM Studio": health.lmStudio ? (health.lm_studio.message || health.lm_studio.level) : null,
         "GitHub token": health.github_token_set ? "set" : "not set",
         Repositories: states === null ? null : states.length ? null : "none yet",
       }} />`}
@@ -29,11 +30,11 @@ export function Gitoma() {
 }
 
 function Repositories({ states }) {
-  return html`<div class="scroll"><table><thead><tr><th scope="col">Repository</th><th scope="col">Phase</th><th scope="col">Branch</th><th scope="col">Doing</th></tr></thead>
+  return html`<div class="scroll"><table class="rows"><thead><tr><th scope="col">Repository</th><th scope="col">Phase</th><th scope="col">Branch</th><th scope="col">Doing</th></tr></thead>
     <tbody>${states.map((state) => html`<tr key=${`${state.owner}/${state.name}`}><th scope="row">${state.owner}/${state.name}</th>
-      <td>${state.is_orphaned ? html`<${State} of="stranded" word="orphaned" /> ` : ""}${state.phase}</td>
-      <td class="mono small">${state.branch ?? ""}</td>
-      <td>${state.current_operation ?? ""}${state.pr_url ? html` <a href=${safe(state.pr_url)} rel="noreferrer">pull request</a>` : ""}</td></tr>`)}</tbody></table></div>`;
+      <td data-name="Phase">${state.is_orphaned ? html`<${State} of="stranded" word="orphaned" /> ` : ""}${state.phase}</td>
+      <td class="mono small" data-name="Branch">${state.branch ?? ""}</td>
+      <td data-name="Doing">${state.current_operation ?? ""}${state.pr_url ? html` <a href=${safe(state.pr_url)} rel="noreferrer">pull request</a>` : ""}</td></tr>`)}</tbody></table></div>`;
 }
 
 const safe = (address) => (/^https:[/][/]/.test(address) ? address : undefined);

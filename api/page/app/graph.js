@@ -1,7 +1,7 @@
 // A crew as a picture: its jobs in layers, each after all that it waits for.
 
 import { html, signal, useEffect, useRef } from "../vendor/preact/preact.js";
-import { look, stateOfNode } from "./states.js";
+import { look, stateOf } from "./states.js";
 
 const HEIGHT = 58;
 const WIDTH = { across: 196, downward: 136 }; // of a node; on a phone layers are rows
@@ -134,7 +134,7 @@ function fitting(text, font, width) {
 }
 
 function Node({ job, jobs, at, box, links }) {
-  const state = stateOfNode(job);
+  const state = stateOf(job);
   const { word, tone } = look(state);
   const after = job.parents.map((id) => jobs.find((one) => one.id === id)?.title).filter(Boolean);
   const said = `${job.title}${links ? `: ${word}` : ""}${after.length ? `, after ${after.join(", ")}` : ""}`;

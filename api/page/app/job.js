@@ -60,7 +60,7 @@ function Head({ job, refresh, asked, leaving }) {
     <${Title} document=${job.title} id="job-title">${job.title}<//>
     <p class="job-state">
       <${State} of=${state} id="job-state" role="status" />
-      ${!["completed", "archived", "cancelling", "gave_up", "failed", job.status].includes(state) && html`<span class="soft">in ${COLUMNS[job.status]}</span>`}
+      ${!isOver(job) && !["archived", "blocked", "failed", "running"].includes(state) && html`<span class="soft">in ${COLUMNS[job.status]}</span>`}
       <span class="soft">${job.status === "running" && job.startedAt
         ? html`for <${Running} since=${job.startedAt} />`
         : job.completedAt ? html`<${Ago} at=${job.completedAt} />${job.runMs && job.attempt ? ` after ${duration(job.runMs)}` : ""}` : html`since <${Ago} at=${job.updatedAt} />`}</span>

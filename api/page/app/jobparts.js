@@ -4,7 +4,7 @@ import { html, useState } from "../vendor/preact/preact.js";
 import { NO_ANSWER, Problem, hasToken, heldToken, post, query, segment } from "./api.js";
 import { clock, counted, duration, moment, number, size } from "./format.js";
 import { Ago, Failure, Field, Running, State, submitted, useAction } from "./parts.js";
-import { isOver } from "./states.js";
+import { atRest, isOver, labelsOf } from "./states.js";
 
 const NONE = "–"; // a fact that is not there yet keeps its row, so nothing moves when it comes
 
@@ -19,15 +19,17 @@ const Section = ({ id, title, children, side = "" }) =>
 
 export function Facts({ job }) {
   const dropped = job.droppedBytes ? `, ${size(job.droppedBytes)} over the limit dropped` : "";
-  const took = job.runMs !== null ? (job.attempt ? duration(job.runMs) : NONE)
-    : job.startedAt && !isOver(job) ? html`<${Running} since=${job.startedAt} />` : NONE;
+  // What the last attempt came to is no fact of a job that waits for another one.
+  const rests = atRest(job);
+  const runs = job.status === "running";
+  const took = runs ? html`<${Running} since=${job.startedAt} />` : rests && job.attempt && job.runMs !== null ? duration(job.runMs) : NONE;
   const facts = {
-    "Exit code": job.exitCode === null ? NONE : String(job.exitCode),
+    "Exit code": rests && job.exitCode !== null ? String(job.exitCode) : NONE,
     Worker: job.assignee,
     Command: job.argv.length ? html`<${Words} words=${job.argv} />` : null,
     Directory: job.cwd && html`<span class="mono">${job.cwd}</span>`,
     Environment: job.env.length ? html`<span class="mono">${job.env.join(" ")}</span>` : null,
-    Label: [...new Set([job.label, ...job.labels])].join(", "),
+    Labels: labelsOf(job).map((label, index) => html`${index ? ", " : ""}<a href=${query("/#/jobs", { text: label })}>${label}</a>`),
     Template: job.templateId && html`<a href=${`/#/templates/${segment(job.templateId)}`}>${job.templateId}</a>`,
     Schedule: job.scheduleId && html`<a href=${`/#/schedules/${job.scheduleId}`}>the one that started it</a>`,
     Attempt: job.attempt ? `${job.attempt}${job.node ? ` on ${job.node}` : ""}` : NONE,
@@ -35,7 +37,7 @@ export function Facts({ job }) {
     "Time limit": job.timeoutS ? duration(job.timeoutS * 1_000) : "none",
     "Not before": job.scheduledAt && html`<${Time} at=${job.scheduledAt} />`,
     Submitted: html`<${Time} at=${job.createdAt} />`,
-    Started: html`<${Time} at=${job.startedAt} />`,
+    Started: html`<${Time} at=${rests || runs ? job.startedAt : null} />`,
     Ended: html`<${Time} at=${job.completedAt} />`,
     "Run time": took,
     Output: `${counted(job.lines, "line")}, ${size(job.outputBytes)}${dropped}`,

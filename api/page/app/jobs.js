@@ -4,8 +4,9 @@ import { html, useEffect, useRef, useState } from "../vendor/preact/preact.js";
 import { Coalesced, Problem, get, post, query as withQuery } from "./api.js";
 import { duration, counted, number } from "./format.js";
 import { Words } from "./jobparts.js";
-import { Ago, Empty, Failure, Field, Loading, Running, State, Title, submitted, useAction } from "./parts.js";
-import { COLUMNS, isOver, stateOf } from "./states.js";
+import { Ago, Empty, Failure, Field, Loading, Running, Search, State, Title, submitted, useAction } from "./parts.js";
+import { lookFor } from "./place.js";
+import { COLUMNS, atRest, isOver, labelsOf, stateOf } from "./states.js";
 import { onChange } from "./store.js";
 import { looksLikeShell, newKey, wordsOf } from "./words.js";
 
@@ -14,28 +15,37 @@ const MOST_JOBS = 1_000; // jobs that the list shows at most
 const LOOK_AGAIN_MS = 5_000; // lines of running jobs grow without being told
 
 const FILTERS = {
-  "": "All", queued: "Queued", running: "Running", completed: "Completed", failed: "Failed",
-  timed_out: "Timed out", cancelled: "Cancelled", archived: "Archived",
+  "": "All", held: "Held", queued: "Queued", running: "Running", waiting_for_approval: "Waiting for approval",
+  blocked: "Blocked", completed: "Completed", failed: "Failed", timed_out: "Timed out", cancelled: "Cancelled",
+  archived: "Archived",
 };
 
 export function Jobs({ query }) {
   const column = query.get("status") ?? "";
   const filter = column ? "" : query.get("state") in FILTERS ? query.get("state") : "";
-  return html`<${RunForm} />
-    <div class="room-head"><${Title} document="All jobs" id="list-title">${column ? `Jobs: ${COLUMNS[column] ?? column}` : "All jobs"}<//>
+  const text = query.get("text") ?? "";
+  const crew = query.get("crew") ?? "";
+  const leads = (state) => withQuery("/#/jobs", { state, text, crew });
+  return html`<div class="room-head"><${Title} document="All jobs" id="list-title">${column ? `Jobs: ${COLUMNS[column] ?? column}` : "All jobs"}<//></div>
+    <${RunForm} />
+    <div class="room-head">
+      <form class="search" role="search" aria-label="Find jobs" onSubmit=${(e) => e.preventDefault()}>
+        <${Search} label="Search all jobs" placeholder="Search" text=${text} onText=${(wanted) => lookFor({ text: wanted })} /></form>
       <nav class="pills" aria-label="Show jobs by state">${Object.entries(FILTERS).map(([state, name]) => html`<a key=${state}
-        href=${state ? `/#/jobs?state=${state}` : "/#/jobs"} aria-current=${!column && state === filter ? "true" : undefined}>${name}</a>`)}</nav></div>
-    <${List} key=${`${filter} ${column}`} filter=${filter} column=${column} />`;
+        href=${leads(state)} aria-current=${!column && state === filter ? "true" : undefined}>${name}</a>`)}
+        ${crew && html`<a href=${withQuery("/#/jobs", { state: filter, status: column, text })}>All crews</a>`}</nav></div>
+    <${List} key=${`${filter} ${column} ${crew}`} filter=${filter} column=${column} text=${text} crew=${crew} />`;
 }
 
-function pathOf(filter, column, limit, cursor) {
-  const parts = { limit: Math.min(limit, 100), cursor };
+function pathOf({ filter, column, text, crew }, limit, cursor) {
+  const parts = { limit: Math.min(limit, 100), cursor, text, crew };
   if (column) return withQuery("/api/jobs", { ...parts, status: column });
   const state = filter === "archived" ? "" : filter;
   return withQuery("/api/jobs", { ...parts, archived: String(filter === "archived"), state });
 }
 
-function List({ filter, column }) {
+function List(sought) {
+  const { filter, column, text, crew } = sought;
   const [shown, setShown] = useState({ jobs: null, hasMore: false });
   const [problem, setProblem] = useState(null);
   const wanted = useRef(PAGE);
@@ -47,7 +57,7 @@ function List({ filter, column }) {
       let cursor = null;
       let hasMore = true;
       while (hasMore && jobs.length < wanted.current) {
-        const page = await get(pathOf(filter, column, wanted.current - jobs.length, cursor));
+        const page = await get(pathOf(sought, wanted.current - jobs.length, cursor));
         jobs.push(...page.items);
         ({ cursor, hasMore } = page);
       }
@@ -64,7 +74,7 @@ function List({ filter, column }) {
       clearInterval(timer);
       work.current.stop();
     };
-  }, [filter, column]);
+  }, [filter, column, text, crew]);
 
   const more = () => {
     wanted.current = Math.min(wanted.current + PAGE, MOST_JOBS);
@@ -73,7 +83,7 @@ function List({ filter, column }) {
   const { jobs, hasMore } = shown;
   return html`<${Failure} problem=${problem} />
     ${jobs === null ? !problem && html`<${Loading} what="Loading the jobs" />` : !jobs.length
-      ? html`<${Empty} title=${filter || column ? "No job is in this state." : "No job yet."}>${filter || column ? null : "Run a command above."}<//>`
+      ? html`<${Empty} title=${text ? "No job that matches." : filter || column || crew ? "No job is in this state." : "No job yet."}>${text || filter || column || crew ? null : "Run a command above."}<//>`
       : html`<div class="card list">
         <div class="columns" aria-hidden="true"><span>State</span><span>Job</span><span>Label</span><span>Submitted</span><span class="number">Run time</span><span class="number">Lines</span></div>
         <ol class="jobs" aria-labelledby="list-title">${jobs.map((job) => html`<${Row} key=${job.id} job=${job} />`)}</ol></div>`}
@@ -84,11 +94,17 @@ function Row({ job }) {
   return html`<li><a href=${`/#/jobs/${job.id}`}>
     <span class="state-cell"><${State} of=${stateOf(job)} /></span>
     <span class="title" title=${job.prompt}>${job.title}</span>
-    <span class="label">${job.label}</span>
+    <span class="label" title=${labelsOf(job).join(", ")}>${labelsOf(job).join(", ")}</span>
     <span class="when"><${Ago} at=${job.createdAt} /></span>
-    <span class="took number">${job.runMs !== null ? (job.attempt ? duration(job.runMs) : "") : job.startedAt && !isOver(job) && html`<${Running} since=${job.startedAt} />`}</span>
+    <span class="took number"><${Took} job=${job} /></span>
     <span class="lines-count number">${number(job.lines)}<span class="unit">${job.lines === 1 ? " line" : " lines"}</span></span>
   </a></li>`;
+}
+
+/** How long its attempt has run; nothing while it waits for another one. */
+function Took({ job }) {
+  if (job.status === "running") return html`<${Running} since=${job.startedAt} />`;
+  return atRest(job) && job.attempt && job.runMs !== null ? duration(job.runMs) : null;
 }
 
 const NO_OPTIONS = { title: "", cwd: "", label: "", timeout: "" };

@@ -35,6 +35,8 @@ export function Icon({ name, label }) {
   return html`<svg class="icon" viewBox="0 0 16 16" focusable="false" ...${said}>${PATHS[name]}</svg>`;
 }
 
+const TYPING_MS = 250;
+
 /** A state as an icon and a word. */
 export function State({ of, id, role, word }) {
   const seen = look(of);
@@ -79,6 +81,27 @@ export function Title({ children, document: said, id }) {
     document.title = `${said} · crewlog`;
   }, [said]);
   return html`<h1 id=${id ?? "room-title"} tabindex="-1" ref=${heading}>${children}</h1>`;
+}
+
+/** A box for a text to look for; `onText` hears it when the typing rests. */
+export function Search({ label, placeholder = label, text, onText }) {
+  const [typed, setTyped] = useState(text);
+  const told = useRef(text);
+  useEffect(() => {
+    if (text === told.current) return;
+    told.current = text;
+    setTyped(text);
+  }, [text]);
+  useEffect(() => {
+    if (typed.trim() === told.current) return undefined;
+    const timer = setTimeout(() => {
+      told.current = typed.trim();
+      onText(told.current);
+    }, TYPING_MS);
+    return () => clearTimeout(timer);
+  }, [typed]);
+  return html`<input type="search" aria-label=${label} placeholder=${placeholder} maxlength="200" value=${typed}
+    onInput=${(e) => setTyped(e.target.value)} />`;
 }
 
 export function Field({ label, hint, children, wide }) {

@@ -78,11 +78,11 @@ function Terms({ schedule }) {
 function Firings({ page, timezone }) {
   if (!page) return html`<${Loading} />`;
   if (!page.items.length) return html`<p class="soft">It has not fired yet.</p>`;
-  return html`<div class="scroll"><table><thead><tr><th scope="col">Time</th><th scope="col">Outcome</th><th scope="col" class="number">Late</th><th scope="col">Crew</th></tr></thead>
+  return html`<div class="scroll"><table class="rows"><thead><tr><th scope="col">Time</th><th scope="col">Outcome</th><th scope="col" class="number">Late</th><th scope="col">Crew</th></tr></thead>
     <tbody>${page.items.map((one) => html`<tr key=${one.position}>
-      <td><span title=${zoned(one.nominal, timezone)}><${Ago} at=${one.nominal} /></span>
+      <td data-name="Time"><span title=${zoned(one.nominal, timezone)}><${Ago} at=${one.nominal} /></span>
         <span class="soft small"> ${one.manual ? "by hand" : zoned(one.nominal, timezone)}${one.catchUp ? ", caught up" : ""}${one.count > 1 ? `, ${number(one.count)} times` : ""}</span></td>
-      <td><${State} of=${one.outcome ?? "pending"} />${one.reason && html` <span class="small">${one.reason}</span>`}</td>
-      <td class="number">${one.lateMs === null || one.manual ? "–" : duration(one.lateMs)}</td>
-      <td>${one.crewId ? html`<a href=${`/#/crews/${one.crewId}`}>look</a>` : "–"}</td></tr>`)}</tbody></table></div>`;
+      <td data-name="Outcome"><${State} of=${one.outcome ?? "pending"} />${one.reason && html` <span class="small">${one.reason}</span>`}</td>
+      <td class="number" data-name="Late">${one.lateMs === null || one.manual ? "–" : duration(one.lateMs)}</td>
+      <td data-name="Crew">${one.crewId ? html`<a href=${`/#/crews/${one.crewId}`}>look</a>` : "–"}</td></tr>`)}</tbody></table></div>`;
 }

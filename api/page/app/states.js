@@ -10,17 +10,14 @@ export const COLUMNS = {
   archived: "Archived",
 };
 
-/** name: [word, icon, tone] */
+/** name: [word, icon, tone]. States of jobs and crews are those of JSON and of the filters. */
 const LOOKS = {
-  triage: ["triage", "queued", "idle"],
-  todo: ["to do", "todo", "idle"],
-  ready: ["ready", "queued", "idle"],
+  held: ["held", "todo", "idle"],
   queued: ["queued", "queued", "idle"],
   running: ["running", "running", "busy"],
   waiting_for_approval: ["waiting for approval", "waiting", "warn"],
   blocked: ["blocked", "blocked", "bad"],
   review: ["in review", "waiting", "warn"],
-  done: ["done", "completed", "good"],
   completed: ["completed", "completed", "good"],
   failed: ["failed", "failed", "bad"],
   gave_up: ["gave up", "failed", "bad"],
@@ -52,29 +49,28 @@ export function look(state) {
 
 export const isOver = (job) => job.outcome !== null;
 
-/** The most telling state of a job: what it waits for, or how it ended, before the column. */
+/** The state of a job, or how it ended; before it what is known beside it: that the job was put
+ * away, cannot start as things are, or is to end. */
 export function stateOf(job) {
   if (job.archivedAt) return "archived";
+  if (isOver(job)) return job.outcome;
   if (job.strandedBy) return "stranded";
-  if (isOver(job)) return job.gaveUp ? "gave_up" : job.outcome;
-  if (job.status === "blocked" && job.gaveUp) return "gave_up";
-  if (job.cancelRequestedAt) return "cancelling";
-  if (job.pendingApprovals.length) return "waiting_for_approval";
-  return job.status;
+  return job.cancelRequestedAt ? "cancelling" : job.state;
 }
 
-/** A node of a graph has only its column, and what CodePlane calls its state. */
-export function stateOfNode(node) {
-  if (node.strandedBy) return "stranded";
-  if (node.status === "blocked" && node.state === "failed") return "failed";
-  if (node.status === "blocked" && node.state === "canceled") return "cancelled";
-  if (node.state === "waiting_for_approval" && node.status !== "blocked") return node.state;
-  return node.status;
-}
+/** Whether it goes on only when a person does something. */
+export const needsPerson = (job) =>
+  !job.archivedAt && (["waiting_for_approval", "blocked"].includes(job.state) || job.gaveUp);
+
+/** Whether it stands where its last attempt has left it: what that came to is how the job is. */
+export const atRest = (job) => isOver(job) || job.status === "blocked";
+
+export const labelsOf = (job) => [...new Set([job.label, ...job.labels])];
 
 /** Why a job stands still, in a sentence; "" where it does not. */
 export function reasonOf(job) {
   if (job.strandedBy) return "A job that it waits for will never be done.";
+  if (job.gaveUp) return `Gave up${job.failures > 1 ? ` after ${job.failures} attempts` : ""}: ${job.blockReason}`;
   if (job.blockReason) return job.blockReason;
   return job.failureReason ?? "";
 }

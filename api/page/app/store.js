@@ -9,6 +9,8 @@ import {
 const COLUMN_LIMIT = 50; // jobs of a column that the board shows
 const FEW = 6; // changed jobs that are fetched one by one; for more the board is
 const EVERY_MS = 300;
+const SEARCH_EVERY_MS = 1_500; // a text is looked for in every job there is
+const INBOX = 100; // approvals of a page
 const PROGRESS_MS = 10_000;
 
 /** Who is signed in: undefined until known, null for nobody. */
@@ -18,11 +20,16 @@ export const connection = signal("connecting");
 export const notice = signal("");
 /** The columns of the board, by status: {count, jobs}; null until loaded. */
 export const columns = signal(null);
-export const mineOnly = signal(false);
+/** Which jobs the board is to show. The server looks for them, among all that there are. */
+export const sought = signal({ text: "", crew: "", mine: false });
+/** What the columns were loaded for. */
+export const found = signal(null);
 /** Crews by id, as far as they were needed. */
 export const crews = signal(new Map());
-/** The approvals that wait for an answer; null until loaded. */
+/** The newest approvals that wait for an answer; null until loaded. */
 export const pending = signal(null);
+/** How many wait in all. */
+export const waitingCount = signal(0);
 /** Ticks once a second while somebody looks. */
 export const second = signal(0);
 
@@ -33,6 +40,7 @@ export const ownerId = computed(() => {
 
 const listeners = new Set();
 let stream = null;
+let inbox = INBOX; // approvals that are shown at most
 let changed = new Map(); // job id -> kinds of what happened since the board was looked at
 
 /** Hear of changes: `listener({jobs, approvals})` with the ids of jobs, and whether any approval
@@ -119,6 +127,7 @@ function enter(profile) {
   });
   boardLoad.ask(0);
   approvalLoad.ask(0);
+  crewLoad.ask();
 }
 
 function leave(why) {
@@ -130,6 +139,7 @@ function leave(why) {
     me.value = null;
     columns.value = null;
     pending.value = null;
+    waitingCount.value = 0;
     crews.value = new Map();
     signedOut.value = why;
   });
@@ -177,7 +187,7 @@ function take(frames) {
     changed.set(jobId, [...(changed.get(jobId) ?? []), kind]);
   }
   if (!jobs.size && !approvals) return;
-  boardLoad.ask();
+  boardLoad.ask(narrowed() ? SEARCH_EVERY_MS : EVERY_MS);
   if (approvals) approvalLoad.ask(50);
   tell({ jobs, approvals });
 }
@@ -186,12 +196,13 @@ function take(frames) {
 
 async function catchUp() {
   if (!me.peek()) return;
-  if (columns.peek() === null) return loadBoard();
+  if (columns.peek() === null || found.peek() !== sought.peek()) return loadBoard();
   const news = changed;
   changed = new Map();
   const strangers = [...news].some(([id, kinds]) => !held(id) && !kinds.includes("job.submitted"));
   try {
-    if (news.size > FEW || strangers) await loadBoard();
+    // Whether a job is one of those that are sought, only the server can say.
+    if (news.size > FEW || strangers || narrowed()) await loadBoard();
     else apply(await Promise.all([...news.keys()].map(fetchJob)));
   } catch (problem) {
     for (const [id, kinds] of news) changed.set(id, [...kinds, ...(changed.get(id) ?? [])]);
@@ -200,19 +211,31 @@ async function catchUp() {
 }
 
 async function loadBoard() {
-  const asked = mineOnly.peek();
-  const board = await get(query("/api/board", { limit: COLUMN_LIMIT, mine: asked || "" }));
-  if (!me.peek() || asked !== mineOnly.peek()) return;
-  columns.value = Object.fromEntries(
-    board.columns.map(({ status, count, jobs }) => [status, { count, jobs }]),
-  );
+  const asked = sought.peek();
+  const { text, crew, mine } = asked;
+  const board = await get(query("/api/board", { limit: COLUMN_LIMIT, text, crew, mine: mine || "" }));
+  if (!me.peek() || asked !== sought.peek()) return;
+  batch(() => {
+    found.value = asked;
+    columns.value = Object.fromEntries(
+      board.columns.map(({ status, count, jobs }) => [status, { count, jobs }]),
+    );
+  });
   needCrews(board.columns.flatMap(({ jobs }) => jobs));
   if (!stream) watch(board.position);
 }
 
-export function showMine(only) {
-  mineOnly.value = only;
-  columns.value = null;
+const narrowed = () => Boolean(sought.peek().text || sought.peek().crew);
+
+/** Show other jobs on the board. What stands there stays until they have come, if it is `close`. */
+export function seek(changes, { close = true } = {}) {
+  const before = sought.peek();
+  if (Object.entries(changes).every(([name, wanted]) => before[name] === wanted)) return;
+  batch(() => {
+    sought.value = { ...before, ...changes };
+    if (!close) columns.value = null;
+  });
+  if (changes.crew && !crews.peek().has(changes.crew)) crewLoad.ask();
   boardLoad.ask(0);
 }
 
@@ -231,25 +254,25 @@ function held(id) {
 }
 
 /** Put jobs where they belong now; newest first, as the server has them. */
-function apply(found) {
+function apply(jobs) {
   const next = Object.fromEntries(
     Object.entries(columns.peek()).map(([status, { count, jobs }]) => [status, { count, jobs: [...jobs] }]),
   );
-  for (const [id, job] of found) {
+  for (const [id, job] of jobs) {
     for (const column of Object.values(next)) {
       const at = column.jobs.findIndex((one) => one.id === id);
       if (at < 0) continue;
       column.jobs.splice(at, 1);
       column.count -= 1;
     }
-    if (!job || (mineOnly.peek() && job.owner !== ownerId.peek())) continue;
+    if (!job || (sought.peek().mine && job.owner !== ownerId.peek())) continue;
     const column = (next[job.status] ??= { count: 0, jobs: [] });
     const at = column.jobs.findIndex((one) => one.position < job.position);
     column.jobs.splice(at < 0 ? column.jobs.length : at, 0, job);
     column.count += 1;
   }
   columns.value = next;
-  needCrews(found.map(([, job]) => job).filter(Boolean));
+  needCrews(jobs.map(([, job]) => job).filter(Boolean));
 }
 
 // Crews and approvals
@@ -262,7 +285,8 @@ async function loadCrews() {
   const known = new Map(crews.peek());
   for (const crew of (await get("/api/crews?limit=100")).items) known.set(crew.id, crew);
   const jobs = Object.values(columns.peek() ?? {}).flatMap((column) => column.jobs);
-  const missing = new Set(jobs.map((job) => job.crewId).filter((id) => id && !known.has(id)));
+  const needed = [sought.peek().crew, ...jobs.map((job) => job.crewId)];
+  const missing = new Set(needed.filter((id) => id && !known.has(id)));
   for (const id of missing) {
     // One that cannot be had is remembered as nameless, and not asked for again.
     known.set(id, await get(`/api/crews/${segment(id)}`).catch(() => ({ id, name: "" })));
@@ -272,7 +296,30 @@ async function loadCrews() {
 
 async function loadPending() {
   if (!me.peek()) return;
-  pending.value = (await get("/api/approvals?state=pending&limit=100")).items;
+  const items = [];
+  let page = { cursor: null, hasMore: true };
+  while (page.hasMore && items.length < inbox) {
+    page = await get(query("/api/approvals", { state: "pending", limit: INBOX, cursor: page.cursor }));
+    items.push(...page.items);
+  }
+  batch(() => {
+    pending.value = items;
+    waitingCount.value = page.count;
+  });
+}
+
+export function showMoreApprovals() {
+  inbox += INBOX;
+  approvalLoad.ask(0);
+}
+
+/** One was answered: it is gone before the server has told so. */
+export function answered(id) {
+  batch(() => {
+    const left = (pending.peek() ?? []).filter((one) => one.id !== id);
+    waitingCount.value -= (pending.peek() ?? []).length - left.length;
+    pending.value = left;
+  });
 }
 
 setInterval(() => {
@@ -284,6 +331,6 @@ setInterval(async () => {
   if (document.hidden || !me.peek() || connection.peek() !== "live") return;
   const moving = (columns.peek()?.running?.jobs ?? []).filter((job) => job.progress !== null);
   if (!moving.length || moving.length > FEW) return;
-  const found = await Promise.all(moving.map(({ id }) => fetchJob(id))).catch(() => []);
-  if (columns.peek() && found.length) apply(found);
+  const jobs = await Promise.all(moving.map(({ id }) => fetchJob(id))).catch(() => []);
+  if (columns.peek() && jobs.length) apply(jobs);
 }, PROGRESS_MS);

@@ -5,7 +5,7 @@ import { post, segment } from "./api.js";
 import { counted, duration, number } from "./format.js";
 import { Facts, Gitoma } from "./gitoma.js";
 import { Failure, Loading, State, Title, useAction, useLoad } from "./parts.js";
-import { me } from "./store.js";
+import { me, waitingCount } from "./store.js";
 
 const LOOK_AGAIN_MS = 5_000;
 
@@ -31,7 +31,7 @@ function Dispatcher({ status }) {
     State: html`<${State} of=${status.running ? "running" : "failed"} word=${status.running ? "running" : "not running"} />`,
     "At work": `${number(status.inProgress)}${status.maxInProgress ? ` of ${number(status.maxInProgress)}` : ""}`,
     Queued: number(status.queued),
-    "Waiting for approval": number(status.waitingForApproval ?? 0),
+    "Waiting for approval": number(waitingCount.value),
     "For one owner": status.maxInProgressPerOwner ? `at most ${status.maxInProgressPerOwner}` : null,
     "Last sign of life": status.ageMs === null ? "never" : `${duration(status.ageMs)} ago`,
   }} />`;
@@ -65,12 +65,12 @@ function Views({ views, reload }) {
     await action.run(() => post(`/api/projections/${segment(name)}/rebuild`), `${name} is being rebuilt beside the live one.`);
     reload();
   };
-  return html`<div class="scroll"><table><thead><tr><th scope="col">View</th><th scope="col">State</th><th scope="col" class="number">Position</th><th scope="col" class="number">Behind</th>
+  return html`<div class="scroll"><table class="rows"><thead><tr><th scope="col">View</th><th scope="col">State</th><th scope="col" class="number">Position</th><th scope="col" class="number">Behind</th>
       <th scope="col">Digest</th>${me.value.isAdmin && html`<th scope="col"><span class="unseen">Actions</span></th>`}</tr></thead>
     <tbody>${views.map((view) => html`<tr key=${view.name}><th scope="row">${view.name}</th>
-      <td>${view.failure ? html`<span class="reason">${view.failure}</span>` : view.progress !== null && view.status !== "live" ? html`${view.status} <progress class="progress" max="1" value=${view.progress} aria-label="Progress"></progress>` : view.status}</td>
-      <td class="number">${number(view.position)}</td><td class="number">${number(view.lag)}</td>
-      <td class="mono small">${view.digest ? view.digest.slice(0, 12) : "–"}</td>
+      <td data-name="State">${view.failure ? html`<span class="reason">${view.failure}</span>` : view.progress !== null && view.status !== "live" ? html`${view.status} <progress class="progress" max="1" value=${view.progress} aria-label="Progress"></progress>` : view.status}</td>
+      <td class="number" data-name="Position">${number(view.position)}</td><td class="number" data-name="Behind">${number(view.lag)}</td>
+      <td class="mono small" data-name="Digest">${view.digest ? view.digest.slice(0, 12) : "–"}</td>
       ${me.value.isAdmin && html`<td><button type="button" class="quiet" disabled=${action.busy || view.status !== "live"} aria-label=${`Rebuild ${view.name}`} onClick=${() => rebuild(view.name)}>Rebuild</button></td>`}</tr>`)}</tbody></table></div>
     <p class="said small" role="status">${action.said}</p><${Failure} problem=${action.problem} />`;
 }

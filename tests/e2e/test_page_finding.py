@@ -1,0 +1,350 @@
+"""What the page shows is true of all jobs, not only of those it has loaded; and is found by who
+looks with a phone or a keyboard: a real server, a real browser.
+"""
+
+import re
+import threading
+from collections.abc import Iterator
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+
+import pytest
+from playwright.sync_api import expect
+
+from tests.e2e.client import until
+from tests.e2e.people import PASSWORD, add_user, sign_in
+from tests.e2e.visits import PHONE, Visit, Visitors, call, commit, end_all_jobs, gated, submit
+from tests.server import Server
+
+pytestmark = pytest.mark.timeout(900)  # the browser may have to be installed first
+
+_MORE_THAN_A_COLUMN = 55
+_QUESTIONS = 51
+"""Of one crew; those of two are more than a page."""
+
+TEMPLATES = {
+    "asking": """
+name: Asking
+inputs: {version: {type: string}}
+jobs:
+  - id: publish
+    title: "Publish {{ version }}"
+    argv: ["true"]
+    approval: required
+""",
+    "named": """
+name: Named
+jobs:
+  - id: release
+    title: Release it
+    argv: ["true"]
+    approval: required
+    approvers: [ben@example.org]
+""",
+    "failing": """
+name: Failing
+jobs:
+  - id: fails
+    title: Never succeeds
+    argv: [sh, -c, 'exit 3']
+    maxRetries: 0
+  - id: after
+    title: Comes after
+    parents: [fails]
+    argv: ["true"]
+""",
+    "again": """
+name: Once more
+inputs: {gate: {type: string}}
+jobs:
+  - id: first
+    title: Fails at first
+    argv:
+      - sh
+      - -c
+      - 'test "$CREWLOG_ATTEMPT" != 1 || exit 7; while [ ! -e "{{ gate }}" ]; do sleep 0.02; done'
+    maxRetries: 1
+""",
+    "many": """
+name: Many questions
+jobs:
+"""
+    + "".join(
+        f'  - {{id: q{n}, title: Question {n}, argv: ["true"], approval: required}}\n'
+        for n in range(_QUESTIONS)
+    ),
+}
+
+
+def serving(data: Path) -> Server:
+    folder = data / "templates"
+    folder.mkdir(parents=True)
+    for name, text in TEMPLATES.items():
+        (folder / f"{name}.job_workflow.yaml").write_text(text)
+    return Server(data)
+
+
+@pytest.fixture(scope="module")
+def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
+    with serving(tmp_path_factory.mktemp("finding") / "data") as running:
+        add_user(running, "ben@example.org", name="Ben")
+        yield running
+        end_all_jobs(running)
+
+
+@pytest.fixture
+def fresh(tmp_path: Path) -> Iterator[Server]:
+    """A server of its own. Name it before `visitors`, who leave first."""
+    with serving(tmp_path / "data") as running:
+        add_user(running, "ben@example.org", name="Ben")
+        yield running
+        end_all_jobs(running)
+
+
+@pytest.fixture(scope="module")
+def crowded(server: Server) -> str:
+    """The id of a job with two labels that is older than all that the board has room for."""
+    job = submit(server, "true", title="The needle", labels=["weekly", "haystack"])
+    for n in range(_MORE_THAN_A_COLUMN):
+        submit(server, "true", title=f"Straw {n}")
+    waits = "/api/jobs?state=queued,running&text=straw"
+    until(lambda: not call(server, "GET", waits).json()["items"], "all that is short is done")
+    return job
+
+
+def test_the_filter_of_the_board_finds_what_is_not_loaded_by_any_label(
+    server: Server, visitors: Visitors, crowded: str
+) -> None:
+    visit = visitors.open(server)
+    expect(visit.cards("done")).to_have_count(50)
+    expect(visit.card("done", "The needle")).to_have_count(0)
+    visit.page.get_by_label("Filter by text").fill("haystack")
+    expect(visit.cards("done")).to_have_count(1)
+    expect(visit.card("done", "The needle")).to_contain_text("weekly, haystack")
+    expect(visit.page.locator(".column[data-status=done] h2 .count")).to_have_text("1")
+
+    expect(visit.page).to_have_url(re.compile("text=haystack"))
+    visit.page.reload()
+    expect(visit.page.get_by_label("Filter by text")).to_have_value("haystack")
+    expect(visit.cards("done")).to_have_count(1)
+    submit(server, "true", title="Another needle", labels=["haystack"])
+    expect(visit.card("done", "Another needle")).to_be_visible()
+    submit(server, "true", title="No needle")
+    submit(server, "true", title="The last needle", labels=["haystack"])
+    expect(visit.card("done", "The last needle")).to_be_visible()
+    expect(visit.card("done", "No needle")).to_have_count(0)
+
+    visit.card("done", "The needle").get_by_role("link").click()
+    expect(visit.page.locator("#job-title")).to_have_text("The needle")
+    visit.page.go_back()
+    expect(visit.page.get_by_label("Filter by text")).to_have_value("haystack")
+    expect(visit.card("done", "The needle")).to_be_visible()
+    visit.link("Board").click()
+    expect(visit.cards("done")).to_have_count(50)
+
+
+def test_the_rest_of_a_column_is_a_list_of_the_same_jobs(
+    server: Server, visitors: Visitors, crowded: str
+) -> None:
+    visit = visitors.open(server, "/#/?text=straw")
+    visit.page.locator(".column[data-status=done] .more-link").click()
+    expect(visit.page).to_have_url(re.compile(r"#/jobs\?status=done&text=straw"))
+    expect(visit.page.get_by_label("Search all jobs")).to_have_value("straw")
+    expect(visit.page.locator(".jobs li")).to_have_count(50)
+    expect(visit.page.locator(".jobs li").filter(has_not_text="Straw")).to_have_count(0)
+
+
+def test_all_jobs_are_searched_and_the_text_stays_in_the_address(
+    server: Server, visitors: Visitors, crowded: str
+) -> None:
+    visit = visitors.open(server, "/#/jobs")
+    search = visit.page.get_by_label("Search all jobs")
+    search.fill("HAYSTACK")
+    expect(visit.job("The needle")).to_be_visible()
+    expect(visit.job("Straw")).to_have_count(0)
+    visit.page.reload()
+    expect(search).to_have_value("HAYSTACK")
+    expect(visit.job("The needle")).to_be_visible()
+    visit.link("Failed").click()
+    expect(visit.page.get_by_text("No job that matches.")).to_be_visible()
+    visit.link("Completed").click()
+    visit.job("The needle").get_by_role("link").click()
+    visit.page.locator("#facts").get_by_role("link", name="weekly").click()
+    expect(search).to_have_value("weekly")
+    expect(visit.jobs).to_have_count(1)
+
+
+def test_states_have_the_words_of_the_filters_and_what_was_cancelled_is_not_shown_as_blocked(
+    server: Server, visitors: Visitors
+) -> None:
+    commit(server, "failing")
+    asked = commit(server, "asking", version="1.0")
+    job = submit(server, "sleep", "300", title="Called off")
+    call(server, "POST", f"/api/jobs/{job}/cancel")
+    visit = visitors.open(server)
+    gave_up = visit.card("blocked", "Never succeeds").first
+    expect(gave_up.locator(".state")).to_have_text("failed")
+    expect(gave_up).to_contain_text("Gave up: Exit code 3.")
+    cancelled = visit.card("blocked", "Called off")
+    expect(cancelled.locator(".state")).to_have_text("cancelled")
+    edges = [
+        card.evaluate("(card) => getComputedStyle(card).borderLeftColor")
+        for card in (gave_up, cancelled, visit.cards("done").first)
+    ]
+    assert edges[0] != edges[1] == edges[2]
+
+    visit.goto("/#/jobs")
+    visit.link("Failed").click()
+    expect(visit.job("Never succeeds").first).to_contain_text("failed")
+    visit.link("Waiting for approval").click()
+    expect(visit.job("Publish 1.0")).to_contain_text("waiting for approval")
+    expect(visit.job("Never succeeds")).to_have_count(0)
+    visit.link("Held").click()
+    expect(visit.job("Comes after").first).to_contain_text("stranded")
+    visit.link("Cancelled").click()
+    expect(visit.job("Called off")).to_be_visible()
+    visit.goto(f"/#/crews/{asked}")
+    node = visit.page.locator(".node")
+    expect(node).to_have_attribute("data-state", "waiting_for_approval")
+
+
+def test_a_job_that_waits_for_another_attempt_shows_nothing_of_the_last_one(
+    server: Server, visitors: Visitors, tmp_path: Path
+) -> None:
+    gate = tmp_path / "gate"
+    crew = commit(server, "again", gate=str(gate))
+    (job,) = call(server, "GET", f"/api/crews/{crew}").json()["jobIds"]
+    until(
+        lambda: (now := call(server, "GET", f"/api/jobs/{job}").json())["attempt"] == 2 and now,
+        "the second attempt runs",
+    )
+    visit = visitors.open(server, f"/#/jobs/{job}")
+    facts = visit.page.locator("#facts")
+    expect(facts).to_contain_text("Exit code–")
+    gate.touch()
+    expect(visit.state("completed")).to_be_visible()
+    expect(facts).to_contain_text("Exit code0")
+
+
+def waiting(visit: Visit) -> int:
+    """What System says waits for an approval."""
+    shown = visit.page.get_by_role("region", name="Dispatcher")
+    row = shown.locator("dt", has_text="Waiting for approval").locator("+ dd")
+    return int(row.inner_text().replace(",", ""))
+
+
+def test_what_waits_is_counted_as_in_the_inbox_however_much_it_is(
+    fresh: Server, visitors: Visitors
+) -> None:
+    commit(fresh, "many")
+    commit(fresh, "many")
+    commit(fresh, "named")
+    visit = visitors.open(fresh, "/#/system")
+    total = 2 * _QUESTIONS + 1
+    until(lambda: waiting(visit) == total, "System counts all of them")
+    expect(visit.page.locator("nav .count")).to_have_text(str(total))
+    visit.goto("/#/approvals")
+    questions = visit.page.get_by_role("article")
+    expect(questions).to_have_count(100)
+    visit.button("Load more").click()
+    expect(questions).to_have_count(total)
+
+    ben = visitors.stranger(fresh, "/#/system")
+    ben.sign_in_as("ben@example.org", PASSWORD)
+    expect(ben.heading("System")).to_be_visible()
+    until(lambda: waiting(ben) == 1, "he is named once")
+    with sign_in(fresh, "ben@example.org") as him:
+        for path in ("/api/board", "/api/analytics/overview"):
+            assert him.get(path).json()["approvals"]["pending"] == 1, path
+
+
+def shown_column(visit: Visit) -> str:
+    tab = visit.page.get_by_role("group", name="Columns").locator("[aria-pressed=true]")
+    expect(tab).to_be_visible()
+    return re.sub(r"\W*\d+$", "", tab.inner_text())
+
+
+def test_on_a_phone_the_board_opens_where_somebody_is_needed(
+    fresh: Server, visitors: Visitors, tmp_path: Path
+) -> None:
+    gate = tmp_path / "gate"
+    submit(fresh, "sh", "-c", gated(gate, "a", "b"), title="It runs")
+    visit = visitors.open(fresh, size=PHONE)
+    expect(visit.card("running", "It runs")).to_be_visible()
+    assert shown_column(visit) == "Running"
+    commit(fresh, "failing")
+    expect(visit.card("blocked", "Never succeeds")).to_be_attached()
+    assert shown_column(visit) == "Running"  # nothing jumps away under a finger
+    visit.page.reload()
+    expect(visit.card("blocked", "Never succeeds")).to_be_visible()
+    commit(fresh, "asking", version="2.0")
+    expect(visit.card("todo", "Publish 2.0")).to_be_attached()
+    visit.page.reload()
+    expect(visit.card("todo", "Publish 2.0")).to_be_visible()
+    assert visit.overflow() == 0
+    gate.touch()
+
+
+def test_the_system_room_does_not_scroll_sideways_on_a_phone(
+    server: Server, visitors: Visitors
+) -> None:
+    visit = visitors.open(server, "/#/system", size=PHONE)
+    expect(visit.button("Rebuild timeline")).to_be_visible()
+    assert visit.overflow() == 0
+    box = visit.button("Rebuild timeline").bounding_box()
+    assert box is not None
+    assert box["x"] + box["width"] <= PHONE["width"]
+
+
+def test_by_keyboard_the_first_card_and_the_box_for_a_command_are_near(
+    server: Server, visitors: Visitors
+) -> None:
+    submit(server, "sleep", "300", title="On top")
+    visit = visitors.open(server)
+    first = visit.page.locator(".card-title").first
+    expect(first).to_be_visible()
+    keys = visit.page.keyboard
+    keys.press("Tab")
+    keys.press("Tab")
+    expect(visit.link("Skip to the first job")).to_be_focused()
+    expect(visit.link("Skip to the first job")).to_be_in_viewport()
+    keys.press("Enter")
+    expect(first).to_be_focused()
+
+    visit.link("All jobs").click()
+    expect(visit.heading("All jobs")).to_be_focused()
+    keys.press("Tab")
+    box = visit.page.get_by_label("Run a command")
+    expect(box).to_be_focused()
+    keys.type("true")
+    keys.press("Enter")
+    expect(visit.page.locator("#job-title")).to_have_text("true")
+
+
+class _Studio(BaseHTTPRequestHandler):
+    def do_GET(self) -> None:
+        body = b'{"data": [{"id": "qwen3-8b"}]}'
+        self.send_response(200)
+        self.send_header("Content-Length", str(len(body)))
+        self.end_headers()
+        self.wfile.write(body)
+
+    def log_message(self, format: str, *args: object) -> None:
+        """Nothing: it is no test of this."""
+
+
+def test_lm_studio_is_shown_where_the_settings_name_one(
+    server: Server, visitors: Visitors, tmp_path: Path
+) -> None:
+    without = visitors.open(server, "/#/system")
+    known = without.page.get_by_role("region", name="gitoma")
+    expect(known).to_contain_text("GitHub token")
+    expect(known).not_to_contain_text("LM Studio")
+    with ThreadingHTTPServer(("127.0.0.1", 0), _Studio) as studio:
+        threading.Thread(target=studio.serve_forever, daemon=True).start()
+        url = f"http://127.0.0.1:{studio.server_port}/v1"
+        with Server(tmp_path / "data", LM_STUDIO_BASE_URL=url) as with_one:
+            visit = visitors.open(with_one, "/#/system")
+            visit.expected = "Failed to load resource"
+            expect(visit.page.get_by_role("region", name="gitoma")).to_contain_text("LM Studio")
+        studio.shutdown()
