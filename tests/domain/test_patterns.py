@@ -28,7 +28,8 @@ LONG = "a" * 60 + "!"
 
 names = st.sampled_from(["a", "b", "aa", "ab", "x1", ""])
 values = st.sampled_from([1, "a", "b", None])
-patterns = st.sampled_from(["^a", "b$", "1", "^x.*", ""])
+# Not the empty one, which matches all: the library takes it for none beside additionalProperties.
+patterns = st.sampled_from(["^a", "b$", "1", "^x.*", "^"])
 schemas = st.sampled_from([True, False, {"type": "string"}, {"const": 1}])
 
 
