@@ -70,9 +70,13 @@ class Redactor:
 
     def _sure(self, redacted: str) -> str:
         """A redacted text without what at its end may be the beginning of a credential."""
-        while begun := self._begun(redacted[-_LONGEST_BEGINNING:]):
+        for _ in range(_MOST_PASSES):
+            begun = self._begun(redacted[-_LONGEST_BEGINNING:])
+            if not begun:
+                return redacted
             redacted = redacted[:-begun]
-        return redacted
+        # It goes on like this, as a row of one letter does: no more time, and none of it is shown.
+        return redacted[:-_LONGEST_BEGINNING]
 
     def _begun(self, end: str) -> int:
         """How many of the last characters of a redacted text may be the beginning of a credential:

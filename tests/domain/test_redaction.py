@@ -342,3 +342,16 @@ def test_a_private_key_over_many_lines_is_hidden_wherever_they_are_parted(edge: 
 def test_a_line_that_only_speaks_of_private_keys_hides_nothing() -> None:
     lines = ["the file begins with -----BEGIN PRIVATE KEY----- and a line break", "abcdef"]
     assert hide_key_lines(lines, False) == (lines, False)
+
+
+def test_a_row_of_what_a_secret_begins_with_is_looked_at_a_few_times_only() -> None:
+    secret = "another-secret-value"
+    probes: list[str] = []
+
+    class Counting(Redactor):
+        def _begun(self, end: str) -> int:
+            probes.append(end)
+            return super()._begun(end)
+
+    assert secret[:1] * 9 not in Counting([secret]).beginning(secret[:1] * 4_096)
+    assert len(probes) < 20
