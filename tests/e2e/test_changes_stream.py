@@ -122,7 +122,7 @@ def test_each_change_has_the_name_and_the_fields_of_codeplane(
         seen = up_to(stream, last)
     of_asks = short(seen, asks["asks"])
     assert of_asks == [
-        "queued",
+        "held",
         "queued",
         "running",
         "approval_requested",
