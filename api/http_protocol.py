@@ -162,6 +162,11 @@ class BoundedHttp(HttpToolsProtocol):
         """
         self._refusal = refusal
         serving = self.cycle is not None and not self.cycle.response_complete
+        if serving and not self.cycle.more_body:
+            # What is refused came behind a whole request, whose answer is the last one here.
+            self.cycle.keep_alive = False
+            self._deadline = _NEVER
+            return
         if serving:
             self.cycle.disconnected = True
             self.cycle.message_event.set()

@@ -218,6 +218,17 @@ def test_many_requests_on_one_connection_each_have_a_whole_limit(world: World) -
             assert ask(client, padded) == (200, b"0")
 
 
+@pytest.mark.parametrize(
+    "bad", [b"GET / HTTP/1.1\r\nX: %s\r\n\r\n" % (b"a" * 70_000), b"\x00\r\n\r\n"]
+)
+def test_what_is_refused_behind_a_good_request_does_not_take_its_answer(
+    world: World, bad: bytes
+) -> None:
+    with world.connected() as client:
+        client.sendall(b"GET / HTTP/1.1\r\nHost: x\r\n\r\n" + bad)
+        assert answer(client)[0] == 200
+
+
 SLOW: dict[str, tuple[bytes, float, int]] = {
     "silent": (b"", HEAD_S, 0),
     "half a request line": (b"GET / HT", HEAD_S, 408),
