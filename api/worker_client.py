@@ -31,7 +31,7 @@ _TRY_AGAIN = (502, 503, 504)
 
 
 class NotAWorker(CrewlogError):
-    """This process was not started by a crewlog server as the attempt of a crew's job."""
+    """This process was not started by a crewlog server as the attempt of a job."""
 
     exit_code = 2
 
@@ -69,7 +69,7 @@ class Workplace:
         url, file = environ.get("CREWLOG_URL"), environ.get("CREWLOG_SERVER_FILE")
         if not token or not (url or file):
             raise NotAWorker(
-                "This is not the attempt of a crew's job: CREWLOG_WORKER_TOKEN, and CREWLOG_URL or "
+                "This is not the attempt of a job: CREWLOG_WORKER_TOKEN, and CREWLOG_URL or "
                 "CREWLOG_SERVER_FILE, are not set."
             )
         return cls(url, file, token)

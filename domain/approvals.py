@@ -76,7 +76,7 @@ class Approvals:
         if not question.description.strip() or len(question.description) > LONGEST_TEXT:
             raise Invalid(f"An approval needs a description of up to {LONGEST_TEXT} characters.")
         approval_id = approval_id or str(uuid.uuid4())
-        named = question.approvers or (tuple(job.plan.approvers) if job.plan is not None else ())
+        named = question.approvers or tuple(job.terms.approvers)
         asked = ApprovalRequested(
             job=job.id,
             attempt=job.attempt if job.active else 0,
@@ -108,7 +108,7 @@ class Approvals:
         if job.active or state is ApprovalState.APPROVED or job.state is not JobState.HELD:
             return job
         why = f"Approval {state}" + (f": {approval.comment}" if approval.comment else ".")
-        fails = job.plan is not None and job.plan.on_reject == "fail"
+        fails = job.terms.on_reject == "fail"
         return draft.job(job, job.fail(why) if fails else job.block_held(why))
 
     def withdraw(self, job: Job, draft: Draft) -> None:

@@ -85,11 +85,11 @@ class Crews:
             draft.check(parent)
         if any(parent.state is not JobState.COMPLETED for parent in parents):
             return job
-        plan = job.plan
-        if plan is not None and plan.not_before and plan.not_before > format_time(self._clock()):
+        terms = job.terms
+        if terms.not_before and terms.not_before > format_time(self._clock()):
             return job
-        if plan is not None and job.needs_approval:
-            asked = Question(f"May “{job.title}” start?", " ".join(job.argv) or plan.body or None)
+        if job.needs_approval:
+            asked = Question(f"May “{job.title}” start?", " ".join(job.argv) or terms.body or None)
             job = self._approvals.ask(job, asked, draft)
             if job.needs_approval:
                 return job
@@ -211,7 +211,7 @@ def _fold(crew_id: str, events: Sequence[Recorded], crew: Crew | None) -> Crew:
 
 
 def _parents(job: Job) -> list[str]:
-    return job.plan.parents if job.plan is not None else []
+    return job.terms.parents
 
 
 def failed(job: Job) -> bool:

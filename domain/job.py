@@ -12,6 +12,7 @@ from domain.job_events import (
     JobApprovalAnswered,
     JobApprovalRequested,
     JobArchived,
+    JobArtifactsDropped,
     JobAttemptEnded,
     JobAttemptLost,
     JobBlockAsked,
@@ -47,6 +48,25 @@ from domain.job_events import (
 
 LONGEST_TEXT = 10_000
 """Characters of a comment, a feedback or a reason."""
+
+RESULT_FILE = "result.json"
+"""What the file is called in which an attempt may leave its result."""
+
+_NO_TERMS = JobPlan(
+    local="",
+    template="",
+    body="",
+    assignee=None,
+    parents=[],
+    workspace="",
+    max_retries=0,
+    approval=False,
+    on_reject="answer",
+    approvers=[],
+    lease_ms=0,
+    result_schema=None,
+    not_before=None,
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -105,6 +125,11 @@ class Job:
         return self.state in ENDED
 
     @property
+    def terms(self) -> JobPlan:
+        """What its template says; for a job of its own, that nothing is asked of it."""
+        return self.plan or _NO_TERMS
+
+    @property
     def over(self) -> bool:
         """Nothing can make it run again."""
         return self.deleted or self.archived or (self.ended and self.plan is None)
@@ -112,7 +137,7 @@ class Job:
     @property
     def needs_approval(self) -> bool:
         """A person must approve before it may be queued."""
-        return self.plan is not None and self.plan.approval and not self.approved
+        return self.terms.approval and not self.approved
 
     # The life of an attempt
 
@@ -152,9 +177,9 @@ class Job:
     def end_attempt(self, ended: JobFinished, problem: str | None = None) -> list[Event]:
         """The current attempt is over as `ended` says; what becomes of the job?
 
-        A job of its own ends with its attempt. In a crew, what the worker itself said counts more
-        than how its process left; else a failure is tried again while retries remain, and then the
-        job is blocked. `problem` says what is wrong with an attempt that left as if all were well.
+        A job of its own ends with its attempt, as its process did. In a crew, what the worker
+        itself said counts more than how its process left; else a failure is tried again while
+        retries remain, and then the job is blocked. `problem` says what is wrong with what it left.
 
         StaleAttempt from any attempt but the current one, JobAlreadyEnded after the end.
         """
@@ -164,7 +189,9 @@ class Job:
         if self.rejected:
             reason = "Approval rejected by operator"
             return [ended.model_copy(update={"outcome": Outcome.FAILED, "reason": reason})]
-        if self.plan is None or ended.outcome is Outcome.CANCELLED:
+        if self.plan is None:
+            return [*self._not_kept(ended.attempt, problem), ended]
+        if ended.outcome is Outcome.CANCELLED:
             return [ended]
         if self.given is not None:
             return [ended.model_copy(update={"outcome": Outcome.COMPLETED})]
@@ -185,6 +212,12 @@ class Job:
             return [over, JobQueued(attempt=self.attempt + 1)]
         reason = over.reason or _plainly(over)
         return [over, JobBlocked(attempt=ended.attempt, reason=reason, gave_up=True)]
+
+    def _not_kept(self, attempt: int, problem: str | None) -> list[Event]:
+        """A result that is none, of a job whose end does not depend on it."""
+        if problem is None:
+            return []
+        return [JobArtifactsDropped(attempt=attempt, names=[RESULT_FILE], reason=problem)]
 
     def fail(self, reason: str) -> list[Event]:
         """End a job that no attempt holds, without success."""
@@ -210,8 +243,12 @@ class Job:
         return [JobResultGiven(attempt=attempt, result=result)]
 
     def ask_block(self, attempt: int, reason: str) -> list[Event]:
-        """The worker cannot go on; the job is blocked when it has left."""
+        """The worker cannot go on; the job is blocked when it has left. WrongState for a job of its
+        own.
+        """
         self.require_current(attempt)
+        if self.plan is None:
+            raise WrongState("A job of its own cannot be blocked: it ends as its exit code says.")
         return [JobBlockAsked(attempt=attempt, reason=_text(reason, "A reason"))]
 
     # What people say
@@ -476,7 +513,7 @@ def _answered(job: Job, event: JobApprovalAnswered) -> Job:
     pending = job.pending - {event.approval}
     asked = tuple(approval for approval in job.asked if approval != event.approval)
     approved = job.approved or (not job.active and event.resolution == "approved")
-    fails = job.active and job.plan is not None and job.plan.on_reject == "fail"
+    fails = job.active and job.terms.on_reject == "fail"
     rejected = job.rejected or (fails and event.resolution == "rejected")
     state = job.state
     if not pending and state is JobState.WAITING_FOR_APPROVAL:

@@ -47,7 +47,7 @@ def parent_results(parents: Sequence[Job]) -> list[ParentResult]:
     return [
         ParentResult(
             job_id=parent.id,
-            key=parent.plan.local if parent.plan is not None else "",
+            key=parent.terms.local,
             title=parent.title,
             metadata=parent.given or {},
             completed_at=parent.finished_at,

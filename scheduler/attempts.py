@@ -1,16 +1,17 @@
 """The folder of an attempt: what it is given to begin with, and what it leaves behind.
 
-Jobs of a crew get one, below a root that only the server uses:
+Every attempt gets one, below a root that only the server uses:
 
 | in ``ROOT/JOB-ATTEMPT/`` | variable | what |
 |---|---|---|
 | ``scratch/`` | | the working directory of a job whose workspace is ``scratch`` |
 | ``artifacts/`` | ``CREWLOG_ARTIFACTS`` | files put here are kept |
-| ``parents.json`` | ``CREWLOG_PARENTS`` | what the parents left, as a JSON list |
-| ``body.txt`` | ``CREWLOG_BODY`` | what is to be done |
 | ``result.json`` | ``CREWLOG_RESULT`` | not there at first: a JSON object put here is the result |
+| ``parents.json`` | ``CREWLOG_PARENTS`` | of a crew: what the parents left, as a JSON list |
+| ``body.txt`` | ``CREWLOG_BODY`` | of a crew: what is to be done |
 
-A job of its own gets no folder, only ``CREWLOG_JOB_ID`` and ``CREWLOG_ATTEMPT``.
+Most attempts leave nothing: to find that out, and to remove such a folder, takes so little that no
+thread is asked to.
 """
 
 import errno
@@ -30,7 +31,7 @@ import orjson
 
 from domain.errors import BadInput
 from domain.event import Event
-from domain.job import Job
+from domain.job import RESULT_FILE, Job
 from domain.job_events import JobArtifactsDropped, JobArtifactStored
 from domain.numbers import parse_json
 from domain.result import LARGEST_RESULT, ParentResult, check_result, too_large
@@ -42,6 +43,8 @@ logger = logging.getLogger("crewlog.attempts")
 NO_RESULT = "The worker left without a result."
 
 _ARTIFACTS = Path("artifacts")
+_GIVEN = frozenset({"artifacts", "body.txt", "parents.json", "scratch"})
+"""What is in a folder from the beginning, and is not looked at in the end but for the first."""
 _OPEN_FOLDER = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 _OPEN_RESULT = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
 _REMOVED = "~"  # begins what waits for removal; no job id does
@@ -80,27 +83,39 @@ class AttemptFolders:
         `parents` are the results of the jobs that had to be done before. OSError when the disk
         refuses.
         """
-        env = {"CREWLOG_JOB_ID": job.id, "CREWLOG_ATTEMPT": str(attempt)}
-        plan = job.plan
-        if plan is None:
-            return Prepared(job.cwd, env)
         folder = self.folder(job.id, attempt)
         self._root.mkdir(mode=0o700, parents=True, exist_ok=True)
         for made in (folder, folder / _ARTIFACTS):
             made.mkdir(mode=0o700, exist_ok=True)
-        _put(folder / "parents.json", orjson.dumps([parent.json() for parent in parents]))
-        _put(folder / "body.txt", plan.body.encode())
-        env |= {
-            "CREWLOG_RESULT": str(folder / "result.json"),
-            "CREWLOG_PARENTS": str(folder / "parents.json"),
+        env = {
+            "CREWLOG_JOB_ID": job.id,
+            "CREWLOG_ATTEMPT": str(attempt),
+            "CREWLOG_RESULT": str(folder / RESULT_FILE),
             "CREWLOG_ARTIFACTS": str(folder / _ARTIFACTS),
-            "CREWLOG_BODY": str(folder / "body.txt"),
         }
-        if job.cwd or plan.workspace != "scratch":
-            return Prepared(job.cwd or plan.workspace, env)
+        if job.plan is not None:
+            env["CREWLOG_PARENTS"] = str(folder / "parents.json")
+            env["CREWLOG_BODY"] = str(folder / "body.txt")
+            _put(folder / "parents.json", orjson.dumps([parent.json() for parent in parents]))
+            _put(folder / "body.txt", job.plan.body.encode())
+        workspace = job.terms.workspace
+        if job.cwd or workspace != "scratch":
+            return Prepared(job.cwd or workspace, env)
         scratch = folder / "scratch"
         scratch.mkdir(mode=0o700, exist_ok=True)
         return Prepared(str(scratch), env)
+
+    def left_nothing(self, job: Job, attempt: int) -> bool:
+        """Whether the attempt plainly left nothing, and need not leave anything. Reads two
+        folders; what it finds odd is for `gather` to name.
+        """
+        if _must_leave_a_result(job):
+            return False
+        folder = self.folder(job.id, attempt)
+        try:
+            return _GIVEN.issuperset(os.listdir(folder)) and not _entries(folder / _ARTIFACTS)
+        except OSError:
+            return False
 
     def gather(self, job: Job, attempt: int, store: ArtifactStore) -> Gathered:
         """Read what the attempt left. Twice gives the same, as long as nobody changes it between.
@@ -109,8 +124,6 @@ class AttemptFolders:
         that cannot be read left nothing, and an event says so. OSError when the store cannot be
         written now, or for another reason that may pass.
         """
-        if job.plan is None:
-            return Gathered()
         events: list[Event] = []
         result = None
         missing = NO_RESULT
@@ -124,14 +137,24 @@ class AttemptFolders:
         else:
             try:
                 events = _artifacts(job.id, attempt, store.collect(_ARTIFACTS, dir_fd=folder))
-                result = _read_result(folder, job.plan.result_schema)
+                result = _read_result(folder, job.terms.result_schema)
             except BadInput as bad:
                 return Gathered(events, None, f"Its result file is not valid. {bad}")
             finally:
                 os.close(folder)
         none = result is None and job.given is None and job.block_asked is None
-        wanted = job.plan.result_schema is not None or job.plan.assignee is not None
-        return Gathered(events, result, missing if none and wanted else None)
+        wanted = none and _must_leave_a_result(job)
+        return Gathered(events, result, missing if wanted else None)
+
+    def discard_empty(self, job_id: str, attempt: int) -> bool:
+        """Remove the folder, if nothing but an empty one for artifacts is in it; at once."""
+        folder = self.folder(job_id, attempt)
+        try:
+            os.rmdir(folder / _ARTIFACTS)
+            os.rmdir(folder)
+        except OSError:
+            return False
+        return True
 
     def discard(self, job_id: str, attempt: int) -> None:
         """Remove the folder, if there is one; call it when what it holds is in the log. One that
@@ -171,6 +194,18 @@ def artifact_id(job_id: str, attempt: int, name: str) -> str:
     return f"art-{digest[:12]}"
 
 
+def _must_leave_a_result(job: Job) -> bool:
+    return job.terms.result_schema is not None or job.terms.assignee is not None
+
+
+def _entries(folder: Path) -> list[str]:
+    opened = os.open(folder, _OPEN_FOLDER)
+    try:
+        return os.listdir(opened)
+    finally:
+        os.close(opened)
+
+
 def _artifacts(job_id: str, attempt: int, collected: Collected) -> list[Event]:
     events: list[Event] = [
         JobArtifactStored(
@@ -194,7 +229,7 @@ def _read_result(folder: int, schema: dict[str, Any] | None) -> dict[str, Any] |
     result.
     """
     try:
-        file = os.open("result.json", _OPEN_RESULT, dir_fd=folder)
+        file = os.open(RESULT_FILE, _OPEN_RESULT, dir_fd=folder)
     except FileNotFoundError:
         return None
     except OSError as error:

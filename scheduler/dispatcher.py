@@ -111,7 +111,7 @@ class Dispatcher:
         self._leases = leases or Leases()
         self.unfinished = Unfinished()
         """The lines that running jobs have begun and not ended."""
-        self._runner = Runner(log, jobs, launch.gather, self._leases.beat, self.unfinished, clock)
+        self._runner = Runner(log, jobs, launch, self._leases.beat, self.unfinished, clock)
         self._clock = clock
         self.capacity = capacity
         self.owner_capacity = owner_capacity
@@ -432,7 +432,7 @@ class Dispatcher:
     async def _spec(self, job: Job, attempt: int) -> AttemptSpec:
         while True:
             try:
-                if job.plan is None:
+                if job.plan is None:  # no parents to read, no files to write
                     return self._launch.spec(job, attempt)
                 return await asyncio.to_thread(self._launch.spec, job, attempt)
             except LogUnavailable:
@@ -458,9 +458,8 @@ class Dispatcher:
         mine.running = running
         if mine.ending:
             await running.cancel()
-        if job.plan is not None:
-            with suppress(LogUnavailable):
-                await self._look_again(job.id)
+        with suppress(LogUnavailable):
+            await self._look_again(job.id)
         watch = self._watch(job, attempt, mine)
         try:
             await self._runner.see_through(job, attempt, running, context)
@@ -468,11 +467,12 @@ class Dispatcher:
             if watch is not None:
                 watch.cancel()
         self._forget(job.id)
-        if job.plan is not None:
+        if not self._launch.discard_empty(job.id, attempt):
             await asyncio.to_thread(self._launch.discard, job.id, attempt)
 
     def _watch(self, job: Job, attempt: int, mine: _Attempt) -> "asyncio.Task[None] | None":
-        if job.plan is None or not job.plan.lease_ms:
+        lease_ms = job.terms.lease_ms
+        if not lease_ms:
             return None
 
         async def expired() -> None:
@@ -485,9 +485,7 @@ class Dispatcher:
                 return
             await self._cancel(job.id)
 
-        watching = self._leases.watch(
-            job.id, attempt, job.plan.lease_ms / 1000, lambda: mine.waits, expired
-        )
+        watching = self._leases.watch(job.id, attempt, lease_ms / 1000, lambda: mine.waits, expired)
         return asyncio.create_task(watching, name=f"lease of {job.id}")
 
     async def _lose(self, job: Job, attempt: int, reason: str) -> None:

@@ -56,13 +56,10 @@ class Launch:
                 )
             argv, extra, given_cwd = private.argv, private.env, private.cwd
         env = child_environment(self.base_env, extra, self.keep_env, self.secret_env)
-        env |= {"CREWLOG_JOB_ID": job.id, "CREWLOG_ATTEMPT": str(attempt)}
-        cwd = given_cwd or job.cwd or self.default_cwd
-        if job.plan is not None:
-            prepared = self.folders.prepare(job, attempt, parent_results(self.parents(job)))
-            env |= prepared.env | self.worker_env(job.id, attempt)
-            env["PATH"] = os.pathsep.join(filter(None, (env.get("PATH"), _BIN)))
-            cwd = given_cwd or prepared.cwd or cwd
+        prepared = self.folders.prepare(job, attempt, parent_results(self.parents(job)))
+        env |= prepared.env | self.worker_env(job.id, attempt)
+        env["PATH"] = os.pathsep.join(filter(None, (env.get("PATH"), _BIN)))
+        cwd = given_cwd or prepared.cwd or self.default_cwd
         hint = self.hints.get(argv[0]) if argv else None
         if hint is not None and shutil.which(argv[0], path=env.get("PATH")) is None:
             raise CannotLaunch(hint)
@@ -79,10 +76,18 @@ class Launch:
         except ValueError as error:
             raise CannotLaunch(str(error)) from error
 
+    def left_nothing(self, job: Job, attempt: int) -> bool:
+        """Whether there is nothing to gather; at once."""
+        return self.folders.left_nothing(job, attempt)
+
     def gather(self, job: Job, attempt: int) -> Leavings:
         """What an ended attempt left. Blocks on the disk."""
         found = self.folders.gather(job, attempt, self.artifacts)
         return Leavings(found.events, found.result, found.problem)
+
+    def discard_empty(self, job_id: str, attempt: int) -> bool:
+        """Remove the folder of an attempt whose end is in the log, if that is done at once."""
+        return self.folders.discard_empty(job_id, attempt)
 
     def discard(self, job_id: str, attempt: int) -> None:
         """Remove the folder of an attempt whose end is in the log."""

@@ -77,10 +77,16 @@ class Leavings:
     """A sentence, where what it left is not what was asked for."""
 
 
-class Gather(Protocol):
-    """Looks at what an attempt left. Blocks on the disk."""
+class Left(Protocol):
+    """Looks at what attempts left."""
 
-    def __call__(self, job: Job, attempt: int) -> Leavings: ...
+    def left_nothing(self, job: Job, attempt: int) -> bool:
+        """Whether there is nothing to gather; at once."""
+        ...
+
+    def gather(self, job: Job, attempt: int) -> Leavings:
+        """Blocks on the disk."""
+        ...
 
 
 class Fenced(Exception):
@@ -213,14 +219,14 @@ class Runner:
         self,
         log: EventLog,
         jobs: Jobs,
-        gather: Gather,
+        left: Left,
         beat: Callable[[str, int], None],
         unfinished: Unfinished,
         clock: Clock = system_clock,
     ) -> None:
         self._log = log
         self._jobs = jobs
-        self._gather = gather
+        self._left = left
         self._beat = beat
         self._unfinished = unfinished
         self._clock = clock
@@ -302,9 +308,8 @@ class Runner:
                 "attempt %d of job %s (%s): %s", attempt, launched.id, error_id, ended.error
             )
         left = Leavings()
-        if launched.plan is not None:
-            job = self._jobs.load(launched.id)
-            left = await self._left_by(job, attempt)
+        if not self._left.left_nothing(launched, attempt):
+            left = await self._left_by(self._jobs.load(launched.id), attempt)
 
         def decide(job: Job) -> list[Event]:
             job.require_current(attempt)
@@ -330,7 +335,7 @@ class Runner:
         itself it is tried again. What can never be kept is told as dropped.
         """
         try:
-            return await asyncio.to_thread(self._gather, job, attempt)
+            return await asyncio.to_thread(self._left.gather, job, attempt)
         except OSError as error:
             logger.error("what attempt %d of job %s left is not kept: %s", attempt, job.id, error)
             if error.errno not in PASSING:

@@ -1,5 +1,6 @@
 """Options that many commands share, and what follows from them: which server, which directory."""
 
+import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -13,6 +14,24 @@ if TYPE_CHECKING:
 
 _SERVER = "Which server"
 
+
+def _url(context: typer.Context, url: str | None) -> str | None:
+    """None where the environment names a server and the directory was named nearer by: on the
+    command line, or by the program of a job, whose own server gave it the address.
+    """
+    if _source(context, "url") != "ENVIRONMENT":
+        return url
+    nearer = {"COMMANDLINE"}
+    if "CREWLOG_WORKER_TOKEN" in os.environ:
+        nearer.add("ENVIRONMENT")
+    return None if _source(context, "data") in nearer else url
+
+
+def _source(context: typer.Context, name: str) -> str:
+    source = context.get_parameter_source(name)
+    return "" if source is None else source.name
+
+
 Url = Annotated[
     str | None,
     typer.Option(
@@ -21,6 +40,7 @@ Url = Annotated[
         metavar="URL",
         help="The server. Otherwise the one that runs on the data directory, "
         "otherwise http://127.0.0.1:8080.",
+        callback=_url,
         show_default=False,
         rich_help_panel=_SERVER,
     ),
@@ -43,6 +63,7 @@ Data = Annotated[
         envvar="CREWLOG_DATA",
         metavar="DIR",
         help="The server's data directory.",
+        is_eager=True,
         show_default=False,
         rich_help_panel=_SERVER,
     ),
@@ -75,7 +96,6 @@ def data_directory(given: Path | None) -> Path:
 
 def load_settings(**given: Any) -> "Settings":
     """The settings, where what was given is stronger than environment and file. BadSettings."""
-    import os
     import tomllib
 
     from pydantic import ValidationError

@@ -1,4 +1,4 @@
-"""`crewlog worker`: what the program of a crew's job tells its server, and asks it.
+"""`crewlog worker`: what the program of a job tells its server, and asks it.
 
 Works only inside an attempt, by the environment that the server gave it; see docs/worker-api.md.
 """

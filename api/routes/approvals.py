@@ -203,6 +203,6 @@ def may_answer(
 
 def _may_trust(principal: Principal, email: str | None, job: Job, approvals: Approvals) -> bool:
     """Trust answers for everybody, so it takes somebody who might answer each question."""
-    named = [job.plan.approvers if job.plan is not None else []]
+    named = [job.terms.approvers]
     named += [list(a.approvers) for a in approvals.pending(job) if not a.explicit]
     return all(may_answer(principal, email, job.owner, approvers) for approvers in named)

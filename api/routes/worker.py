@@ -159,7 +159,7 @@ def _add_work(
         result does not fit; it may be handed in again.
         """
         job = _current(jobs, worker, beat)
-        schema = job.plan.result_schema if job.plan is not None else None
+        schema = job.terms.result_schema
         try:
             result = await asyncio.to_thread(check_result, body.result or {}, schema)
         except BadInput as bad:
@@ -284,7 +284,7 @@ def _current(jobs: Jobs, worker: WorkerPrincipal, beat: Callable[[str, int], Non
 
 def _check_approvers(job: Job, wanted: list[str]) -> None:
     """A worker may choose among those whom the template names, and not go round them. Invalid."""
-    named = set(map(folded, job.plan.approvers)) if job.plan is not None else set()
+    named = set(map(folded, job.terms.approvers))
     if named and not named.issuperset(map(folded, wanted)):
         raise Invalid("The template says who may answer, and not all of these are among them.")
 
@@ -296,20 +296,20 @@ def _refused(bad: BadInput, request: Request) -> Response:
 
 
 def _job_json(job: Job, first: Recorded) -> dict[str, Any]:
-    submitted, plan = first.event(), job.plan
+    submitted, terms = first.event(), job.terms
     assert isinstance(submitted, JobSubmitted)
     return {
         "id": job.id,
         "title": job.title,
-        "body": plan.body if plan is not None else "",
-        "key": plan.local if plan is not None else None,
-        "template": plan.template if plan is not None else None,
-        "assignee": plan.assignee if plan is not None else None,
+        "body": terms.body,
+        "key": terms.local or None,
+        "template": terms.template or None,
+        "assignee": terms.assignee,
         "state": job.state.value,
         "attempt": job.attempt,
-        "parents": plan.parents if plan is not None else [],
-        "resultSchema": plan.result_schema if plan is not None else None,
-        "workspace": plan.workspace if plan is not None else None,
+        "parents": terms.parents,
+        "resultSchema": terms.result_schema,
+        "workspace": terms.workspace or None,
         "cwd": job.cwd,
         "labels": submitted.labels,
         "crewId": job.links.crew,
@@ -317,7 +317,7 @@ def _job_json(job: Job, first: Recorded) -> dict[str, Any]:
         "createdAt": first.at,
         "startedAt": job.started_at,
         "timeoutMs": job.timeout_ms,
-        "leaseMs": plan.lease_ms if plan is not None else 0,
+        "leaseMs": terms.lease_ms,
         "result": job.given,
         "trusted": job.trusted,
         "cancelRequested": job.cancel_requested,

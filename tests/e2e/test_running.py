@@ -368,7 +368,15 @@ def test_a_job_knows_who_it_is_and_none_of_the_servers_secrets(http: httpx2.Clie
     assert {"CREWLOG_JOB_ID", "CREWLOG_ATTEMPT", "GITHUB_TOKEN", "JOB_TOKEN", "PATH"} <= set(names)
     assert not {"CREW_TOKEN", "CREW_API_KEY", "crew_password", "GITOMA_API_TOKEN"} & set(names)
     own = [name for name in names if name.startswith("CREWLOG_")]
-    assert own == ["CREWLOG_ATTEMPT", "CREWLOG_JOB_ID"]
+    assert own == [
+        "CREWLOG_ARTIFACTS",
+        "CREWLOG_ATTEMPT",
+        "CREWLOG_JOB_ID",
+        "CREWLOG_RESULT",
+        "CREWLOG_SERVER_FILE",
+        "CREWLOG_URL",
+        "CREWLOG_WORKER_TOKEN",
+    ]
     assert stdin == ""
     assert logged(http, said) == [f"{said} 1 plain"]
 

@@ -101,15 +101,53 @@ def test_a_kept_directory_is_the_working_directory(house: House) -> None:
     assert not (house.root / "crew-a-1-1" / "scratch").exists()
 
 
-def test_a_job_of_its_own_gets_no_folder(house: House) -> None:
+def test_a_job_of_its_own_gets_a_place_for_what_it_leaves_and_no_more(house: House) -> None:
     alone = Job("0a-1", cwd="/tmp")
     prepared = house.folders.prepare(alone, 3)
 
-    assert prepared.env == {"CREWLOG_JOB_ID": "0a-1", "CREWLOG_ATTEMPT": "3"}
-    assert not house.root.exists()
-    assert house.gather(alone) == Gathered()
-    house.folders.discard("0a-1", 3)
-    house.folders.sweep([])
+    folder = house.root / "0a-1-3"
+    assert prepared.cwd == "/tmp"
+    assert prepared.env == {
+        "CREWLOG_JOB_ID": "0a-1",
+        "CREWLOG_ATTEMPT": "3",
+        "CREWLOG_ARTIFACTS": str(folder / "artifacts"),
+        "CREWLOG_RESULT": str(folder / "result.json"),
+    }
+    assert os.listdir(folder) == ["artifacts"]
+    assert house.folders.left_nothing(alone, 3)
+    assert house.folders.discard_empty("0a-1", 3)
+    assert not folder.exists()
+
+
+@pytest.mark.parametrize("left", ["file", "result", "link", "gone", "no folder"])
+def test_whatever_is_left_or_odd_is_looked_at(house: House, left: str) -> None:
+    alone = Job("0a-1")
+    folder = house.begin(alone)
+    artifacts = folder / "artifacts"
+    if left == "file":
+        (artifacts / ".hidden").touch()
+    elif left == "result":
+        (folder / "result.json").symlink_to("/nowhere")
+    else:
+        artifacts.rmdir()
+    if left == "link":
+        artifacts.symlink_to(house.root.parent / "artifacts")
+    elif left == "no folder":
+        folder.rmdir()
+
+    assert not house.folders.left_nothing(alone, 1)
+    assert not house.folders.discard_empty("0a-1", 1)
+    house.folders.discard("0a-1", 1)
+    assert not folder.exists()
+    assert (house.root.parent / "artifacts").exists()
+
+
+def test_where_a_result_must_be_left_it_is_always_looked_for(house: House) -> None:
+    for wanted in (job(result_schema={}), job(assignee="a")):
+        house.begin(wanted)
+        assert not house.folders.left_nothing(wanted, 1)
+    house.begin(job())
+    assert house.folders.left_nothing(job(), 1)
 
 
 def test_the_artifacts_become_events_with_ids_that_stay_the_same(house: House) -> None:

@@ -336,7 +336,7 @@ async def watch(house: House, executor: LocalExecutor, job_id: str) -> "asyncio.
     running = await executor.adopt(job_id, 1)
     if running is None:
         running = await executor.start(house.launch.spec(job, 1))
-    runner = Runner(house.log, house.jobs, house.launch.gather, lambda *_: None, Unfinished())
+    runner = Runner(house.log, house.jobs, house.launch, lambda *_: None, Unfinished())
     return asyncio.create_task(runner.see_through(job, 1, running, WHO))
 
 
