@@ -187,6 +187,7 @@ def people_of(settings: Settings, log: EventLog, clock: Clock) -> PeopleParts:
         log,
         clock,
         settings.data,
+        token=_plain(settings.token),
         session_secret=_plain(settings.session_secret),
         secure=settings.session_cookie_secure,
         public_url=settings.public_url,

@@ -58,9 +58,9 @@ class Attempts:
         self._failures: OrderedDict[tuple[str, str], _Failures] = OrderedDict()
         self._told: set[tuple[str, str]] = set()
 
-    def begin(self, account: str, address: str | None) -> Refused | None:
+    def begin(self, account: str | None, address: str | None) -> Refused | None:
         """Count an attempt as failed, for now: many at once must not all be let through. None
-        where it may be looked at.
+        where it may be looked at. What is tried for no account is counted by address alone.
         """
         paces = self._paces(account, address)
         now = self._now()
@@ -74,11 +74,12 @@ class Attempts:
             self._count(key, pace, now)
         return None
 
-    def succeeded(self, account: str, address: str | None) -> None:
+    def succeeded(self, account: str | None, address: str | None) -> None:
         """It was the right password. What the address failed at otherwise stays counted."""
-        account_key, *others = self._paces(account, address)
-        self._forget(account_key)
-        for key in others:
+        for key in self._paces(account, address):
+            if key[0] == "account":
+                self._forget(key)
+                continue
             failures = self._failures.get(key)
             if failures is not None:
                 failures.count -= 1
@@ -86,8 +87,10 @@ class Attempts:
                 if not failures.count:
                     self._forget(key)
 
-    def _paces(self, account: str, address: str | None) -> dict[tuple[str, str], Pace]:
-        paces = {("account", folded(account)[:320]): ACCOUNT_PACE}
+    def _paces(self, account: str | None, address: str | None) -> dict[tuple[str, str], Pace]:
+        paces: dict[tuple[str, str], Pace] = {}
+        if account is not None:
+            paces["account", folded(account)[:320]] = ACCOUNT_PACE
         if address is not None:
             paces["address", address] = ADDRESS_PACE
         return paces

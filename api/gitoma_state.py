@@ -31,6 +31,9 @@ logger = logging.getLogger("crewlog.gitoma")
 
 State = dict[str, Any]
 
+Holds = Callable[[], bool]
+"""Whether what let somebody in still does."""
+
 _FILE_LIMIT = 8 * 1024 * 1024
 _HEARTBEAT_GRACE_S = 90.0
 # The sequence of contracts/gitoma.md §5 up to DONE, its end.
@@ -372,26 +375,35 @@ async def websocket_state(
     feed: StateFeed,
     *,
     token: Callable[[], str],
+    session: Callable[[WebSocket], Holds | None],
     allowed_origins: Collection[str],
     stop: asyncio.Event,
 ) -> None:
     """Serve `/ws/state`: every frame of `feed` as text, until either side or `stop` ends it.
 
-    Refused before it opens (HTTP 403 on the wire): a foreign Origin, a missing or wrong token,
-    and everybody while the server has no token. What the client sends is ignored. When `stop` is
-    set the socket closes with 1012, so that a server that stops need not wait for it.
+    Refused before it opens (HTTP 403 on the wire): a foreign Origin, a missing or wrong token
+    without a `session`, and everybody while the server has no token. A session is given as what
+    says whether it still holds, and the socket ends with it. What the client sends is ignored. When
+    `stop` is set the socket closes with 1012, so that a server that stops need not wait for it.
     """
     offered = [name for name in ws.scope["subprotocols"] if name.startswith(_SUBPROTOCOL)]
-    if not _origin_trusted(ws, allowed_origins) or not _token_matches(ws, offered, token()):
+    holds: Holds | None = None
+    if _origin_trusted(ws, allowed_origins):
+        holds = _always if _token_matches(ws, offered, token()) else session(ws)
+    if holds is None:
         await ws.close(_POLICY_VIOLATION)
         return
     await ws.accept(subprotocol=offered[0] if offered else None)
-    await _first_to_end(_send_frames(ws, feed), _ignore_frames(ws), _event(stop))
+    await _first_to_end(_send_frames(ws, feed, holds), _ignore_frames(ws), _event(stop))
     if stop.is_set() and WebSocketState.DISCONNECTED not in (ws.client_state, ws.application_state):
         # A client that does not read could hold the close frame back for ever.
         with suppress(TimeoutError, WebSocketDisconnect):
             async with asyncio.timeout(_CLOSE_TIMEOUT_S):
                 await ws.close(_SERVICE_RESTART)
+
+
+def _always() -> bool:
+    return True
 
 
 def _origin_trusted(ws: WebSocket, allowed: Collection[str]) -> bool:
@@ -428,10 +440,12 @@ def _decoded(base64url: str) -> bytes | None:
         return None
 
 
-async def _send_frames(ws: WebSocket, feed: StateFeed) -> None:
+async def _send_frames(ws: WebSocket, feed: StateFeed, holds: Holds) -> None:
     with suppress(WebSocketDisconnect):
         async with aclosing(feed.subscribe()) as frames:
             async for frame in frames:
+                if not holds():
+                    return
                 await ws.send_text(frame.decode())
 
 

@@ -3,18 +3,20 @@
 import asyncio
 import logging
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from api.attempts import Attempts
 from api.oidc import OpenIdConnect, Provider
 from api.passwords import PasswordStore
 from api.sessions import Accounts, Cookies, Secure, session_key
+from api.sign_in_link import SignInLink
 from api.signin import SignIn
 from domain.account import Role
 from domain.clock import Clock
 from domain.errors import CrewlogError
 from domain.log import SYSTEM, EventLog
+from domain.operator_sessions import Operator
 from domain.people import People
 from projections.engine import Views, ViewsUnavailable
 from projections.people import user_ids
@@ -41,6 +43,8 @@ class PeopleParts:
     sign_in: SignIn
     oidc: OpenIdConnect
     first_admin: FirstAdmin | None
+    known: asyncio.Event = field(default_factory=asyncio.Event)
+    """Set once it is known who has an account."""
 
     async def load(self, views: Views) -> None:
         """Read every account from the log, once the views can say which there are; and make the
@@ -54,12 +58,14 @@ class PeopleParts:
                 break
             except ViewsUnavailable:
                 await asyncio.sleep(_RETRY_S)
+        await asyncio.to_thread(self.sign_in.operator.load)
         await asyncio.to_thread(self.people.load, ids)
         accounts = self.people.directory.everybody()
         keep = {account.credential for account in accounts if account.credential is not None}
         await asyncio.to_thread(self.sign_in.passwords.sweep, keep)
         if self.first_admin is not None:
             await self._make_admin(self.first_admin)
+        self.known.set()
 
     async def _make_admin(self, wanted: FirstAdmin) -> None:
         if self.people.directory.by_email(wanted.email) is not None:
@@ -80,22 +86,32 @@ def build_people(
     clock: Clock,
     data: Path,
     *,
+    token: str = "",
     session_secret: str = "",
     secure: Secure = "auto",
     public_url: str = "",
     providers: Sequence[Provider] = (),
     first_admin: FirstAdmin | None = None,
 ) -> PeopleParts:
-    """The parts over one log. Without a secret, the key of cookies is the file ``session.key`` in
-    the data directory, made at the first start.
+    """The parts over one log. `token` is the server's own. Without a secret, the key of cookies is
+    the file ``session.key`` in the data directory, made at the first start.
     """
     key = session_secret.encode() or session_key(data / "session.key")
     people = People(log, clock)
+    operator = Operator(log, clock)
     cookies = Cookies(key, clock, secure=secure, https=public_url.startswith("https:"))
     return PeopleParts(
         people=people,
-        accounts=Accounts(people.directory, cookies, clock),
-        sign_in=SignIn(people, PasswordStore(data / "credentials"), cookies, Attempts()),
+        accounts=Accounts(people.directory, operator.sessions, cookies, clock, token),
+        sign_in=SignIn(
+            people,
+            operator,
+            PasswordStore(data / "credentials"),
+            cookies,
+            Attempts(),
+            SignInLink(),
+            token,
+        ),
         oidc=OpenIdConnect(providers, key, public_url),
         first_admin=first_admin,
     )

@@ -78,7 +78,7 @@ EmailOf = Callable[[Principal], str | None]
 """The address of the person behind a principal, by which templates name people."""
 
 OPERATOR = Principal(actor="operator", owner="operator", admin=True)
-"""Whoever holds the server's token: everything."""
+"""Whoever holds the server's token, or has signed in with it: everything."""
 
 
 class Identities(Protocol):
@@ -131,14 +131,18 @@ class Security:
         given = self._bearer(authorization)
         if given.startswith(WORKER_TOKEN_PREFIX):
             raise HTTPException(403, WORKERS_ONLY if self._worker(given) else WRONG)
-        expected = self.token()
-        # Compared as bytes: hmac refuses text outside ASCII. Headers arrive decoded as Latin-1.
-        if expected and hmac.compare_digest(given.encode("latin-1", "replace"), expected.encode()):
+        # Headers arrive decoded as Latin-1.
+        if self.is_token(given.encode("latin-1", "replace")):
             return OPERATOR
         found = self._loaded().of_token(given) if given.startswith(USER_TOKEN_PREFIX) else None
         if found is None:
             raise HTTPException(403, WRONG)
         return found
+
+    def is_token(self, given: bytes) -> bool:
+        """Whether it is the server's own token. As bytes: hmac refuses text outside ASCII."""
+        expected = self.token()
+        return bool(expected) and hmac.compare_digest(given, expected.encode())
 
     def resolve_worker(self, authorization: str | None) -> Principal:
         """The principal of a running attempt's token. 401 without a bearer token, 403 for any

@@ -7,7 +7,7 @@ import logging
 import os
 import secrets
 import socket
-from collections.abc import Mapping
+from collections.abc import Coroutine, Mapping
 from contextlib import suppress
 from ipaddress import ip_address
 from pathlib import Path
@@ -22,7 +22,9 @@ from api.data_directory import check_kinds
 from api.descriptors import for_connections, raise_limit
 from api.http_protocol import IDLE_S, bounded, sweep
 from api.middleware import SecurityHeaders
+from api.people import PeopleParts
 from api.settings import SHORTEST_SECRET, Settings
+from api.sign_in_link import LINK_LIFETIME_S
 from api.stdio import RecordWriter, say
 from domain.errors import CrewlogError
 
@@ -67,8 +69,9 @@ def _serve(settings: Settings, environ: Mapping[str, str], records: RecordWriter
     except BaseException:
         listener.close()
         raise
-    _announce(settings, listener, where)
-    _run(parts, listener, records)
+    url = _url(settings, listener)
+    _announce(settings, url, where)
+    _run(parts, listener, records, settings.public_url.rstrip("/") or url)
 
 
 def with_token(settings: Settings) -> tuple[Settings, str]:
@@ -155,12 +158,23 @@ def _url(settings: Settings, listener: socket.socket) -> str:
     return f"http://{host}:{listener.getsockname()[1]}"
 
 
-def _announce(settings: Settings, listener: socket.socket, where: str) -> None:
-    url = _url(settings, listener)
+def _announce(settings: Settings, url: str, where: str) -> None:
     told = settings.data / "server.json"
     told.touch(mode=0o600)
     told.write_text(json.dumps({"url": url, "pid": os.getpid()}))
     say(f"crewlog {VERSION} listens on {url}\n  data   {settings.data}\n  token  {where}\n")
+
+
+async def _tell_way_in(people: PeopleParts, url: str) -> None:
+    """While nobody has an account, the page is opened with a link: a token is hard to type, and
+    this is its one use by hand.
+    """
+    await people.known.wait()
+    if people.people.directory.empty:
+        link = f"{url}/#/sign-in/{people.sign_in.link.issue()}"
+        minutes = LINK_LIFETIME_S // 60
+        told = f"  page   {link}\n         signs you in, once, within {minutes} minutes\n"
+        await asyncio.to_thread(say, told)
 
 
 def tune_collector() -> None:
@@ -173,7 +187,7 @@ def tune_collector() -> None:
     gc.enable()
 
 
-def _run(parts: Parts, listener: socket.socket, records: RecordWriter) -> None:
+def _run(parts: Parts, listener: socket.socket, records: RecordWriter, url: str) -> None:
     tune_collector()
     most = for_connections(raise_limit(), parts.settings.capacity)
     config = uvicorn.Config(
@@ -189,7 +203,8 @@ def _run(parts: Parts, listener: socket.socket, records: RecordWriter) -> None:
         ws_max_size=64 * 1024,
         lifespan="on",
     )
-    _Server(config, parts.stopping, most, records).run(sockets=[listener])
+    server = _Server(config, parts.stopping, most, records, _tell_way_in(parts.people, url))
+    server.run(sockets=[listener])
 
 
 class _Cuttable:
@@ -229,12 +244,18 @@ class _Server(uvicorn.Server):
         stopping: asyncio.Event,
         most_connections: int,
         records: RecordWriter,
+        once_started: Coroutine[None, None, None],
     ) -> None:
         super().__init__(config)
+        self._once_started = once_started
         self._records = records
         self._stopping = stopping
         self._most = most_connections
         self._warn_at = 0.0
+
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        await super().startup(sockets)
+        self._telling = asyncio.create_task(self._once_started, name="way in")
 
     async def on_tick(self, counter: int) -> bool:
         if counter % _TICKS_A_SECOND == 0:

@@ -5,10 +5,11 @@ a session ends when an event says so, survives a restart, and cannot be made fro
 """
 
 import hashlib
+import hmac
 import os
 import secrets
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal
 
@@ -18,9 +19,10 @@ from starlette.requests import HTTPConnection
 from starlette.responses import Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from api.security import ADMIN, COOKIE, SCOPES, Principal
+from api.security import ADMIN, COOKIE, OPERATOR, SCOPES, Principal
 from domain.account import Account
 from domain.clock import Clock, format_time
+from domain.operator_sessions import OpenSessions
 from domain.people import Directory
 
 LIFETIME_S = 30 * 86_400
@@ -43,14 +45,17 @@ class Opened:
     secret: str
     age_s: float
 
-    @property
-    def session(self) -> str:
-        return session_id(self.secret)
-
 
 def session_id(secret: str) -> str:
-    """How the log names the session of a cookie."""
+    """How the log names the session of a person's cookie."""
     return hashlib.sha256(secret.encode()).hexdigest()[:32]
+
+
+def operator_session_id(secret: str, token: str) -> str:
+    """How the log names a session of the operator: with another token it is another one, so all of
+    them end when the token is replaced.
+    """
+    return hmac.new(token.encode(), secret.encode(), hashlib.sha256).hexdigest()[:32]
 
 
 def token_hash(token: str) -> str:
@@ -115,12 +120,23 @@ class Cookies:
 
 
 class Accounts:
-    """Answers `Security` from the directory, the signer and the clock."""
+    """Answers `Security` from the directory, the operator's sessions, the signer and the clock.
+    `token` is the server's own.
+    """
 
-    def __init__(self, directory: Directory, cookies: Cookies, clock: Clock) -> None:
+    def __init__(
+        self,
+        directory: Directory,
+        operator: OpenSessions,
+        cookies: Cookies,
+        clock: Clock,
+        token: str,
+    ) -> None:
         self._directory = directory
+        self._operator = operator
         self._cookies = cookies
         self._clock = clock
+        self._token = token
 
     @property
     def loaded(self) -> bool:
@@ -132,7 +148,7 @@ class Accounts:
 
     @property
     def changes(self) -> int:
-        return self._directory.changes
+        return self._directory.changes + self._operator.changes
 
     def of_token(self, token: str) -> Principal | None:
         found = self._directory.by_token_hash(token_hash(token))
@@ -150,10 +166,15 @@ class Accounts:
 
     def of_cookie(self, cookie: str) -> Principal | None:
         opened = self._cookies.open(cookie)
-        account = self._directory.find(opened.user_id) if opened is not None else None
-        if opened is None or account is None or account.disabled:
+        if opened is None:
             return None
-        session = opened.session
+        if opened.user_id == OPERATOR.owner:
+            session = operator_session_id(opened.secret, self._token)
+            return replace(OPERATOR, session=session) if self._operator.has(session) else None
+        account = self._directory.find(opened.user_id)
+        if account is None or account.disabled:
+            return None
+        session = session_id(opened.secret)
         return of_session(account, session) if session in account.sessions else None
 
 

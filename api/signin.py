@@ -4,18 +4,21 @@ import logging
 import secrets
 from collections.abc import Collection
 from dataclasses import dataclass
+from typing import Literal
 
 from fastapi import HTTPException
 
 from api.attempts import Attempts, Refused
 from api.oidc import Claimed, account_of
 from api.passwords import PasswordStore, TooBusy
-from api.security import NOT_READY, Principal
-from api.sessions import Cookies, session_id
+from api.security import NOT_READY, OPERATOR, Principal
+from api.sessions import Cookies, operator_session_id, session_id
+from api.sign_in_link import SignInLink
 from domain.account import Account, Role, UserSignInRefused
 from domain.errors import WrongState
 from domain.event import Event
 from domain.log import Context
+from domain.operator_sessions import Operator
 from domain.people import People, Person
 
 logger = logging.getLogger("crewlog.people")
@@ -27,10 +30,11 @@ TOO_MANY = "Too many failed attempts. Try again later."
 
 @dataclass(frozen=True, slots=True)
 class Entered:
-    """Somebody is signed in: their account, the value of the cookie, the position of the event."""
+    """Somebody is signed in: who, the value of the cookie, the position of the event."""
 
-    person: Person
+    user_id: str
     cookie: str
+    position: int
 
 
 class WrongPair(Exception):
@@ -42,9 +46,13 @@ class SignIn:
     """What signing in takes. Every way in ends in `enter`."""
 
     people: People
+    operator: Operator
     passwords: PasswordStore
     cookies: Cookies
     attempts: Attempts
+    link: SignInLink
+    token: str
+    """The server's own."""
 
     def require_ready(self) -> None:
         """HTTPException 503 until the accounts have been read."""
@@ -75,6 +83,37 @@ class SignIn:
         person = await account_of(self.people, claimed, allowed, context)
         return await self.enter(person.account, claimed.identity.provider, address, request_id)
 
+    async def by_token(self, right: bool, address: str | None, request_id: str) -> Entered | None:
+        """The operator, with the server's token; None where it was not `right`. HTTPException 429
+        as for passwords.
+        """
+        self.require_ready()
+        await self._attempt(None, OPERATOR.owner, address, request_id)
+        if not right:
+            return None
+        self.attempts.succeeded(OPERATOR.owner, address)
+        return await self._enter_operator("token", address, request_id)
+
+    async def by_link(self, code: str, address: str | None, request_id: str) -> Entered | None:
+        """The operator, with the link; None where it is not good (any more). Nobody guesses it, so
+        that failures count for the address alone: they bar nobody else's way.
+        """
+        self.require_ready()
+        await self._attempt(None, None, address, request_id)
+        if not self.link.redeem(code):
+            return None
+        self.attempts.succeeded(None, address)
+        return await self._enter_operator("link", address, request_id)
+
+    async def _enter_operator(
+        self, how: Literal["token", "link"], address: str | None, request_id: str
+    ) -> Entered:
+        secret = secrets.token_urlsafe(32)
+        session = operator_session_id(secret, self.token)
+        context = Context(actor=OPERATOR.actor, request_id=request_id)
+        position = await self.operator.sign_in(session, how, address, context)
+        return Entered(OPERATOR.owner, self.cookies.seal(OPERATOR.owner, secret), position)
+
     async def enter(
         self, account: Account, how: str, address: str | None, request_id: str
     ) -> Entered:
@@ -85,14 +124,17 @@ class SignIn:
         person = await self.people.execute(
             account.id, lambda a: a.sign_in(session, how, address), context
         )
-        return Entered(person, self.cookies.seal(account.id, secret))
+        return Entered(account.id, self.cookies.seal(account.id, secret), person.position)
 
-    async def leave(self, principal: Principal, context: Context) -> Person | None:
-        """End the session of whoever has one."""
+    async def leave(self, principal: Principal, context: Context) -> int | None:
+        """End the session of whoever has one; the position of the newest event about it."""
         user_id, session = principal.user_id, principal.session
-        if user_id is None or session is None:
+        if session is None:
             return None
-        return await self.people.execute(user_id, lambda a: a.sign_out(session), context)
+        if user_id is None:
+            return await self.operator.sign_out(session, context)
+        person = await self.people.execute(user_id, lambda a: a.sign_out(session), context)
+        return person.position
 
     async def change_password(
         self, principal: Principal, current: str, new: str, address: str | None, context: Context
@@ -157,7 +199,11 @@ class SignIn:
             raise HTTPException(503, str(error), {"Retry-After": "2"}) from error
 
     async def _attempt(
-        self, account: Account | None, email: str, address: str | None, request_id: str | None
+        self,
+        account: Account | None,
+        email: str | None,
+        address: str | None,
+        request_id: str | None,
     ) -> None:
         refused = self.attempts.begin(email, address)
         if refused is None:

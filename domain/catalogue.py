@@ -71,6 +71,10 @@ from domain.job_events import (
     JobUnarchived,
     JobUnblocked,
 )
+from domain.operator import (
+    OperatorSignedIn,
+    OperatorSignedOut,
+)
 from domain.schedule import (
     ScheduleChanged,
     ScheduleCreated,
@@ -101,6 +105,8 @@ def catalogue_of(*classes: type[Event]) -> Catalogue:
 
 
 CATALOGUE = catalogue_of(
+    OperatorSignedIn,
+    OperatorSignedOut,
     EmailClaimed,
     EmailReleased,
     IdentityClaimed,

@@ -14,7 +14,7 @@ from api.errors import Refusal, documented
 from api.oidc import GOOGLE, OpenIdConnect, SignInFailed
 from api.passwords import LONGEST, SHORTEST
 from api.routes.jobs import json_bytes
-from api.security import FOREIGN_PAGE, OPERATOR, Principal, Security
+from api.security import FOREIGN_PAGE, NO_TOKEN, OPERATOR, WRONG, Principal, Security
 from api.signin import WRONG_PAIR, Entered, SignIn, WrongPair
 from domain.account import Account
 from domain.clock import parse_time
@@ -22,6 +22,13 @@ from domain.people import LONGEST_EMAIL, Directory
 
 HOME, LOGIN, PROFILE = "/", "/login/", "/profile/"
 """Pages that signing in and out lead to."""
+
+LINK_IS_OVER = (
+    "This sign-in link was used already, or its time is over. A start of the server prints another "
+    "one; the server's token lets you in too."
+)
+
+_LONGEST_TOKEN = 1_000
 
 Password = Annotated[str, Field(min_length=1, max_length=LONGEST), CARRIABLE]
 ChosenPassword = Annotated[
@@ -35,6 +42,18 @@ class Credentials(Body):
 
     email: Annotated[str, Field(min_length=1, max_length=LONGEST_EMAIL), CARRIABLE]
     password: Password
+
+
+class ServerToken(Body):
+    """The server's token."""
+
+    token: Annotated[str, Field(min_length=1, max_length=_LONGEST_TOKEN), CARRIABLE]
+
+
+class LinkCode(Body):
+    """What the sign-in link holds."""
+
+    code: Annotated[str, Field(min_length=1, max_length=_LONGEST_TOKEN), CARRIABLE]
 
 
 class PasswordChange(Body):
@@ -85,7 +104,7 @@ def profile_of(principal: Principal | None, directory: Directory) -> dict[str, A
     if principal is None:
         return None
     if principal.user_id is None:
-        return OPERATOR_PROFILE if principal == OPERATOR else None
+        return OPERATOR_PROFILE if principal.owner == OPERATOR.owner else None
     account = directory.find(principal.user_id)
     return None if account is None else {**profile_json(account), "isAdmin": principal.admin}
 
@@ -146,8 +165,13 @@ def auth_routes(
 
     def entered(request: Request, entered: Entered, response: Response) -> Response:
         sign_in.cookies.give(response, request, entered.cookie)
-        response.headers["x-event-position"] = str(entered.person.position)
+        response.headers["x-event-position"] = str(entered.position)
         return response
+
+    def operator_entered(request: Request, done: Entered | None, refusal: str) -> Response:
+        if done is None:
+            raise HTTPException(403, refusal)
+        return entered(request, done, json_bytes(OPERATOR_PROFILE))
 
     @router.post(
         "/login",
@@ -174,9 +198,38 @@ def auth_routes(
         response = (
             RedirectResponse(PROFILE, 303)
             if browser
-            else json_bytes(profile_json(done.person.account))
+            else json_bytes(profile_json(directory.get(done.user_id)))
         )
         return entered(request, done, response)
+
+    @router.post(
+        "/token",
+        summary="Sign in with the server's token",
+        response_model=Profile,
+        responses=documented(400, 403, 413, 422, 429, 503),
+    )
+    async def token(body: ServerToken, request: Request) -> Response:
+        """Sets the session cookie, of the operator. 403 for any other token."""
+        refuse_foreign(request, security)
+        if not security.token():
+            raise HTTPException(503, NO_TOKEN)
+        right = security.is_token(body.token.encode())
+        request_id = request.state.request_id[:200]
+        done = await sign_in.by_token(right, address_of(request), request_id)
+        return operator_entered(request, done, WRONG)
+
+    @router.post(
+        "/link",
+        summary="Sign in with the link that the server has printed",
+        response_model=Profile,
+        responses=documented(400, 403, 413, 422, 429, 503),
+    )
+    async def link(body: LinkCode, request: Request) -> Response:
+        """Sets the session cookie, of the operator. 403 once the link was used, or is too old."""
+        refuse_foreign(request, security)
+        request_id = request.state.request_id[:200]
+        done = await sign_in.by_link(body.code, address_of(request), request_id)
+        return operator_entered(request, done, LINK_IS_OVER)
 
     async def logout(request: Request) -> Response:
         """Ends the session. A page of another site only gets the redirect."""
@@ -185,9 +238,9 @@ def auth_routes(
             return response
         principal = security.principal_or_none(request)
         if principal is not None:
-            done = await sign_in.leave(principal, principal.context(request))
-            if done is not None:
-                response.headers["x-event-position"] = str(done.position)
+            position = await sign_in.leave(principal, principal.context(request))
+            if position is not None:
+                response.headers["x-event-position"] = str(position)
         sign_in.cookies.take_back(response, request)
         return response
 
@@ -215,11 +268,13 @@ def auth_routes(
 
     @router.get("/providers", summary="The ways in, for the sign-in page")
     async def providers() -> Response:
+        """`password` is false while there is no account that could have one."""
         ways = [
             {"name": provider.name, "label": provider.label, "url": provider.path}
             for provider in oidc.providers.values()
         ]
-        return json_bytes({"password": True, "providers": ways})
+        nobody = directory.loaded and directory.empty
+        return json_bytes({"password": not nobody, "providers": ways})
 
     async def leave(request: Request, name: str) -> Response:
         if name not in oidc.providers:

@@ -8,15 +8,15 @@ import asyncio
 import hashlib
 from collections.abc import Collection
 from dataclasses import dataclass
-from functools import cache
+from functools import cache, partial
 from pathlib import Path
 
 from fastapi import APIRouter, HTTPException, Request, Response, WebSocket
 from fastapi.responses import RedirectResponse
 
-from api.gitoma_state import StateFeed, websocket_state
+from api.gitoma_state import Holds, StateFeed, websocket_state
 from api.routes.auth import LOGIN, PROFILE
-from api.security import Security
+from api.security import COOKIE, OPERATOR, Security
 
 POLICY = (
     "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' data:; "
@@ -127,10 +127,30 @@ def page_routes(
     @router.websocket("/ws/state")
     async def state(ws: WebSocket) -> None:
         await websocket_state(
-            ws, feed, token=security.token, allowed_origins=allowed_origins, stop=stopping
+            ws,
+            feed,
+            token=security.token,
+            session=partial(_session, security),
+            allowed_origins=allowed_origins,
+            stop=stopping,
         )
 
     return router
+
+
+def _session(security: Security, ws: WebSocket) -> Holds | None:
+    """The operator's session behind a socket. A browser opens sockets for every page, so it is as
+    with a change: the page must be one of this server.
+    """
+    if COOKIE not in ws.cookies:
+        return None
+    try:
+        principal = security.authenticate(ws, "POST")
+    except HTTPException:
+        return None
+    if principal.owner != OPERATOR.owner:
+        return None
+    return security.standing(ws, principal).holds
 
 
 def _add_file(router: APIRouter, path: str, name: str, media_type: str) -> None:

@@ -519,6 +519,7 @@ class Server:
             ws,
             self.feed,
             token=lambda: self.token,
+            session=lambda _: None,
             allowed_origins=["https://board.example"],
             stop=self.stop,
         )

@@ -48,6 +48,7 @@ from domain.jobs import Jobs
 from domain.log import Context, EventLog, Recorded, new_events, open_sqlite_log
 from domain.log.mapper import EventMapper
 from domain.log.recent import RecentEvents
+from domain.operator_sessions import OpenSessions
 from domain.people import Directory
 from domain.redaction import Redactor
 
@@ -431,7 +432,7 @@ class Client:
         self.people = Directory()
         self.people.loaded = True
         cookies = Cookies(b"key", system_clock)
-        known = Accounts(self.people, cookies, system_clock)
+        known = Accounts(self.people, OpenSessions(), cookies, system_clock, SERVER_TOKEN)
         self.security = Security(lambda: SERVER_TOKEN, known)
 
     async def receive(self) -> Message:

@@ -73,6 +73,8 @@ TABLE: dict[tuple[str, str], Row] = {
     ("GET", "/page/{version}/{name:path}"): Row(PUBLIC),
     # People
     ("POST", "/auth/login"): Row(PUBLIC),
+    ("POST", "/auth/token"): Row(PUBLIC),
+    ("POST", "/auth/link"): Row(PUBLIC),
     ("GET", "/auth/logout"): Row(PUBLIC),
     ("POST", "/auth/logout"): Row(PUBLIC),
     ("GET", "/auth/me"): Row(PUBLIC),

@@ -109,15 +109,15 @@ def test_a_wrong_token_is_refused_with_a_sentence_and_the_right_one_lets_in(
     assert visit.page.get_by_label("Token").get_attribute("type") == "password"
     visit.sign_in("täken")
     expect(alert).to_contain_text("does not accept this token")
-    assert visit.page.evaluate("sessionStorage.length") == 0
+    assert visit.page.context.cookies() == []
 
     visit.sign_in()
     expect(board).to_be_visible()
     expect(visit.connection).to_contain_text("Live")
-    assert visit.page.evaluate(f"sessionStorage['{TOKEN_KEY}']") == server.token
-
     visit.page.reload()
     expect(board).to_be_visible()
+
+    # What a tab of an earlier version holds.
     visit.page.evaluate(f"sessionStorage['{TOKEN_KEY}'] = 'of-yesterday'")
     visit.page.reload()
     expect(alert).to_contain_text("does not accept this token")
@@ -388,8 +388,6 @@ def test_the_keyboard_is_enough_to_sign_in_and_cancel_a_job(
     job = submit(server, "sleep", "300", title="By keyboard")
     visit = visitors.stranger(server, "/#/jobs")
     keys = visit.page.keyboard
-    expect(visit.page.get_by_label("E-mail")).to_be_focused()
-    visit.button("Use a token instead").press("Enter")
     expect(visit.page.get_by_label("Token")).to_be_focused()
     keys.type(server.token)
     keys.press("Enter")

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import httpx2
+from playwright._impl._api_structures import SetCookieParam
 from playwright.sync_api import Browser, Locator, Page, ViewportSize, expect
 
 from tests.server import Server
@@ -126,9 +127,9 @@ class Visitors:
         deaf: bool = False,
         **context: Any,
     ) -> Visit:
-        """A tab that is signed in with the server's token. One that is `deaf` has no clocks."""
-        held = f"sessionStorage['{TOKEN_KEY}'] = '{server.token}';"
-        visit = self._visit(server, size, held + (_DEAF_CLOCKS if deaf else ""), context)
+        """A tab of the operator, who is signed in. One that is `deaf` has no clocks."""
+        visit = self._visit(server, size, _DEAF_CLOCKS if deaf else "", context)
+        visit.page.context.add_cookies(session_of(server))
         visit.goto(path)
         expect(visit.button("Sign out")).to_be_visible()
         expect(visit.connection).to_contain_text("Live")
@@ -166,6 +167,14 @@ class Visitors:
         for visit in self._visits:
             visit.page.context.close()
         assert [said for visit in self._visits for said in visit.unexpected()] == []
+
+
+def session_of(server: Server) -> list[SetCookieParam]:
+    """The cookie of a new session of the operator, as a browser takes it."""
+    answer = call(server, "POST", "/auth/token", {"token": server.token})
+    assert answer.status_code == 200, answer.text
+    name, _, value = answer.headers["set-cookie"].partition(";")[0].partition("=")
+    return [SetCookieParam(name=name, value=value, url=server.url)]
 
 
 def call(server: Server, method: str, path: str, body: object = None) -> httpx2.Response:

@@ -8,12 +8,12 @@ import { Job } from "./job.js";
 import { Jobs } from "./jobs.js";
 import { Empty, Icon, Loading, Title, arrival } from "./parts.js";
 import { People } from "./people.js";
-import { arrive, place } from "./place.js";
+import { arrive, place, takeLink } from "./place.js";
 import { Profile } from "./profile.js";
 import { Schedule } from "./schedule.js";
 import { Schedules } from "./schedules.js";
 import { SignIn } from "./signin.js";
-import { begin, connection, me, notice, signOut, waitingCount } from "./store.js";
+import { begin, connection, me, notice, signInWithLink, signOut, waitingCount } from "./store.js";
 import { System } from "./system.js";
 import { Templates } from "./templates.js";
 
@@ -148,12 +148,20 @@ function nextTheme() {
   localStorage.setItem(THEME_KEY, chosen);
 }
 
-window.addEventListener("hashchange", () =>
+/** Go in by a sign-in link, if the address is one. */
+function enterByLink() {
+  const code = takeLink();
+  if (code !== null) signInWithLink(code);
+  return code !== null;
+}
+
+window.addEventListener("hashchange", () => {
+  if (enterByLink()) return;
   batch(() => {
     menuOpen.value = false;
     arrive();
-  }),
-);
+  });
+});
 
 render(html`<${App} />`, document.getElementById("page"));
-begin();
+if (!enterByLink()) begin();

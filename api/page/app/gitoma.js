@@ -3,9 +3,10 @@
 import { html, useEffect, useState } from "../vendor/preact/preact.js";
 import { Problem, get, hasToken, heldToken } from "./api.js";
 import { Failure, Loading, State } from "./parts.js";
+import { me } from "./store.js";
 
 const SUBPROTOCOL = "gitoma-bearer."; // contracts/gitoma.md §8
-const TOKEN_OF_A_PERSON = /^crewlog_u_/;
+const OPERATOR = "operator";
 const AGAIN_MS = 5_000;
 
 export const Facts = ({ of: facts }) => html`<dl class="facts">${Object.entries(facts).filter(([, value]) => value !== null && value !== undefined)
@@ -39,17 +40,22 @@ function Repositories({ states }) {
 
 const safe = (address) => (/^https:[/][/]/.test(address) ? address : undefined);
 
+/** A token that the tab holds; the cookie of a session is sent by the browser. */
+function credentials() {
+  if (!hasToken()) return [];
+  return [SUBPROTOCOL + btoa(heldToken()).replaceAll("+", "-").replaceAll("/", "_").replaceAll("=", "")];
+}
+
 /** The states as the socket pushes them; null where there is no right to see them, for the socket
- * takes the server's own token alone. */
+ * is for the operator alone. */
 function useStates() {
   const [states, setStates] = useState(null);
   useEffect(() => {
-    if (!hasToken() || TOKEN_OF_A_PERSON.test(heldToken())) return undefined;
+    if (me.peek().id !== OPERATOR) return undefined;
     let socket;
     let again;
     const open = () => {
-      const word = btoa(heldToken()).replaceAll("+", "-").replaceAll("/", "_").replaceAll("=", "");
-      socket = new WebSocket(`${location.origin.replace(/^http/, "ws")}/ws/state`, [SUBPROTOCOL + word]);
+      socket = new WebSocket(`${location.origin.replace(/^http/, "ws")}/ws/state`, credentials());
       socket.onmessage = ({ data }) => setStates(JSON.parse(data));
       socket.onclose = () => (again = setTimeout(open, AGAIN_MS));
     };

@@ -13,6 +13,18 @@ function where() {
 
 export const place = signal(where());
 
+const LINK = /^#\/sign-in\/([\w-]+)$/; // what `crewlog serve` prints
+
+/** The code of a sign-in link, if the address is one. It is taken out of the address: it is good
+ * once. */
+export function takeLink() {
+  const found = LINK.exec(location.hash);
+  if (!found) return null;
+  history.replaceState(null, "", "/#/");
+  arrive();
+  return found[1];
+}
+
 /** Look at the address again. */
 export function arrive() {
   place.value = where();

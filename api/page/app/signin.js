@@ -2,7 +2,7 @@
 
 import { html, useEffect, useRef, useState } from "../vendor/preact/preact.js";
 import { get, signedOut } from "./api.js";
-import { Failure, Field, Title, submitted, useAction } from "./parts.js";
+import { Failure, Field, Loading, Title, submitted, useAction } from "./parts.js";
 import { signInWithPassword, signInWithToken } from "./store.js";
 
 const WAY_KEY = "crewlog.way"; // how one signed in last, here
@@ -28,19 +28,20 @@ function goOn() {
 }
 
 export function SignIn() {
-  const [way, setWay] = useState(localStorage.getItem(WAY_KEY) === "token" ? "token" : "password");
-  const [providers, setProviders] = useState([]);
+  const [chosen, setChosen] = useState(localStorage.getItem(WAY_KEY) === "token" ? "token" : "password");
+  const [ways, setWays] = useState(null);
   const [before, setBefore] = useState(signedOut.peek() || failedBefore());
   const action = useAction();
   const first = useRef(null);
 
   useEffect(() => {
-    get("/auth/providers").then(({ providers: ways }) => setProviders(ways), () => {});
+    get("/auth/providers").then(setWays, () => setWays({ password: true, providers: [] }));
   }, []);
-  useEffect(() => first.current?.focus(), [way]);
+  const way = ways && !ways.password ? "token" : chosen;
+  useEffect(() => first.current?.focus(), [way, ways]);
 
-  const choose = (chosen) => {
-    setWay(chosen);
+  const choose = (other) => {
+    setChosen(other);
     setBefore("");
     action.say("");
   };
@@ -55,23 +56,25 @@ export function SignIn() {
     return undefined;
   });
 
+  if (ways === null) return html`<main id="content" class="sign-in-room"><${Loading} /></main>`;
+  const { providers } = ways;
   return html`<main id="content" class="sign-in-room">
     <section class="card sign-in" aria-labelledby="room-title">
       <p class="brand" aria-hidden="true">crewlog</p>
       <${Title} document="Sign in">Sign in<//>
       <form onSubmit=${enter}>
-        ${way === "password" ? html`<${Password} first=${first} />` : html`<${Token} first=${first} />`}
+        ${way === "password" ? html`<${Password} first=${first} />` : html`<${Token} first=${first} alone=${!ways.password} />`}
         <${Failure} problem=${action.problem ?? before} id="sign-in-error" />
         <button type="submit" class="primary" disabled=${action.busy}>Sign in</button>
       </form>
       ${providers.length > 0 && html`<div class="ways" role="group" aria-label="Other ways in">
         ${providers.map(({ name, label, url }) => html`<a key=${name} class="button" href=${url}>Sign in with ${label}</a>`)}
       </div>`}
-      <p class="hint">
+      ${ways.password && html`<p class="hint">
         ${way === "password"
           ? html`<button type="button" class="link" onClick=${() => choose("token")}>Use a token instead</button>`
           : html`<button type="button" class="link" onClick=${() => choose("password")}>Use e-mail and password instead</button>`}
-      </p>
+      </p>`}
     </section>
   </main>`;
 }
@@ -82,8 +85,12 @@ const Password = ({ first }) => html`
   <${Field} label="Password">${(a) => html`<input ...${a} name="password" type="password"
     autocomplete="current-password" required />`}<//>`;
 
-const Token = ({ first }) => html`
-  <p>The server's token is in the file <code>token</code> of the data directory, which${" "}
-    <code>crewlog serve</code> prints when it starts. An API token of yours works too.</p>
-  <${Field} label="Token" hint="It is kept in this tab until you close it or sign out.">${(a) => html`<input ...${a}
+/** `alone`: nobody has an account. */
+const Token = ({ first, alone }) => html`
+  ${alone
+    ? html`<p>Nobody has an account here yet. Open the sign-in link that <code>crewlog serve</code> printed when it started,${" "}
+        or give the server's token: it is in the file <code>token</code> of the data directory.</p>`
+    : html`<p>The server's token is in the file <code>token</code> of the data directory, which${" "}
+        <code>crewlog serve</code> prints when it starts. An API token of yours works too, in this tab.</p>`}
+  <${Field} label="Token" hint="You stay signed in, in this browser, until you sign out or have not come for 30 days.">${(a) => html`<input ...${a}
     ref=${first} name="token" type="password" autocomplete="off" autocapitalize="off" spellcheck=${false} required />`}<//>`;

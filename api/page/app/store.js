@@ -2,7 +2,7 @@
 
 import { batch, computed, effect, signal } from "../vendor/preact/preact.js";
 import {
-  Coalesced, EventStream, Problem, dropToken, get, hasToken, keepToken, query, request, segment,
+  Coalesced, EventStream, Problem, dropToken, get, hasToken, keepToken, post, query, request, segment,
   signedOut, useToken,
 } from "./api.js";
 
@@ -10,6 +10,7 @@ const COLUMN_LIMIT = 50; // jobs of a column that the board shows
 const FEW = 6; // changed jobs that are fetched one by one; for more the board is
 const EVERY_MS = 300;
 const SEARCH_EVERY_MS = 1_500; // a text is looked for in every job there is
+const API_TOKEN = /^crewlog_u_[\x21-\x7e]*$/; // a header carries nothing else
 const INBOX = 100; // approvals of a page
 const PROGRESS_MS = 10_000;
 
@@ -62,16 +63,31 @@ const crewLoad = new Coalesced(loadCrews, () => {}, 50);
 
 // Signing in and out
 
-/** Find out who one is: by the token that this tab holds, or by the session's cookie. */
-export async function begin() {
+/** Find out who one is: by the token that this tab holds, or by the session's cookie. `why` is why
+ * one may be nobody. */
+export async function begin(why = "") {
   try {
     const profile = await get("/auth/me");
     if (profile) enter(profile);
-    else leave(hasToken() ? "The server does not accept this token. It may be another one by now." : "");
+    else leave(hasToken() ? "The server does not accept this token. It may be another one by now." : why);
   } catch (problem) {
     if (!(problem instanceof Problem)) throw problem;
     notice.value = `${problem.message} Trying again.`;
-    setTimeout(begin, 2_000);
+    setTimeout(() => begin(why), 2_000);
+  }
+}
+
+/** Sign in with what the link holds that the server has printed. Whoever is signed in already stays
+ * so where it is not good any more. */
+export async function signInWithLink(code) {
+  try {
+    const profile = await post("/auth/link", { code });
+    dropToken();
+    if (me.peek()) leave("");
+    enter(profile);
+  } catch (problem) {
+    if (!(problem instanceof Problem)) throw problem;
+    if (!me.peek()) await begin(problem.message);
   }
 }
 
@@ -80,10 +96,26 @@ export async function signInWithPassword(email, password) {
   enter(await request("/auth/login", { method: "POST", body: { email, password } }));
 }
 
-/** Throws Problem with a sentence when the server does not know the token. */
+/** The server's token begins a session; an API token is held by this tab. Throws Problem with a
+ * sentence when the server does not know it. */
 export async function signInWithToken(given) {
-  // A header carries nothing else, and no token of a server has anything else in it.
-  if (!/^[\x21-\x7e]+$/.test(given)) throw wrongToken();
+  if (API_TOKEN.test(given)) return signInWithApiToken(given);
+  dropToken();
+  try {
+    return enter(await post("/auth/token", { token: given }));
+  } catch (problem) {
+    if (!(problem instanceof Problem)) throw problem;
+    throw problem.status === 403 || problem.status === 422 ? wrongToken() : explained(problem);
+  }
+}
+
+/** What the server says of its settings, for who reads the page. */
+function explained(problem) {
+  if (problem.status !== 503 || !/not configured/.test(problem.message)) return problem;
+  return new Problem(503, "The server has no token, so this way in is closed. Set CREWLOG_TOKEN and start it again.");
+}
+
+async function signInWithApiToken(given) {
   useToken(given);
   try {
     const profile = await get("/auth/me");
@@ -95,9 +127,6 @@ export async function signInWithToken(given) {
   } catch (problem) {
     dropToken();
     signedOut.value = null;
-    if (problem.status === 503 && /not configured/.test(problem.message)) {
-      throw new Problem(503, "The server has no token, so this way in is closed. Set CREWLOG_TOKEN and start it again.");
-    }
     throw problem.status === 403 ? wrongToken() : problem;
   }
 }
