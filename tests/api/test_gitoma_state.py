@@ -27,7 +27,7 @@ from websockets.exceptions import InvalidStatus
 from websockets.typing import Origin, Subprotocol
 
 from api.gitoma_state import State, StateDirectory, StateFeed, websocket_state
-from api.middleware import install
+from api.middleware import DEFAULT_ALLOWED_HOSTS, install
 
 TOKEN = "gitoma_tök/en+"
 DEADLINE_S = 90.0
@@ -548,7 +548,8 @@ def serving(root: Path, token: str = TOKEN) -> Iterator[Server]:
     service = Server(directory, feed, token)
     with socket.create_server(("127.0.0.1", 0)) as listener:
         service.port = listener.getsockname()[1]
-        config = uvicorn.Config(install(service.app()), log_config=None, lifespan="off")
+        app = install(service.app(), allowed_hosts=(*DEFAULT_ALLOWED_HOSTS, "nas.local"))
+        config = uvicorn.Config(app, log_config=None, lifespan="off")
         server = uvicorn.Server(config)
         thread = threading.Thread(target=server.run, args=([listener],))
         thread.start()

@@ -92,6 +92,9 @@ def test_a_link_that_is_opened_in_a_tab_that_stands_open_signs_in_too(
     visit = visitors.stranger(server)
     expect(visit.page.get_by_text("Nobody has an account here yet.")).to_be_visible()
     expect(visit.button("Use e-mail and password instead")).to_have_count(0)
+    visit.expected = "status of 403"
+    visit.page.evaluate("location.hash = '#/sign-in/not-it'")
+    expect(visit.page.get_by_role("alert").filter(has_text="used already")).to_be_visible()
     visit.page.evaluate(f"location.hash = '#/sign-in/{code_of(printed(server))}'")
     expect(visit.heading("Board")).to_be_visible()
 

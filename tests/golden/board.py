@@ -53,6 +53,7 @@ from domain.job_events import (
     Links,
     Outcome,
 )
+from domain.operator import OperatorSignedIn, OperatorSignedOut
 from domain.schedule import (
     CatchUp,
     EndReason,
@@ -324,6 +325,10 @@ HISTORIES: dict[str, list[Event]] = {
     "email-golden": [
         EmailClaimed(user="0b0c4a52-6c26-4d5b-9a0b-3f2f3c1d2e4f"),
         EmailReleased(user="0b0c4a52-6c26-4d5b-9a0b-3f2f3c1d2e4f"),
+    ],
+    "operator-sessions": [
+        OperatorSignedIn(session="golden-session", how="link", address="192.0.2.1"),
+        OperatorSignedOut(session="golden-session"),
     ],
     "identity-golden": [IdentityClaimed(user="0b0c4a52-6c26-4d5b-9a0b-3f2f3c1d2e4f")],
 }

@@ -30,13 +30,17 @@ function goOn() {
 export function SignIn() {
   const [chosen, setChosen] = useState(localStorage.getItem(WAY_KEY) === "token" ? "token" : "password");
   const [ways, setWays] = useState(null);
-  const [before, setBefore] = useState(signedOut.peek() || failedBefore());
+  const [before, setBefore] = useState(failedBefore());
   const action = useAction();
   const first = useRef(null);
 
   useEffect(() => {
     get("/auth/providers").then(setWays, () => setWays({ password: true, providers: [] }));
   }, []);
+  const why = signedOut.value;
+  useEffect(() => {
+    if (why) setBefore(why);
+  }, [why]);
   const way = ways && !ways.password ? "token" : chosen;
   useEffect(() => first.current?.focus(), [way, ways]);
 
