@@ -13,6 +13,7 @@ from urllib.parse import urlsplit
 import httpx2
 from httpx2 import EventSource, ServerSentEvent
 
+from api.option_names import in_options, option_of_path, told
 from domain.errors import CrewlogError
 
 PARTIAL = "partial"
@@ -273,13 +274,10 @@ def _detail(response: httpx2.Response) -> str:
         body = None
     detail = body.get("detail") if isinstance(body, dict) else None
     if isinstance(detail, str):
-        return detail
+        path = body.get("path")
+        if path and detail.startswith(f"{path}: "):
+            detail = option_of_path(path) + detail.removeprefix(path)
+        return in_options(detail)
     if isinstance(detail, list):
-        return "; ".join(_problem(problem) for problem in detail)
+        return "; ".join(map(told, detail))
     return f"The server answered with {response.status_code} {response.reason_phrase}."
-
-
-def _problem(problem: Any) -> str:
-    where = ".".join(str(part) for part in problem.get("loc", ())[1:])
-    said = str(problem.get("msg")).removeprefix("Value error, ")
-    return f"{where}: {said}" if where else said

@@ -16,6 +16,7 @@ from urllib.error import HTTPError, URLError
 from urllib.parse import urlsplit
 from urllib.request import HTTPRedirectHandler, OpenerDirector, ProxyHandler, Request, build_opener
 
+from api.option_names import told
 from domain.errors import CrewlogError
 
 PATIENCE_S = 300.0
@@ -224,7 +225,7 @@ def _refuse(status: int, body: bytes) -> NoReturn:
     except (ValueError, TypeError, KeyError):
         raise Refused(status, f"The server answered with {status}.") from None
     if isinstance(detail, list):
-        detail = "; ".join(f"{'.'.join(map(str, p['loc'][1:]))}: {p['msg']}" for p in detail)
+        detail = "; ".join(map(told, detail))
     raise Refused(status, str(detail))
 
 

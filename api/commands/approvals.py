@@ -1,12 +1,15 @@
 """`crewlog approvals`: what jobs ask, and the answers."""
 
+import time
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Annotated, Any
 from urllib.parse import quote
 
 import typer
 
-from api.commands import terminal
+from api.commands import crews, jobs, terminal
 from api.commands.options import AsJson, Data, Token, Url, connect
+from api.commands.states import ENDED, state_of
 from domain.errors import CrewlogError
 
 if TYPE_CHECKING:
@@ -24,8 +27,23 @@ _STATES = {
 _PAGE = 100
 _WHOLE_ID = 36
 
+_LOOK_S = 0.3
+
 ApprovalId = Annotated[
-    str, typer.Argument(metavar="ID", help="Id of the approval, or how only it begins.")
+    str | None,
+    typer.Argument(
+        metavar="[ID]",
+        help="Id of the approval, or how only it begins; none where --job or --crew names the only "
+        "one that waits there.",
+    ),
+]
+OfJob = Annotated[
+    str | None,
+    typer.Option("--job", metavar="ID", help="Only of this job; its id, or how only it begins."),
+]
+OfCrew = Annotated[
+    str | None,
+    typer.Option("--crew", metavar="ID", help="Only of this crew; its id, or how only it begins."),
 ]
 Comment = Annotated[str | None, typer.Option(metavar="TEXT", help="What to say with the answer.")]
 
@@ -40,6 +58,14 @@ def list_approvals(
         str, typer.Option(help=f"Those that are {', '.join(_STATES)}; or all.")
     ] = "pending",
     limit: Annotated[int, typer.Option(min=1, max=_PAGE, help="The newest so many.")] = 50,
+    job: OfJob = None,
+    crew: OfCrew = None,
+    wait: Annotated[
+        bool,
+        typer.Option(
+            "--wait", help="Wait until there is one, or the job or crew can ask nothing any more."
+        ),
+    ] = False,
     as_json: AsJson = False,
     url: Url = None,
     token: Token = None,
@@ -47,10 +73,14 @@ def list_approvals(
 ) -> None:
     """List what was asked, newest first: what waits for an answer, unless --state says more."""
     if state not in (*_STATES, "all"):
-        raise typer.BadParameter(f"There are {', '.join(_STATES)} and all.", param_hint="--state")
-    wanted = None if state == "all" else state
+        there = f"{terminal.unknown('state', state, _STATES)} There are {', '.join(_STATES)}, all."
+        raise typer.BadParameter(there, param_hint="--state")
     with connect(url, token, data) as client:
-        approvals = client.get("/api/approvals", state=wanted, limit=limit)["items"]
+        about = _about(client, job, crew)
+        approvals = _asked(client, state, limit, about)
+        while wait and not approvals and (about is None or not about.over(client)):
+            time.sleep(_LOOK_S)
+            approvals = _asked(client, state, limit, about)
     if as_json:
         terminal.print_json(approvals)
         return
@@ -77,7 +107,9 @@ def list_approvals(
 
 @app.command()
 def approve(
-    approval_id: ApprovalId,
+    approval_id: ApprovalId = None,
+    job: OfJob = None,
+    crew: OfCrew = None,
     comment: Comment = None,
     as_json: AsJson = False,
     url: Url = None,
@@ -86,12 +118,14 @@ def approve(
 ) -> None:
     """Say yes: the job goes on."""
     with connect(url, token, data) as client:
-        _told(_answer(client, approval_id, "approved", comment), as_json)
+        _told(_answer(client, approval_id, job, crew, "approved", comment), as_json)
 
 
 @app.command()
 def reject(
-    approval_id: ApprovalId,
+    approval_id: ApprovalId = None,
+    job: OfJob = None,
+    crew: OfCrew = None,
     comment: Comment = None,
     as_json: AsJson = False,
     url: Url = None,
@@ -100,15 +134,74 @@ def reject(
 ) -> None:
     """Say no: whoever asked is told so, or the job ends, as its template says."""
     with connect(url, token, data) as client:
-        _told(_answer(client, approval_id, "rejected", comment), as_json)
+        _told(_answer(client, approval_id, job, crew, "rejected", comment), as_json)
 
 
-def _answer(client: "Client", given: str, resolution: str, comment: str | None) -> dict[str, Any]:
-    body = {"resolution": resolution, "comment": comment}
+@dataclass(frozen=True, slots=True)
+class _About:
+    """The job, or the crew, of which the approvals are to be."""
+
+    path: str
+    job_ids: frozenset[str]
+
+    def over(self, client: "Client") -> bool:
+        """Whether nothing of it will ask by itself any more."""
+        shown = client.get(self.path)
+        state = shown["state"] if "jobIds" in shown else state_of(shown)
+        return state in (*ENDED, "blocked", "stranded", "deleted")
+
+
+def _about(client: "Client", job: str | None, crew: str | None) -> _About | None:
+    if job is not None and crew is not None:
+        raise typer.BadParameter("Give a job or a crew, not both.", param_hint="--job, --crew")
+    if job is not None:
+        found = jobs.resolve(client, job)
+        return _About(f"/api/jobs/{found}", frozenset({found}))
+    if crew is not None:
+        path = f"/api/crews/{crews.resolve(client, crew)}"
+        return _About(path, frozenset(client.get(path)["jobIds"]))
+    return None
+
+
+def _asked(client: "Client", state: str, limit: int, about: _About | None) -> list[dict[str, Any]]:
+    """The newest so many, from as many pages as that takes."""
+    found: list[dict[str, Any]] = []
+    cursor = None
+    wanted = None if state == "all" else state
+    while True:
+        page = client.get("/api/approvals", state=wanted, limit=_PAGE, cursor=cursor)
+        found += [a for a in page["items"] if about is None or a["jobId"] in about.job_ids]
+        if len(found) >= limit or not page["hasMore"]:
+            return found[:limit]
+        cursor = page["cursor"]
+
+
+def _answer(
+    client: "Client",
+    given: str | None,
+    job: str | None,
+    crew: str | None,
+    resolution: str,
+    comment: str | None,
+) -> dict[str, Any]:
+    about = _about(client, job, crew)
+    if (given is None) == (about is None):
+        raise typer.BadParameter("Say which: by its ID, or by --job or --crew.")
+    approval_id = _resolve(client, given) if given is not None else _only(client, about)
     answered: dict[str, Any] = client.post(
-        f"/api/approvals/{_resolve(client, given)}/resolve", body
+        f"/api/approvals/{approval_id}/resolve", {"resolution": resolution, "comment": comment}
     )
     return answered
+
+
+def _only(client: "Client", about: _About | None) -> str:
+    waiting = _asked(client, "pending", _PAGE, about)
+    if len(waiting) != 1:
+        ids = ", ".join(approval["id"] for approval in waiting)
+        raise NoSuchApproval(
+            f"{len(waiting)} questions wait there: {ids}." if ids else "Nothing is asked there."
+        )
+    return str(waiting[0]["id"])
 
 
 def _told(approval: dict[str, Any], as_json: bool) -> None:

@@ -38,6 +38,9 @@ def crew_jobs(client: "Client", crew: Json) -> list[Json]:
     return sorted(jobs, key=lambda job: place[job["id"]])
 
 
+_MOVING = ("queued", "running", "cancelling", "waiting_for_approval")
+
+
 def moving(jobs: Collection[Json]) -> set[str]:
     """Ids of the jobs to which more will happen, by itself or once a question is answered; `jobs`
     in dependency order.
@@ -52,7 +55,7 @@ def moving(jobs: Collection[Json]) -> set[str]:
     for job in jobs:
         state, parents = state_of(job), there.intersection(job["parents"])
         waits = state == "held" and (parents <= done | found or parents & failed)
-        if waits or state in ("queued", "running", "waiting_for_approval"):
+        if waits or state in _MOVING:
             found.add(job["id"])
     return found
 
@@ -229,10 +232,7 @@ def _job_of(event: Json) -> str:
 
 
 def _question(data: Json) -> str:
-    return (
-        f"{terminal.plain(data['description'])}  "
-        f"Answer with: crewlog approvals approve {data['approval']} (or reject)"
-    )
+    return terminal.question(data["description"], data["approval"])
 
 
 def _with_reason(text: str, reason: str) -> str:

@@ -183,7 +183,7 @@ def show(
 ) -> None:
     """Show a crew and its jobs, each behind those that it waits for."""
     with connect(url, token, data) as client:
-        crew = client.get(f"/api/crews/{_resolve(client, crew_id)}")
+        crew = client.get(f"/api/crews/{resolve(client, crew_id)}")
         jobs = [] if as_json else crew_jobs(client, crew)
     if as_json:
         terminal.print_json(crew)
@@ -213,7 +213,7 @@ def show(
             terminal.notice(f"{job['key']}: {sentence}")
 
 
-def _resolve(client: "Client", given: str) -> str:
+def resolve(client: "Client", given: str) -> str:
     """The id that `given` is or begins."""
     if len(given) >= _WHOLE_ID:
         return quote(given, safe="")

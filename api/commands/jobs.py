@@ -13,7 +13,7 @@ import typer
 
 from api.commands import terminal
 from api.commands.options import AsJson, Data, Token, Url, connect
-from api.commands.states import state_of
+from api.commands.states import STATES, state_of, states_given
 from domain.errors import CrewlogError
 
 if TYPE_CHECKING:
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 app = typer.Typer(no_args_is_help=True, help="Run jobs, and see what became of them.")
 
-_FOLLOWED = "job.output,job.output_dropped,job.finished"
+_FOLLOWED = "job.output,job.output_dropped,job.finished,job.approval_requested"
 _WRITTEN = "job.output,job.output_dropped"
 _RECENT = 1_000
 _PAGE = 100
@@ -31,6 +31,10 @@ JobId = Annotated[str, typer.Argument(metavar="ID", help="Id of the job, or how 
 
 class NoSuchJob(CrewlogError):
     """An id, or the beginning of one, that does not name exactly one job."""
+
+
+class NoSuchFile(CrewlogError):
+    """A name that no file has that the job left."""
 
 
 @app.command(context_settings={"allow_interspersed_args": False})
@@ -182,9 +186,19 @@ class _Interrupts:
 def list_(
     state: Annotated[
         str | None,
-        typer.Option(help="Only in these states, by comma: queued, running, completed, failed…"),
+        typer.Option(metavar="STATES", help=f"Only in these, by comma: {', '.join(STATES)}."),
     ] = None,
     label: Annotated[str | None, typer.Option(help="Only with this label.")] = None,
+    text: Annotated[
+        str | None,
+        typer.Option(
+            "--text",
+            "--search",
+            metavar="TEXT",
+            help="Only with this in the title, a label, the command, the template or the crew's "
+            "name, or an id that begins so.",
+        ),
+    ] = None,
     limit: Annotated[int, typer.Option(min=1, help="The newest so many.")] = 20,
     every: Annotated[bool, typer.Option("--all", help="All there are.")] = False,
     as_json: AsJson = False,
@@ -193,13 +207,14 @@ def list_(
     data: Data = None,
 ) -> None:
     """List jobs, newest first."""
+    chosen = {"state": states_given(state), "label": label, "text": text}
     with connect(url, token, data) as client:
-        jobs = list(_listed(client, None if every else limit, state=state, label=label))
+        jobs = list(_listed(client, None if every else limit, **chosen))
     if as_json:
         terminal.print_json(jobs)
         return
     if not jobs:
-        terminal.notice("No jobs.")
+        terminal.notice("No such jobs." if any(chosen.values()) else "No jobs.")
         return
     terminal.print_table(
         ("ID", "STATE", "CREATED", "RAN", "LINES", "TITLE"),
@@ -231,7 +246,7 @@ def _listed(client: "Client", limit: int | None, **filters: Any) -> Iterator[dic
         left = None if left is None else left - size
 
 
-def _resolve(client: "Client", given: str) -> str:
+def resolve(client: "Client", given: str) -> str:
     """The id that `given` is or begins."""
     exact = quote(given, safe="")
     if len(given) >= 36 or _is_there(client, exact):
@@ -268,7 +283,7 @@ def show(
 ) -> None:
     """Show a job and what happened to it."""
     with connect(url, token, data) as client:
-        found = _resolve(client, job_id)
+        found = resolve(client, job_id)
         job = client.get(f"/api/jobs/{found}")
         timeline = list(_timeline(client, found))
     if as_json:
@@ -311,7 +326,9 @@ def _details(job: dict[str, Any]) -> Iterator[tuple[str, terminal.Cell]]:
         yield "Reason", (job["failureReason"], "red")
     if job["errorId"]:
         yield "Error id", job["errorId"]
-    if job["exitCode"] is not None:
+    # While it waits for another attempt, that of the last one says nothing of the job.
+    rests = job["outcome"] is not None or job["status"] == "blocked"
+    if rests and job["exitCode"] is not None:
         yield "Exit code", str(job["exitCode"])
     yield "Command", job["prompt"]
     yield "Directory", job["cwd"]
@@ -322,7 +339,7 @@ def _details(job: dict[str, Any]) -> Iterator[tuple[str, terminal.Cell]]:
     yield "Created", terminal.moment(job["createdAt"])
     yield "Started", terminal.moment(job["startedAt"])
     yield "Ended", terminal.moment(job["completedAt"])
-    yield "Ran", terminal.duration(job["runMs"])
+    yield "Ran", terminal.duration(job["runMs"] if rests else None)
     yield "Output", f"{job['lines']} lines, {job['outputBytes']} bytes"
     if job["droppedBytes"]:
         yield "Dropped", (f"{job['droppedBytes']} bytes over the limit", "yellow")
@@ -338,13 +355,98 @@ def cancel(
 ) -> None:
     """Ask for a job's end. Asking again changes nothing."""
     with connect(url, token, data) as client:
-        job = client.post(f"/api/jobs/{_resolve(client, job_id)}/cancel")
+        job = client.post(f"/api/jobs/{resolve(client, job_id)}/cancel")
     if as_json:
         terminal.print_json(job)
     elif job["outcome"]:
         terminal.write_line(f"Cancelled {job['id']}.")
     else:
         terminal.write_line(f"Cancelling {job['id']}: its processes are told to end.")
+
+
+@app.command()
+def redo(
+    job_id: JobId,
+    feedback: Annotated[
+        str | None,
+        typer.Option(
+            "--feedback", "-m", metavar="TEXT", help="What was wrong; its program reads it."
+        ),
+    ] = None,
+    as_json: AsJson = False,
+    url: Url = None,
+    token: Token = None,
+    data: Data = None,
+) -> None:
+    """Have a job that has ended done again, and in a crew what was made of its result."""
+    with connect(url, token, data) as client:
+        path = f"/api/jobs/{resolve(client, job_id)}/redo"
+        _sent_back(client.post(path, {"feedback": feedback or ""})["job"], as_json)
+
+
+@app.command()
+def unblock(
+    job_id: JobId,
+    as_json: AsJson = False,
+    url: Url = None,
+    token: Token = None,
+    data: Data = None,
+) -> None:
+    """Let a job that is blocked, or gave up, go on: its retries count anew."""
+    with connect(url, token, data) as client:
+        path = f"/api/jobs/{resolve(client, job_id)}/unblock"
+        _sent_back(client.post(path)["job"], as_json)
+
+
+def _sent_back(job: dict[str, Any], as_json: bool) -> None:
+    if as_json:
+        terminal.print_json(job)
+    else:
+        state = state_of(job).replace("_", " ")
+        terminal.write_line(f"{terminal.plain(job['title'])} is to be done again; it is {state}.")
+
+
+@app.command()
+def artifacts(
+    job_id: JobId,
+    name: Annotated[
+        str | None, typer.Option(metavar="FILE", help="Write this one to stdout, as it is.")
+    ] = None,
+    as_json: AsJson = False,
+    url: Url = None,
+    token: Token = None,
+    data: Data = None,
+) -> None:
+    """List the files that a job left, or print one of them: that of its last attempt."""
+    with connect(url, token, data) as client:
+        found = resolve(client, job_id)
+        kept = client.get(f"/api/jobs/{found}/artifacts")["items"]
+        if name is not None:
+            _print_file(client, kept, name)
+            return
+    if as_json:
+        terminal.print_json(kept)
+    elif not kept:
+        terminal.notice("It left no files.")
+    else:
+        terminal.print_table(
+            ("NAME", "BYTES", "ATTEMPT", "TYPE"),
+            (
+                (file["name"], str(file["sizeBytes"]), str(file["attempt"]), file["mimeType"])
+                for file in kept
+            ),
+            flexible=("NAME",),
+            optional=("TYPE",),
+        )
+
+
+def _print_file(client: "Client", kept: list[dict[str, Any]], name: str) -> None:
+    named = [file for file in kept if file["name"] == name]
+    if not named:
+        raise NoSuchFile(terminal.unknown("file", name, {file["name"] for file in kept}))
+    last = max(named, key=lambda file: int(file["attempt"]))
+    with client.download(f"/api/artifacts/{last['id']}") as chunks:
+        terminal.write_bytes(chunks)
 
 
 @app.command()
@@ -363,7 +465,7 @@ def logs(
 ) -> None:
     """Print what a job wrote, from its first line. With --json each line is an object."""
     with connect(url, token, data) as client:
-        found = _resolve(client, job_id)
+        found = resolve(client, job_id)
         ended = client.get(f"/api/jobs/{found}")["outcome"] is not None
         position = 0
         kept: deque[str] = deque(maxlen=tail)
@@ -414,6 +516,9 @@ def _followed(client: "Client", job_id: str, after: int | None) -> Iterator[tupl
         event = json.loads(frame.data)
         if event["type"] == "partial":
             yield event["text"], False
+        elif event["type"] == "job.approval_requested":
+            asked = event["data"]
+            terminal.notice(terminal.question(asked["description"], asked["approval"]))
         elif event["type"] != "job.finished":
             for line in _lines_of(event):
                 yield line, True

@@ -27,7 +27,7 @@ _LONGEST_END = 4_096
 """Bytes of the last line of an export, at most."""
 
 Subject = Annotated[
-    str | None, typer.Option(metavar="NAME", help="Only about this, for instance job-<id>.")
+    str | None, typer.Option(metavar="NAME", help="Only about this, for instance job-ID.")
 ]
 Types = Annotated[
     str | None, typer.Option("--type", metavar="TYPES", help="Only of these types, by comma.")
@@ -53,11 +53,16 @@ def show(
     data: Data = None,
 ) -> None:
     """Show events in the order of the log."""
+    _check_types(types)
     filters = {"before": before, "subject": subject, "type": types, "actor": actor}
     with connect(url, token, data) as client:
         page = _page(client, after, limit, filters)
     if as_json:
         terminal.print_json(page)
+        return
+    if not page["events"]:
+        chosen = after or any(given is not None for given in filters.values())
+        terminal.notice("No such events." if chosen else "No events.")
         return
     terminal.print_table(
         ("POSITION", "TIME", "TYPE", "STREAM", "WHO", "DATA"),
@@ -77,6 +82,18 @@ def show(
     )
     if page["next"] is not None:
         terminal.notice(f"There is more: --after {page['next']}")
+
+
+def _check_types(given: str | None) -> None:
+    """BadParameter for a type that no event has: it would select nothing, for ever."""
+    if given is None:
+        return
+    from domain.catalogue import CATALOGUE
+
+    for name in filter(None, map(str.strip, given.split(","))):
+        if name not in CATALOGUE:
+            there = terminal.unknown("event type", name, CATALOGUE)
+            raise typer.BadParameter(there, param_hint="--type")
 
 
 def _page(client: "Client", after: int, limit: int, filters: dict[str, Any]) -> dict[str, Any]:
@@ -114,6 +131,7 @@ def tail(
 
     About one job it ends with the job. With --json each event is a line of JSON.
     """
+    _check_types(types)
     with connect(url, token, data) as client:
         start = client.get("/api/log", limit=1)["head"] if after is None else after
         stream = client.follow(
@@ -132,7 +150,10 @@ def tail(
 
 @app.command()
 def export(
-    file: Annotated[Path, typer.Argument(metavar="[FILE|-]", help="- is stdout.")] = STDIO,
+    file: Annotated[
+        Path,
+        typer.Argument(metavar="[FILE|-]", help="A file; stdout where it is -, or none is given."),
+    ] = STDIO,
     subject: Subject = None,
     url: Url = None,
     token: Token = None,

@@ -2,11 +2,45 @@
 
 from typing import Any
 
+import typer
+
+from api.commands import terminal
+
+STATES = (
+    "held",
+    "queued",
+    "running",
+    "waiting_for_approval",
+    "blocked",
+    "review",
+    "completed",
+    "failed",
+    "timed_out",
+    "cancelled",
+)
+"""What can be asked for, in the words in which states are shown. A job that timed out is one of the
+``failed`` too.
+"""
+
+ENDED = ("completed", "failed", "timed_out", "cancelled")
+
 
 def state_of(job: dict[str, Any]) -> str:
-    """The state of a job, or how it ended. ``stranded`` is a held job that cannot start as things
-    are.
+    """The state of a job, or how it ended; before it what is known beside it: that it cannot start
+    as things are, or is to end.
     """
     if job["outcome"]:
         return str(job["outcome"])
-    return "stranded" if job["state"] == "held" and job["strandedBy"] else str(job["state"])
+    if job["strandedBy"]:
+        return "stranded"
+    return "cancelling" if job["cancelRequestedAt"] else str(job["state"])
+
+
+def states_given(given: str | None) -> str | None:
+    """States by comma, as the server takes them. BadParameter for one that there is not."""
+    names = [name.strip() for name in (given or "").split(",") if name.strip()]
+    for name in names:
+        if name not in STATES:
+            there = f"{terminal.unknown('state', name, STATES)} There are {', '.join(STATES)}."
+            raise typer.BadParameter(there, param_hint="--state")
+    return ",".join(names) or None

@@ -9,6 +9,7 @@ import sys
 from collections.abc import Iterable, Mapping, Sequence
 from contextlib import suppress
 from datetime import UTC, datetime
+from difflib import get_close_matches
 from functools import cache
 from typing import TYPE_CHECKING, Any
 
@@ -33,6 +34,7 @@ STATE_STYLES = {
     "waiting_for_approval": "magenta",
     "blocked": "red",
     "stranded": "red",
+    "cancelling": "yellow",
 }
 
 
@@ -64,6 +66,20 @@ def write_line(line: str) -> None:
     """A line of a job's output, at once."""
     sys.stdout.write(line + "\n")
     sys.stdout.flush()
+
+
+def write_bytes(chunks: Iterable[bytes]) -> None:
+    """A file as it is."""
+    sys.stdout.flush()
+    for chunk in chunks:
+        sys.stdout.buffer.write(chunk)
+    sys.stdout.buffer.flush()
+
+
+def question(description: str, approval: str) -> str:
+    """What is asked, and how it is answered."""
+    how = f"Answer with: crewlog approvals approve {approval} (or reject)"
+    return f"{plain(description)}  {how}"
 
 
 class Lines:
@@ -104,6 +120,13 @@ def plain(text: Any) -> str:
         character if character.isprintable() else character.encode("unicode_escape").decode()
         for character in str(text)
     )
+
+
+def unknown(kind: str, given: str, known: Iterable[str]) -> str:
+    """Says that there is no such thing, and what else may have been meant."""
+    near = get_close_matches(given, list(known), n=3)
+    meant = f" Did you mean {' or '.join(near)}?" if near else ""
+    return f"There is no {kind} {plain(given)!r}.{meant}"
 
 
 def print_table(

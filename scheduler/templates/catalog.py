@@ -6,6 +6,7 @@ import time
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
+from difflib import get_close_matches
 from pathlib import Path, PurePosixPath
 from threading import Lock
 from typing import Any
@@ -23,13 +24,18 @@ SHIPPED = Path(__file__).parent / "shipped"
 
 _MOST_FOLDERS = 2_000
 _MOST_FILES = 1_000
+_LONGEST_GUESS = 200
+_ALIKE = 0.6
 
 _Stamp = tuple[int, int, int] | None
 
 
 class TemplateNotFound(NotFound):
-    def __init__(self) -> None:
-        super().__init__("Template not found")
+    """There is none of that id; `near` are the ids of some that are called nearly so."""
+
+    def __init__(self, near: Sequence[str] = ()) -> None:
+        meant = f". Did you mean {' or '.join(near)}?" if near else ""
+        super().__init__(f"Template not found{meant}")
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,7 +110,7 @@ class Catalog:
         key = template_id.removesuffix(SUFFIX)
         parts = PurePosixPath(key).parts
         if not parts or "\0" in key or any(part.startswith((".", "/")) for part in parts):
-            raise TemplateNotFound
+            raise TemplateNotFound(self._near(key))
         for root in self._roots:
             file = root.joinpath(*parts[:-1], parts[-1] + SUFFIX)
             known = self._entries.get(file)
@@ -119,7 +125,7 @@ class Catalog:
                     return result
                 first = result.faults[0]
                 raise BadInput(first.path, f"The template has a mistake here. {first.reason}")
-        raise TemplateNotFound
+        raise TemplateNotFound(self._near(key))
 
     def render(
         self,
@@ -136,6 +142,11 @@ class Catalog:
         ``jobs[1].argv[2]``. ValueError for a naive `at`.
         """
         return render(self.get(template_id), inputs, at=at, nominal=nominal)
+
+    def _near(self, wanted: str) -> Sequence[str]:
+        """The ids that are most like what was asked for. Everybody sees all templates."""
+        ids = [template.id for template in self.list()]
+        return get_close_matches(wanted[:_LONGEST_GUESS], ids, n=3, cutoff=_ALIKE)
 
     def _is_current(self, file: Path, known: _Entry) -> bool:
         now = time.monotonic()

@@ -243,8 +243,8 @@ def test_list_filters_and_limits(server: Server, job: str) -> None:
     one = json.loads(crewlog("jobs", "list", "--limit", "1", "--json", data=server.data).stdout)
     assert len(one) == 1
     wrong = crewlog("jobs", "list", "--state", "sleeping", data=server.data)
-    assert wrong.returncode == 1
-    assert "No such state" in wrong.stderr
+    assert wrong.returncode == 2
+    assert "There is no state" in wrong.stderr
 
 
 def test_the_beginning_of_an_id_is_enough(server: Server, job: str) -> None:

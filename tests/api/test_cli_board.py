@@ -162,7 +162,7 @@ def test_a_crew_may_be_left_alone_and_held_until_a_time(server: Server) -> None:
         (("pair", "word"), 2, "'word' is neither NAME=TEXT nor NAME:=JSON."),
         (("pair", "times:=x"), 2, "The value of 'times' is not JSON"),
         (("pair", "--inputs", "[1]"), 2, "The inputs must be a JSON object."),
-        (("pair", "word=a", "times=many"), 1, "inputs.times"),
+        (("pair", "word=a", "times=many"), 1, "input times: "),
         (("nowhere",), 1, "Template not found"),
     ],
 )
@@ -195,6 +195,7 @@ def job(key: str, state: str, *parents: str, **more: Any) -> dict[str, Any]:
         "pendingApprovals": [],
         "strandedBy": None,
         "gaveUp": False,
+        "cancelRequestedAt": None,
     }
     return {"id": key, "state": state, "parents": list(parents), **fields, **more}
 
@@ -203,6 +204,7 @@ def test_what_waits_for_a_job_that_stands_still_does_not_move() -> None:
     jobs = [
         job("done", "completed", outcome="completed"),
         job("still", "blocked"),
+        job("leaving", "running", cancelRequestedAt="2026-01-01T00:00:00Z"),
         job("asks", "waiting_for_approval", "done", pendingApprovals=["x"]),
         job("next", "held", "asks"),
         job("stuck", "held", "done", "still"),
@@ -210,5 +212,5 @@ def test_what_waits_for_a_job_that_stands_still_does_not_move() -> None:
         job("unmarked", "held", "done", "lost"),
         job("hopeless", "held", "lost", strandedBy="lost"),
     ]
-    assert moving(jobs) == {"asks", "next", "unmarked"}
+    assert moving(jobs) == {"leaving", "asks", "next", "unmarked"}
     assert state_of(jobs[-1]) == "stranded"
