@@ -319,7 +319,7 @@ def test_redo_with_feedback_makes_another_attempt_and_what_came_after_anew(
 
     visit.page.locator('.node[data-key="fails"]').click()
     expect(visit.page.locator("#job-reason")).to_contain_text("Exit code 3.")
-    visit.button("Unblock").click()
+    visit.button("Try again").click()
     attempts = visit.page.get_by_role("region", name="Attempts").get_by_role("listitem")
     expect(attempts).to_have_count(2)
     visit.button("Archive").click()

@@ -105,7 +105,7 @@ function Actions({ job, refresh, asked, leaving }) {
   }
   return html`<div class="actions" role="group" aria-label="Actions">
     ${job.status === "blocked" && html`<button type="button" class="primary" disabled=${action.busy}
-      onClick=${() => act(() => post(`${path}/unblock`), "It goes on.")}>${over ? "Try again" : "Unblock"}</button>`}
+      onClick=${() => act(() => post(`${path}/unblock`), "It goes on.")}>${over || job.gaveUp ? "Try again" : "Unblock"}</button>`}
     ${done && html`<button type="button" aria-expanded=${open === "redo"} onClick=${() => setOpen(open === "redo" ? "" : "redo")}>Redo with feedback</button>`}
     ${!over && html`<button type="button" class="danger" disabled=${job.cancelRequestedAt !== null || action.busy} onClick=${() => setOpen("cancel")}>
       ${job.cancelRequestedAt ? "Cancelling …" : "Cancel job"}</button>`}
