@@ -9,7 +9,7 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 import pytest
-from playwright.sync_api import expect
+from playwright.sync_api import Route, expect
 
 from tests.e2e.client import until
 from tests.e2e.people import PASSWORD, add_user, sign_in
@@ -224,6 +224,32 @@ def test_a_job_that_waits_for_another_attempt_shows_nothing_of_the_last_one(
     gate.touch()
     expect(visit.state("completed")).to_be_visible()
     expect(facts).to_contain_text("Exit code0")
+
+
+def test_the_log_of_a_job_is_whole_however_fast_it_was_done_again(
+    server: Server, visitors: Visitors
+) -> None:
+    job = submit(server, "sh", "-c", "echo attempt $CREWLOG_ATTEMPT", title="Done twice")
+    until(lambda: call(server, "GET", f"/api/jobs/{job}").json()["outcome"], "it is done")
+    visit = visitors.open(server, "/#/jobs")
+    with visit.page.expect_response(lambda said: said.status == 204):  # its stream is at its end
+        visit.goto(f"/#/jobs/{job}")
+    expect(visit.page.get_by_text("Ended: completed")).to_be_visible()
+    held: list[Route] = []
+    visit.page.route(f"**/api/jobs/{job}", lambda route: held.append(route))
+    assert call(server, "POST", f"/api/jobs/{job}/redo", {}).status_code == 200
+
+    def again() -> bool:
+        now = call(server, "GET", f"/api/jobs/{job}").json()
+        return bool(now["attempt"] == 2 and now["outcome"])
+
+    until(again, "it is done again")
+    expect(visit.heading("Done twice")).to_be_visible()
+    visit.page.unroute(f"**/api/jobs/{job}")
+    for route in held:
+        route.continue_()
+    lines = visit.output.filter(has_text="attempt")
+    expect(lines).to_have_text(["attempt 1", "attempt 2"])
 
 
 def waiting(visit: Visit) -> int:

@@ -36,7 +36,7 @@ export function Job({ id }) {
       ${job.body && html`<section class="card" aria-labelledby="body-title"><h2 id="body-title">Task</h2><p class="prose">${job.body}</p></section>`}
       <${Result} job=${job} />
       <${Artifacts} job=${job} artifacts=${artifacts.data?.items ?? []} />
-      <${JobLog} id=${id} over=${isOver(job)} />
+      <${JobLog} id=${id} over=${isOver(job)} attempt=${job.attempt} />
       <${Comments} job=${job} refresh=${refresh} />
     </div>
     <div class="side">

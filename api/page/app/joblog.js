@@ -30,11 +30,16 @@ const NOTES = {
   agent_tool_end: (step) => `The answer: ${step.result}`,
 };
 
-/** `over` is whether the job has ended; one that is done again is followed again. */
-export function JobLog({ id, over }) {
+/** `over` is whether the job has ended, in this attempt; one that is done again is followed again.
+ * A stream that is open reads on to the end: the page may know of that before the last lines. */
+export function JobLog({ id, over, attempt }) {
   const box = useRef(null);
   const view = useRef(null);
   const seen = useRef(null); // how far this page has read
+  const open = useRef(null); // the stream that is being read
+  const read = useRef(null); // the attempt up to which all was read
+  const newest = useRef(attempt);
+  newest.current = attempt;
   const [shown, setShown] = useState(NOTHING_YET);
   const [state, setState] = useState("Connecting");
   const [wrap, setWrap] = useState(true);
@@ -42,11 +47,14 @@ export function JobLog({ id, over }) {
 
   useEffect(() => {
     view.current = new OutputView(box.current, setShown);
-    return () => view.current.close();
+    return () => {
+      open.current?.stop();
+      view.current.close();
+    };
   }, []);
 
   useEffect(() => {
-    if (over && seen.current !== null) return undefined;
+    if (open.current !== null || (over && read.current === attempt)) return;
     let end = "";
     const stream = new EventStream(
       `/api/jobs/${segment(id)}/stream`,
@@ -74,6 +82,8 @@ export function JobLog({ id, over }) {
         },
         closed(status) {
           seen.current = stream.lastId ?? "";
+          open.current = null;
+          read.current = newest.current;
           if (status === 204 && !end) setState("Ended");
           else if (status === 400) {
             seen.current = null;
@@ -84,8 +94,8 @@ export function JobLog({ id, over }) {
       },
       seen.current || null,
     );
-    return () => stream.stop();
-  }, [id, over]);
+    open.current = stream;
+  }, [over, attempt]);
 
   return html`<section class="card output" aria-labelledby="output-title">
     <div class="output-head">
