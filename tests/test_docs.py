@@ -300,7 +300,7 @@ COMMANDS: dict[str, Any] = dict(leaves(typer.main.get_command(commands)))
 
 
 def options(command: Any) -> set[str]:
-    given = {option for parameter in command.params for option in parameter.opts}
+    given = {o for p in command.params for o in (*p.opts, *p.secondary_opts)}
     return {option for option in given if option.startswith("-")} | {"--help", "-h"}
 
 

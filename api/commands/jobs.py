@@ -330,6 +330,8 @@ def _details(job: dict[str, Any]) -> Iterator[tuple[str, terminal.Cell]]:
     rests = job["outcome"] is not None or job["status"] == "blocked"
     if rests and job["exitCode"] is not None:
         yield "Exit code", str(job["exitCode"])
+    if job["result"] is not None:
+        yield "Result", json.dumps(job["result"], ensure_ascii=False)
     yield "Command", job["prompt"]
     yield "Directory", job["cwd"]
     if job["env"]:
