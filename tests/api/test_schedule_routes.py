@@ -123,6 +123,7 @@ def test_a_schedule_is_made_shown_and_listed(tmp_path: Path) -> None:
             "createdAt": format_time(START),
             "updatedAt": format_time(START),
             "version": 1,
+            "shortened": [],
         }
         assert (await ann.said(200, "GET", f"/{made['id']}"))["schedule"] == made
         body: Json = {
