@@ -424,10 +424,11 @@ def test_each_process_is_asked_to_end_once(world: World) -> None:
 
 def test_a_cancel_hurries_what_is_left_and_leaves_the_end_as_it_was(world: World) -> None:
     async def scenario(executor: Executor) -> None:
-        script = "(while :; do echo on; sleep 0.1; done) & echo up; exit 3"
+        script = "(while :; do echo on; sleep 0.1; done) & echo $$ > pid; exit 3"
         running = await executor.start(world.shell(script, env=NAMED))
-        live = running.output()
-        assert await anext(live)
+        first = await asyncio.to_thread(world.pid, "pid")
+        while not is_dead(first):
+            await asyncio.sleep(0.01)
         await running.cancel()
         end = await running.wait()
         assert (end.reason, end.exit_code) in (("exited", 3), ("cancelled", 3))

@@ -134,7 +134,7 @@ def test_the_command_line_makes_shows_fires_and_deletes(
     assert len(schedules(server, "preview", "--cron", "0 * * * *").stdout.splitlines()) == 10
     wrong = schedules(server, "create", template(http), "--cron", "61 * * * *")
     assert wrong.returncode == 1
-    assert wrong.stderr.startswith("rule.cron: ")
+    assert wrong.stderr.startswith("--cron: ")
     assert schedules(server, "create", template(http)).returncode == 2
     assert schedules(server, "delete", "friday").stdout == "Deleted.\n"
     gone = schedules(server, "show", "friday")
