@@ -17,64 +17,64 @@ from fastapi import FastAPI
 from pydantic import SecretStr
 from starlette.types import ASGIApp
 
-from api import errors, middleware
-from api.gitoma_jobs import StateJobs
-from api.gitoma_state import StateDirectory, StateFeed
-from api.hot import ShortCut
-from api.job_requests import CrewRequest, JobRequest
-from api.lmstudio import LMStudioHealth, probe
-from api.oidc import GOOGLE, Provider
-from api.owners import Owners
-from api.people import FirstAdmin, PeopleParts, build_people
-from api.ratelimit import SlidingWindow
-from api.routes.analytics import analytics_routes
-from api.routes.approvals import approval_routes
-from api.routes.artifacts import artifact_routes
-from api.routes.auth import auth_routes
-from api.routes.board import board_routes
-from api.routes.dispatcher import dispatcher_routes
-from api.routes.events import event_routes
-from api.routes.gitoma import GitomaOptions, command_of, gitoma_routes
-from api.routes.health import health_routes
-from api.routes.jobs import create_job_of, job_routes
-from api.routes.log import log_routes
-from api.routes.page import page_routes
-from api.routes.projections import projection_routes
-from api.routes.schedules import schedule_routes
-from api.routes.system import system_routes
-from api.routes.templates import template_routes
-from api.routes.users import token_routes, user_routes
-from api.routes.worker import worker_routes
-from api.security import Principal, Security
-from api.sessions import RollingSessions
+from api.dialects.board.auth import auth_routes
+from api.dialects.board.dispatcher import dispatcher_routes
+from api.dialects.board.routes import board_routes
+from api.dialects.board.schedules import schedule_routes
+from api.dialects.board.templates import template_routes
+from api.dialects.codeplane.approval_routes import approval_routes
+from api.dialects.codeplane.event_routes import event_routes
+from api.dialects.codeplane.job_requests import CrewRequest, JobRequest
+from api.dialects.codeplane.jobs import create_job_of, job_routes
+from api.dialects.codeplane.quick_create import ShortCut
+from api.dialects.gitoma.routes import GitomaOptions, command_of, gitoma_routes
+from api.dialects.gitoma.state_files import StateDirectory, StateFeed
+from api.dialects.gitoma.state_jobs import StateJobs
+from api.edge import errors, middleware
+from api.edge.owners import Owners
+from api.edge.rate_limit import SlidingWindow
+from api.edge.security import Principal, Security
+from api.edge.worker_tokens import WorkerTokens, load_key
+from api.native.analytics import analytics_routes
+from api.native.artifacts import artifact_routes
+from api.native.health import health_routes
+from api.native.lmstudio import LMStudioHealth, probe
+from api.native.log import log_routes
+from api.native.people import token_routes, user_routes
+from api.native.projections import projection_routes
+from api.native.system import system_routes
+from api.native.worker import worker_routes
+from api.page.routes import page_routes
+from api.people.oidc import GOOGLE, Provider
+from api.people.parts import FirstAdmin, PeopleParts, build_people
+from api.people.sessions import RollingSessions
 from api.settings import SHORTEST_SECRET, Settings
-from api.worker_tokens import WorkerTokens, load_key
-from domain.approvals import Approvals
+from domain.approval.commands import Approvals
 from domain.clock import Clock, system_clock
-from domain.crews import Crews
-from domain.jobs import Jobs
+from domain.crew.commands import Crews
+from domain.job.commands import Jobs
 from domain.log import EventLog, open_sqlite_log
 from domain.redaction import Redactor
-from domain.schedules import Schedules
+from domain.schedule.commands import Schedules
 from projections.engine import Views
 from projections.views import PROJECTIONS
-from scheduler.artifacts import ArtifactStore
-from scheduler.attempts import AttemptFolders
-from scheduler.clock import ScheduleClock
 from scheduler.crews import CrewIntake
-from scheduler.deadlines import Deadlines
-from scheduler.dispatcher import Dispatcher
-from scheduler.environment import KEPT_SECRETS, SECRET_SUFFIXES
+from scheduler.dispatch.dispatcher import Dispatcher
+from scheduler.dispatch.launch import Launch
+from scheduler.dispatch.sealed import SealedSpecs
+from scheduler.executors.local import LocalExecutor, node_name
 from scheduler.intake import Intake, Sealing
-from scheduler.launch import Launch
-from scheduler.lease import Leases
-from scheduler.local import LocalExecutor, node_name
-from scheduler.policy import Following
-from scheduler.promotion import Promotion
-from scheduler.sealed import SealedSpecs
-from scheduler.spawner import Spawner
+from scheduler.policies.clock import ScheduleClock
+from scheduler.policies.deadlines import Deadlines
+from scheduler.policies.lease import Leases
+from scheduler.policies.policy import Following
+from scheduler.policies.promotion import Promotion
+from scheduler.policies.spawner import Spawner
+from scheduler.policies.timers import ApsTimers, Timers
 from scheduler.templates import SHIPPED, Catalog
-from scheduler.timers import ApsTimers, Timers
+from scheduler.workspaces.artifacts import ArtifactStore
+from scheduler.workspaces.attempt_folder import AttemptFolders
+from scheduler.workspaces.environment import KEPT_SECRETS, SECRET_SUFFIXES
 
 logger = logging.getLogger("crewlog")
 

@@ -18,14 +18,14 @@ from starlette.responses import JSONResponse
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from api.app import VERSION, Parts, build, create_app, edge
-from api.data_directory import check_kinds
-from api.descriptors import for_connections, raise_limit
-from api.http_protocol import IDLE_S, bounded, sweep
-from api.middleware import SecurityHeaders
-from api.people import PeopleParts
+from api.edge.descriptors import for_connections, raise_limit
+from api.edge.http_protocol import IDLE_S, bounded, sweep
+from api.edge.middleware import SecurityHeaders
+from api.people.parts import PeopleParts
+from api.people.sign_in_link import LINK_LIFETIME_S
+from api.process.data_directory import check_kinds
+from api.process.stdio import RecordWriter, say
 from api.settings import SHORTEST_SECRET, Settings
-from api.sign_in_link import LINK_LIFETIME_S
-from api.stdio import RecordWriter, say
 from domain.errors import CrewlogError
 
 logger = logging.getLogger("crewlog.server")

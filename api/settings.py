@@ -20,7 +20,7 @@ from pydantic_settings import (
     TomlConfigSettingsSource,
 )
 
-from api.middleware import DEFAULT_ALLOWED_HOSTS, host_pattern
+from api.edge.middleware import DEFAULT_ALLOWED_HOSTS, host_pattern
 
 SHORTEST_SECRET = 8
 """Characters. The redactor does not look for shorter secrets: they would be in ordinary words."""

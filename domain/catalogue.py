@@ -6,7 +6,7 @@ event class is added here; a test compares the list with the classes that there 
 
 from collections.abc import Mapping
 
-from domain.account import (
+from domain.account.aggregate import (
     EmailClaimed,
     EmailReleased,
     IdentityClaimed,
@@ -25,20 +25,24 @@ from domain.account import (
     UserSignedOutEverywhere,
     UserSignInRefused,
 )
-from domain.approval import (
+from domain.account.operator import (
+    OperatorSignedIn,
+    OperatorSignedOut,
+)
+from domain.approval.aggregate import (
     ApprovalExpired,
     ApprovalRequested,
     ApprovalResolved,
     ApprovalWithdrawn,
 )
-from domain.crew import (
+from domain.crew.events import (
     CrewCommitted,
 )
 from domain.event import Event
 from domain.idempotency import (
     RequestAccepted,
 )
-from domain.job_events import (
+from domain.job.events import (
     JobApprovalAnswered,
     JobApprovalRequested,
     JobArchived,
@@ -71,11 +75,7 @@ from domain.job_events import (
     JobUnarchived,
     JobUnblocked,
 )
-from domain.operator import (
-    OperatorSignedIn,
-    OperatorSignedOut,
-)
-from domain.schedule import (
+from domain.schedule.aggregate import (
     ScheduleChanged,
     ScheduleCreated,
     ScheduleDeleted,

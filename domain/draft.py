@@ -4,7 +4,7 @@ from collections.abc import Sequence
 
 from domain.clock import Clock, format_time, system_clock
 from domain.event import Event
-from domain.job import Job, evolve
+from domain.job.aggregate import Job, evolve
 from domain.log import Context, NewEvent, new_events
 
 

@@ -1,5 +1,5 @@
 """What can go wrong, as types of the domain. HTTP statuses are given to them in one place,
-`api/errors.py`.
+`api/edge/errors.py`.
 """
 
 

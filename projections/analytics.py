@@ -5,7 +5,7 @@ from typing import Any
 from sqlalchemy import Column, ColumnElement, Integer, String, and_, func, select
 
 from domain.clock import elapsed_ms
-from domain.job_events import (
+from domain.job.events import (
     job_id_of,
 )
 from domain.log import Recorded

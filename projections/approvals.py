@@ -6,9 +6,9 @@ from typing import Any
 import orjson
 from sqlalchemy import Column, ColumnElement, Integer, Select, String, func, or_, select
 
-from domain.approval import ApprovalNotFound, ApprovalState, approval_id_of
+from domain.account.email import spellings
+from domain.approval.aggregate import ApprovalNotFound, ApprovalState, approval_id_of
 from domain.clock import elapsed_ms
-from domain.email import spellings
 from domain.errors import InvalidCursor
 from domain.log import Recorded
 from projections.engine import Reading

@@ -5,7 +5,7 @@ from typing import Any
 import orjson
 from sqlalchemy import Column, Integer, String, select
 
-from domain.job_events import job_id_of
+from domain.job.events import job_id_of
 from domain.log import Recorded
 from projections.engine import Reading
 from projections.projection import Fold, Projection, Row

@@ -5,9 +5,9 @@ from typing import Any
 import orjson
 from sqlalchemy import Column, Integer, String, and_, case, func, select
 
-from domain.crew import STRANDED, CrewNotFound, crew_state
+from domain.crew.events import STRANDED, CrewNotFound, crew_state
 from domain.errors import InvalidCursor
-from domain.job_events import JobState
+from domain.job.events import JobState
 from domain.log import Recorded
 from projections.engine import Reading
 from projections.projection import Projection, Row

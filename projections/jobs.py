@@ -19,7 +19,7 @@ from sqlalchemy import (
 )
 
 from domain.errors import InvalidCursor, JobNotFound
-from domain.job_events import (
+from domain.job.events import (
     JobState,
     job_id_of,
 )

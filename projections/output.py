@@ -6,7 +6,7 @@ from typing import Any
 
 from sqlalchemy import Column, Integer, String, select
 
-from domain.job_events import (
+from domain.job.events import (
     job_id_of,
 )
 from domain.log import Recorded

@@ -1,5 +1,5 @@
 """The people view: one row an account. Who is signed in, and with which tokens, is kept in memory
-(`domain/people.py`), which is filled at the start from the ids in this view.
+(`domain/account/commands.py`), which is filled at the start from the ids in this view.
 """
 
 from typing import Any

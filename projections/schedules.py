@@ -5,9 +5,9 @@ from typing import Any
 import orjson
 from sqlalchemy import Column, Integer, String, func, select
 
-from domain.job_events import ENDED, JobState
+from domain.job.events import ENDED, JobState
 from domain.log import Recorded
-from domain.schedule import (
+from domain.schedule.aggregate import (
     CatchUp,
     Overlap,
     Schedule,

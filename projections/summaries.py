@@ -4,7 +4,7 @@ from typing import Any
 
 from sqlalchemy import ColumnElement, Table, func, select
 
-from domain.approval import ApprovalState
+from domain.approval.aggregate import ApprovalState
 from projections.approvals import count_approvals
 from projections.crews import crew_counts, state_of
 from projections.engine import Reading

@@ -8,7 +8,7 @@ from typing import Any
 from sqlalchemy import Column, Integer, String, select
 
 from domain.event import Json
-from domain.job_events import (
+from domain.job.events import (
     job_id_of,
 )
 from domain.log import Recorded

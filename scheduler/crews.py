@@ -8,20 +8,20 @@ from datetime import datetime
 from typing import Any, Protocol
 
 from domain.clock import Clock, format_time, system_clock
-from domain.crew import CrewCommitted, CrewMember, crew_stream
-from domain.crews import Crews
+from domain.crew.commands import Crews
+from domain.crew.events import CrewCommitted, CrewMember, crew_stream
 from domain.draft import Draft
 from domain.entropy import uuid4
 from domain.errors import BadInput, CrewlogError, VersionConflict
 from domain.idempotency import RequestAccepted, idempotency_stream
-from domain.job import Job
-from domain.job_events import JobPlan, JobSubmitted, Links, job_stream
-from domain.jobs import IdempotencyKey, Jobs, replay_of
+from domain.job.aggregate import Job
+from domain.job.commands import IdempotencyKey, Jobs, replay_of
+from domain.job.events import JobPlan, JobSubmitted, Links, job_stream
 from domain.log import Context, EventLog, NewEvent
-from domain.wall_clock import zone_of
+from domain.schedule.wall_clock import zone_of
+from scheduler.dispatch.sealed import Sealed
 from scheduler.intake import Sealing, limit_ms
-from scheduler.plan import CrewPlan, PlannedJob
-from scheduler.sealed import Sealed
+from scheduler.templates.plan import CrewPlan, PlannedJob
 
 _NOT_SLUG = re.compile(r"[^a-z0-9]+")
 _SLUG_LENGTH = 40

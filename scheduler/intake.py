@@ -11,14 +11,14 @@ from itertools import pairwise
 
 from domain.entropy import uuid4
 from domain.errors import LogUnavailable
-from domain.job_events import (
+from domain.job.commands import IdempotencyKey, Jobs, Submission
+from domain.job.events import (
     JobSubmitted,
     Links,
 )
-from domain.jobs import IdempotencyKey, Jobs, Submission
 from domain.log import Context
 from domain.redaction import HIDDEN, Redactor
-from scheduler.sealed import Sealed, SealedSpecs
+from scheduler.dispatch.sealed import Sealed, SealedSpecs
 
 _TITLE_LENGTH = 120
 

@@ -22,7 +22,7 @@ from typing import Any
 from rich.console import Console
 from rich.text import Text
 
-from api.client import Client, Endpoint, Unreachable
+from api.commands.client import Client, Endpoint, Unreachable
 from domain.errors import CrewlogError
 from tests.demo_crew import crew
 from tests.demo_table import table

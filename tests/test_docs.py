@@ -23,12 +23,12 @@ from fastapi import FastAPI
 from starlette.routing import Match
 
 from api.app import build, create_app
-from api.cli import app as commands
-from api.job_json import SHOWN_STATES
-from api.routes.gitoma import STATUSES
+from api.commands.main import app as commands
+from api.dialects.codeplane.job_json import SHOWN_STATES
+from api.dialects.gitoma.routes import STATUSES
 from api.settings import Settings
 from domain.catalogue import CATALOGUE
-from domain.job_events import (
+from domain.job.events import (
     JobState,
 )
 from tests.server import environment

@@ -13,7 +13,7 @@ from api.commands.states import ENDED, state_of
 from domain.errors import CrewlogError
 
 if TYPE_CHECKING:
-    from api.client import Client
+    from api.commands.client import Client
 
 app = typer.Typer(no_args_is_help=True, help="Approvals: what jobs ask, and the answers.")
 

@@ -21,7 +21,7 @@ from api.commands.states import state_of
 from domain.errors import CrewlogError
 
 if TYPE_CHECKING:
-    from api.client import Client
+    from api.commands.client import Client
 
 _LOOK_S = 1.0
 _PATIENCE_S = 300.0
@@ -141,7 +141,7 @@ class CrewFollowing:
 
     def _look(self) -> None:
         """At the jobs as they are. Nothing changes while the server does not answer."""
-        from api.client import Rejected, Unreachable
+        from api.commands.client import Rejected, Unreachable
 
         try:
             crew = self._client.get(self._path)

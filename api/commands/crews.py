@@ -17,7 +17,7 @@ from domain.errors import CrewlogError
 from domain.numbers import parse_json
 
 if TYPE_CHECKING:
-    from api.client import Client
+    from api.commands.client import Client
 
 app = typer.Typer(no_args_is_help=True, help="Crews: the jobs that a template becomes.")
 
@@ -97,7 +97,7 @@ def run(
 
 def _silent(url: str | None, token: str | None, data: Path | None) -> "Client":
     """A client that says nothing of lost connections: one of many that lose the same one."""
-    from api.client import Client, find
+    from api.commands.client import Client, find
 
     return Client(lambda: find(url, token, lambda: data_directory(data)))
 

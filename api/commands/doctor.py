@@ -14,11 +14,11 @@ import typer
 
 from api.commands import terminal
 from api.commands.options import AsJson, Data, Token, Url, connect, data_directory
-from api.data_directory import Misplaced, check_kinds
+from api.process.data_directory import Misplaced, check_kinds
 from domain.errors import CrewlogError
 
 if TYPE_CHECKING:
-    from api.client import Client
+    from api.commands.client import Client
 
 _OLDEST_PYTHON = (3, 11)
 _WAL_RESET_BUG = ((3, 7, 0), (3, 51, 2))
@@ -185,7 +185,7 @@ def _space(directory: Path) -> Check:
 
 
 def _server(client: "Client") -> Iterator[Check]:
-    from api.client import Rejected, Unreachable
+    from api.commands.client import Rejected, Unreachable
 
     try:
         url = client.endpoint.url
@@ -212,7 +212,7 @@ def _server(client: "Client") -> Iterator[Check]:
 
 def _accounts(client: "Client") -> Iterator[Check]:
     """Accounts that versions up to 0.2, which compared addresses more loosely, opened to others."""
-    from api.client import Rejected
+    from api.commands.client import Rejected
 
     try:
         users = client.get("/api/users")["users"]
@@ -234,7 +234,7 @@ def _accounts(client: "Client") -> Iterator[Check]:
 
 
 def _readiness(client: "Client") -> Iterator[Check]:
-    from api.client import Rejected
+    from api.commands.client import Rejected
 
     try:
         said = client.get("/readyz")

@@ -17,7 +17,7 @@ from api.commands.states import STATES, state_of, states_given
 from domain.errors import CrewlogError
 
 if TYPE_CHECKING:
-    from api.client import Client
+    from api.commands.client import Client
 
 app = typer.Typer(no_args_is_help=True, help="Run jobs, and see what became of them.")
 
@@ -262,7 +262,7 @@ def resolve(client: "Client", given: str) -> str:
 
 def _is_there(client: "Client", job_id: str) -> bool:
     """Ids of jobs of a crew are short: what looks like a beginning may be all of one."""
-    from api.client import Rejected
+    from api.commands.client import Rejected
 
     try:
         client.get(f"/api/jobs/{job_id}")

@@ -15,7 +15,7 @@ from api.commands.options import AsJson, Data, Token, Url, connect, data_directo
 from domain.errors import CrewlogError, LogDamaged
 
 if TYPE_CHECKING:
-    from api.client import Client
+    from api.commands.client import Client
     from domain.log.archive import Stored
     from domain.log.stored import StoredLog
 

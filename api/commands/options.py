@@ -9,7 +9,7 @@ import typer
 from domain.errors import CrewlogError
 
 if TYPE_CHECKING:
-    from api.client import Client
+    from api.commands.client import Client
     from api.settings import Settings
 
 _SERVER = "Which server"
@@ -81,7 +81,7 @@ class BadSettings(CrewlogError):
 
 def connect(url: str | None, token: str | None, data: Path | None) -> "Client":
     """A client of the server that these options mean."""
-    from api.client import Client, find
+    from api.commands.client import Client, find
     from api.commands.terminal import notice
 
     return Client(lambda: find(url, token, lambda: data_directory(data)), notice=notice)

@@ -10,7 +10,7 @@ from api.commands import terminal
 from api.commands.options import AsJson, Data, Token, Url, connect
 
 if TYPE_CHECKING:
-    from api.client import Client
+    from api.commands.client import Client
 
 app = typer.Typer(no_args_is_help=True, help="The views: where they stand, and rebuilding them.")
 

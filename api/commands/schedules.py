@@ -12,7 +12,7 @@ from domain.errors import CrewlogError
 from domain.numbers import parse_json
 
 if TYPE_CHECKING:
-    from api.client import Client
+    from api.commands.client import Client
 
 app = typer.Typer(no_args_is_help=True, help="Schedules: templates that run at certain times.")
 

@@ -11,11 +11,11 @@ import typer
 from api.commands import terminal
 from api.commands.options import AsJson, Data, Url, connect
 from api.commands.options import Token as ServerToken
-from domain.email import folded
+from domain.account.email import folded
 from domain.errors import CrewlogError
 
 if TYPE_CHECKING:
-    from api.client import Client
+    from api.commands.client import Client
 
 app = typer.Typer(no_args_is_help=True, help="People: accounts, roles, passwords, API tokens.")
 

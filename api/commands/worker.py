@@ -17,7 +17,7 @@ from domain.errors import CrewlogError
 from domain.numbers import parse_json
 
 if TYPE_CHECKING:
-    from api.worker_client import WorkerClient
+    from api.commands.worker_client import WorkerClient
 
 app = typer.Typer(no_args_is_help=True, help="For the programs of jobs: talk to the server.")
 
@@ -186,7 +186,7 @@ def seconds(text: str) -> float:
 
 
 def _client() -> "WorkerClient":
-    from api.worker_client import connect
+    from api.commands.worker_client import connect
 
     return connect(terminal.notice)
 

@@ -12,9 +12,9 @@ from threading import Lock
 from typing import Any
 
 from domain.errors import BadInput, NotFound
-from scheduler.plan import CrewPlan
 from scheduler.templates.check import read_template
 from scheduler.templates.format import SUFFIX, BadTemplate, Template, TemplateFault
+from scheduler.templates.plan import CrewPlan
 from scheduler.templates.render import render
 
 logger = logging.getLogger("crewlog.templates")

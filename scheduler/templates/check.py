@@ -10,7 +10,6 @@ from typing import Any
 from jsonschema import Draft202012Validator
 
 from domain.numbers import LARGEST_EXACT, NOT_EXACT, wrong_numbers
-from scheduler.environment import valid_name
 from scheduler.templates.expressions import BadExpression, Text
 from scheduler.templates.format import (
     SUFFIX,
@@ -25,6 +24,7 @@ from scheduler.templates.format import (
 )
 from scheduler.templates.schemas import BadSchema, Schema
 from scheduler.templates.source import Place, Source, Unreadable, parse, place_text, read_file
+from scheduler.workspaces.environment import valid_name
 
 _RESERVED = frozenset({"inputs", "today", "now", "template_dir", "python"})
 BUILT_IN = _RESERVED | {"nominal"}

@@ -12,8 +12,8 @@ from typing import Annotated, Any, Literal
 
 from pydantic import AliasChoices, BaseModel, ConfigDict, Field, ValidationError
 
-from scheduler.plan import OnReject
 from scheduler.templates.expressions import Text
+from scheduler.templates.plan import OnReject
 from scheduler.templates.schemas import Schema
 from scheduler.templates.source import Place, Source, place_text
 

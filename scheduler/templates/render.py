@@ -10,9 +10,9 @@ from typing import Any
 from domain.clock import format_time
 from domain.errors import BadInput
 from domain.numbers import LARGEST_EXACT, NOT_EXACT, wrong_number
-from scheduler.plan import CrewPlan, PlannedJob
 from scheduler.templates.expressions import CannotRender, Text
 from scheduler.templates.format import Input, Template, TemplateJob
+from scheduler.templates.plan import CrewPlan, PlannedJob
 from scheduler.templates.schemas import Violation
 from scheduler.templates.source import Place, place_text
 

@@ -5,7 +5,7 @@ from typing import Any
 import orjson
 import pytest
 
-from api.brief import bounded, brief
+from api.edge.short_forms import bounded, brief
 
 
 def test_a_page_ends_once_its_items_come_to_the_bound() -> None:

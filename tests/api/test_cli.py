@@ -21,11 +21,11 @@ from unittest import mock
 
 import pytest
 
-from api.cli import main
-from api.client import Client, Endpoint, Rejected, Unreachable, find
+from api.commands.client import Client, Endpoint, Rejected, Unreachable, find
 from api.commands.doctor import sqlite_check
 from api.commands.jobs import exit_code
-from domain.account import UserIdentityLinked, UserRegistered
+from api.commands.main import main
+from domain.account.aggregate import UserIdentityLinked, UserRegistered
 from domain.log import Context, new_events, open_sqlite_log
 from domain.redaction import Redactor
 from projections.views import PROJECTIONS
@@ -533,7 +533,7 @@ def test_a_settings_file_is_weaker_than_the_options(tmp_path: Path) -> None:
 
 
 def test_client_commands_do_not_import_the_server() -> None:
-    program = "import sys, api.cli; print(*sys.modules)"
+    program = "import sys, api.commands.main; print(*sys.modules)"
     loaded = subprocess.run(
         [Path(CREWLOG).with_name("python"), "-c", program],
         capture_output=True, text=True, check=True,

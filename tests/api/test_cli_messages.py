@@ -9,7 +9,7 @@ from collections.abc import Iterator
 import pytest
 import typer
 
-from api.cli import app
+from api.commands.main import app
 from api.commands.states import STATES
 from projections.jobs import STATES as SERVED
 from tests.api.test_cli import crewlog

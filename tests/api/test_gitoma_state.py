@@ -26,8 +26,8 @@ from websockets.asyncio.client import ClientConnection, connect
 from websockets.exceptions import InvalidStatus
 from websockets.typing import Origin, Subprotocol
 
-from api.gitoma_state import State, StateDirectory, StateFeed, websocket_state
-from api.middleware import DEFAULT_ALLOWED_HOSTS, install
+from api.dialects.gitoma.state_files import State, StateDirectory, StateFeed, websocket_state
+from api.edge.middleware import DEFAULT_ALLOWED_HOSTS, install
 
 TOKEN = "gitoma_tök/en+"
 DEADLINE_S = 90.0

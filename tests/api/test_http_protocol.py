@@ -16,7 +16,7 @@ import pytest
 import uvicorn
 from starlette.types import Receive, Scope, Send
 
-from api.http_protocol import (
+from api.edge.http_protocol import (
     BODY_S,
     HEAD_LIMIT,
     HEAD_S,

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from api.lmstudio import LMStudioHealth, probe
+from api.native.lmstudio import LMStudioHealth, probe
 from tests.e2e.client import connect
 from tests.server import Server
 

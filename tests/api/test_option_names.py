@@ -2,7 +2,7 @@
 
 import pytest
 
-from api.option_names import in_options, option_of_path, told
+from api.commands.option_names import in_options, option_of_path, told
 
 
 @pytest.mark.parametrize(

@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from api.ratelimit import SlidingWindow
+from api.edge.rate_limit import SlidingWindow
 
 
 class Clock:

@@ -10,12 +10,12 @@ import httpx2
 import pytest
 from fastapi import FastAPI, Request
 
-from api import errors
-from api.routes.schedules import schedule_routes
-from api.security import OPERATOR, Authenticated, Principal
+from api.dialects.board.schedules import schedule_routes
+from api.edge import errors
+from api.edge.security import OPERATOR, Authenticated, Principal
 from domain.clock import format_time
 from domain.log import SYSTEM, new_events
-from domain.schedule import ScheduleChanged
+from domain.schedule.aggregate import ScheduleChanged
 from tests.scheduler.schedule_world import START, World, minutes, simulated
 from tests.scheduler.simulated import SimulatedTimers
 

@@ -17,10 +17,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from starlette.requests import HTTPConnection
 
-from api.attempts import ACCOUNT_PACE, ADDRESS_PACE, MOST_KEYS, Attempts, Refused
-from api.owners import is_named
-from api.passwords import PasswordStore
-from api.security import (
+from api.edge.owners import is_named
+from api.edge.security import (
     COOKIE,
     FOREIGN_PAGE,
     MALFORMED,
@@ -33,7 +31,9 @@ from api.security import (
     Principal,
     Security,
 )
-from api.sessions import LIFETIME_S, Cookies, session_key
+from api.people.passwords import PasswordStore
+from api.people.sessions import LIFETIME_S, Cookies, session_key
+from api.people.throttle import ACCOUNT_PACE, ADDRESS_PACE, MOST_KEYS, Attempts, Refused
 from domain.errors import BadInput
 
 ADA = Principal(actor="user:ada", owner="user:ada", session="s")

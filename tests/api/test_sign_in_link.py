@@ -1,6 +1,6 @@
 """The sign-in link's code: once, in time, and one at a time."""
 
-from api.sign_in_link import LINK_LIFETIME_S, SignInLink
+from api.people.sign_in_link import LINK_LIFETIME_S, SignInLink
 
 
 def test_a_code_is_good_once() -> None:

@@ -16,8 +16,8 @@ import pytest
 from api.app import Parts, build, create_app, edge
 from api.settings import Settings
 from domain.clock import system_clock
-from scheduler import local
-from scheduler.clock import ScheduleClock
+from scheduler.executors import local
+from scheduler.policies.clock import ScheduleClock
 
 TOKEN = "a-token-of-some-length"
 DEADLINE_S = 90.0

@@ -16,12 +16,11 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from starlette.types import Message, Scope
 
-from api import sse
-from api.board_frames import BOARD
-from api.routes.gitoma import LINES
-from api.security import Security
-from api.sessions import Accounts, Cookies
-from api.sse import (
+from api.dialects.board.frames import BOARD
+from api.dialects.gitoma.routes import LINES
+from api.edge import sse
+from api.edge.security import Security
+from api.edge.sse import (
     ENVELOPES,
     Cursor,
     WireForm,
@@ -31,10 +30,14 @@ from api.sse import (
     read_job,
     read_log,
 )
+from api.people.sessions import Accounts, Cookies
+from domain.account.commands import Directory
+from domain.account.operator_sessions import OpenSessions
 from domain.clock import system_clock
 from domain.errors import InvalidCursor
 from domain.event import Event
-from domain.job_events import (
+from domain.job.commands import Jobs
+from domain.job.events import (
     JobFinished,
     JobMessaged,
     JobOutput,
@@ -44,12 +47,9 @@ from domain.job_events import (
     Links,
     Outcome,
 )
-from domain.jobs import Jobs
 from domain.log import Context, EventLog, Recorded, new_events, open_sqlite_log
 from domain.log.mapper import EventMapper
 from domain.log.recent import RecentEvents
-from domain.operator_sessions import OpenSessions
-from domain.people import Directory
 from domain.redaction import Redactor
 
 ROOM_S = 90.0

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from api.worker_tokens import WorkerTokens, load_key
+from api.edge.worker_tokens import WorkerTokens, load_key
 from domain.errors import CrewlogError
 from domain.redaction import HIDDEN, Redactor
 

@@ -11,7 +11,7 @@ from pathlib import Path
 import uvloop
 
 from api.server import tune_collector
-from domain.job_events import (
+from domain.job.events import (
     JobMessaged,
 )
 from domain.log import SYSTEM, EventLog, new_events, open_sqlite_log

@@ -161,7 +161,7 @@ class _log_server:
 def _main(data: Path, port_file: Path) -> None:
     from api.app import build, create_app, edge
     from api.settings import Settings
-    from domain.job_events import (
+    from domain.job.events import (
         JobMessaged,
     )
     from domain.log import SYSTEM, new_events

@@ -4,7 +4,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from domain.event import Event
-from domain.job_events import (
+from domain.job.events import (
     JobFinished,
     JobOutput,
     JobQueued,

@@ -23,9 +23,9 @@ from typing import Any
 
 import pytest
 
-from scheduler import local
-from scheduler.executor import CHUNK, AttemptSpec, Executor, Exit, Running
-from scheduler.local import LocalExecutor
+from scheduler.executors import local
+from scheduler.executors.contract import CHUNK, AttemptSpec, Executor, Exit, Running
+from scheduler.executors.local import LocalExecutor
 
 EXECUTORS: list[Callable[[Path], Executor]] = [LocalExecutor]
 JOB = f"job-{token_hex(6)}"
@@ -597,7 +597,7 @@ def test_a_job_outlives_a_server_that_is_killed_and_no_byte_is_lost(world: World
     server = subprocess.Popen(
         [sys.executable, "-c", SERVER, str(world.root), str(world.cwd)],
         stdout=subprocess.PIPE,
-        cwd=Path(local.__file__).parents[1],
+        cwd=Path(local.__file__).parents[2],
     )
     assert server.stdout is not None
     with server.stdout:
@@ -621,8 +621,8 @@ SERVER = textwrap.dedent(
     f"""
     import asyncio, os, sys
     from pathlib import Path
-    from scheduler.executor import AttemptSpec
-    from scheduler.local import LocalExecutor
+    from scheduler.executors.contract import AttemptSpec
+    from scheduler.executors.local import LocalExecutor
 
     async def main():
         script = "seq 1 25000; {WAIT_FOR_GATE} seq 25001 50000; exit 9"

@@ -11,7 +11,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from domain.errors import LogRefused, VersionConflict
-from domain.job_events import (
+from domain.job.events import (
     JobMessaged,
     JobProgressed,
 )

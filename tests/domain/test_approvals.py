@@ -8,13 +8,14 @@ from typing import Any
 
 import pytest
 
-from domain.approval import AlreadyResolved, ApprovalNotFound, ApprovalState
-from domain.approvals import Approvals, Question
+from domain.approval.aggregate import AlreadyResolved, ApprovalNotFound, ApprovalState
+from domain.approval.commands import Approvals, Question
 from domain.clock import format_time
 from domain.draft import Draft
 from domain.errors import Invalid, JobAlreadyEnded, StaleAttempt, WrongState
-from domain.job import LONGEST_TEXT, Job
-from domain.job_events import (
+from domain.job.aggregate import LONGEST_TEXT, Job
+from domain.job.commands import Jobs
+from domain.job.events import (
     JobFinished,
     JobPlan,
     JobState,
@@ -22,7 +23,6 @@ from domain.job_events import (
     Links,
     Outcome,
 )
-from domain.jobs import Jobs
 from domain.log import Context, Recorded, open_sqlite_log
 from domain.redaction import Redactor
 

@@ -11,7 +11,7 @@ import pytest
 
 from domain.catalogue import CATALOGUE
 from domain.errors import LogDamaged, LogRefused
-from domain.job_events import (
+from domain.job.events import (
     JobFinished,
     JobOutput,
     JobQueued,

@@ -4,8 +4,8 @@ from itertools import product
 
 import pytest
 
-from domain.crew import CREW_STATES, Crew, CrewMember, crew_state
-from domain.job_events import ENDED, JobState
+from domain.crew.events import CREW_STATES, Crew, CrewMember, crew_state
+from domain.job.events import ENDED, JobState
 
 
 def crew(**parents: str) -> Crew:

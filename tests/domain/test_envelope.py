@@ -6,7 +6,7 @@ import orjson
 from hypothesis import given
 from hypothesis import strategies as st
 
-from domain.job_events import (
+from domain.job.events import (
     JobFinished,
     JobMessaged,
     JobOutput,

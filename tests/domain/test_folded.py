@@ -8,15 +8,15 @@ from typing import Any
 
 import pytest
 
-from domain.approvals import Approvals, Question
+from domain.approval.commands import Approvals, Question
 from domain.event import Event
 from domain.folded import FoldedStreams
-from domain.job import Job
-from domain.job_events import JobProgressed, JobSubmitted, Links, job_stream
-from domain.jobs import Jobs, fold
+from domain.job.aggregate import Job
+from domain.job.commands import Jobs, fold
+from domain.job.events import JobProgressed, JobSubmitted, Links, job_stream
 from domain.log import Context, EventLog, Recorded, open_sqlite_log
 from domain.redaction import Redactor
-from domain.schedules import Schedules, checked_terms
+from domain.schedule.commands import Schedules, checked_terms
 
 WHO = Context(actor="tester")
 

@@ -10,8 +10,8 @@ from hypothesis import strategies as st
 
 from domain.errors import CrewlogError, Invalid, JobAlreadyEnded, StaleAttempt, WrongState
 from domain.event import Event
-from domain.job import Job, evolve
-from domain.job_events import (
+from domain.job.aggregate import Job, evolve
+from domain.job.events import (
     ENDED,
     JobArchived,
     JobAttemptLost,

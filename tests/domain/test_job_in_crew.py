@@ -14,8 +14,8 @@ from hypothesis import strategies as st
 from domain.clock import system_clock
 from domain.errors import CrewlogError, JobAlreadyEnded, StaleAttempt, WrongState
 from domain.event import Event
-from domain.job import Job, evolve
-from domain.job_events import (
+from domain.job.aggregate import Job, evolve
+from domain.job.events import (
     ENDED,
     AttemptOutcome,
     JobApprovalAnswered,

@@ -11,7 +11,7 @@ import orjson
 import pytest
 
 from domain.errors import LogDamaged
-from domain.job_events import JobMessaged
+from domain.job.events import JobMessaged
 from domain.log import SYSTEM, new_events, open_sqlite_log
 from domain.log.archive import Verified, verify
 from domain.log.stored import stored_log

@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 from jsonschema import Draft202012Validator
 
 from domain.errors import BadInput
+from domain.job.result import check_result
 from domain.patterns import (
     LIMIT_S,
     VALIDATION_S,
@@ -19,7 +20,6 @@ from domain.patterns import (
     time_limit,
     timed,
 )
-from domain.result import check_result
 from scheduler.templates.schemas import BadSchema, Schema
 
 CARELESS = "^(a|aa)+$"

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from domain.account import (
+from domain.account.aggregate import (
     MOST_SESSIONS,
     MOST_TOKENS,
     Account,
@@ -22,10 +22,10 @@ from domain.account import (
     email_stream,
     user_stream,
 )
+from domain.account.commands import Directory, EmailTaken, Identity, IdentityTaken, People, Person
 from domain.errors import BadInput, WrongState
 from domain.event import Event
 from domain.log import Context, EventLog, new_events, open_sqlite_log
-from domain.people import Directory, EmailTaken, Identity, IdentityTaken, People, Person
 from domain.redaction import Redactor
 
 WHO = Context(actor="operator")

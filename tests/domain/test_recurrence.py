@@ -15,9 +15,9 @@ from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
 from domain.errors import BadInput
-from domain.recurrence import parse_rule
-from domain.recurring import Recurring
-from domain.wall_clock import change_between, instant_of, local_of, passes_of, zone_of
+from domain.schedule.recurrence import parse_rule
+from domain.schedule.recurring import Recurring
+from domain.schedule.wall_clock import change_between, instant_of, local_of, passes_of, zone_of
 
 BERLIN = "Europe/Berlin"
 BEGIN, END = datetime(2026, 1, 1, tzinfo=UTC), datetime(2028, 1, 1, tzinfo=UTC)

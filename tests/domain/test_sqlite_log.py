@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from domain.errors import LogRefused, LogUnavailable
-from domain.job_events import (
+from domain.job.events import (
     JobMessaged,
 )
 from domain.log import SYSTEM, EventLog, new_events, open_sqlite_log
@@ -99,7 +99,7 @@ _FULL_DISK = """
 import asyncio, resource, sys
 from pathlib import Path
 from domain.errors import LogUnavailable
-from domain.job_events import (
+from domain.job.events import (
     JobMessaged,
 )
 from domain.log import SYSTEM, new_events, open_sqlite_log
@@ -154,7 +154,7 @@ def test_a_full_disk_refuses_appends_loses_none_and_heals(tmp_path: Path) -> Non
 _CRASHED = """
 import os, sys, threading
 from pathlib import Path
-from domain.job_events import (
+from domain.job.events import (
     JobMessaged,
 )
 from domain.log import SYSTEM, new_events, open_sqlite_log

@@ -15,7 +15,7 @@ from pathlib import Path
 import pytest
 
 from domain.errors import LogDamaged
-from domain.job_events import JobMessaged
+from domain.job.events import JobMessaged
 from domain.log import SYSTEM, new_events, open_sqlite_log
 from domain.log.archive import verify
 from domain.log.stored import stored_log
@@ -86,7 +86,7 @@ def test_verify_names_the_first_position_of_a_malformed_page(
 CRASHES = """
 import os, sys
 from pathlib import Path
-from domain.job_events import JobMessaged
+from domain.job.events import JobMessaged
 from domain.log import SYSTEM, new_events, open_sqlite_log
 from domain.redaction import Redactor
 

@@ -11,7 +11,7 @@ from uuid import uuid4
 
 import httpx2
 
-from api.worker_tokens import WorkerTokens, load_key
+from api.edge.worker_tokens import WorkerTokens, load_key
 from tests.e2e.client import events, until
 from tests.server import Server
 

@@ -14,7 +14,7 @@ from zoneinfo import ZoneInfo
 import httpx2
 import pytest
 
-from domain.result import LARGEST_RESULT
+from domain.job.result import LARGEST_RESULT
 from tests.e2e.client import connect, is_alive, until
 from tests.e2e.crews import (
     DEADLINE_S,

@@ -16,13 +16,13 @@ from typing import Any
 import httpx2
 import pytest
 
-from domain.approvals import Approvals
+from domain.approval.commands import Approvals
 from domain.clock import parse_time
-from domain.crews import Crews
-from domain.jobs import Jobs
+from domain.crew.commands import Crews
+from domain.job.commands import Jobs
+from domain.job.result import LARGEST_RESULT
 from domain.log import Context, open_sqlite_log
 from domain.redaction import Redactor
-from domain.result import LARGEST_RESULT
 from tests.e2e.client import connect, is_alive, processes_with, until
 from tests.e2e.crews import (
     DEADLINE_S,

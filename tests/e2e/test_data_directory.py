@@ -10,7 +10,7 @@ from pathlib import Path
 import httpx2
 import pytest
 
-from api.data_directory import DIRECTORIES, FILES
+from api.process.data_directory import DIRECTORIES, FILES
 from domain.log import open_sqlite_log
 from domain.log.leaf import leaf_hash
 from domain.redaction import Redactor

@@ -15,9 +15,9 @@ import httpx2
 import pytest
 
 from api.app import build, create_app
-from api.security import SAFE_METHODS
+from api.edge.security import SAFE_METHODS
+from api.edge.worker_tokens import WorkerTokens, load_key
 from api.settings import Settings
-from api.worker_tokens import WorkerTokens, load_key
 from tests.e2e.client import until
 from tests.e2e.people import PASSWORD, add_user, client, issue_token, sign_in
 from tests.server import Server

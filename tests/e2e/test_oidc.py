@@ -10,8 +10,8 @@ from urllib.parse import parse_qs, urlsplit
 import httpx2
 import pytest
 
-from api.oidc import HANDSHAKE_COOKIE
-from api.security import COOKIE
+from api.edge.security import COOKIE
+from api.people.oidc import HANDSHAKE_COOKIE
 from tests.e2e.people import PASSWORD, add_user, client
 from tests.server import Server, environment
 

@@ -11,8 +11,8 @@ from pathlib import Path
 import httpx2
 import pytest
 
-from api.security import COOKIE
-from api.sessions import LIFETIME_S, RENEW_AFTER_S, Cookies
+from api.edge.security import COOKIE
+from api.people.sessions import LIFETIME_S, RENEW_AFTER_S, Cookies
 from domain.clock import system_clock
 from tests.e2e.people import PASSWORD, add_user, client, issue_token, sign_in
 from tests.server import CREWLOG, Server, environment

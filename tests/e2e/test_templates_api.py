@@ -13,7 +13,7 @@ from zoneinfo import ZoneInfo
 import httpx2
 import pytest
 
-from api.cli import main
+from api.commands.main import main
 from tests.e2e.client import connect
 from tests.server import Server
 

@@ -17,9 +17,9 @@ from urllib.parse import urlsplit
 import httpx2
 import pytest
 
-from api.worker_client import WorkerClient, Workplace
-from api.worker_tokens import WorkerTokens, load_key
-from domain.result import LARGEST_RESULT
+from api.commands.worker_client import WorkerClient, Workplace
+from api.edge.worker_tokens import WorkerTokens, load_key
+from domain.job.result import LARGEST_RESULT
 from tests.e2e.client import connect, ended, events, until
 from tests.e2e.people import add_user, sign_in
 from tests.server import CREWLOG, Server, environment

@@ -1,6 +1,6 @@
 """Histories of the board for the golden log: a crew, its approvals, a schedule, and people."""
 
-from domain.account import (
+from domain.account.aggregate import (
     EmailClaimed,
     EmailReleased,
     IdentityClaimed,
@@ -19,15 +19,16 @@ from domain.account import (
     UserSignedOutEverywhere,
     UserSignInRefused,
 )
-from domain.approval import (
+from domain.account.operator import OperatorSignedIn, OperatorSignedOut
+from domain.approval.aggregate import (
     ApprovalExpired,
     ApprovalRequested,
     ApprovalResolved,
     ApprovalWithdrawn,
 )
-from domain.crew import CrewCommitted, CrewMember
+from domain.crew.events import CrewCommitted, CrewMember
 from domain.event import Event
-from domain.job_events import (
+from domain.job.events import (
     AttemptOutcome,
     JobApprovalAnswered,
     JobApprovalRequested,
@@ -53,8 +54,7 @@ from domain.job_events import (
     Links,
     Outcome,
 )
-from domain.operator import OperatorSignedIn, OperatorSignedOut
-from domain.schedule import (
+from domain.schedule.aggregate import (
     CatchUp,
     EndReason,
     MissReason,

@@ -13,7 +13,7 @@ import orjson
 
 from domain.event import Event
 from domain.idempotency import RequestAccepted
-from domain.job_events import (
+from domain.job.events import (
     JobArchived,
     JobAttemptLost,
     JobCancelRequested,

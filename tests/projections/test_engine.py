@@ -20,11 +20,11 @@ from sqlalchemy import Column, Integer, String, create_engine, select
 
 from domain.errors import JobNotFound
 from domain.event import Event
-from domain.job_events import (
+from domain.job.commands import Jobs
+from domain.job.events import (
     JobMessaged,
     JobOutput,
 )
-from domain.jobs import Jobs
 from domain.log import SYSTEM, EventLog, Recorded, new_events, open_sqlite_log
 from domain.redaction import Redactor
 from projections.engine import RebuildRuns, UnknownProjection, ViewFailed, Views, ViewsUnavailable

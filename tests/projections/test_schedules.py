@@ -4,7 +4,7 @@ import asyncio
 from pathlib import Path
 
 from domain.log import SYSTEM
-from domain.schedule import Schedule
+from domain.schedule.aggregate import Schedule
 from projections.engine import Views
 from projections.schedules import schedule_of
 from projections.views import PROJECTIONS

@@ -8,7 +8,7 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 from domain.clock import system_clock
-from scheduler.timers import Action, ApsTimers
+from scheduler.policies.timers import Action, ApsTimers
 from tests.scheduler.schedule_world import START, World
 
 SPEED = 200

@@ -8,27 +8,27 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
-from domain.approvals import Approvals
+from domain.approval.commands import Approvals
 from domain.clock import Clock
-from domain.crews import Crews
+from domain.crew.commands import Crews
 from domain.errors import BadInput, NotFound
-from domain.job_events import JobFinished, Outcome
-from domain.jobs import Jobs
+from domain.job.commands import Jobs
+from domain.job.events import JobFinished, Outcome
 from domain.log import SYSTEM, EventLog, Recorded, open_sqlite_log
 from domain.redaction import Redactor
-from domain.schedules import Schedules, checked_terms
+from domain.schedule.commands import Schedules, checked_terms
 from projections.engine import Views
 from projections.projection import Row
 from projections.schedules import find_schedule
 from projections.views import PROJECTIONS
-from scheduler.clock import ScheduleClock
 from scheduler.crews import CrewIntake
+from scheduler.dispatch.sealed import SealedSpecs
 from scheduler.intake import Sealing
-from scheduler.plan import CrewPlan, PlannedJob
-from scheduler.policy import Following
-from scheduler.sealed import SealedSpecs
-from scheduler.spawner import Spawner
-from scheduler.timers import Timers
+from scheduler.policies.clock import ScheduleClock
+from scheduler.policies.policy import Following
+from scheduler.policies.spawner import Spawner
+from scheduler.policies.timers import Timers
+from scheduler.templates.plan import CrewPlan, PlannedJob
 from tests.scheduler.simulated import SimulatedTimers
 
 START = datetime(2026, 1, 1, tzinfo=UTC)

@@ -5,11 +5,14 @@ import heapq
 import itertools
 from datetime import datetime, timedelta
 
-from scheduler.timers import Action
+from scheduler.policies.timers import Action
 
 
 class SimulatedTimers:
-    """Timers (`scheduler.timers`) that are their own clock. Nothing happens until `advance`."""
+    """Timers (`scheduler.policies.timers`) that are their own clock.
+
+    Nothing happens until `advance`.
+    """
 
     def __init__(self, now: datetime) -> None:
         self.now = now

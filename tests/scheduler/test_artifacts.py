@@ -11,8 +11,8 @@ from typing import Any
 
 import pytest
 
-from scheduler import artifacts
-from scheduler.artifacts import ArtifactStore, Collected, mime_of
+from scheduler.workspaces import artifacts
+from scheduler.workspaces.artifacts import ArtifactStore, Collected, mime_of
 
 
 @pytest.fixture

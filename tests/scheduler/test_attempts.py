@@ -10,11 +10,11 @@ import orjson
 import pytest
 
 from domain.errors import BadInput
-from domain.job import Job
-from domain.job_events import JobArtifactsDropped, JobArtifactStored, JobPlan
-from domain.result import LARGEST_RESULT, ParentResult, check_result
-from scheduler.artifacts import ArtifactStore
-from scheduler.attempts import NO_RESULT, AttemptFolders, Gathered, artifact_id
+from domain.job.aggregate import Job
+from domain.job.events import JobArtifactsDropped, JobArtifactStored, JobPlan
+from domain.job.result import LARGEST_RESULT, ParentResult, check_result
+from scheduler.workspaces.artifacts import ArtifactStore
+from scheduler.workspaces.attempt_folder import NO_RESULT, AttemptFolders, Gathered, artifact_id
 
 SCHEMA = {"type": "object", "required": ["n"], "properties": {"n": {"type": "integer"}}}
 

@@ -14,27 +14,27 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from domain.approval import AlreadyResolved
-from domain.approvals import Approvals, Question
+from domain.approval.aggregate import AlreadyResolved
+from domain.approval.commands import Approvals, Question
 from domain.clock import Clock, format_time, system_clock
-from domain.crews import Crews, failed
+from domain.crew.commands import Crews, failed
 from domain.draft import Draft
 from domain.errors import CrewlogError, NotFound, VersionConflict
 from domain.folded import FoldedStreams, Kept
-from domain.job import Job
-from domain.job_events import JobFinished, JobState, Outcome
-from domain.jobs import Jobs
+from domain.job.aggregate import Job
+from domain.job.commands import Jobs
+from domain.job.events import JobFinished, JobState, Outcome
 from domain.log import SYSTEM, Context, Recorded, open_sqlite_log
 from domain.redaction import Redactor
 from projections.engine import Views
 from projections.views import PROJECTIONS
 from scheduler.crews import CrewIntake, Occasion
-from scheduler.deadlines import Deadlines
+from scheduler.dispatch.sealed import SealedSpecs
 from scheduler.intake import Sealing
-from scheduler.plan import CrewPlan, PlannedJob
-from scheduler.policy import Following
-from scheduler.promotion import Promotion
-from scheduler.sealed import SealedSpecs
+from scheduler.policies.deadlines import Deadlines
+from scheduler.policies.policy import Following
+from scheduler.policies.promotion import Promotion
+from scheduler.templates.plan import CrewPlan, PlannedJob
 from tests.scheduler.simulated import SimulatedTimers
 
 WHO = Context(actor="tester")

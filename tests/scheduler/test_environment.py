@@ -2,7 +2,7 @@
 
 import pytest
 
-from scheduler.environment import KEPT_SECRETS, child_environment, valid_name
+from scheduler.workspaces.environment import KEPT_SECRETS, child_environment, valid_name
 
 
 @pytest.mark.parametrize(

@@ -5,11 +5,11 @@ from pathlib import Path
 
 import pytest
 
-from domain.jobs import Jobs
+from domain.job.commands import Jobs
 from domain.log import Context, open_sqlite_log
 from domain.redaction import HIDDEN, Redactor
+from scheduler.dispatch.sealed import Sealed, SealedSpecs
 from scheduler.intake import Intake, Sealing, WorkRequest
-from scheduler.sealed import Sealed, SealedSpecs
 
 
 @pytest.mark.parametrize(

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from scheduler.lines import Lines, LineSplitter
+from scheduler.drivers.lines import Lines, LineSplitter
 
 PIECES = st.sampled_from([b"\n", b"\r", b"\r\n", b"a", b"bc", b"\xc3\xa9", "🙂".encode(), b"\xff"])
 STREAMS = st.lists(PIECES | st.binary(max_size=4), max_size=30).map(b"".join)

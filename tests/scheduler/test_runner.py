@@ -15,11 +15,12 @@ from typing import Any
 
 import pytest
 
-from domain.approvals import Approvals
+from domain.approval.commands import Approvals
 from domain.clock import system_clock
-from domain.crews import Crews
+from domain.crew.commands import Crews
 from domain.errors import VersionConflict
-from domain.job_events import (
+from domain.job.commands import Jobs, Submission
+from domain.job.events import (
     JobMessaged,
     JobQueued,
     JobStarted,
@@ -27,20 +28,14 @@ from domain.job_events import (
     Links,
     job_stream,
 )
-from domain.jobs import Jobs, Submission
 from domain.log import SYSTEM, Context, Recorded, new_events, open_sqlite_log
 from domain.redaction import Redactor
 from projections.engine import Views
 from projections.views import PROJECTIONS
-from scheduler.artifacts import ArtifactStore
-from scheduler.attempts import AttemptFolders
-from scheduler.dispatcher import Dispatcher
-from scheduler.intake import Intake, Sealing, WorkRequest
-from scheduler.launch import Launch
-from scheduler.lease import Leases
-from scheduler.lines import Lines, LineSplitter
-from scheduler.local import LocalExecutor
-from scheduler.runner import (
+from scheduler.dispatch.dispatcher import Dispatcher
+from scheduler.dispatch.launch import Launch
+from scheduler.dispatch.sealed import SealedSpecs
+from scheduler.drivers.command import (
     BATCH_BYTES,
     BATCH_S,
     LINE_COST,
@@ -49,8 +44,13 @@ from scheduler.runner import (
     Pending,
     Runner,
 )
-from scheduler.sealed import SealedSpecs
-from scheduler.unfinished import Unfinished
+from scheduler.drivers.lines import Lines, LineSplitter
+from scheduler.drivers.unfinished import Unfinished
+from scheduler.executors.local import LocalExecutor
+from scheduler.intake import Intake, Sealing, WorkRequest
+from scheduler.policies.lease import Leases
+from scheduler.workspaces.artifacts import ArtifactStore
+from scheduler.workspaces.attempt_folder import AttemptFolders
 
 ROOM_S = 90.0
 WHO = Context(actor="tester")

@@ -11,11 +11,10 @@ from typing import Any
 
 import pytest
 
-from domain.catch_up import EACH, GRACE, MOST_AT_ONCE, Due, settle
 from domain.clock import format_time, parse_time
 from domain.errors import BadInput, WrongState
 from domain.log import SYSTEM, new_events
-from domain.schedule import (
+from domain.schedule.aggregate import (
     CatchUp,
     MissReason,
     Overlap,
@@ -25,8 +24,9 @@ from domain.schedule import (
     firing_stream,
     schedule_stream,
 )
-from domain.schedules import ChangedSchedule
-from scheduler.clock import ScheduleClock
+from domain.schedule.catch_up import EACH, GRACE, MOST_AT_ONCE, Due, settle
+from domain.schedule.commands import ChangedSchedule
+from scheduler.policies.clock import ScheduleClock
 from tests.scheduler.schedule_world import START, World, minutes, simulated
 from tests.scheduler.simulated import SimulatedTimers
 

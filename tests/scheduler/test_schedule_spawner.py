@@ -7,15 +7,15 @@ from typing import Any
 
 import pytest
 
-from domain.account import Account, Role
+from domain.account.aggregate import Account, Role
+from domain.account.commands import People
 from domain.clock import format_time
 from domain.errors import BadInput
-from domain.job_events import JobState
+from domain.job.events import JobState
 from domain.log import SYSTEM, Context
-from domain.people import People
-from domain.schedule import Overlap, Schedule, ScheduleNotFound, ScheduleSkipped
-from domain.schedules import checked_terms
-from scheduler.spawner import CrewMaker
+from domain.schedule.aggregate import Overlap, Schedule, ScheduleNotFound, ScheduleSkipped
+from domain.schedule.commands import checked_terms
+from scheduler.policies.spawner import CrewMaker
 from tests.scheduler.schedule_world import START, World, minutes, simulated
 from tests.scheduler.simulated import SimulatedTimers
 

@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from scheduler.sealed import Sealed, SealedSpecs
+from scheduler.dispatch.sealed import Sealed, SealedSpecs
 
 PRIVATE = Sealed(("curl", "-u", "user:secret"), {"PASSWORD": "secret"})
 # What a process can get: text that is UTF-8 and holds no NUL.

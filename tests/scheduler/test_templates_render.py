@@ -8,9 +8,9 @@ from typing import Any
 import pytest
 
 from domain.errors import BadInput
-from scheduler.plan import CrewPlan
 from scheduler.templates import Catalog, read_template
 from scheduler.templates.expressions import FILTERS, MAX_TEXT, BadExpression, CannotRender, Text
+from scheduler.templates.plan import CrewPlan
 from scheduler.templates.render import render
 from scheduler.templates.schemas import Schema
 

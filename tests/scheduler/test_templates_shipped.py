@@ -12,8 +12,8 @@ from typing import Any
 import pytest
 
 from domain.errors import BadInput
-from scheduler.plan import CrewPlan, PlannedJob
 from scheduler.templates import SHIPPED, Catalog
+from scheduler.templates.plan import CrewPlan, PlannedJob
 from scheduler.templates.schemas import Schema
 
 AT = datetime(2026, 3, 31, 12, tzinfo=UTC)

@@ -5,7 +5,7 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from domain.clock import system_clock
-from scheduler.timers import ApsTimers, Timers
+from scheduler.policies.timers import ApsTimers, Timers
 
 SOON = timedelta(milliseconds=20)
 

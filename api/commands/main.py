@@ -1,0 +1,183 @@
+"""The command line: `crewlog`. Its commands for jobs, the log and the views are in `api/commands`.
+
+What the server is made of is imported only by `serve`: the other commands are clients and start
+fast.
+"""
+
+import gc
+import os
+import sys
+from enum import StrEnum
+from importlib.metadata import version as version_of
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from api.commands import (
+    approvals,
+    crews,
+    doctor,
+    jobs,
+    log,
+    projections,
+    schedules,
+    templates,
+    terminal,
+    users,
+    worker,
+)
+from api.commands.options import AsJson, BadSettings, load_settings
+from api.process import stdio
+from api.process.own_process import (
+    keep_to_itself,
+    let_another_serve,
+    take_secrets_out_of_environment,
+)
+from domain.errors import CrewlogError, LogRefused
+
+app = typer.Typer(
+    name="crewlog",
+    help="A control plane for jobs: one log of immutable events, and all else a view of it.",
+    no_args_is_help=True,
+    rich_markup_mode="markdown",
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+app.add_typer(jobs.app, name="jobs")
+app.add_typer(crews.app, name="crews")
+app.add_typer(approvals.app, name="approvals")
+app.add_typer(log.app, name="log")
+app.add_typer(projections.app, name="projections")
+app.add_typer(schedules.app, name="schedules")
+app.add_typer(templates.app, name="templates")
+app.add_typer(users.app, name="users")
+app.add_typer(worker.app, name="worker")
+app.command()(doctor.doctor)
+
+CANNOT = 2
+"""Exit code where nothing was done: no server, wrong settings, a log that must not be opened."""
+FAILED = 1
+"""Exit code where what was asked for was refused or is broken."""
+
+
+class LogLevel(StrEnum):
+    DEBUG = "debug"
+    INFO = "info"
+    WARNING = "warning"
+    ERROR = "error"
+
+
+@app.command()
+def serve(
+    host: Annotated[
+        str | None, typer.Option(help="Address to listen on.", show_default="127.0.0.1")
+    ] = None,
+    port: Annotated[
+        int | None,
+        typer.Option(
+            min=0, max=65_535, help="Port to listen on; 0 takes a free one.", show_default="8080"
+        ),
+    ] = None,
+    data: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="DIR",
+            help="Data directory: the log, the views, the jobs' output. One server each.",
+            show_default="~/.local/share/crewlog",
+        ),
+    ] = None,
+    config: Annotated[
+        Path | None,
+        typer.Option(metavar="FILE", help="Settings file (TOML).", exists=True, dir_okay=False),
+    ] = None,
+    capacity: Annotated[
+        int | None,
+        typer.Option(
+            min=0, max=1024, help="Jobs that run at a time.", show_default="cores, at least 4"
+        ),
+    ] = None,
+    stop_jobs: Annotated[
+        bool | None,
+        typer.Option(
+            "--stop-jobs",
+            help="Cancel running jobs when the server is stopped. Otherwise they go on, and the "
+            "next server takes them over.",
+            show_default=False,
+        ),
+    ] = None,
+    log_level: Annotated[
+        LogLevel | None,
+        typer.Option(help="What the server says of itself on stderr.", show_default="info"),
+    ] = None,
+) -> None:
+    """Run the server until SIGTERM or Ctrl-C.
+
+    Every setting is also CREWLOG_NAME in the environment and name in the settings file; options
+    are stronger than the environment, and that is stronger than the file.
+    """
+    if config is not None:
+        os.environ["CREWLOG_CONFIG"] = str(config)
+    options = {
+        "host": host,
+        "port": port,
+        "data": data,
+        "capacity": capacity,
+        "stop_jobs": stop_jobs,
+        "log_level": None if log_level is None else log_level.value,
+    }
+    settings = load_settings(**{k: given for k, given in options.items() if given is not None})
+    if settings.log_level.lower() not in set(LogLevel):
+        raise BadSettings(f"The setting 'log_level' is not one of {', '.join(LogLevel)}.")
+
+    keep_to_itself()
+    environ = take_secrets_out_of_environment()
+    let_another_serve()
+    # A tenth of the start would go into looking for garbage among modules; `tune_collector` turns
+    # the collector on again.
+    gc.disable()
+    from api.server import CannotServe
+    from api.server import serve as run
+
+    try:
+        run(settings, environ)
+    except CannotServe as error:
+        terminal.notice(str(error))
+        raise typer.Exit(CANNOT) from error
+
+
+@app.command()
+def version(as_json: AsJson = False) -> None:
+    """Print the version."""
+    number = version_of("crewlog")
+    if as_json:
+        terminal.print_json({"version": number})
+    else:
+        terminal.write_line(f"crewlog {number}")
+
+
+def main() -> None:
+    """Run a command. What went wrong becomes one sentence on stderr, and an exit code."""
+    stdio.guard()
+    try:
+        try:
+            app()
+        finally:
+            sys.stdout.flush()
+    except stdio.CannotWrite as error:
+        stdio.give_up_stdout()
+        terminal.notice(str(error))
+        sys.exit(FAILED)
+    except CrewlogError as error:
+        terminal.notice(str(error))
+        sys.exit(_code(error))
+    except UnicodeEncodeError:
+        terminal.notice("An argument is not text: its bytes are no valid UTF-8.")
+        sys.exit(CANNOT)
+
+
+def _code(error: CrewlogError) -> int:
+    if isinstance(error, LogRefused):
+        return CANNOT
+    return int(getattr(error, "exit_code", FAILED))

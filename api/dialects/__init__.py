@@ -1,0 +1,1 @@
+"""The published APIs, each whole in its folder. None knows another."""

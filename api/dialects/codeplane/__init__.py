@@ -1,0 +1,1 @@
+"""CodePlane's API."""

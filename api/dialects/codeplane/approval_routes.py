@@ -1,0 +1,208 @@
+"""``/api/approvals``: the questions that wait for a person, and their answers."""
+
+from collections.abc import Collection
+from typing import Annotated, Literal
+
+from fastapi import APIRouter, HTTPException, Query, Request, Response
+from pydantic import AliasChoices, BaseModel, ConfigDict, Field
+
+from api.dialects.codeplane.approval_json import ApprovalObject, approval_json, approval_row
+from api.dialects.codeplane.jobs import NameOf, json_bytes
+from api.edge.errors import SECURED, documented
+from api.edge.owners import is_named
+from api.edge.security import Authenticated, EmailOf, Principal
+from api.edge.short_forms import bounded
+from api.edge.texts import CARRIABLE, Body
+from domain.approval.aggregate import ApprovalNotFound
+from domain.approval.commands import Approvals
+from domain.errors import JobNotFound
+from domain.job.aggregate import LONGEST_TEXT, Job
+from domain.job.commands import Jobs
+from domain.log import EventLog
+from projections.approvals import count_approvals, find_approval, job_approvals, list_approvals
+from projections.engine import Views
+
+NOT_YOURS_TO_ANSWER = "Others were named to answer this."
+
+State = Literal["pending", "approved", "rejected", "expired", "withdrawn"]
+
+_RESOLUTIONS = {"approve": "approved", "reject": "rejected"}
+
+
+class Answer(Body):
+    """Yes or no. ``decision`` is taken for ``resolution`` too."""
+
+    resolution: Literal["approved", "rejected", "approve", "reject"] = Field(
+        validation_alias=AliasChoices("resolution", "decision")
+    )
+    comment: Annotated[str, Field(max_length=LONGEST_TEXT), CARRIABLE] | None = None
+
+
+class ApprovalPage(BaseModel):
+    model_config = ConfigDict(extra="forbid")
+
+    items: list[ApprovalObject]
+    count: int = Field(description="How many there are, on all pages.")
+    cursor: str | None
+    hasMore: bool
+
+
+class Trusted(BaseModel):
+    model_config = ConfigDict(extra="forbid")
+
+    resolved: int = Field(description="How many waiting approvals this answered.")
+
+
+def approval_routes(
+    log: EventLog,
+    jobs: Jobs,
+    approvals: Approvals,
+    views: Views,
+    *,
+    email_of: EmailOf,
+    name_of: NameOf,
+) -> APIRouter:
+    """The routes. `email_of` is the address of a principal, by which templates name people;
+    `name_of` is what people are called.
+    """
+    router = APIRouter(prefix="/api", tags=["approvals"], responses=SECURED)
+    _add_reading(router, views, email_of, name_of)
+    _add_answering(router, log, jobs, approvals, email_of, name_of)
+    return router
+
+
+def _add_reading(router: APIRouter, views: Views, email_of: EmailOf, name_of: NameOf) -> None:
+    @router.get(
+        "/approvals",
+        summary="List approvals, newest first",
+        response_model=ApprovalPage,
+    )
+    async def get_approvals(
+        principal: Authenticated,
+        state: Annotated[State | None, Query()] = None,
+        mine: Annotated[bool, Query(description="For administrators: not everybody's.")] = False,
+        limit: Annotated[int, Query(ge=1, le=100)] = 50,
+        cursor: Annotated[str | None, Query(max_length=200)] = None,
+    ) -> Response:
+        """The inbox: what was asked for one's own jobs, and what one was named to answer."""
+        everything = principal.admin and not mine
+        states = () if state is None else (state,)
+        owner = None if everything else principal.owner
+        approver = None if everything else email_of(principal)
+        await views.caught_up()
+        with views.reading() as reading:
+            count = count_approvals(reading, states=states, owner=owner, approver=approver)
+            rows, more = list_approvals(
+                reading,
+                states=states,
+                owner=owner,
+                approver=approver,
+                cursor=cursor,
+                limit=limit,
+            )
+        items, whole = bounded(approval_json(row, name_of) for row in rows)
+        more = more or not whole
+        following = rows[len(items) - 1]["id"] if more else None
+        return json_bytes({"items": items, "count": count, "cursor": following, "hasMore": more})
+
+    @router.get(
+        "/approvals/{approval_id}",
+        summary="One approval",
+        response_model=ApprovalObject,
+        responses=documented(404),
+    )
+    async def get_approval(approval_id: str, principal: Authenticated) -> Response:
+        await views.caught_up()
+        with views.reading() as reading:
+            shown = approval_json(find_approval(reading, approval_id), name_of)
+        if not sees(principal, email_of(principal), shown["ownerId"], shown["approvers"]):
+            raise ApprovalNotFound(approval_id)
+        return json_bytes(shown)
+
+    @router.get(
+        "/jobs/{job_id}/approvals",
+        summary="What was asked for a job, oldest first",
+        response_model=list[ApprovalObject],
+    )
+    async def get_job_approvals(job_id: str, principal: Authenticated) -> Response:
+        """Of an unknown job, nothing (`contracts/codeplane.md` §3.5)."""
+        email = email_of(principal)
+        await views.caught_up()
+        with views.reading() as reading:
+            found = [approval_json(row, name_of) for row in job_approvals(reading, job_id)]
+        return json_bytes(
+            [one for one in found if sees(principal, email, one["ownerId"], one["approvers"])]
+        )
+
+
+def _add_answering(
+    router: APIRouter,
+    log: EventLog,
+    jobs: Jobs,
+    approvals: Approvals,
+    email_of: EmailOf,
+    name_of: NameOf,
+) -> None:
+    @router.post(
+        "/approvals/{approval_id}/resolve",
+        summary="Approve or reject",
+        response_model=ApprovalObject,
+        responses=documented(404, 409),
+    )
+    async def resolve(
+        approval_id: str, body: Answer, request: Request, principal: Authenticated
+    ) -> Response:
+        """409 when it was answered before, or nobody waits any more. Administrators may answer, and
+        whom the approval names; where it names nobody, the owner.
+        """
+        approval = approvals.load(approval_id)
+        email = email_of(principal)
+        if not sees(principal, email, approval.owner, approval.approvers):
+            raise ApprovalNotFound(approval_id)
+        if not may_answer(principal, email, approval.owner, approval.approvers):
+            raise HTTPException(403, NOT_YOURS_TO_ANSWER)
+        resolution = _RESOLUTIONS.get(body.resolution, body.resolution)
+        resolved = await approvals.resolve(
+            approval_id, resolution, body.comment, principal.context(request)
+        )
+        headers = {"x-event-position": str(resolved.position)}
+        return json_bytes(approval_json(approval_row(log, approval_id), name_of), headers=headers)
+
+    @router.post("/jobs/{job_id}/trust", summary="Trust a job", response_model=Trusted)
+    @router.post("/jobs/{job_id}/approvals/trust", summary="Trust a job", response_model=Trusted)
+    async def trust(job_id: str, request: Request, principal: Authenticated) -> Response:
+        """Approves what it asks, now and later, except what must be asked explicitly. An unknown
+        job has nothing to approve (`contracts/codeplane.md` §3.5).
+        """
+        try:
+            job = jobs.load(job_id)
+        except JobNotFound:
+            return json_bytes({"resolved": 0})
+        if not principal.sees(job.owner):
+            return json_bytes({"resolved": 0})
+        if not _may_trust(principal, email_of(principal), job, approvals):
+            raise HTTPException(403, NOT_YOURS_TO_ANSWER)
+        count, changed = await approvals.trust(job_id, principal.context(request))
+        headers = {"x-event-position": str(changed.position)}
+        return json_bytes({"resolved": count}, headers=headers)
+
+
+def sees(principal: Principal, email: str | None, owner: str, approvers: Collection[str]) -> bool:
+    """Whether an approval may be shown: also to whom it names."""
+    return principal.sees(owner) or is_named(email, approvers)
+
+
+def may_answer(
+    principal: Principal, email: str | None, owner: str, approvers: Collection[str]
+) -> bool:
+    """Administrators; whom it names by ``owner`` or an address; the owner where it names nobody."""
+    if principal.admin or is_named(email, approvers):
+        return True
+    return owner == principal.owner and (not approvers or "owner" in approvers)
+
+
+def _may_trust(principal: Principal, email: str | None, job: Job, approvals: Approvals) -> bool:
+    """Trust answers for everybody, so it takes somebody who might answer each question."""
+    named = [job.terms.approvers]
+    named += [list(a.approvers) for a in approvals.pending(job) if not a.explicit]
+    return all(may_answer(principal, email, job.owner, approvers) for approvers in named)

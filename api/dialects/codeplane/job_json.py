@@ -1,0 +1,294 @@
+"""A job as JSON: the CodePlane dialect's object where fields coincide, and what it lacks beside
+them.
+"""
+
+import shlex
+from collections.abc import Sequence
+from typing import Any, Literal
+
+import orjson
+from pydantic import BaseModel, ConfigDict, Field
+
+from domain.job.events import (
+    ENDED,
+    JobState,
+)
+from projections.jobs import shortened
+from projections.projection import Row
+
+SHOWN_STATES = {
+    JobState.HELD: "held",
+    JobState.QUEUED: "queued",
+    JobState.RUNNING: "running",
+    JobState.PAUSED: "running",
+    JobState.WAITING_FOR_APPROVAL: "waiting_for_approval",
+    JobState.BLOCKED: "blocked",
+    JobState.REVIEW: "review",
+    JobState.COMPLETED: "completed",
+    JobState.FAILED: "failed",
+    JobState.CANCELLED: "canceled",
+    JobState.TIMED_OUT: "failed",
+}
+"""Our states in the spelling of `contracts/codeplane.md` §2, and two that it lacks: ``held`` and
+``blocked``, which only jobs of a crew have. `outcome` keeps what this loses.
+"""
+
+
+def shown_state(state: JobState, *, gave_up: bool) -> str:
+    """The word for a state. A job that gave up has failed, though it may be unblocked."""
+    return "failed" if gave_up and state is JobState.BLOCKED else SHOWN_STATES[state]
+
+
+BOARD_STATUSES = ("triage", "todo", "ready", "running", "blocked", "done", "archived")
+"""The columns of the job board (`contracts/board.md` §5.1)."""
+
+
+def board_status(row: Row) -> str:
+    """The column in which a job stands. Whatever stands still without success is ``blocked``."""
+    if row["archived_at"] is not None:
+        return "archived"
+    if row["active"]:
+        return "running"
+    state = JobState(row["state"])
+    if state in (JobState.HELD, JobState.WAITING_FOR_APPROVAL):
+        return "todo"
+    if state is JobState.QUEUED:
+        return "ready"
+    return "done" if state is JobState.COMPLETED else "blocked"
+
+
+class JobObject(BaseModel):
+    """The job object of ``/api/jobs``, for the document. Nulls are given, never left out."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    id: str
+    state: Literal[
+        "held",
+        "queued",
+        "running",
+        "waiting_for_approval",
+        "blocked",
+        "review",
+        "completed",
+        "failed",
+        "canceled",
+    ]
+    outcome: Literal["completed", "failed", "cancelled", "timed_out"] | None
+    title: str
+    prompt: str
+    repo: str
+    kind: str
+    label: str
+    labels: list[str]
+    owner: str
+    argv: list[str]
+    cwd: str
+    env: list[str] = Field(description="Names; values are never shown.")
+    timeoutS: float | None
+    attempt: int = Field(description="0 until there was one.")
+    node: str | None
+    createdAt: str = Field(description="ISO 8601 in UTC, like every time.")
+    updatedAt: str
+    queuedAt: str | None
+    startedAt: str | None
+    completedAt: str | None
+    cancelRequestedAt: str | None
+    archivedAt: str | None
+    exitCode: int | None = Field(description="Negative: the signal that killed it.")
+    failureReason: str | None
+    errorId: str | None
+    runMs: int | None
+    lines: int
+    outputBytes: int
+    droppedBytes: int
+    progress: float | None
+    progressHeadline: str | None
+    parentJobId: str | None
+    crewId: str | None
+    scheduleId: str | None
+    requestId: str | None
+    version: int = Field(description="The ETag.")
+    position: int = Field(description="Where in the log the job was submitted.")
+    status: Literal["triage", "todo", "ready", "running", "blocked", "done", "archived"]
+    body: str | None
+    key: str | None
+    assignee: str | None
+    parents: list[str]
+    createdBy: str
+    ownerId: str
+    templateId: str | None
+    scheduledAt: str | None
+    workspace: str | None
+    resultSchema: dict[str, Any] | None
+    maxRetries: int
+    attempts: int
+    failures: int
+    result: dict[str, Any] | None
+    blockReason: str | None
+    gaveUp: bool
+    strandedBy: str | None
+    pendingApprovals: list[str]
+    costSpent: float
+    costSaved: float
+    shortened: list[str] = Field(
+        description="Fields that lists show only the beginning of, or null; the job has them whole."
+    )
+
+
+class JobPage(BaseModel):
+    """A page of jobs; `cursor` asks for the next one. `jobs` is `items` again, where the board's
+    parameters were used, or none.
+    """
+
+    items: list[JobObject]
+    cursor: str | None
+    hasMore: bool
+    jobs: list[JobObject] | None = None
+
+
+class CrewCreated(BaseModel):
+    """A committed crew; `jobIds` stand in dependency order."""
+
+    jobIds: list[str]
+    crewId: str
+
+
+class JobChanged(JobObject):
+    """A job after a change; `job` is the same again, as the board's clients read it."""
+
+    job: JobObject
+
+
+class JobDetail(JobObject):
+    """One job with all that belongs to it (`contracts/board.md` §5.3)."""
+
+    job: JobObject
+    runs: list[dict[str, Any]]
+    events: list[dict[str, Any]]
+    earlierEvents: bool
+    comments: list[dict[str, Any]]
+    earlierComments: bool
+    parentResults: list[dict[str, Any]]
+
+
+class TimelineEntry(BaseModel):
+    """Something that happened to a job."""
+
+    position: int
+    timestamp: str
+    actor: str
+    type: str
+    sentence: str
+    actorName: str
+
+
+class Timeline(BaseModel):
+    items: list[TimelineEntry]
+
+
+def job_json(row: Row) -> dict[str, Any]:
+    """The job object of ``/api/jobs``. Nulls are given, never left out; times
+    are ISO 8601 with Z.
+    """
+    state = JobState(row["state"])
+    argv = orjson.loads(row["argv"])
+    cut: Sequence[str] = row.get("shortened", ())
+    return {
+        "id": row["id"],
+        "state": shown_state(state, gave_up=bool(row["gave_up"])),
+        "outcome": state.value if state in ENDED else None,
+        "title": row["title"],
+        "prompt": shortened(shlex.join(argv)) if "argv" in cut else shlex.join(argv),
+        "repo": row["cwd"],
+        "kind": row["kind"],
+        "label": row["label"],
+        "labels": orjson.loads(row["labels"]),
+        "owner": row["owner"],
+        "argv": argv,
+        "cwd": row["cwd"],
+        "env": orjson.loads(row["env_names"]),
+        "timeoutS": row["timeout_ms"] / 1000 if row["timeout_ms"] else None,
+        "attempt": row["attempt"],
+        "node": row["node"],
+        "createdAt": row["created_at"],
+        "updatedAt": row["updated_at"],
+        "queuedAt": row["queued_at"],
+        "startedAt": row["started_at"],
+        "completedAt": row["finished_at"],
+        "cancelRequestedAt": row["cancel_requested_at"],
+        "archivedAt": row["archived_at"],
+        "exitCode": row["exit_code"],
+        "failureReason": _failure(row, state),
+        "errorId": row["error_id"],
+        "runMs": row["run_ms"],
+        "lines": row["lines"],
+        "outputBytes": row["output_bytes"],
+        "droppedBytes": row["dropped_bytes"],
+        "progress": float(row["progress"]) if row["progress"] is not None else None,
+        "progressHeadline": row["progress_text"],
+        "parentJobId": row["parent"],
+        "crewId": row["crew"],
+        "scheduleId": row["schedule"],
+        "requestId": row["request"],
+        "version": row["version"],
+        "position": row["position"],
+        **_board_fields(row),
+        "shortened": [field for column in cut for field in _FIELDS[column]],
+    }
+
+
+_FIELDS = {
+    "argv": ("argv", "prompt"),
+    "env_names": ("env",),
+    "plan": ("body", "resultSchema"),
+    "result": ("result",),
+}
+"""The fields that show a column of the view."""
+
+
+def _board_fields(row: Row) -> dict[str, Any]:
+    """What the board shows beside (`contracts/board.md` §5.2)."""
+    plan = orjson.loads(row["plan"]) if row["plan"] is not None else {}
+    return {
+        "status": board_status(row),
+        "body": plan.get("body"),
+        "key": plan.get("local"),
+        "assignee": plan.get("assignee"),
+        "parents": plan.get("parents", []),
+        "createdBy": row["owner"],
+        "ownerId": row["owner"],
+        "templateId": plan.get("template"),
+        "scheduledAt": plan.get("not_before"),
+        "workspace": plan.get("workspace"),
+        "resultSchema": plan.get("result_schema"),
+        "maxRetries": plan.get("max_retries", 0),
+        "attempts": row["attempt"],
+        "failures": row["failures"],
+        "result": orjson.loads(row["result"]) if row["result"] is not None else None,
+        "blockReason": row["block_reason"],
+        "gaveUp": bool(row["gave_up"]),
+        "strandedBy": row["stranded_by"],
+        "pendingApprovals": orjson.loads(row["pending"]),
+        # Commands cost nothing that is counted.
+        "costSpent": 0,
+        "costSaved": 0,
+    }
+
+
+def _failure(row: Row, state: JobState) -> str | None:
+    if state is JobState.TIMED_OUT:
+        return row["reason"] or "The time limit passed."
+    if state is not JobState.FAILED:
+        return None
+    if row["reason"]:
+        return str(row["reason"])
+    code = row["exit_code"]
+    if code is not None and code < 0:
+        return f"Killed by signal {-code}."
+    return f"Exit code {code}."
+
+
+def etag(version: int) -> str:
+    """The entity tag of a job: its stream version (RFC 9110 section 8.8.3)."""
+    return f'"{version}"'

@@ -1,0 +1,312 @@
+"""``/api/jobs``: create, list, look at, cancel; what happened to a job."""
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Annotated, Any
+
+import orjson
+from fastapi import APIRouter, Query, Request, Response
+from fastapi.concurrency import run_in_threadpool
+from fastapi.routing import APIRoute
+
+from api.dialects.board.job_detail import detail_json, timeline_entry
+from api.dialects.codeplane.job_json import (
+    CrewCreated,
+    JobChanged,
+    JobDetail,
+    JobObject,
+    JobPage,
+    Timeline,
+    etag,
+    job_json,
+)
+from api.dialects.codeplane.job_requests import (
+    STATE_LIST,
+    CrewRequest,
+    IdempotencyHeader,
+    IfMatchHeader,
+    Submitted,
+    key_of,
+    states_of,
+    status_of,
+    version_of,
+    work_of,
+)
+from api.dialects.codeplane.quick_create import Endpoint
+from api.edge.access import guarded, scope_of, seen_job
+from api.edge.errors import SECURED, documented
+from api.edge.security import Authenticated, Principal
+from api.edge.short_forms import bounded
+from domain.event import Event
+from domain.idempotency import canonical
+from domain.job.aggregate import Job
+from domain.job.commands import Changed, Jobs, Submission
+from domain.log import Recorded
+from projections.engine import Views
+from projections.jobs import JOBS, find_job, list_jobs
+from projections.projection import Row
+from projections.timeline import job_timeline
+from scheduler.crews import CrewIntake, CrewSubmission, Occasion
+from scheduler.intake import Intake
+
+NameOf = Callable[[str], str]
+
+_PAGE = 50
+_BOARD_PAGE = 500
+"""What people read for an actor or an owner."""
+
+
+def first_row(submission: Submission) -> Row:
+    """The row that the jobs view gives this job at first, folded by the view's own folds."""
+    row: Row | None = None
+    for event in submission.events:
+        row = JOBS.folds[event.type](row, event)
+    assert row is not None
+    return row
+
+
+def json_bytes(value: Any, status: int = 200, headers: dict[str, str] | None = None) -> Response:
+    return Response(orjson.dumps(value), status, headers, media_type="application/json")
+
+
+def job_routes(
+    jobs: Jobs,
+    intake: Intake,
+    crew_intake: CrewIntake,
+    views: Views,
+    name_of: NameOf,
+    *,
+    workdir: Path,
+    default_timeout_s: int,
+) -> APIRouter:
+    """The routes, hot ones first: routing is a walk along the list."""
+    root = str(workdir)
+    router = APIRouter(prefix="/api/jobs", tags=["jobs"], responses=SECURED)
+
+    @router.post(
+        "",
+        status_code=201,
+        summary="Accept a job, or a crew",
+        response_model=JobObject | CrewCreated,
+        responses=documented(404, 409, 413),
+    )
+    async def create_job(
+        body: Submitted,
+        request: Request,
+        principal: Authenticated,
+        key: IdempotencyHeader = None,
+        scheduled_at: Annotated[str | None, Query(alias="scheduledAt", max_length=64)] = None,
+    ) -> Response:
+        """A body with `argv` is a job of its own; one with `templateId` is a crew."""
+        if isinstance(body, CrewRequest):
+            return await create_crew(body, request, principal, key, scheduled_at)
+        asked = (b"POST /api/jobs", canonical(body.model_dump())) if key is not None else ()
+        idempotency = key_of(principal.actor, key, *asked)
+        work = work_of(body, root, default_timeout_s, principal.owner)
+        submission = await intake.submit(work, principal.context(request), idempotency)
+        headers = _headers(submission.events[1])
+        headers["Location"] = f"/api/jobs/{submission.job_id}"
+        if submission.replayed:
+            headers["Idempotency-Replayed"] = "true"
+        return json_bytes(job_json(first_row(submission)), 201, headers)
+
+    async def create_crew(
+        body: CrewRequest,
+        request: Request,
+        principal: Principal,
+        key: str | None,
+        scheduled_at: str | None,
+    ) -> Response:
+        until = crew_intake.not_before(body.scheduled_at or scheduled_at)
+        idempotency = None
+        if key is not None:
+            # Not by the model: it refuses to write what the template is to refuse at its place.
+            said = canonical({name: getattr(body, name) for name in CrewRequest.model_fields})
+            asked = (b"POST /api/jobs", said, (scheduled_at or "").encode())
+            idempotency = key_of(principal.actor, key, *asked)
+        if idempotency is not None and (earlier := crew_intake.replayed(idempotency)):
+            return crew_made(earlier)
+        plan = await run_in_threadpool(
+            crew_intake.plan, body.template_id, body.inputs, timezone=body.timezone or "UTC"
+        )
+        occasion = Occasion(principal.owner, principal.context(request), not_before=until)
+        return crew_made(await crew_intake.commit(plan, occasion, idempotency))
+
+    def crew_made(submission: CrewSubmission) -> Response:
+        headers = {
+            "x-event-position": str(submission.position),
+            "Location": f"/api/crews/{submission.crew_id}",
+        }
+        if submission.replayed:
+            headers["Idempotency-Replayed"] = "true"
+        made = {"jobIds": submission.job_ids, "crewId": submission.crew_id}
+        return json_bytes(made, 201, headers)
+
+    @router.get(
+        "", summary="List jobs, newest first", response_model=JobPage, responses=documented(404)
+    )
+    async def get_jobs(
+        request: Request,
+        principal: Authenticated,
+        state: Annotated[
+            str | None,
+            Query(
+                max_length=200,
+                description="States, by comma.",
+                json_schema_extra={"pattern": STATE_LIST},
+            ),
+        ] = None,
+        status: Annotated[
+            str | None, Query(max_length=20, description="A column of the board.")
+        ] = None,
+        mine: Annotated[bool, Query(description="Only one's own, also for an admin.")] = False,
+        text: Annotated[
+            str | None,
+            Query(
+                max_length=200,
+                description="What the id begins with, or the title, a label, the command, the "
+                "template or the crew's name holds.",
+            ),
+        ] = None,
+        label: Annotated[str | None, Query(max_length=64)] = None,
+        archived: bool | None = None,
+        crew: Annotated[str | None, Query(max_length=200)] = None,
+        schedule: Annotated[str | None, Query(max_length=200)] = None,
+        limit: Annotated[int | None, Query(ge=1, le=100)] = None,
+        cursor: Annotated[str | None, Query(max_length=200)] = None,
+    ) -> Response:
+        """A page has 50 jobs, or those that make 2 MiB; long texts in it are shortened. With
+        `status` or `mine`, or with no parameter at all, it is also under ``jobs``, as the board's
+        clients read it; they know no pages, so that with one of these two and no `limit` it has
+        500.
+        """
+        states = states_of(state)
+        column = status_of(status)
+        of_board = mine or column is not None
+        await views.caught_up()
+
+        def read() -> tuple[list[Row], bool]:
+            with views.reading() as reading:
+                return list_jobs(
+                    reading,
+                    states=states,
+                    status=column,
+                    text=text,
+                    label=label,
+                    archived=archived,
+                    owner=scope_of(principal, mine=mine),
+                    crew=crew,
+                    schedule=schedule,
+                    cursor=cursor,
+                    limit=limit or (_BOARD_PAGE if of_board else _PAGE),
+                )
+
+        # A text is looked for in every job.
+        rows, more = await run_in_threadpool(read) if text else read()
+        items, whole = bounded(map(job_json, rows))
+        more = more or not whole
+        following = rows[len(items) - 1]["id"] if more else None
+        page = {"items": items, "cursor": following, "hasMore": more}
+        as_board = of_board or not request.query_params
+        return json_bytes(page | {"jobs": items} if as_board else page)
+
+    @router.get("/{job_id}", summary="One job", response_model=JobDetail, responses=documented(404))
+    async def get_job(job_id: str, principal: Authenticated) -> Response:
+        """The job, with its attempts, what happened, what was said, and what its parents left."""
+        await views.caught_up()
+        with views.reading() as reading:
+            row = seen_job(reading, job_id, principal)
+            detail = detail_json(reading, row, name_of)
+        return json_bytes(detail, headers={"ETag": etag(row["version"])})
+
+    @router.post(
+        "/{job_id}/cancel",
+        summary="Cancel a job",
+        response_model=JobChanged,
+        responses=documented(404, 409, 412),
+    )
+    async def cancel_job(
+        job_id: str, request: Request, principal: Authenticated, if_match: IfMatchHeader = None
+    ) -> Response:
+        """Asks for the end; asking again is only acknowledged. 409 once the job has ended."""
+        return await _command(
+            job_id, request, principal, if_match, lambda job: job.request_cancel("By request.")
+        )
+
+    @router.post(
+        "/{job_id}/archive",
+        summary="Take a job off the board",
+        response_model=JobChanged,
+        responses=documented(404, 409, 412),
+    )
+    async def archive_job(
+        job_id: str, request: Request, principal: Authenticated, if_match: IfMatchHeader = None
+    ) -> Response:
+        return await _command(job_id, request, principal, if_match, Job.archive)
+
+    @router.delete("/{job_id}", summary="Hide a job for good", responses=documented(404, 409, 412))
+    async def delete_job(
+        job_id: str, request: Request, principal: Authenticated, if_match: IfMatchHeader = None
+    ) -> Response:
+        """The log keeps what happened; lists and look-ups do not show the job any more."""
+        changed = await jobs.execute(
+            job_id,
+            guarded(principal, Job.delete),
+            principal.context(request),
+            if_match=version_of(if_match),
+        )
+        return json_bytes({"ok": True}, headers={"x-event-position": str(changed.position)})
+
+    @router.get(
+        "/{job_id}/timeline",
+        summary="What happened, in order",
+        response_model=Timeline,
+        responses=documented(404),
+    )
+    async def get_timeline(
+        job_id: str,
+        principal: Authenticated,
+        after: Annotated[int, Query(ge=0, le=2**62)] = 0,
+        limit: Annotated[int, Query(ge=1, le=1_000)] = 200,
+    ) -> Response:
+        await views.caught_up()
+        with views.reading() as reading:
+            seen_job(reading, job_id, principal)
+            entries = job_timeline(reading, job_id, after, limit)
+        items, _ = bounded(timeline_entry(entry, name_of) for entry in entries)
+        return json_bytes({"items": items})
+
+    async def _command(
+        job_id: str,
+        request: Request,
+        principal: Authenticated,
+        if_match: str | None,
+        decide: Callable[[Job], list[Event]],
+    ) -> Response:
+        changed: Changed = await jobs.execute(
+            job_id,
+            guarded(principal, decide),
+            principal.context(request),
+            if_match=version_of(if_match),
+        )
+        await views.caught_up()
+        with views.reading() as reading:
+            row = find_job(reading, job_id)
+        shown = job_json(row)
+        return json_bytes(
+            {**shown, "job": shown},
+            headers={"x-event-position": str(changed.position), "ETag": etag(changed.job.version)},
+        )
+
+    return router
+
+
+def create_job_of(router: APIRouter) -> Endpoint:
+    """The endpoint that accepts jobs, for the short cut to it."""
+    routes = (route for route in router.routes if isinstance(route, APIRoute))
+    endpoint: Endpoint = next(route.endpoint for route in routes if route.name == "create_job")
+    return endpoint
+
+
+def _headers(event: Recorded) -> dict[str, str]:
+    return {"x-event-position": str(event.position), "ETag": etag(event.version)}

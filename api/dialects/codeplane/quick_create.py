@@ -1,0 +1,101 @@
+"""A short cut to one endpoint that is asked so often that the framework's way to it costs more than
+its work.
+"""
+
+import contextlib
+from collections.abc import Awaitable, Callable, Sequence
+
+from fastapi import HTTPException, Request, Response
+from pydantic import BaseModel, ValidationError
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from api.edge.errors import domain_error
+from api.edge.security import Principal, Security, allow
+from domain.errors import CrewlogError
+
+Endpoint = Callable[[BaseModel, Request, Principal, None], Awaitable[Response]]
+
+
+class ShortCut:
+    """Middleware that takes a POST to `path` straight to its endpoint when all of it is in order.
+
+    A JSON request without Idempotency-Key, with a good token and a valid body, is in order. Every
+    other one goes on to the framework, which alone knows how to refuse: the endpoint is declared,
+    documented and reachable there as any other.
+    """
+
+    def __init__(
+        self,
+        app: ASGIApp,
+        path: str,
+        endpoint: Endpoint,
+        models: Sequence[type[BaseModel]],
+        security: Security,
+    ) -> None:
+        self.app = app
+        self.path = path
+        self.endpoint = endpoint
+        self.models = models
+        self.security = security
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http" or scope["path"] != self.path or scope["method"] != "POST":
+            await self.app(scope, receive, send)
+            return
+        headers = dict(scope["headers"])
+        if (
+            headers.get(b"content-type") != b"application/json"
+            or b"idempotency-key" in headers
+            or b"authorization" not in headers
+            or scope["query_string"]
+        ):
+            await self.app(scope, receive, send)
+            return
+        body = await _read(receive)
+        if body is None:
+            return
+        try:
+            principal = self.security.resolve(headers[b"authorization"].decode("latin-1"))
+            allow(principal, "POST")
+            asked = self._validated(body)
+        except (HTTPException, ValidationError):
+            await self.app(scope, _again(body, receive), send)
+            return
+        request = Request(scope, receive)
+        try:
+            response = await self.endpoint(asked, request, principal, None)
+        except CrewlogError as error:
+            response = await domain_error(request, error)
+        await response(scope, receive, send)
+
+    def _validated(self, body: bytes) -> BaseModel:
+        """The body as the first of the models that it fits."""
+        *others, last = self.models
+        for model in others:
+            with contextlib.suppress(ValidationError):
+                return model.model_validate_json(body)
+        return last.model_validate_json(body)
+
+
+async def _read(receive: Receive) -> bytes | None:
+    """The whole body; None when the client has gone."""
+    message = await receive()
+    body: bytes = message.get("body", b"")
+    while message.get("more_body", False):
+        message = await receive()
+        body += message.get("body", b"")
+    return None if message["type"] == "http.disconnect" else body
+
+
+def _again(body: bytes, receive: Receive) -> Receive:
+    """A `receive` that gives the body once more, and then what comes after it."""
+    given = False
+
+    async def replay() -> Message:
+        nonlocal given
+        if given:
+            return await receive()
+        given = True
+        return {"type": "http.request", "body": body, "more_body": False}
+
+    return replay

@@ -1,0 +1,1 @@
+"""gitoma's API."""

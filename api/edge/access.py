@@ -1,0 +1,58 @@
+"""What a principal may see of jobs. What is another's is a 404, exactly as what is not there
+(`contracts/board.md` §1).
+"""
+
+from collections.abc import Callable
+
+from api.edge.security import Principal
+from domain.crew.events import CrewNotFound
+from domain.errors import JobNotFound
+from domain.event import Event
+from domain.job.aggregate import Job
+from domain.job.commands import Jobs
+from projections.crews import find_crew
+from projections.engine import Reading
+from projections.jobs import find_job
+from projections.projection import Row
+
+
+def seen_job(reading: Reading, job_id: str, principal: Principal) -> Row:
+    """The row of a job, if it is one that this principal may see; else JobNotFound."""
+    row = find_job(reading, job_id)
+    if not principal.sees(row["owner"]):
+        raise JobNotFound(job_id)
+    return row
+
+
+def seen_crew(reading: Reading, crew_id: str, principal: Principal) -> Row:
+    """The row of a crew, likewise; else CrewNotFound."""
+    row = find_crew(reading, crew_id)
+    if not principal.sees(row["owner"]):
+        raise CrewNotFound(crew_id)
+    return row
+
+
+def loaded_job(jobs: Jobs, job_id: str, principal: Principal) -> Job:
+    """The job from the log, likewise. Blocks on the disk."""
+    job = jobs.load(job_id)
+    if not principal.sees(job.owner):
+        raise JobNotFound(job_id)
+    return job
+
+
+def guarded(
+    principal: Principal, decide: Callable[[Job], list[Event]]
+) -> Callable[[Job], list[Event]]:
+    """The decision, for whoever may see the job; JobNotFound for others."""
+
+    def decided(job: Job) -> list[Event]:
+        if not principal.sees(job.owner):
+            raise JobNotFound(job.id)
+        return decide(job)
+
+    return decided
+
+
+def scope_of(principal: Principal, *, mine: bool = False) -> str | None:
+    """The owner to whom a list is limited; None for an admin who asks for all."""
+    return None if principal.admin and not mine else principal.owner

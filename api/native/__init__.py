@@ -1,0 +1,1 @@
+"""Our own API: a noun is its routes, its JSON and its requests."""

@@ -1,0 +1,202 @@
+"""``/api/log``: the log itself, by page, by position, live, and as a whole."""
+
+from collections.abc import AsyncIterator, Iterator
+from functools import partial
+from typing import Annotated
+
+from fastapi import APIRouter, Query, Request, Response
+from fastapi.concurrency import run_in_threadpool
+from fastapi.responses import StreamingResponse
+
+from api.edge.errors import SECURED, documented
+from api.edge.owners import Owners
+from api.edge.security import Authenticated
+from api.edge.sse import (
+    ENVELOPES,
+    STREAMED,
+    cursor_of,
+    event_stream,
+    last_end,
+    read_job,
+    read_log,
+    with_beginnings,
+)
+from domain.errors import InvalidCursor, NotFound
+from domain.job.commands import Jobs
+from domain.job.events import (
+    job_id_of,
+)
+from domain.log import EventLog
+from domain.log.archive import export_lines
+from scheduler.drivers.unfinished import Unfinished
+
+_NDJSON = "application/x-ndjson"
+
+Position = Annotated[int, Query(ge=0, le=2**62)]
+Subject = Annotated[
+    str | None,
+    Query(
+        max_length=300,
+        pattern="^[^/]*$",
+        description="For instance job-<id>; its sub-streams are part of it.",
+    ),
+]
+Types = Annotated[
+    str | None, Query(alias="type", max_length=1_000, description="Event types, by comma.")
+]
+Actor = Annotated[str | None, Query(max_length=300)]
+
+
+def types_of(given: str | None) -> tuple[str, ...]:
+    return tuple(name.strip() for name in (given or "").split(",") if name.strip())
+
+
+def log_routes(log: EventLog, jobs: Jobs, owners: Owners, unfinished: Unfinished) -> APIRouter:
+    """The whole log is for admins; everybody reads what is about their own things."""
+    router = APIRouter(prefix="/api/log", tags=["log"], responses=SECURED)
+    over = last_end(jobs)
+
+    @router.get(
+        "/stream",
+        summary="The log as Server-Sent Events",
+        responses={**STREAMED, **documented(204, 404)},
+        response_class=Response,
+    )
+    async def stream(
+        request: Request,
+        principal: Authenticated,
+        subject: Subject = None,
+        type_names: Types = None,
+        actor: Actor = None,
+        after: Position | None = None,
+        before: Position | None = None,
+        limit: Annotated[
+            int | None, Query(ge=1, le=2**62, description="Events until the stream ends.")
+        ] = None,
+        partial_lines: Annotated[
+            bool,
+            Query(
+                alias="partial",
+                description="About one job: also how the line begins that it has not ended.",
+            ),
+        ] = False,
+    ) -> Response:
+        """Resumes with Last-Event-ID. About one job it ends with the job, and with `before` once
+        the log has got there; it is 204 once all of that was seen.
+        """
+        await run_in_threadpool(owners.check, principal, subject)
+        cursor = cursor_of(request, log, after)
+        if cursor is not None and cursor.index is not None:
+            raise InvalidCursor("Last-Event-ID is of another stream: here each event is one frame.")
+        types = types_of(type_names)
+        job_id = job_id_of(subject) if subject is not None else None
+        job = await run_in_threadpool(jobs.load, job_id) if job_id is not None else None
+        end_at = None
+        if job is not None and job.ended:
+            end_at = await run_in_threadpool(log.last_about, job.stream)
+        if end_at is not None or (before is not None and before <= log.head + 1):
+            seen = cursor.after if cursor is not None else 0
+            rest = partial(log.read, seen, 1, subject, types, before=before, actor=actor)
+            if not await run_in_threadpool(rest):
+                return Response(status_code=204)
+        if job_id is None:
+            return event_stream(
+                request,
+                principal,
+                read_log(
+                    log,
+                    ENVELOPES,
+                    cursor,
+                    subject=subject,
+                    types=types,
+                    actor=actor,
+                    before=before,
+                    limit=limit,
+                ),
+            )
+        chunks = read_job(
+            log,
+            ENVELOPES,
+            job_id,
+            cursor,
+            end_at=end_at,
+            over=over,
+            types=types,
+            actor=actor,
+            before=before,
+            limit=limit,
+        )
+        if partial_lines:
+            chunks = with_beginnings(chunks, unfinished, job_id)
+        return event_stream(request, principal, chunks)
+
+    @router.get(
+        "/export",
+        summary="The log as NDJSON",
+        responses={200: {"content": {_NDJSON: {"schema": {"type": "string"}}}}},
+        response_class=StreamingResponse,
+    )
+    async def export(
+        principal: Authenticated, subject: Subject = None, after: Position = 0
+    ) -> Response:
+        """Every event up to the head of this moment, one envelope with its hash a line, and a last
+        line of the type `export.ended` that says how many there are.
+        """
+        await run_in_threadpool(owners.check, principal, subject)
+        return StreamingResponse(
+            _lines(export_lines(log, after, subject)),
+            media_type=_NDJSON,
+            headers={"Content-Disposition": 'attachment; filename="crewlog.ndjson"'},
+        )
+
+    @router.get("", summary="A page of the log")
+    async def page(
+        principal: Authenticated,
+        after: Position = 0,
+        before: Position | None = None,
+        limit: Annotated[int, Query(ge=1, le=1_000)] = 100,
+        subject: Subject = None,
+        type_names: Types = None,
+        actor: Actor = None,
+    ) -> Response:
+        """Events with ``after < position < before``. `next` is the `after` of the next page, null
+        at the end.
+
+        The work and the bytes of one page are bounded: with a rare type or actor, or large events,
+        it may be short and still have a `next`.
+        """
+        await run_in_threadpool(owners.check, principal, subject)
+        events, following = await run_in_threadpool(
+            log.page,
+            after,
+            limit,
+            before=before,
+            subject=subject,
+            types=types_of(type_names),
+            actor=actor,
+        )
+        body = b'{"events":[%s],"next":%s,"head":%d}' % (
+            b",".join(event.wire for event in events),
+            b"null" if following is None else b"%d" % following,
+            log.head,
+        )
+        return Response(body, media_type="application/json")
+
+    @router.get("/{position}", summary="One event", responses=documented(404))
+    async def event_at(position: int, principal: Authenticated) -> Response:
+        event = (
+            await run_in_threadpool(log.event_at, position) if 0 < position <= log.head else None
+        )
+        if event is None or not (principal.admin or principal.sees(owners.of(event.subject) or "")):
+            raise NotFound("The log has no such position.")
+        return Response(event.wire, media_type="application/json")
+
+    return router
+
+
+async def _lines(pages: Iterator[bytes]) -> AsyncIterator[bytes]:
+    while True:
+        page: bytes | None = await run_in_threadpool(next, pages, None)
+        if page is None:
+            return
+        yield page

@@ -1,0 +1,338 @@
+"""``/api/worker``: what a running attempt asks of the server, with its own token.
+
+Each call is of one attempt: it renews that attempt's lease, and is a 409 once the attempt is no
+longer the job's current one, so that a worker that comes too late changes nothing.
+"""
+
+import asyncio
+from collections.abc import Callable
+from datetime import timedelta
+from typing import Annotated, Any
+
+from fastapi import APIRouter, Depends, Query, Request, Response
+from pydantic import Field
+
+from api.dialects.codeplane.approval_json import ApprovalObject, approval_json, approval_row
+from api.dialects.codeplane.jobs import json_bytes
+from api.edge.errors import SECURED, documented
+from api.edge.security import Worker
+from api.edge.texts import CARRIABLE, Body
+from api.edge.worker_tokens import WorkerPrincipal
+from domain.account.email import folded
+from domain.approval.aggregate import ApprovalNotFound, ApprovalState, approval_stream
+from domain.approval.commands import Approvals, Question
+from domain.clock import Clock, format_time, system_clock
+from domain.crew.commands import Crews
+from domain.errors import BadInput, Invalid
+from domain.event import Event
+from domain.job.aggregate import LONGEST_TEXT, Job
+from domain.job.commands import Jobs
+from domain.job.events import (
+    JobApprovalRequested,
+    JobCommented,
+    JobProgressed,
+    JobRedone,
+    JobSubmitted,
+    job_stream,
+)
+from domain.job.result import check_result, parent_results
+from domain.log import EventLog, Recorded
+
+LONGEST_WAIT_S = 60
+LONGEST_EXPIRY_S = 366 * 24 * 3600
+
+Text = Annotated[str, Field(min_length=1, max_length=LONGEST_TEXT), CARRIABLE]
+
+
+class Heartbeat(Body):
+    """A sign of life; with `progress` (0 to 1) or `text` also one for people."""
+
+    progress: Annotated[float, Field(ge=0, le=1)] | None = None
+    text: Annotated[str, Field(max_length=500), CARRIABLE] | None = None
+
+
+class Comment(Body):
+    body: Text
+
+
+class Completion(Body):
+    """The result, as the job's schema wants it. `summary` becomes a comment."""
+
+    result: dict[str, Any] | None = None
+    summary: Text | None = None
+
+
+class Block(Body):
+    reason: Text
+
+
+class Asking(Body):
+    """A question to a person. Without `approvers` the job's own may answer, or its owner."""
+
+    description: Text
+    proposed_action: Text | None = None
+    explicit: bool = False
+    expires_in_s: Annotated[float, Field(gt=0, le=LONGEST_EXPIRY_S)] | None = None
+    approvers: Annotated[
+        list[Annotated[str, Field(min_length=1, max_length=320), CARRIABLE]], Field(max_length=20)
+    ] = Field(default_factory=list)
+
+
+async def _attempt(principal: Worker) -> WorkerPrincipal:
+    assert isinstance(principal, WorkerPrincipal)
+    return principal
+
+
+Attempt = Annotated[WorkerPrincipal, Depends(_attempt)]
+
+
+def worker_routes(
+    log: EventLog,
+    jobs: Jobs,
+    crews: Crews,
+    approvals: Approvals,
+    *,
+    beat: Callable[[str, int], None],
+    stopping: asyncio.Event,
+    clock: Clock = system_clock,
+    name_of: Callable[[str], str] = str,
+) -> APIRouter:
+    """The routes. `beat` renews an attempt's lease, `name_of` is what people are called who wrote a
+    comment, and `stopping` ends every wait for an answer.
+    """
+    responses = SECURED | documented(404, 409)
+    router = APIRouter(prefix="/api/worker", tags=["worker"], responses=responses)
+    _add_work(router, log, jobs, crews, beat, name_of)
+    _add_questions(router, log, jobs, approvals, beat, stopping, clock, name_of)
+    return router
+
+
+def _add_work(
+    router: APIRouter,
+    log: EventLog,
+    jobs: Jobs,
+    crews: Crews,
+    beat: Callable[[str, int], None],
+    name_of: Callable[[str], str],
+) -> None:
+    @router.get("", summary="What is to be done")
+    async def show(worker: Attempt) -> Response:
+        """The job, what its parents left, what was said about it, and why it is done again."""
+        job = _current(jobs, worker, beat)
+        wanted = (JobSubmitted.type, JobCommented.type, JobRedone.type)
+        events = log.stream(job_stream(worker.job_id), types=wanted)
+        said = [event for event in events if event.type == JobCommented.type]
+        shown = {
+            "job": _job_json(job, events[0]),
+            "parentResults": [parent.json() for parent in parent_results(crews.parents(job))],
+            "comments": [_comment_json(event, name_of) for event in said],
+            "feedback": _feedback(events),
+        }
+        return json_bytes(shown)
+
+    @router.post("/heartbeat", summary="Give a sign of life")
+    async def heartbeat(body: Heartbeat, request: Request, worker: Attempt) -> Response:
+        """Without `progress` and `text` nothing is written to the log."""
+        fraction = None if body.progress is None else f"{body.progress:.4f}"
+        text = body.text or ""
+
+        def decide(job: Job) -> list[Event]:
+            job.require_current(worker.attempt)
+            if fraction is None and not text:
+                return []
+            said = JobProgressed(attempt=worker.attempt, fraction=fraction, text=text)
+            return job.report(said)
+
+        return await _say(decide, request, worker)
+
+    @router.post("/comments", status_code=201, summary="Write a comment on the job")
+    async def comment(body: Comment, request: Request, worker: Attempt) -> Response:
+        def decide(job: Job) -> list[Event]:
+            job.require_current(worker.attempt)
+            return job.comment(body.body)
+
+        return await _say(decide, request, worker, 201)
+
+    @router.post("/complete", summary="Hand in the result")
+    async def complete(body: Completion, request: Request, worker: Attempt) -> Response:
+        """The job is done when the attempt has ended. 422 with the `path` of the mistake where the
+        result does not fit; it may be handed in again.
+        """
+        job = _current(jobs, worker, beat)
+        schema = job.terms.result_schema
+        try:
+            result = await asyncio.to_thread(check_result, body.result or {}, schema)
+        except BadInput as bad:
+            return _refused(bad, request)
+
+        def decide(job: Job) -> list[Event]:
+            given = job.give_result(worker.attempt, result)
+            return [*given, *(job.comment(body.summary) if body.summary else [])]
+
+        return await _say(decide, request, worker)
+
+    @router.post("/block", summary="Say that a person is needed")
+    async def block(body: Block, request: Request, worker: Attempt) -> Response:
+        """The job is blocked when the attempt has ended."""
+        return await _say(lambda job: job.ask_block(worker.attempt, body.reason), request, worker)
+
+    async def _say(
+        decide: Callable[[Job], list[Event]],
+        request: Request,
+        worker: WorkerPrincipal,
+        status: int = 200,
+    ) -> Response:
+        changed = await jobs.execute(worker.job_id, decide, worker.context(request))
+        beat(worker.job_id, worker.attempt)
+        said = {"ok": True, "cancelRequested": changed.job.cancel_requested}
+        return json_bytes(said, status, {"x-event-position": str(changed.position)})
+
+
+def _add_questions(
+    router: APIRouter,
+    log: EventLog,
+    jobs: Jobs,
+    approvals: Approvals,
+    beat: Callable[[str, int], None],
+    stopping: asyncio.Event,
+    clock: Clock,
+    name_of: Callable[[str], str],
+) -> None:
+    @router.post(
+        "/approvals", status_code=201, summary="Ask a person", response_model=ApprovalObject
+    )
+    async def ask(body: Asking, request: Request, worker: Attempt) -> Response:
+        """The attempt holds no place, and its time limit does not run, until it has the answer."""
+        _check_approvers(_current(jobs, worker, beat), body.approvers)
+        expires_at = None
+        if body.expires_in_s is not None:
+            expires_at = format_time(clock() + timedelta(seconds=body.expires_in_s))
+        question = Question(
+            description=body.description,
+            proposed_action=body.proposed_action,
+            explicit=body.explicit,
+            approvers=tuple(body.approvers),
+            expires_at=expires_at,
+        )
+        asked = await approvals.request(
+            worker.job_id, worker.attempt, question, worker.context(request)
+        )
+        headers = {
+            "x-event-position": str(asked.position),
+            "Location": f"/api/worker/approvals/{asked.approval.id}",
+        }
+        return json_bytes(
+            approval_json(approval_row(log, asked.approval.id), name_of), 201, headers
+        )
+
+    @router.get(
+        "/approvals", summary="What this attempt asked", response_model=list[ApprovalObject]
+    )
+    async def asked(worker: Attempt) -> Response:
+        _current(jobs, worker, beat)
+        ids = [
+            event.data["approval"]
+            for event in log.stream(job_stream(worker.job_id), types=(JobApprovalRequested.type,))
+            if event.data["attempt"] == worker.attempt
+        ]
+        return json_bytes([approval_json(approval_row(log, asked), name_of) for asked in ids])
+
+    @router.get("/approvals/{approval_id}", summary="The answer", response_model=ApprovalObject)
+    async def answer(
+        approval_id: str,
+        worker: Attempt,
+        wait: Annotated[
+            float, Query(ge=0, le=LONGEST_WAIT_S, description="Seconds to wait for an answer.")
+        ] = 0,
+    ) -> Response:
+        """As soon as it is answered; still pending when the wait is over or the server stops."""
+        _current(jobs, worker, beat)
+        head = log.head
+        row = approval_row(log, approval_id)
+        if row["job_id"] != worker.job_id:
+            raise ApprovalNotFound(approval_id)
+        if wait and row["state"] == ApprovalState.PENDING:
+            await _next_event(log, approval_stream(approval_id), head, wait, stopping)
+            beat(worker.job_id, worker.attempt)
+            row = approval_row(log, approval_id)
+        return json_bytes(approval_json(row, name_of))
+
+
+async def _next_event(
+    log: EventLog, subject: str, after: int, wait_s: float, stopping: asyncio.Event
+) -> None:
+    """Return when something about the subject is in the log, or the time is over, or all ends."""
+    tail = log.tail(after, subject)
+    waits = {asyncio.ensure_future(anext(tail)), asyncio.ensure_future(stopping.wait())}
+    try:
+        await asyncio.wait(waits, timeout=wait_s, return_when=asyncio.FIRST_COMPLETED)
+    finally:
+        for wait in waits:
+            wait.cancel()
+        await asyncio.gather(*waits, return_exceptions=True)
+
+
+def _current(jobs: Jobs, worker: WorkerPrincipal, beat: Callable[[str, int], None]) -> Job:
+    """The worker's job, whose lease is renewed. StaleAttempt or JobAlreadyEnded when it is not
+    its own any more.
+    """
+    job = jobs.load(worker.job_id)
+    job.require_current(worker.attempt)
+    beat(worker.job_id, worker.attempt)
+    return job
+
+
+def _check_approvers(job: Job, wanted: list[str]) -> None:
+    """A worker may choose among those whom the template names, and not go round them. Invalid."""
+    named = set(map(folded, job.terms.approvers))
+    if named and not named.issuperset(map(folded, wanted)):
+        raise Invalid("The template says who may answer, and not all of these are among them.")
+
+
+def _refused(bad: BadInput, request: Request) -> Response:
+    """A result that does not fit is a 422: what the worker may put right and hand in again."""
+    error_id: str = request.state.request_id
+    return json_bytes({"detail": str(bad), "path": bad.path, "error_id": error_id}, 422)
+
+
+def _job_json(job: Job, first: Recorded) -> dict[str, Any]:
+    submitted, terms = first.event(), job.terms
+    assert isinstance(submitted, JobSubmitted)
+    return {
+        "id": job.id,
+        "title": job.title,
+        "body": terms.body,
+        "key": terms.local or None,
+        "template": terms.template or None,
+        "assignee": terms.assignee,
+        "state": job.state.value,
+        "attempt": job.attempt,
+        "parents": terms.parents,
+        "resultSchema": terms.result_schema,
+        "workspace": terms.workspace or None,
+        "cwd": job.cwd,
+        "labels": submitted.labels,
+        "crewId": job.links.crew,
+        "ownerId": job.owner,
+        "createdAt": first.at,
+        "startedAt": job.started_at,
+        "timeoutMs": job.timeout_ms,
+        "leaseMs": terms.lease_ms,
+        "result": job.given,
+        "trusted": job.trusted,
+        "cancelRequested": job.cancel_requested,
+    }
+
+
+def _comment_json(event: Recorded, name_of: Callable[[str], str]) -> dict[str, Any]:
+    return {
+        "author": name_of(event.actor),
+        "body": event.data["text"],
+        "createdAt": event.at,
+    }
+
+
+def _feedback(events: list[Recorded]) -> str | None:
+    """What was wrong, as said when the job was last sent back."""
+    said = [event.data["feedback"] for event in events if event.type == JobRedone.type]
+    return said[-1] or None if said else None

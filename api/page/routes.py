@@ -1,0 +1,175 @@
+"""The page, the API reference and the state socket: ``/``, ``/docs``, ``/ws/state``.
+
+The page's modules and styles are under a path that holds a hash of them all, so a browser keeps
+them for good and never mixes two versions.
+"""
+
+import asyncio
+import hashlib
+from collections.abc import Collection
+from dataclasses import dataclass
+from functools import cache, partial
+from pathlib import Path
+
+from fastapi import APIRouter, HTTPException, Request, Response, WebSocket
+from fastapi.responses import RedirectResponse
+
+from api.dialects.board.auth import LOGIN, PROFILE
+from api.dialects.gitoma.state_files import Holds, StateFeed, websocket_state
+from api.edge.security import COOKIE, OPERATOR, Security
+
+POLICY = (
+    "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' data:; "
+    "connect-src 'self'; base-uri 'none'; form-action 'self'; frame-ancestors 'none'"
+)
+"""No inline script or style, no other origin."""
+
+JOB_BOARD = "/job_board"
+
+_DIRECTORY = Path(__file__).parent
+_SWAGGER = "vendor/swagger-ui-dist"
+
+_HTML = "text/html; charset=utf-8"
+_SCRIPT = "application/javascript; charset=utf-8"
+_STYLE = "text/css; charset=utf-8"
+_TYPES = {".js": _SCRIPT, ".css": _STYLE}
+
+_FILES = {
+    "/": ("index.html", _HTML),
+    LOGIN: ("index.html", _HTML),
+    "/dashboard.js": ("dashboard.js", _SCRIPT),
+    "/docs": ("docs.html", _HTML),
+    "/redoc": ("docs.html", _HTML),
+    "/docs/docs.js": ("docs.js", _SCRIPT),
+    "/docs/swagger-ui-bundle.js": (f"{_SWAGGER}/swagger-ui-bundle.js", _SCRIPT),
+    "/docs/swagger-ui.css": (f"{_SWAGGER}/swagger-ui.css", _STYLE),
+}
+
+_PARTS_AT = b"{{parts}}"
+_PRELOADS_AT = b"{{preloads}}"
+
+
+@dataclass(frozen=True, slots=True)
+class _File:
+    body: bytes
+    tag: str
+
+
+@cache
+def _parts() -> dict[str, bytes]:
+    """The page's modules and styles, by their path below its directory."""
+    found = [
+        *_DIRECTORY.glob("app/*.js"),
+        *_DIRECTORY.glob("style/*.css"),
+        *_DIRECTORY.glob("vendor/preact/preact.js"),
+    ]
+    return {str(file.relative_to(_DIRECTORY)): file.read_bytes() for file in sorted(found)}
+
+
+@cache
+def _version() -> str:
+    digest = hashlib.sha256()
+    for name, body in _parts().items():
+        digest.update(b"%s %d\n" % (name.encode(), len(body)))
+        digest.update(body)
+    return digest.hexdigest()[:16]
+
+
+@cache
+def _load(name: str) -> _File:
+    root = f"/page/{_version()}"
+    preloads = "\n  ".join(
+        f'<link rel="modulepreload" href="{root}/{part}">'
+        for part in _parts()
+        if part.endswith(".js")
+    )
+    body = (_DIRECTORY / name).read_bytes()
+    if not name.startswith("vendor/"):
+        body = body.replace(_PARTS_AT, root.encode()).replace(_PRELOADS_AT, preloads.encode())
+    return _File(body, f'"{hashlib.sha256(body).hexdigest()[:16]}"')
+
+
+def page_routes(
+    feed: StateFeed, security: Security, allowed_origins: Collection[str], stopping: asyncio.Event
+) -> APIRouter:
+    """The routes. Files are read when first asked for, and kept."""
+    router = APIRouter(include_in_schema=False)
+    for path, (name, media_type) in _FILES.items():
+        _add_file(router, path, name, media_type)
+
+    @router.get("/page/{version}/{name:path}")
+    async def part(version: str, name: str) -> Response:
+        """A module or style. Of a version that is gone, the one of today: a tab that stood open
+        over an upgrade would otherwise stay empty.
+        """
+        body = _parts().get(name)
+        if body is None:
+            raise HTTPException(404, "There is no such part of the page.")
+        kept = "public, max-age=31536000, immutable" if version == _version() else "no-cache"
+        media_type = _TYPES[Path(name).suffix]
+        return Response(body, media_type=media_type, headers={"Cache-Control": kept})
+
+    @router.get(PROFILE)
+    async def profile(request: Request) -> Response:
+        """One's own account; who is not signed in is led to the sign-in."""
+        if security.principal_or_none(request) is None:
+            return RedirectResponse(LOGIN, 302)
+        return _page(request)
+
+    @router.get(JOB_BOARD)
+    async def job_board(request: Request) -> Response:
+        """The board, for administrators (`contracts/board.md` §1)."""
+        principal = security.principal_or_none(request)
+        if principal is None:
+            return RedirectResponse(LOGIN, 302)
+        return _page(request) if principal.admin else RedirectResponse(PROFILE, 302)
+
+    @router.websocket("/ws/state")
+    async def state(ws: WebSocket) -> None:
+        await websocket_state(
+            ws,
+            feed,
+            token=security.token,
+            session=partial(_session, security),
+            allowed_origins=allowed_origins,
+            stop=stopping,
+        )
+
+    return router
+
+
+def _session(security: Security, ws: WebSocket) -> Holds | None:
+    """The operator's session behind a socket. A browser opens sockets for every page, so it is as
+    with a change: the page must be one of this server.
+    """
+    if COOKIE not in ws.cookies:
+        return None
+    try:
+        principal = security.authenticate(ws, "POST")
+    except HTTPException:
+        return None
+    if principal.owner != OPERATOR.owner:
+        return None
+    return security.standing(ws, principal).holds
+
+
+def _add_file(router: APIRouter, path: str, name: str, media_type: str) -> None:
+    @router.get(path)
+    async def file(request: Request) -> Response:
+        return _answer(request, name, media_type)
+
+
+def _page(request: Request) -> Response:
+    return _answer(request, "index.html", _HTML)
+
+
+def _answer(request: Request, name: str, media_type: str) -> Response:
+    found = _load(name)
+    if request.headers.get("if-none-match") == found.tag:
+        return Response(status_code=304, headers={"ETag": found.tag})
+    headers = {
+        "ETag": found.tag,
+        "Cache-Control": "no-cache",
+        "Content-Security-Policy": POLICY,
+    }
+    return Response(found.body, media_type=media_type, headers=headers)

@@ -1,0 +1,1 @@
+"""The approval: a question to a person."""

@@ -1,0 +1,1 @@
+"""The crew: jobs that were committed together."""

@@ -1,0 +1,1 @@
+"""The job: what can happen to one, its state, its commands."""

@@ -1,0 +1,546 @@
+"""The job: the state of one, folded from its own stream, and which commands that state allows."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+from domain.errors import Invalid, JobAlreadyEnded, StaleAttempt, WrongState
+from domain.event import Event
+from domain.job.events import (
+    ENDED,
+    AttemptOutcome,
+    JobApprovalAnswered,
+    JobApprovalRequested,
+    JobArchived,
+    JobArtifactsDropped,
+    JobAttemptEnded,
+    JobAttemptLost,
+    JobBlockAsked,
+    JobBlocked,
+    JobCancelRequested,
+    JobCommented,
+    JobDeleted,
+    JobFinished,
+    JobFreed,
+    JobLeaseExpired,
+    JobMadeStale,
+    JobMessaged,
+    JobOutput,
+    JobOutputDropped,
+    JobPaused,
+    JobPlan,
+    JobProgressed,
+    JobQueued,
+    JobRedone,
+    JobResultGiven,
+    JobResumed,
+    JobStarted,
+    JobState,
+    JobStranded,
+    JobSubmitted,
+    JobTrusted,
+    JobUnarchived,
+    JobUnblocked,
+    Links,
+    Outcome,
+    job_stream,
+)
+
+LONGEST_TEXT = 10_000
+"""Characters of a comment, a feedback or a reason."""
+
+RESULT_FILE = "result.json"
+"""What the file is called in which an attempt may leave its result."""
+
+_NO_TERMS = JobPlan(
+    local="",
+    template="",
+    body="",
+    assignee=None,
+    parents=[],
+    workspace="",
+    max_retries=0,
+    approval=False,
+    on_reject="answer",
+    approvers=[],
+    lease_ms=0,
+    result_schema=None,
+    not_before=None,
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Job:
+    """The state of one job, folded from its own stream. Commands return events
+    and change nothing.
+    """
+
+    id: str
+    version: int = 0
+    state: JobState = JobState.QUEUED
+    attempt: int = 0
+    active: bool = False
+    """The current attempt has been started and has not ended: something runs it."""
+    node: str | None = None
+    argv: tuple[str, ...] = ()
+    cwd: str = ""
+    env_names: tuple[str, ...] = ()
+    sealed: bool = False
+    timeout_ms: int = 0
+    title: str = ""
+    owner: str = ""
+    links: Links = field(default_factory=Links)
+    plan: JobPlan | None = None
+    failures: int = 0
+    """Attempts that failed since a person last set it going."""
+    given: dict[str, Any] | None = None
+    """The result that the current attempt handed in; once completed, the job's."""
+    block_asked: str | None = None
+    gave_up: bool = False
+    approved: bool = False
+    rejected: bool = False
+    """The current attempt was told no, and its template says that this ends the job."""
+    trusted: bool = False
+    pending: frozenset[str] = frozenset()
+    """Approvals that are waited for."""
+    asked: tuple[str, ...] = ()
+    """Approvals of which the job heard no answer, also those that it waits for no more, oldest
+    first.
+    """
+    stranded_by: str | None = None
+    cancel_requested: bool = False
+    started_at: str | None = None
+    finished_at: str | None = None
+    ended_version: int = 0
+    """The version of the stream with the last ``job.finished``."""
+    archived: bool = False
+    deleted: bool = False
+
+    @property
+    def stream(self) -> str:
+        return job_stream(self.id)
+
+    @property
+    def ended(self) -> bool:
+        return self.state in ENDED
+
+    @property
+    def terms(self) -> JobPlan:
+        """What its template says; for a job of its own, that nothing is asked of it."""
+        return self.plan or _NO_TERMS
+
+    @property
+    def over(self) -> bool:
+        """Nothing can make it run again."""
+        return self.deleted or self.archived or (self.ended and self.plan is None)
+
+    @property
+    def needs_approval(self) -> bool:
+        """A person must approve before it may be queued."""
+        return self.terms.approval and not self.approved
+
+    # The life of an attempt
+
+    def queue(self, after: Mapping[str, int] | None = None) -> list[Event]:
+        """Let the held job start when there is room; `after` is the attempt of each parent."""
+        self._require(JobState.HELD, "queued")
+        return [JobQueued(attempt=self.attempt + 1, after=dict(after or {}))]
+
+    def start(self, node: str) -> list[Event]:
+        """Take the queued job for its next attempt. WrongState unless it is queued."""
+        self._require(JobState.QUEUED, "started")
+        return [JobStarted(attempt=self.attempt + 1, node=node, timeout_ms=self.timeout_ms)]
+
+    def request_cancel(self, reason: str) -> list[Event]:
+        """Ask for the end. A job that no attempt holds ends at once; asking again changes nothing.
+
+        JobAlreadyEnded once it has ended.
+        """
+        if self.ended:
+            raise JobAlreadyEnded(self.state)
+        if self.cancel_requested:
+            return []
+        asked = JobCancelRequested(reason=reason)
+        if self.active:
+            return [asked]
+        return [asked, self._end(self.attempt, Outcome.CANCELLED, "Cancelled before it started.")]
+
+    def lose_attempt(self, attempt: int, reason: str, error_id: str) -> list[Event]:
+        """The attempt's process vanished. A command may have done half its work, so it isn't run
+        again unless its template says that it may be.
+        """
+        self.require_current(attempt)
+        outcome = Outcome.CANCELLED if self.cancel_requested else Outcome.FAILED
+        ended = self._end(attempt, outcome, reason, error_id=error_id)
+        return [JobAttemptLost(attempt=attempt, reason=reason), *self.end_attempt(ended)]
+
+    def end_attempt(self, ended: JobFinished, problem: str | None = None) -> list[Event]:
+        """The current attempt is over as `ended` says; what becomes of the job?
+
+        A job of its own ends with its attempt, as its process did. In a crew, what the worker
+        itself said counts more than how its process left; else a failure is tried again while
+        retries remain, and then the job is blocked. `problem` says what is wrong with what it left.
+
+        StaleAttempt from any attempt but the current one, JobAlreadyEnded after the end.
+        """
+        self.require_current(ended.attempt)
+        if self.links.crew is not None:
+            ended = ended.model_copy(update={"crew": self.links.crew})
+        if self.rejected:
+            reason = "Approval rejected by operator"
+            return [ended.model_copy(update={"outcome": Outcome.FAILED, "reason": reason})]
+        if self.plan is None:
+            return [*self._not_kept(ended.attempt, problem), ended]
+        if ended.outcome is Outcome.CANCELLED:
+            return [ended]
+        if self.given is not None:
+            return [ended.model_copy(update={"outcome": Outcome.COMPLETED})]
+        well = ended.outcome is Outcome.COMPLETED and problem is None and self.block_asked is None
+        if self.cancel_requested and not well:
+            # It left by itself before it was sent a signal: what was asked for holds all the same.
+            return [ended.model_copy(update={"outcome": Outcome.CANCELLED})]
+        if self.block_asked is not None:
+            asked = _over(ended, AttemptOutcome.BLOCKED, self.block_asked)
+            blocked = JobBlocked(attempt=ended.attempt, reason=self.block_asked, gave_up=False)
+            return [asked, blocked]
+        if well:
+            return [ended]
+        timed_out = ended.outcome is Outcome.TIMED_OUT
+        outcome = AttemptOutcome.TIMED_OUT if timed_out else AttemptOutcome.CRASHED
+        over = _over(ended, outcome, problem or ended.reason)
+        if self.failures < self.plan.max_retries:
+            return [over, JobQueued(attempt=self.attempt + 1)]
+        reason = over.reason or _plainly(over)
+        return [over, JobBlocked(attempt=ended.attempt, reason=reason, gave_up=True)]
+
+    def _not_kept(self, attempt: int, problem: str | None) -> list[Event]:
+        """A result that is none, of a job whose end does not depend on it."""
+        if problem is None:
+            return []
+        return [JobArtifactsDropped(attempt=attempt, names=[RESULT_FILE], reason=problem)]
+
+    def fail(self, reason: str) -> list[Event]:
+        """End a job that no attempt holds, without success."""
+        if self.ended:
+            raise JobAlreadyEnded(self.state)
+        return [self._end(self.attempt, Outcome.FAILED, reason)]
+
+    def report(self, event: JobProgressed | JobOutput | JobOutputDropped) -> list[Event]:
+        """Something the current attempt has to say while it runs."""
+        self.require_current(event.attempt)
+        return [event]
+
+    def expire_lease(self, attempt: int) -> list[Event]:
+        """The worker was silent for too long."""
+        self.require_current(attempt)
+        return [JobLeaseExpired(attempt=attempt)]
+
+    # What its worker says
+
+    def give_result(self, attempt: int, result: dict[str, Any]) -> list[Event]:
+        """Hand in the result; the last one given counts. It was checked against the schema."""
+        self.require_current(attempt)
+        return [JobResultGiven(attempt=attempt, result=result)]
+
+    def ask_block(self, attempt: int, reason: str) -> list[Event]:
+        """The worker cannot go on; the job is blocked when it has left. WrongState for a job of its
+        own.
+        """
+        self.require_current(attempt)
+        if self.plan is None:
+            raise WrongState("A job of its own cannot be blocked: it ends as its exit code says.")
+        return [JobBlockAsked(attempt=attempt, reason=_text(reason, "A reason"))]
+
+    # What people say
+
+    def message(self, text: str) -> list[Event]:
+        """Say something to a job that has not ended."""
+        if self.ended:
+            raise JobAlreadyEnded(self.state)
+        return [JobMessaged(text=_text(text, "A message"))]
+
+    def comment(self, text: str) -> list[Event]:
+        """Write something that workers of this and later attempts read."""
+        return [JobCommented(text=_text(text, "A comment"))]
+
+    def unblock(self) -> list[Event]:
+        """Let a blocked job go on: it is held, and to be released anew."""
+        self._require(JobState.BLOCKED, "unblocked")
+        return [JobUnblocked()]
+
+    def redo(self, feedback: str) -> list[Event]:
+        """Have a job that has ended, or is blocked, done again: it is held, and to be released
+        anew.
+        """
+        if not self.ended and self.state is not JobState.BLOCKED:
+            raise WrongState(f"Job is {self.state}: it cannot be redone.")
+        if self.archived or self.deleted:
+            gone = "deleted" if self.deleted else "archived"
+            raise WrongState(f"Job is {gone}: it cannot be redone.")
+        if self.plan is None and self.sealed:
+            raise WrongState("Its private values were removed when it ended: submit it anew.")
+        comment: list[Event] = [JobCommented(text=feedback)] if feedback.strip() else []
+        return [JobRedone(feedback=_text(feedback, "Feedback") if comment else ""), *comment]
+
+    def make_stale(self, parent: str) -> list[Event]:
+        """A parent is done again. Nothing where this job has not begun, or is off the board; one
+        that is being cancelled ends with it.
+        """
+        if self.archived or self.deleted or self.state is JobState.HELD:
+            return []
+        if self.ended and self.state is not JobState.COMPLETED:
+            return []
+        stale = JobMadeStale(attempt=self.attempt, parent=parent)
+        if self.active and self.cancel_requested:
+            return [stale, self._end(self.attempt, Outcome.CANCELLED, "A parent is done again.")]
+        return [stale]
+
+    def strand(self, parent: str, reason: str) -> list[Event]:
+        """This job cannot start any more; nothing where it is marked so already, or has ended."""
+        if self.ended or self.stranded_by is not None:
+            return []
+        return [JobStranded(parent=parent, reason=reason)]
+
+    def free(self, parent: str) -> list[Event]:
+        """What stranded it is being done after all."""
+        return [] if self.stranded_by is None else [JobFreed(parent=parent)]
+
+    # Approvals
+
+    def wait_for(self, approval: str, description: str) -> list[Event]:
+        """Wait for an answer: the current attempt's, or before the first one. WrongState when the
+        job is being cancelled: nobody answers any more.
+        """
+        if self.cancel_requested:
+            raise WrongState("Job is being cancelled: nothing more can be asked for it.")
+        if not self.active:
+            self._require(JobState.HELD, "approved")
+        attempt = self.attempt if self.active else 0
+        return [JobApprovalRequested(attempt=attempt, approval=approval, description=description)]
+
+    def answer(self, approval: str, resolution: str) -> list[Event]:
+        """An approval that is waited for was answered, or never will be."""
+        if approval not in self.pending:
+            return []
+        return [
+            JobApprovalAnswered(
+                attempt=self.attempt if self.active else 0,
+                approval=approval,
+                resolution=resolution,
+                waiting=len(self.pending) - 1,
+            )
+        ]
+
+    def block_held(self, reason: str) -> list[Event]:
+        """A job that waits to be released is blocked instead."""
+        if self.ended:
+            raise JobAlreadyEnded(self.state)
+        return [JobBlocked(attempt=self.attempt, reason=reason, gave_up=False)]
+
+    def trust(self) -> list[Event]:
+        """Approve what it asks from now on."""
+        return [] if self.trusted else [JobTrusted()]
+
+    # Off the board
+
+    def archive(self) -> list[Event]:
+        """Take a job off the board; again changes nothing. In a crew, one that nobody runs ends
+        with it.
+        """
+        if self.archived:
+            return []
+        return [*self._put_away("archived"), JobArchived()]
+
+    def unarchive(self) -> list[Event]:
+        return [JobUnarchived()] if self.archived else []
+
+    def delete(self) -> list[Event]:
+        """Hide a job for good, as `archive` takes it off the board."""
+        return [] if self.deleted else [*self._put_away("deleted"), JobDeleted()]
+
+    def _put_away(self, done: str) -> list[Event]:
+        if self.ended:
+            return []
+        if self.active or self.plan is None:
+            raise WrongState(f"Job is {self.state}: cancel it, then it can be {done}.")
+        return [self._end(self.attempt, Outcome.CANCELLED, f"It was {done} before it was done.")]
+
+    def _end(
+        self, attempt: int, outcome: Outcome, reason: str, *, error_id: str | None = None
+    ) -> JobFinished:
+        """An end without a process to tell of."""
+        return JobFinished(
+            attempt=attempt,
+            outcome=outcome,
+            exit_code=None,
+            reason=reason,
+            error_id=error_id,
+            run_ms=0,
+            lines=0,
+            output_bytes=0,
+            crew=self.links.crew,
+        )
+
+    def _require(self, state: JobState, done: str) -> None:
+        if self.ended:
+            raise JobAlreadyEnded(self.state)
+        if self.state is not state or self.archived:
+            raise WrongState(f"Job is {self.state}: it cannot be {done}.")
+
+    def require_current(self, attempt: int) -> None:
+        """StaleAttempt unless this attempt is the one that holds the job, JobAlreadyEnded after
+        it.
+        """
+        if self.ended:
+            raise JobAlreadyEnded(self.state)
+        if attempt != self.attempt or not self.active:
+            raise StaleAttempt(attempt, self.attempt)
+
+
+def evolve(job: Job, event: Event, version: int, at: str) -> Job:
+    """Fold one event of the job's own stream. Pure; an event of no consequence only moves the
+    version.
+    """
+    job = replace(job, version=version)
+    match event:
+        case JobSubmitted():
+            return _submitted(job, event)
+        case JobQueued():
+            return replace(
+                job,
+                state=JobState.QUEUED,
+                cancel_requested=False,
+                **_STANDS_STILL,
+                stranded_by=None,
+            )
+        case JobStarted():
+            return replace(
+                job,
+                state=JobState.RUNNING,
+                attempt=event.attempt,
+                active=True,
+                node=event.node,
+                started_at=at,
+                given=None,
+                block_asked=None,
+                rejected=False,
+            )
+        case JobCancelRequested():
+            return replace(job, cancel_requested=True)
+        case JobPaused():
+            return replace(job, state=JobState.PAUSED)
+        case JobResumed():
+            return replace(job, state=JobState.RUNNING)
+        case JobAttemptEnded():
+            failed = event.outcome is not AttemptOutcome.BLOCKED
+            return replace(job, failures=job.failures + failed, **_STANDS_STILL)
+        case JobFinished():
+            return replace(
+                job,
+                state=JobState(event.outcome),
+                finished_at=at,
+                ended_version=version,
+                **_STANDS_STILL,
+            )
+        case JobArchived():
+            return replace(job, archived=True)
+        case JobUnarchived():
+            return replace(job, archived=False)
+        case JobDeleted():
+            return replace(job, deleted=True)
+        case _:
+            return _evolve_in_crew(job, event)
+
+
+_STANDS_STILL: dict[str, Any] = {"active": False, "pending": frozenset()}
+
+
+def _submitted(job: Job, event: JobSubmitted) -> Job:
+    return replace(
+        job,
+        state=JobState.HELD,
+        argv=tuple(event.argv),
+        cwd=event.cwd,
+        env_names=tuple(event.env_names),
+        sealed=event.sealed,
+        timeout_ms=event.timeout_ms,
+        title=event.title,
+        owner=event.owner,
+        links=event.links,
+        plan=event.plan,
+    )
+
+
+def _evolve_in_crew(job: Job, event: Event) -> Job:
+    """What happens only to jobs of a crew, and to those that ask."""
+    match event:
+        case JobBlocked():
+            return replace(job, state=JobState.BLOCKED, gave_up=event.gave_up, **_STANDS_STILL)
+        case JobUnblocked():
+            return replace(job, state=JobState.HELD, failures=0, gave_up=False)
+        case JobRedone() | JobMadeStale():
+            return replace(
+                job,
+                state=JobState.HELD,
+                failures=0,
+                given=None,
+                gave_up=False,
+                approved=False,
+                cancel_requested=False,
+                **_STANDS_STILL,
+            )
+        case JobStranded():
+            return replace(job, stranded_by=event.parent)
+        case JobFreed():
+            return replace(job, stranded_by=None)
+        case JobResultGiven():
+            return replace(job, given=event.result)
+        case JobBlockAsked():
+            return replace(job, block_asked=event.reason)
+        case JobApprovalRequested():
+            state = JobState.WAITING_FOR_APPROVAL
+            pending, asked = job.pending | {event.approval}, (*job.asked, event.approval)
+            return replace(job, state=state, pending=pending, asked=asked)
+        case JobApprovalAnswered():
+            return _answered(job, event)
+        case JobTrusted():
+            return replace(job, trusted=True)
+        case _:
+            return job
+
+
+def _answered(job: Job, event: JobApprovalAnswered) -> Job:
+    pending = job.pending - {event.approval}
+    asked = tuple(approval for approval in job.asked if approval != event.approval)
+    approved = job.approved or (not job.active and event.resolution == "approved")
+    fails = job.active and job.terms.on_reject == "fail"
+    rejected = job.rejected or (fails and event.resolution == "rejected")
+    state = job.state
+    if not pending and state is JobState.WAITING_FOR_APPROVAL:
+        state = JobState.RUNNING if job.active else JobState.HELD
+    return replace(
+        job, pending=pending, asked=asked, approved=approved, rejected=rejected, state=state
+    )
+
+
+def _text(text: str, what: str) -> str:
+    if not text.strip():
+        raise Invalid(f"{what} needs a text.")
+    if len(text) > LONGEST_TEXT:
+        raise Invalid(f"{what} has at most {LONGEST_TEXT} characters.")
+    return text
+
+
+def _over(ended: JobFinished, outcome: AttemptOutcome, reason: str) -> JobAttemptEnded:
+    fields = ended.model_dump(exclude={"outcome", "reason", "crew"})
+    return JobAttemptEnded(outcome=outcome, reason=reason, **fields)
+
+
+def _plainly(over: JobAttemptEnded) -> str:
+    if over.outcome is AttemptOutcome.TIMED_OUT:
+        return "The time limit passed."
+    if over.exit_code is None:
+        return "It could not be run."
+    if over.exit_code < 0:
+        return f"Killed by signal {-over.exit_code}."
+    return f"Exit code {over.exit_code}."

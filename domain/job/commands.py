@@ -1,0 +1,172 @@
+"""Commands on jobs: load the aggregate, let it decide, append what it decided."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+from domain.clock import Clock, system_clock
+from domain.errors import (
+    IdempotencyMismatch,
+    JobNotFound,
+    PreconditionFailed,
+    VersionConflict,
+)
+from domain.event import Event
+from domain.folded import FoldedStreams, Kept
+from domain.idempotency import RequestAccepted, idempotency_stream
+from domain.job.aggregate import Job, evolve
+from domain.job.events import (
+    JobQueued,
+    JobSubmitted,
+    job_stream,
+)
+from domain.log import Context, EventLog, NewEvent, Recorded, new_events
+
+_RETRIES = 64
+"""How often a command decides again because somebody else was first."""
+
+Decide = Callable[[Job], list[Event]]
+
+
+@dataclass(frozen=True, slots=True)
+class IdempotencyKey:
+    """A caller's key and the fingerprint of what it asks with it."""
+
+    principal: str
+    key: str
+    fingerprint: str
+
+
+@dataclass(frozen=True, slots=True)
+class Submission:
+    """The answer to a submission. `replayed` is true when an earlier request with the key had made
+    the job.
+    """
+
+    job_id: str
+    events: tuple[Recorded, Recorded]
+    """Submitted and queued, as they stand in the log."""
+    replayed: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Changed:
+    """The job after a command, and the position of the newest event about it (0: nothing was to
+    do).
+    """
+
+    job: Job
+    position: int
+
+
+class Jobs:
+    """The job aggregates of one log."""
+
+    def __init__(self, log: EventLog, clock: Clock = system_clock) -> None:
+        self._log = log
+        self._clock = clock
+        self._folded = FoldedStreams(log, fold, job_stream)
+
+    def load(self, job_id: str) -> Job:
+        """The job as its own stream has it. JobNotFound when there is none, or it was deleted."""
+        return self._present(job_id).state
+
+    def ever(self, job_id: str) -> Job:
+        """The same also of one that was deleted: what it did still counts for others."""
+        job = self._folded.latest(job_id).state
+        if job.version == 0:
+            raise JobNotFound(job_id)
+        return job
+
+    def _present(self, job_id: str) -> Kept[Job]:
+        kept = self._folded.latest(job_id)
+        if kept.version == 0 or kept.state.deleted:
+            raise JobNotFound(job_id)
+        return kept
+
+    async def submit(
+        self,
+        job_id: str,
+        submitted: JobSubmitted,
+        context: Context,
+        idempotency: IdempotencyKey | None = None,
+    ) -> Submission:
+        """Accept a job and queue it. IdempotencyMismatch when the key was used
+        for something else.
+        """
+        stream = job_stream(job_id)
+        events = new_events(stream, [submitted, JobQueued(attempt=1)], context, self._clock)
+        expected = {stream: 0}
+        if idempotency is not None:
+            events.append(self._accepted(idempotency, job_id, context))
+            expected[events[-1].stream] = 0
+        try:
+            recorded = await self._log.append(events, expected)
+        except VersionConflict as conflict:
+            if idempotency is None or conflict.stream == stream:
+                raise
+            return self._replay(idempotency)
+        return Submission(job_id, (recorded[0], recorded[1]))
+
+    def _accepted(self, key: IdempotencyKey, job_id: str, context: Context) -> NewEvent:
+        accepted = RequestAccepted(fingerprint=key.fingerprint, result=job_id)
+        stream = idempotency_stream(key.principal, key.key)
+        return new_events(stream, [accepted], context, self._clock)[0]
+
+    def _replay(self, key: IdempotencyKey) -> Submission:
+        job_id = replay_of(self._log, key)
+        begun = (JobSubmitted.type, JobQueued.type)
+        submitted, queued = self._log.stream(job_stream(job_id), types=begun)[:2]
+        return Submission(job_id, (submitted, queued), replayed=True)
+
+    async def execute(
+        self, job_id: str, decide: Decide, context: Context, *, if_match: int | None = None
+    ) -> Changed:
+        """Let the job decide and append its events; decide again when somebody else was first.
+
+        Raises JobNotFound, what `decide` raises, and PreconditionFailed when `if_match` is not the
+        version.
+        """
+        conflict: VersionConflict | None = None
+        for _ in range(_RETRIES):
+            kept = self._present(job_id)
+            job = kept.state
+            precondition(job, if_match)
+            events = decide(job)
+            if not events:
+                return Changed(job, kept.position)
+            new = new_events(job.stream, events, context, self._clock)
+            try:
+                recorded = await self._log.append(new, {job.stream: job.version})
+            except VersionConflict as lost:
+                conflict = lost
+                continue
+            after = self._folded.further(job_id, recorded, kept)
+            return Changed(after.state, after.position)
+        assert conflict is not None
+        raise conflict
+
+
+def fold(job_id: str, events: Sequence[Recorded], job: Job | None = None) -> Job:
+    """The job after `events` of its own stream."""
+    job = job or Job(job_id)
+    for recorded in events:
+        job = evolve(job, recorded.event(), recorded.version, recorded.at)
+    return job
+
+
+def replay_of(log: EventLog, key: IdempotencyKey) -> str:
+    """What an earlier request with this key made. IdempotencyMismatch when it asked for something
+    else.
+    """
+    first = log.stream(idempotency_stream(key.principal, key.key))[0]
+    if first.data["fingerprint"] != key.fingerprint:
+        raise IdempotencyMismatch
+    return str(first.data["result"])
+
+
+def precondition(job: Job, if_match: int | None) -> None:
+    """PreconditionFailed unless the job has the version that was asked for."""
+    if if_match is not None and job.version != if_match:
+        raise PreconditionFailed(
+            f"The job is at version {job.version}, not {if_match}: read it again."
+        )

@@ -1,0 +1,265 @@
+"""Commands on schedules: load the aggregate, let it decide, append what it decided."""
+
+import asyncio
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from typing import Any
+
+from domain.clock import Clock, format_time, parse_time, system_clock
+from domain.draft import Draft
+from domain.entropy import uuid4
+from domain.errors import BadInput, PreconditionFailed, VersionConflict
+from domain.event import Event
+from domain.folded import FoldedStreams
+from domain.log import Context, EventLog, Recorded, new_events
+from domain.schedule.aggregate import (
+    CatchUp,
+    Overlap,
+    Schedule,
+    ScheduleCreated,
+    ScheduleNotFound,
+    evolve,
+    firing_stream,
+    schedule_stream,
+)
+from domain.schedule.catch_up import GRACE
+from domain.schedule.recurrence import parse_rule
+
+LONGEST_NAME = 200
+LONGEST_JITTER_MS = 3_600_000
+LONGEST_WINDOW_MS = 31 * 86_400_000
+DEFAULT_WINDOW_MS = 86_400_000
+MOST_FIRINGS = 1_000_000_000
+
+DEFAULTS: dict[str, Any] = {
+    "inputs": {},
+    "timezone": "UTC",
+    "catch_up": CatchUp.LATEST,
+    "catch_up_window_ms": DEFAULT_WINDOW_MS,
+    "overlap": Overlap.ALLOW,
+    "jitter_ms": 0,
+    "ends_at": None,
+    "max_firings": None,
+}
+"""The terms of a schedule that nobody gave."""
+
+_RETRIES = 64
+_MOST_PENDING = 200
+
+Decide = Callable[[Schedule], list[Event]]
+"""Pure: it is called in a thread."""
+
+
+@dataclass(frozen=True, slots=True)
+class ChangedSchedule:
+    """The schedule after a command, and the position of its newest event."""
+
+    schedule: Schedule
+    position: int
+
+
+class Schedules:
+    """The schedule aggregates of one log."""
+
+    def __init__(self, log: EventLog, clock: Clock = system_clock) -> None:
+        self._log = log
+        self._clock = clock
+        self._folded = FoldedStreams(log, fold, schedule_stream)
+
+    def find(self, schedule_id: str) -> Schedule:
+        """Fold the schedule's own stream, also of a deleted one. ScheduleNotFound."""
+        schedule = self._folded.latest(schedule_id).state
+        if schedule.version == 0:
+            raise ScheduleNotFound(schedule_id)
+        return schedule
+
+    def load(self, schedule_id: str) -> Schedule:
+        """The same, where a deleted one is not found."""
+        schedule = self.find(schedule_id)
+        if schedule.deleted:
+            raise ScheduleNotFound(schedule_id)
+        return schedule
+
+    async def create(
+        self, terms: Mapping[str, Any], owner: str, context: Context, *, enabled: bool = True
+    ) -> ChangedSchedule:
+        """Make a schedule of terms as `checked_terms` gives them, with `DEFAULTS` for the rest.
+
+        BadInput where they are not enough or it has no time to come.
+        """
+        for name in ("name", "template", "rule"):
+            if name not in terms:
+                raise BadInput("templateId" if name == "template" else name, "It is missing.")
+        now = self._clock()
+        created = ScheduleCreated(owner=owner, enabled=enabled, **{**DEFAULTS, **terms})
+        schedule_id = uuid4()
+        schedule = evolve(Schedule(schedule_id), created, 1, format_time(now))
+        await asyncio.to_thread(_require_time, schedule, now)
+        events = new_events(schedule.stream, [created], context, self._clock)
+        recorded = await self._log.append(events, {schedule.stream: 0})
+        return ChangedSchedule(fold(schedule_id, recorded), recorded[-1].position)
+
+    async def change(
+        self,
+        schedule_id: str,
+        terms: Mapping[str, Any],
+        context: Context,
+        *,
+        if_match: int | None = None,
+    ) -> ChangedSchedule:
+        """Take other terms; the next time is reckoned anew. A time that has passed and was not due
+        yet is fired, if it is one of the new rule's too; else it is missed, and an event says so.
+        ScheduleNotFound, BadInput.
+        """
+
+        def decide(schedule: Schedule, draft: Draft) -> None:
+            now = self._clock()
+            changes = checked_terms(terms, schedule)
+            events, missed = schedule.change(changes, now, self._pending(schedule, now))
+            draft.add(schedule.stream, schedule.version, events)
+            for one in missed:
+                stream = firing_stream(schedule_id, parse_time(one.nominal))
+                draft.add(stream, 0, [one])
+
+        return await self._append(schedule_id, decide, context, if_match)
+
+    def _pending(self, schedule: Schedule, now: datetime) -> list[datetime]:
+        """Times that have passed and that nobody has dealt with: their jitter is not over, or the
+        clock comes to them only now.
+        """
+        if not schedule.active:
+            return []
+        longest = timedelta(milliseconds=schedule.jitter_ms) + GRACE
+        begin = max(parse_time(schedule.since), now - longest)
+        try:
+            passed = schedule.parsed.between(begin, now, _MOST_PENDING)
+        except BadInput:  # a rule that this server cannot read has no times
+            return []
+        return [
+            moment
+            for moment in passed
+            if self._log.first_of_stream(firing_stream(schedule.id, moment)) is None
+        ]
+
+    async def enable(
+        self, schedule_id: str, firings: int, context: Context, *, if_match: int | None = None
+    ) -> ChangedSchedule:
+        """Let it fire from its next time on; `firings` is how often it has. WrongState if it has no
+        next time.
+        """
+        return await self.execute(
+            schedule_id,
+            lambda schedule: schedule.enable(self._clock(), firings),
+            context,
+            if_match=if_match,
+        )
+
+    async def execute(
+        self, schedule_id: str, decide: Decide, context: Context, *, if_match: int | None = None
+    ) -> ChangedSchedule:
+        """Let the schedule decide and append its events; decide again when somebody else was first.
+
+        Raises ScheduleNotFound, what `decide` raises, and PreconditionFailed when `if_match` is not
+        the version.
+        """
+
+        def drafted(schedule: Schedule, draft: Draft) -> None:
+            draft.add(schedule.stream, schedule.version, decide(schedule))
+
+        return await self._append(schedule_id, drafted, context, if_match)
+
+    async def _append(
+        self,
+        schedule_id: str,
+        decide: Callable[[Schedule, Draft], None],
+        context: Context,
+        if_match: int | None,
+    ) -> ChangedSchedule:
+        conflict: VersionConflict | None = None
+        for _ in range(_RETRIES):
+            schedule = self.load(schedule_id)
+            if if_match is not None and schedule.version != if_match:
+                raise PreconditionFailed(
+                    f"The schedule is at version {schedule.version}, not {if_match}: read it again."
+                )
+            # Its rule may have to be walked for its next time: not on the loop.
+            draft = Draft(context, self._clock)
+            await asyncio.to_thread(decide, schedule, draft)
+            if not draft:
+                return ChangedSchedule(schedule, self._log.last_about(schedule.stream))
+            try:
+                recorded = await self._log.append(draft.events, draft.expected)
+            except VersionConflict as lost:
+                conflict = lost
+                continue
+            own = [event for event in recorded if event.stream == schedule.stream]
+            return ChangedSchedule(fold(schedule_id, own, schedule), recorded[-1].position)
+        assert conflict is not None
+        raise conflict
+
+
+def _require_time(schedule: Schedule, now: datetime) -> None:
+    if schedule.next_after(now, 0) is None:
+        path = "rule" if schedule.parsed.next_after(now) is None else "endsAt"
+        raise BadInput(path, "It has no time to come.")
+
+
+def fold(
+    schedule_id: str, events: Sequence[Recorded], schedule: Schedule | None = None
+) -> Schedule:
+    """The schedule after `events` of its own stream."""
+    schedule = schedule or Schedule(schedule_id)
+    for recorded in events:
+        schedule = evolve(schedule, recorded.event(), recorded.version, recorded.at)
+    return schedule
+
+
+def checked_terms(given: Mapping[str, Any], now: Schedule | None = None) -> dict[str, Any]:
+    """Terms by the field names of ``schedule.created``, checked and in their stored form; `now` is
+    the schedule that they change. BadInput with the place, in the spelling of the API.
+    """
+    terms = dict(given)
+    if "name" in terms and not 1 <= len(terms["name"].strip()) <= LONGEST_NAME:
+        raise BadInput("name", f"A name has 1 to {LONGEST_NAME} characters.")
+    if "rule" in terms or "timezone" in terms:
+        rule = terms.get("rule", now.rule if now else {})
+        timezone = terms.get("timezone", now.timezone if now else DEFAULTS["timezone"])
+        spec = parse_rule(rule, timezone).spec
+        if "rule" in terms:
+            terms["rule"] = spec
+    if "catch_up" in terms:
+        terms["catch_up"] = _choice(CatchUp, terms["catch_up"], "catchUp")
+    if "overlap" in terms:
+        terms["overlap"] = _choice(Overlap, terms["overlap"], "overlap")
+    _check_range(terms, "catch_up_window_ms", "catchUp", 1_000, LONGEST_WINDOW_MS)
+    _check_range(terms, "jitter_ms", "jitterS", 0, LONGEST_JITTER_MS)
+    _check_range(terms, "max_firings", "maxFirings", 1, MOST_FIRINGS)
+    if terms.get("ends_at") is not None:
+        terms["ends_at"] = format_time(_moment(terms["ends_at"]))
+    return terms
+
+
+def _choice(kind: type[CatchUp] | type[Overlap], given: Any, path: str) -> CatchUp | Overlap:
+    try:
+        return kind(given)
+    except ValueError:
+        raise BadInput(path, f"It is one of {', '.join(kind)}.") from None
+
+
+def _check_range(terms: Mapping[str, Any], name: str, path: str, least: int, most: int) -> None:
+    value = terms.get(name)
+    if value is not None and not least <= value <= most:
+        seconds = name.endswith("_ms")
+        shown = (least / 1000, most / 1000) if seconds else (least, most)
+        unit = " seconds" if seconds else ""
+        raise BadInput(path, f"It lies between {shown[0]:g} and {shown[1]:g}{unit}.")
+
+
+def _moment(text: Any) -> datetime:
+    try:
+        return parse_time(text)
+    except (TypeError, ValueError, OverflowError):
+        raise BadInput(
+            "endsAt", "It must be an ISO 8601 time with its offset, like 2026-12-31T00:00:00Z."
+        ) from None

@@ -1,0 +1,1 @@
+"""The queue of what may start, and the start of one attempt."""

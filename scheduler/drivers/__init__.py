@@ -1,0 +1,1 @@
+"""What a kind of job does with its process."""

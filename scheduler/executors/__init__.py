@@ -1,0 +1,1 @@
+"""What runs the process of an attempt, and what that promises."""

@@ -1,0 +1,595 @@
+"""The local executor: each attempt is a process on this machine, begun and watched by a shim.
+
+An attempt is a directory, `ROOT/JOB/ATTEMPT/`, described in `scheduler/executors/shim.py`. The
+server side here only reads it, so any server process can take over from any other at any time.
+Whether an attempt is alive is decided by the lock on its `lock` file, never by a process id.
+"""
+
+import asyncio
+import errno
+import fcntl
+import json
+import os
+import resource
+import shutil
+import signal
+import sys
+from collections.abc import AsyncIterator, Callable, Collection
+from contextlib import suppress
+from pathlib import Path
+from secrets import token_hex
+from typing import Any
+from uuid import uuid4
+
+from scheduler.executors.contract import CHUNK, AttemptSpec, Exit, Running, check_attempt
+from scheduler.executors.shim import PASSING
+
+LOOK_INTERVAL_S = 0.5
+"""How often a running attempt is looked at when its bell is silent: a killed shim cannot ring."""
+
+_BOOT = "import sys; sys.path.append(sys.argv[1]); import shim; shim.{}(*sys.argv[2:])"
+"""Imports the shim, rather than running it as a script, for the sake of its cached bytecode."""
+
+_SHIM_VARIABLES = ("LD_LIBRARY_PATH", "DYLD_LIBRARY_PATH", "LANG", "LC_ALL")
+"""What the interpreter may need. No more: a job can read the environment of its shim."""
+
+_HELD_BACK = (signal.SIGHUP, signal.SIGINT, signal.SIGTERM)
+_REMOVED = "~"  # begins what waits for removal; no job id does
+
+
+def node_name(root: Path, host: str) -> str:
+    """The name of the node whose spools are in `root`: given at first, and kept beside the spools.
+
+    So a log that was copied to another place finds another name there, and nobody takes the
+    attempts that it speaks of for attempts that run there. A host that is renamed stays the same
+    node.
+    """
+    root.mkdir(mode=0o700, parents=True, exist_ok=True)
+    path = root / "node"
+    try:
+        file = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
+    except FileExistsError:
+        return path.read_text()
+    with open(file, "w") as stream:
+        stream.write(f"{host}-{token_hex(4)}")
+        stream.flush()
+        os.fsync(file)
+    return path.read_text()
+
+
+class LocalExecutor:
+    """Runs attempts below `root`, a directory that only this executor uses; made with mode 0700."""
+
+    def __init__(self, root: Path, name: str = "local") -> None:
+        self._root = root.absolute()
+        self.name = name
+        self._descriptors = resource.getrlimit(resource.RLIMIT_NOFILE)[0]
+        """The soft limit of jobs: this process may raise its own, and programs that use `select`
+        or close all that they might have open count on a low one.
+        """
+        self._runs: dict[tuple[str, int], _LocalRun] = {}
+        self._shims: set[_Shim] = set()
+
+    async def start(self, spec: AttemptSpec) -> Running:
+        key = (spec.job_id, spec.attempt)
+        directory = self._directory(*key)
+        if key in self._runs or (directory / "started").exists():
+            return self._follow(key)
+        try:
+            _prepare(directory, spec)
+            shim = self._watch(_spawn_shim(directory, self._descriptors))
+        except OSError as error:
+            with suppress(OSError):
+                (directory / "spec").unlink()
+            return _NeverBegan(f"The job could not be prepared: {error.strerror}.")
+        return self._follow(key, shim)
+
+    async def adopt(self, job_id: str, attempt: int) -> Running | None:
+        check_attempt(job_id, attempt)
+        key = (job_id, attempt)
+        directory = self._directory(*key)
+        while key not in self._runs and not (directory / "started").exists():
+            try:
+                if _withdraw(directory):
+                    return None
+                await asyncio.sleep(0.01)  # a shim is between its lock and its marker
+            except OSError as error:
+                if error.errno not in PASSING:
+                    break  # nobody will ever know: it is lost
+                await asyncio.sleep(LOOK_INTERVAL_S)  # as long as nobody can know, nobody may say
+        return self._follow(key)
+
+    async def unwanted(self, keep: Collection[tuple[str, int]]) -> list[tuple[str, int]]:
+        wanted = set(keep)
+        return [
+            key
+            for key, directory in self._attempts()
+            if key not in wanted and (directory / "started").exists()
+        ]
+
+    async def sweep(self, keep: Collection[tuple[str, int]]) -> None:
+        for job in _folders(self._root):
+            if job.name.startswith(_REMOVED):
+                await asyncio.to_thread(shutil.rmtree, job, ignore_errors=True)
+        wanted = set(keep)
+        await asyncio.gather(
+            *(
+                self._sweep_one(key, directory)
+                for key, directory in self._attempts()
+                if key not in wanted and key not in self._runs
+            )
+        )
+
+    def _attempts(self) -> list[tuple[tuple[str, int], Path]]:
+        """What there is on the disk, by job id and number."""
+        return [
+            ((job.name, int(directory.name)), directory)
+            for job in _folders(self._root)
+            if not job.name.startswith(_REMOVED)
+            for directory in _folders(job)
+            if directory.name.isdecimal()
+        ]
+
+    async def close(self) -> None:
+        for run in list(self._runs.values()):
+            run.let_go()
+        for shim in self._shims:
+            shim.let_go()
+        self._runs.clear()
+        self._shims.clear()
+
+    async def remove(self, directory: Path) -> None:
+        """Removes an attempt's directory: out of sight at once, off the disk in a thread."""
+        removed = self._root / f"{_REMOVED}{uuid4().hex}"
+        _put_aside(directory, removed)
+        await asyncio.to_thread(shutil.rmtree, removed, ignore_errors=True)
+
+    def _directory(self, job_id: str, attempt: int) -> Path:
+        return self._root / job_id / str(attempt)
+
+    def _follow(self, key: tuple[str, int], shim: "_Shim | None" = None) -> "_LocalRun":
+        """The one run of an attempt in this process: two would take the bell from each other."""
+        if key not in self._runs:
+            run = _LocalRun(self, self._directory(*key), shim, lambda: self._runs.pop(key, None))
+            if run.look():
+                return run
+            self._runs[key] = run
+        return self._runs[key]
+
+    def end_left(self, directory: Path) -> "_Shim":
+        """A process that ends what is left of an attempt that nobody watches."""
+        return self._watch(_spawn("end_left", directory.parent.name, directory.name))
+
+    def _watch(self, pid: int) -> "_Shim":
+        shim = _Shim(pid, self._shims.discard)
+        if not shim.gone:
+            self._shims.add(shim)
+        return shim
+
+    async def _sweep_one(self, key: tuple[str, int], directory: Path) -> None:
+        with suppress(OSError):
+            lock = _take_lock(directory)
+            if lock is None:
+                return
+            try:
+                began = (directory / "started").exists()
+            finally:
+                os.close(lock)
+            if began:
+                await self._follow(key).wait()
+            await self.remove(directory)
+
+
+class _LocalRun:
+    """An attempt's directory, looked at whenever its bell rings, its shim exits or time passes."""
+
+    def __init__(
+        self,
+        executor: LocalExecutor,
+        directory: Path,
+        shim: "_Shim | None",
+        at_end: Callable[[], object],
+    ) -> None:
+        self._executor = executor
+        self._directory = directory
+        self._shim = shim
+        self._ender: _Shim | None = None
+        self._at_end = at_end
+        self._loop = asyncio.get_running_loop()
+        self._exit: Exit | None = None
+        self._cancelled = False
+        self._began = False
+        self._news = asyncio.Event()
+        self._bell = _watched(self._loop, _open_bell(directory), self._hear)
+        self._timer = self._loop.call_later(LOOK_INTERVAL_S, self._look_again)
+        if shim is not None:
+            shim.at_exit = self.look
+
+    async def output(self, offset: int = 0) -> AsyncIterator[bytes]:
+        spool = await self._open_spool()
+        if spool is None:
+            return
+        try:
+            while True:
+                # Both are taken before the read, so that nothing can come between unnoticed.
+                ended, news = self._exit is not None, self._news
+                chunk = os.pread(spool, CHUNK, offset)
+                if chunk:
+                    offset += len(chunk)
+                    yield chunk
+                    await asyncio.sleep(0)
+                elif ended:
+                    return
+                else:
+                    await news.wait()
+        finally:
+            os.close(spool)
+
+    async def _open_spool(self) -> int | None:
+        while True:
+            try:
+                return os.open(self._directory / "spool", os.O_RDONLY)
+            except OSError as error:
+                if error.errno not in PASSING:
+                    return None  # discarded, or nobody will ever read it
+                await asyncio.sleep(LOOK_INTERVAL_S)  # too many open files; it has time
+
+    async def wait(self) -> Exit:
+        while self._exit is None:
+            await self._news.wait()
+        return self._exit
+
+    async def cancel(self) -> None:
+        if self._exit is None:
+            self._cancelled = True
+            self._mark("cancel", b".")
+
+    async def hold(self) -> None:
+        if self._exit is None:
+            self._mark("held", b"h")
+
+    async def release(self) -> None:
+        # Without the marker nothing is told: a shim of an earlier version hears only "cancel".
+        with suppress(OSError):
+            (self._directory / "held").unlink()
+            self._tell(b"h")
+
+    async def discard(self) -> None:
+        if self._exit is None:
+            raise RuntimeError("The attempt is still running.")
+        await self._executor.remove(self._directory)
+
+    def look(self) -> bool:
+        """Finds the end if there is one, and wakes everybody."""
+        return self._look(thorough=True)
+
+    def let_go(self) -> None:
+        self._timer.cancel()
+        for shim in (self._shim, self._ender):
+            if shim is not None:
+                shim.at_exit = _nothing
+        if self._bell is not None:
+            self._loop.remove_reader(self._bell)
+            os.close(self._bell)
+            self._bell = None
+
+    def _mark(self, name: str, byte: bytes) -> None:
+        # The marker first: a shim that has not opened its FIFO yet looks for it afterwards.
+        with suppress(OSError):
+            os.close(os.open(self._directory / name, os.O_WRONLY | os.O_CREAT, 0o600))
+        with suppress(OSError):
+            self._tell(byte)
+
+    def _tell(self, byte: bytes) -> None:
+        control = os.open(self._directory / "control", os.O_WRONLY | os.O_NONBLOCK)
+        try:
+            os.write(control, byte)
+        finally:
+            os.close(control)
+
+    def _look(self, thorough: bool) -> bool:
+        if self._exit is None:
+            try:
+                self._exit = _read_exit(self._directory) or (
+                    self._find_dead() if thorough else None
+                )
+            except OSError as error:
+                # What may pass, as too many open files, is waited for: it is looked at again.
+                if error.errno not in PASSING:
+                    why = f"The files of the running job cannot be read: {error.strerror}."
+                    self._exit = self._once_ended(Exit("lost", None, 0, 0, 0, why))
+            if self._exit is not None:
+                self.let_go()
+                self._at_end()
+        news, self._news = self._news, asyncio.Event()
+        news.set()
+        return self._exit is not None
+
+    def _look_again(self) -> None:
+        self._timer = self._loop.call_later(LOOK_INTERVAL_S, self._look_again)
+        if not self.look() and self._cancelled:
+            self._mark("cancel", b".")  # there may have been no descriptor for it
+
+    def _hear(self) -> None:
+        if self._bell is not None:
+            with suppress(BlockingIOError):
+                os.read(self._bell, 65_536)
+                self._began = True
+            self._look(thorough=False)
+
+    def _find_dead(self) -> Exit | None:
+        """The end of an attempt that nobody wrote down, because its shim was killed."""
+        began = (self._directory / "started").exists()
+        if self._began and not began:
+            return self._once_ended(_removed())
+        self._began = began
+        if not began and self._shim is not None and not self._shim.gone:
+            return None
+        # Only now: a shim that has not begun could find the lock held by this very look.
+        try:
+            lock = _take_lock(self._directory)
+        except FileNotFoundError:
+            return self._once_ended(_removed())
+        if lock is None:
+            return None
+        try:
+            # Between the first look and the lock it may have ended, or begun and ended, properly.
+            written = _read_exit(self._directory)
+            if written is not None:
+                return written
+            if (self._directory / "started").exists():
+                return self._once_ended(_lost(self._directory))
+            (self._directory / "spec").unlink(missing_ok=True)
+            return _never_began("The process that runs the job ended before it began.")
+        finally:
+            os.close(lock)
+
+    def _once_ended(self, lost: Exit) -> Exit | None:
+        """The end, once nothing of a lost attempt lives."""
+        if self._ender is None:
+            with suppress(OSError):  # tried again at the next look
+                self._ender = self._executor.end_left(self._directory)
+                self._ender.at_exit = self.look
+        return lost if self._ender is not None and self._ender.gone else None
+
+
+class _NeverBegan:
+    """A run of an attempt for which not even a shim could be begun."""
+
+    def __init__(self, error: str) -> None:
+        self._exit = _never_began(error)
+
+    async def output(self, offset: int = 0) -> AsyncIterator[bytes]:
+        for nothing in b"":
+            yield bytes(nothing)
+
+    async def wait(self) -> Exit:
+        return self._exit
+
+    async def cancel(self) -> None:
+        pass
+
+    async def hold(self) -> None:
+        pass
+
+    async def release(self) -> None:
+        pass
+
+    async def discard(self) -> None:
+        pass
+
+
+class _Shim:
+    """A shim that this process began, until it is reaped: all that being its parent is for."""
+
+    def __init__(self, pid: int, reaped: "Callable[[_Shim], None]") -> None:
+        self.gone = False
+        self.at_exit: Callable[[], object] = _nothing
+        self._pid = pid
+        self._reaped = reaped
+        self._loop = asyncio.get_running_loop()
+        self._pidfd = _watched(self._loop, _open_pidfd(pid), self._reap)
+        self._timer: asyncio.TimerHandle | None = None
+        if self._pidfd is None:
+            self._reap()
+
+    def let_go(self) -> None:
+        if self._timer is not None:
+            self._timer.cancel()
+        if self._pidfd is not None:
+            self._loop.remove_reader(self._pidfd)
+            os.close(self._pidfd)
+            self._pidfd = None
+
+    def _reap(self) -> None:
+        try:
+            ended = os.waitpid(self._pid, os.WNOHANG)[0]
+        except ChildProcessError:
+            ended = self._pid  # somebody reaped it for us
+        if ended:
+            self.gone = True
+            self.let_go()
+            self._reaped(self)
+            self.at_exit()
+        elif self._pidfd is None:
+            self._timer = self._loop.call_later(0.02, self._reap)
+
+
+def _nothing() -> None:
+    pass
+
+
+def _prepare(directory: Path, spec: AttemptSpec) -> None:
+    directory.parent.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+    directory.parent.mkdir(mode=0o700, exist_ok=True)
+    directory.mkdir(mode=0o700, exist_ok=True)
+    for fifo in ("bell", "control"):
+        with suppress(FileExistsError):
+            os.mkfifo(directory / fifo, 0o600)
+    (directory / "spool").touch(0o600)
+    fresh = directory / "spec.new"
+    with open(os.open(fresh, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "wb") as file:
+        file.write(_encode(spec))
+    fresh.rename(directory / "spec")
+
+
+def _encode(spec: AttemptSpec) -> bytes:
+    """The form that `scheduler/executors/shim.py` reads."""
+    numbers = (spec.timeout_ms, spec.output_limit, spec.grace_ms)
+    variables = (f"{name}={value}" for name, value in spec.env.items())
+    fields = (*map(str, numbers), spec.cwd, str(len(spec.argv)), *spec.argv, *variables)
+    return b"\0".join(map(os.fsencode, fields))
+
+
+def _spawn_shim(directory: Path, descriptors: int) -> int:
+    return _spawn("main", str(directory), str(descriptors))
+
+
+def _spawn(function: str, *arguments: str) -> int:
+    """Begins a process that calls a function of the shim."""
+    boot = _BOOT.format(function)
+    argv = [sys.executable, "-ISE", "-c", boot, str(Path(__file__).parent), *arguments]
+    env = {name: os.environ[name] for name in _SHIM_VARIABLES if name in os.environ}
+    return os.posix_spawn(
+        sys.executable,
+        argv,
+        env,
+        file_actions=[
+            (os.POSIX_SPAWN_OPEN, 0, os.devnull, os.O_RDONLY, 0),
+            (os.POSIX_SPAWN_OPEN, 1, os.devnull, os.O_WRONLY, 0),
+            (os.POSIX_SPAWN_OPEN, 2, os.devnull, os.O_WRONLY, 0),
+        ],
+        setsid=True,
+        setsigmask=_HELD_BACK,
+    )
+
+
+def _open_pidfd(pid: int) -> int | None:
+    try:
+        return os.pidfd_open(pid)
+    except (AttributeError, OSError):
+        return None
+
+
+def _watched(
+    loop: asyncio.AbstractEventLoop, fd: int | None, heard: Callable[[], None]
+) -> int | None:
+    """The descriptor, with `heard` called when it is readable; None where that cannot be: then time
+    has to do.
+    """
+    if fd is not None:
+        try:
+            loop.add_reader(fd, heard)
+        except OSError:
+            os.close(fd)
+            return None
+    return fd
+
+
+def _open_bell(directory: Path) -> int | None:
+    try:
+        return os.open(directory / "bell", os.O_RDWR | os.O_NONBLOCK)
+    except OSError:
+        return None
+
+
+def _take_lock(directory: Path) -> int | None:
+    """The lock of an attempt that is not alive, to be closed by the caller; None when it is."""
+    lock = os.open(directory / "lock", os.O_RDWR | os.O_CREAT, 0o600)
+    try:
+        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        os.close(lock)
+        return None
+    return lock
+
+
+def _withdraw(directory: Path) -> bool:
+    """Keeps an attempt that has not begun from beginning later. False: it is beginning."""
+    try:
+        lock = _take_lock(directory)
+    except FileNotFoundError:
+        return True
+    if lock is None:
+        return False
+    try:
+        if (directory / "started").exists():
+            return False
+        # A shim on its way here finds no spec and leaves.
+        (directory / "spec").unlink(missing_ok=True)
+        return True
+    finally:
+        os.close(lock)
+
+
+def _put_aside(directory: Path, removed: Path) -> None:
+    with suppress(OSError):
+        directory.rename(removed)  # what stays, `sweep` finds another time
+    with suppress(OSError):
+        directory.parent.rmdir()  # stays when another attempt is in it
+
+
+def _folders(parent: Path) -> list[Path]:
+    try:
+        return sorted(path for path in parent.iterdir() if path.is_dir())
+    except OSError:
+        return []
+
+
+def _read_exit(directory: Path) -> Exit | None:
+    try:
+        end = json.loads((directory / "exit.json").read_bytes())
+    except FileNotFoundError:
+        return None
+    except ValueError:
+        return _lost(directory)
+    error = end["error"]
+    return Exit(**{**end, "error": None if error is None else _sentence(error)})
+
+
+def _lost(directory: Path) -> Exit:
+    spool, started = (directory / "spool").stat(), (directory / "started").stat()
+    return Exit(
+        reason="lost",
+        exit_code=None,
+        output_bytes=spool.st_size,
+        kept_bytes=spool.st_size,
+        duration_ms=max(0, (spool.st_mtime_ns - started.st_mtime_ns) // 1_000_000),
+        error="What watched the process is gone, so nobody knows how the job ended.",
+    )
+
+
+def _removed() -> Exit:
+    return Exit("lost", None, 0, 0, 0, "Somebody removed the files of the running job.")
+
+
+def _never_began(error: str) -> Exit:
+    return Exit("spawn_failed", None, 0, 0, 0, error)
+
+
+def _sentence(failure: dict[str, Any]) -> str:
+    what, number = failure["what"], failure["errno"]
+    known, otherwise = _SENTENCES[failure["stage"]]
+    return known.get(number, otherwise).format(what=what, why=os.strerror(number))
+
+
+_CWD_ERRORS = {
+    errno.ENOENT: "No such working directory: {what!r}.",
+    errno.ENOTDIR: "The working directory is not a directory: {what!r}.",
+    errno.EACCES: "No permission to enter the working directory: {what!r}.",
+}
+
+_PROGRAM_ERRORS = {
+    errno.ENOENT: "No such program: {what!r}.",
+    errno.ENOTDIR: "No such program: {what!r}.",
+    errno.EACCES: "No permission to run the program, or it is not executable: {what!r}.",
+    errno.ENOEXEC: "Not a program that this system can run: {what!r}. A script needs a #! line.",
+    errno.E2BIG: "The arguments and environment of the program are too long: {what!r}.",
+}
+
+_SENTENCES: dict[str, tuple[dict[int, str], str]] = {
+    "process": ({}, "No process could be made for the program {what!r} ({why})."),
+    "session": ({}, "No session could be made for the program {what!r} ({why})."),
+    "cwd": (_CWD_ERRORS, "The working directory cannot be used: {what!r} ({why})."),
+    "program": (_PROGRAM_ERRORS, "The program cannot be run: {what!r} ({why})."),
+}

@@ -1,0 +1,1 @@
+"""Policies: what follows from events and from the clock."""

@@ -1,0 +1,358 @@
+"""The clock: fires schedules at their times, by appending ``schedule.fired`` and nothing else.
+
+Its memory is made anew from the views at each start. That a time is fired once does not hang on it:
+the time names a sub-stream, and a second one who would make that finds it there.
+"""
+
+import asyncio
+import contextlib
+import logging
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from time import monotonic
+
+from sqlalchemy import select
+
+from domain.clock import Clock, format_time, parse_time, system_clock
+from domain.draft import Draft
+from domain.errors import BadInput, LogUnavailable, VersionConflict
+from domain.log import Context, EventLog, Recorded, Tail
+from domain.schedule.aggregate import (
+    Schedule,
+    ScheduleEnded,
+    ScheduleFired,
+    ScheduleMissed,
+    actor_of,
+    firing_stream,
+    schedule_id_of,
+)
+from domain.schedule.catch_up import GRACE, Due, Missed, settle
+from domain.schedule.commands import fold
+from projections.engine import Views, ViewsUnavailable
+from projections.schedules import schedule_of
+from scheduler.policies.timers import Timers
+
+logger = logging.getLogger("crewlog.clock")
+
+_FOLLOWED = (
+    "schedule.created",
+    "schedule.changed",
+    "schedule.enabled",
+    "schedule.disabled",
+    "schedule.paused",
+    "schedule.ended",
+    "schedule.deleted",
+    "schedule.fired",
+    "schedule.missed",
+)
+_RETRY_S = 0.5
+_CONFLICT_S = 0.05
+_BROKEN_S = 60.0
+_MOST_PASSED = 500_000
+_BREATH_S = 0.01
+"""So long it reckons without letting others have the loop."""
+
+
+@dataclass(slots=True)
+class _Watched:
+    """A schedule, and how far its firing has come."""
+
+    schedule: Schedule
+    firings: int = 0
+    reached: str = ""
+    """The last time that was dealt with."""
+    busy: bool = False
+    resumed: datetime | None = None
+    """Where it goes on after the machine's clock was ahead; None where it was not."""
+
+    def after(self, now: datetime) -> datetime:
+        """Times after this have not been dealt with. One that was dealt with and has not come shows
+        that the clock was ahead: then it goes on with the next real one.
+        """
+        after = parse_time(max(self.schedule.since, self.reached))
+        if self.resumed is not None and self.resumed >= after:
+            self.resumed = None
+        if self.resumed is None and after <= now + GRACE:
+            return after
+        if self.resumed is None:
+            self.resumed = now
+            logger.warning(
+                "The clock was ahead: %s is at %s already. It goes on with its next real time.",
+                self.schedule.stream,
+                format_time(after),
+            )
+        return self.resumed
+
+    def next(self, now: datetime) -> datetime | None:
+        """The first time that has not been dealt with; it may have passed."""
+        return self.schedule.next_after(self.after(now), self.firings)
+
+    def reach(self, nominal: str, firings: int) -> None:
+        self.reached = max(self.reached, nominal)
+        if self.resumed is not None and parse_time(nominal) < parse_time(self.reached):
+            self.resumed = max(self.resumed, parse_time(nominal))
+        self.firings = max(self.firings, firings)
+
+
+class _Breath:
+    """Lets others have the loop within a long reckoning."""
+
+    def __init__(self) -> None:
+        self._since = monotonic()
+
+    async def now_and_then(self) -> None:
+        if monotonic() - self._since >= _BREATH_S:
+            await asyncio.sleep(0)
+            self._since = monotonic()
+
+
+class ScheduleClock:
+    """Watches every schedule of a log. One for each log is enough; two do no harm."""
+
+    name = "clock"
+
+    def __init__(
+        self,
+        log: EventLog,
+        views: Views,
+        timers: Timers,
+        clock: Clock = system_clock,
+        *,
+        look_s: float = 30.0,
+    ) -> None:
+        """Every `look_s` seconds it looks whether the wall clock was set back."""
+        self._log = log
+        self._look_s = look_s
+        self._views = views
+        self._timers = timers
+        self._clock = clock
+        self._watched: dict[str, _Watched] = {}
+        self._tail: Tail | None = None
+        self._position = 0
+
+    @property
+    def position(self) -> int:
+        """How far this reader of the log is."""
+        return self._position if self._tail is None else self._tail.position
+
+    async def run(self) -> None:
+        """Take over from the views, catching up what was missed, then follow the log until
+        cancelled. Goes on after any failure of the log. The timers must have been started.
+        """
+        await self._take_over()
+        watching = asyncio.create_task(self._watch_wall_clock(), name="wall clock")
+        try:
+            await self._follow_log()
+        finally:
+            watching.cancel()
+
+    async def _watch_wall_clock(self) -> None:
+        """Timers are for instants: when the clock is set back, those of real times come earlier."""
+        seen = self._clock()
+        while True:
+            await asyncio.sleep(self._look_s)
+            now = self._clock()
+            if now < seen - GRACE:
+                logger.warning("The clock was set back: the next times are reckoned anew.")
+                for watched in self._watched.values():
+                    if not watched.busy:
+                        self._arm(watched)
+            seen = now
+
+    async def _follow_log(self) -> None:
+        while True:
+            try:
+                self._tail = self._log.tail(self._position, types=_FOLLOWED)
+                async for page in self._tail:
+                    for event in page:
+                        self._follow(event)
+                        self._position = event.position
+            except LogUnavailable as error:
+                self._tail = None
+                logger.error("The clock cannot read the log: %s", error)
+                await asyncio.sleep(_RETRY_S)
+
+    async def _take_over(self) -> None:
+        while True:
+            try:
+                await self._views.caught_up(timeout_s=60.0)
+                with self._views.reading() as reading:
+                    schedules = reading.table("schedules")
+                    rows = reading.rows(select(schedules).where(schedules.c.deleted == 0))
+                    self._position = reading.positions["schedules"]
+                break
+            except ViewsUnavailable as error:
+                logger.warning("The clock waits for the views: %s", error)
+                await asyncio.sleep(_RETRY_S)
+        breath = _Breath()
+        for row in rows:
+            watched = _Watched(schedule_of(row), row["firings"], row["last_nominal"] or "")
+            self._watched[row["id"]] = watched
+            self._arm(watched)
+            await breath.now_and_then()
+
+    def _follow(self, event: Recorded) -> None:
+        schedule_id = schedule_id_of(event.subject)
+        if schedule_id is None:
+            return
+        watched = self._watched.get(schedule_id)
+        if watched is None:
+            watched = self._watched[schedule_id] = _Watched(Schedule(schedule_id))
+        if event.type == "schedule.fired":
+            if event.data["manual"]:
+                return
+            before = watched.reached
+            watched.reach(event.data["nominal"], event.data["firing"])
+            changed = watched.reached != before
+        elif event.type == "schedule.missed":
+            before = watched.reached
+            watched.reach(event.data["through"], 0)
+            changed = watched.reached != before
+        else:
+            changed = event.version > watched.schedule.version
+            if changed:
+                watched.schedule = fold(schedule_id, [event], watched.schedule)
+        if changed and not watched.busy:
+            self._arm(watched)
+        if watched.schedule.deleted:
+            self._watched.pop(schedule_id, None)
+
+    def _arm(self, watched: _Watched, not_before: datetime | None = None) -> None:
+        schedule = watched.schedule
+        key = schedule.stream
+        if not schedule.active:
+            self._timers.cancel(key)
+            return
+        due = self._clock()
+        # What is wrong with a rule is found and told by the firing, which is then due at once.
+        with contextlib.suppress(Exception):
+            nominal = watched.next(due)
+            due = schedule.due_at(nominal) if nominal is not None else due
+        if not_before is not None:
+            due = max(due, not_before)
+
+        async def fire() -> None:
+            await self._fire(watched)
+
+        self._timers.at(key, due, fire)
+
+    async def _fire(self, watched: _Watched) -> None:
+        """Deal with every time of one schedule that has passed, and set the timer for the next."""
+        if watched.busy:
+            return
+        watched.busy = True
+        wait_s = 0.0
+        try:
+            await self._deal_with_passed(watched)
+        except VersionConflict:
+            # Somebody else fired it, or changed the schedule: the log is about to tell.
+            wait_s = _CONFLICT_S
+        except LogUnavailable as error:
+            logger.error("The clock waits for the log: %s", error)
+            wait_s = _RETRY_S
+        except Exception:
+            logger.exception("%s could not be fired", watched.schedule.stream)
+            wait_s = _BROKEN_S
+        finally:
+            watched.busy = False
+        self._arm(watched, self._clock() + timedelta(seconds=wait_s) if wait_s else None)
+
+    async def _deal_with_passed(self, watched: _Watched) -> None:
+        schedule = watched.schedule
+        if not schedule.active:
+            return
+        now = self._clock()
+        draft = Draft(Context(actor=actor_of(schedule.id)), self._clock)
+        # A change that this has not seen makes the append fail.
+        draft.expected[schedule.stream] = schedule.version
+        try:
+            schedule.parsed  # noqa: B018 - told here, and not in the middle of its times
+        except BadInput as error:
+            # It was good when it was given: the zone went with another machine, for instance.
+            reason = f"This server cannot read its rule: {error}"
+            draft.add(schedule.stream, schedule.version, schedule.pause(reason, 0))
+            self._take(watched, await self._log.append(draft.events, draft.expected))
+            return
+        passed, following = await self._passed(watched, now)
+        if following is not None and not passed:
+            return
+        window = timedelta(milliseconds=schedule.catch_up_window_ms)
+        settled = settle(passed, now, schedule.catch_up, window)
+        fire = settled.fire
+        if schedule.max_firings is not None:
+            fire = fire[: schedule.max_firings - watched.firings]
+        for missed in settled.missed:
+            self._miss(draft, watched, missed)
+        for number, due in enumerate(fire, watched.firings + 1):
+            self._fire_one(draft, watched, due, number, now)
+        firings = watched.firings + len(fire)
+        last = passed[-1].nominal if passed else watched.after(now)
+        if following is None or schedule.next_after(last, firings) is None:
+            reason = schedule.end_reason(last, firings)
+            draft.add(schedule.stream, schedule.version, [ScheduleEnded(reason=reason)])
+        recorded = await self._log.append(draft.events, draft.expected)
+        watched.reach(format_time(last), firings)
+        self._take(watched, recorded)
+
+    def _take(self, watched: _Watched, recorded: Sequence[Recorded]) -> None:
+        """What was appended is known now, and not only when the log tells."""
+        own = [event for event in recorded if event.stream == watched.schedule.stream]
+        if own and own[0].version == watched.schedule.version + 1:
+            watched.schedule = fold(watched.schedule.id, own, watched.schedule)
+
+    async def _passed(self, watched: _Watched, now: datetime) -> tuple[list[Due], datetime | None]:
+        """The times that are due, in order, and the one after them."""
+        schedule, firings = watched.schedule, watched.firings
+        passed: list[Due] = []
+        nominal = watched.next(now)
+        breath = _Breath()
+        while nominal is not None and (due := schedule.due_at(nominal)) <= now:
+            if self._was_fired(watched, nominal):
+                watched.resumed = nominal
+            else:
+                passed.append(Due(nominal, due))
+            if len(passed) >= _MOST_PASSED:
+                break
+            await breath.now_and_then()
+            nominal = schedule.next_after(nominal, firings)
+        return passed, nominal
+
+    def _was_fired(self, watched: _Watched, nominal: datetime) -> bool:
+        """Whether it was, when the clock was ahead. What was missed then is fired now."""
+        if watched.resumed is None:
+            return False
+        stream = firing_stream(watched.schedule.id, nominal)
+        return any(event.type == ScheduleFired.type for event in self._log.stream(stream))
+
+    def _version(self, watched: _Watched, nominal: datetime) -> int:
+        """Of a time's stream: 0, but where the clock was ahead and it was called missed."""
+        if watched.resumed is None:
+            return 0
+        last = self._log.last_of_stream(firing_stream(watched.schedule.id, nominal))
+        return 0 if last is None else last.version
+
+    def _miss(self, draft: Draft, watched: _Watched, missed: Missed) -> None:
+        event = ScheduleMissed(
+            nominal=format_time(missed.nominal),
+            through=format_time(missed.through),
+            count=missed.count,
+            reason=missed.reason,
+        )
+        version = self._version(watched, missed.nominal)
+        draft.add(firing_stream(watched.schedule.id, missed.nominal), version, [event])
+
+    def _fire_one(
+        self, draft: Draft, watched: _Watched, moment: Due, number: int, now: datetime
+    ) -> None:
+        nominal, due = moment
+        event = ScheduleFired(
+            nominal=format_time(nominal),
+            due_at=format_time(due),
+            late_ms=max(0, (now - due) // timedelta(milliseconds=1)),
+            firing=number,
+            catch_up=now - due > GRACE,
+            manual=False,
+        )
+        version = self._version(watched, nominal)
+        draft.add(firing_stream(watched.schedule.id, nominal), version, [event])

@@ -1,0 +1,109 @@
+"""Deadlines: what happens at a time that was set before. Held jobs are released, questions that
+nobody answered expire.
+"""
+
+import asyncio
+import logging
+from collections.abc import Awaitable, Callable
+from functools import partial
+
+from domain.approval.aggregate import approval_id_of
+from domain.approval.commands import Approvals
+from domain.clock import Clock, format_time, parse_time, system_clock
+from domain.crew.commands import Crews
+from domain.draft import Draft
+from domain.errors import LogUnavailable, NotFound, VersionConflict
+from domain.job.aggregate import Job
+from domain.log import Context, EventLog, Recorded
+from projections.approvals import approvals_with_expiry
+from projections.engine import Views, ViewsUnavailable
+from projections.jobs import jobs_held_until
+from scheduler.policies.timers import Timers
+
+logger = logging.getLogger("crewlog.deadlines")
+
+_FOLLOWED = ("crew.committed", "approval.requested")
+_RETRY_S = 0.5
+_CONTEXT = Context(actor="system:clock")
+
+
+class Deadlines:
+    """Sets the timers at the start from the views, then follows the log."""
+
+    def __init__(
+        self,
+        log: EventLog,
+        views: Views,
+        crews: Crews,
+        approvals: Approvals,
+        timers: Timers,
+        clock: Clock = system_clock,
+    ) -> None:
+        self._log = log
+        self._views = views
+        self._crews = crews
+        self._approvals = approvals
+        self._timers = timers
+        self._clock = clock
+
+    async def run(self) -> None:
+        """Until cancelled. Goes on after any failure of the log."""
+        position = await self._begin()
+        while True:
+            try:
+                async for page in self._log.tail(position, types=_FOLLOWED):
+                    for event in page:
+                        self._set(event)
+                        position = event.position
+            except LogUnavailable as error:
+                logger.error("Deadlines cannot be read from the log: %s", error)
+                await asyncio.sleep(_RETRY_S)
+
+    async def _begin(self) -> int:
+        while True:
+            try:
+                await self._views.caught_up(timeout_s=60.0)
+                now = format_time(self._clock())
+                with self._views.reading() as reading:
+                    for row in jobs_held_until(reading, now):
+                        self._release_at(row["id"], row["not_before"])
+                    for row in approvals_with_expiry(reading):
+                        self._expire_at(row["id"], row["expires_at"])
+                    return min(reading.positions["jobs"], reading.positions["approvals"])
+            except ViewsUnavailable as error:
+                logger.warning("Deadlines wait for the views: %s", error)
+                await asyncio.sleep(_RETRY_S)
+
+    def _set(self, event: Recorded) -> None:
+        if event.type == "crew.committed":
+            until = event.data["not_before"]
+            for member in event.data["jobs"]:
+                if until and not member["parents"]:
+                    self._release_at(member["id"], until)
+        elif event.data["expires_at"]:
+            self._expire_at(approval_id_of(event.subject) or "", event.data["expires_at"])
+
+    def _release_at(self, job_id: str, at: str) -> None:
+        action = partial(self._persistently, partial(self._release, job_id))
+        self._timers.at(f"release {job_id}", parse_time(at), action)
+
+    def _expire_at(self, approval_id: str, at: str) -> None:
+        expire = partial(self._approvals.expire, approval_id, _CONTEXT)
+        action = partial(self._persistently, expire)
+        self._timers.at(f"expire {approval_id}", parse_time(at), action)
+
+    async def _release(self, job_id: str) -> None:
+        def decide(job: Job, draft: Draft) -> Job:
+            return self._crews.release(job, draft)
+
+        await self._crews.change(job_id, decide, _CONTEXT)
+
+    async def _persistently(self, work: Callable[[], Awaitable[object]]) -> None:
+        while True:
+            try:
+                await work()
+                return
+            except NotFound:
+                return
+            except (LogUnavailable, VersionConflict):
+                await asyncio.sleep(_RETRY_S)

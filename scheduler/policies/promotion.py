@@ -1,0 +1,79 @@
+"""What follows in a crew from what becomes of one of its jobs."""
+
+from domain.approval.commands import Approvals
+from domain.clock import Clock, system_clock
+from domain.crew.commands import Crews, failed
+from domain.draft import Draft
+from domain.errors import NotFound
+from domain.job.aggregate import Job
+from domain.job.events import JobState, job_id_of
+from domain.log import Context, Recorded
+from scheduler.policies.policy import Reaction
+
+ACTOR = "system:crews"
+
+
+class Promotion:
+    """The policy that releases jobs whose parents are done, marks those whose parents never will
+    be, and withdraws questions that nobody waits for.
+
+    It looks at how things are and not at what the event says, so being told twice changes nothing.
+    """
+
+    name = "crews"
+    types = (
+        "job.approval_answered",
+        "job.attempt_ended",
+        "job.blocked",
+        "job.cancel_requested",
+        "job.deleted",
+        "job.finished",
+        "job.freed",
+        "job.made_stale",
+        "job.redone",
+    )
+
+    def __init__(self, crews: Crews, approvals: Approvals, clock: Clock = system_clock) -> None:
+        self._crews = crews
+        self._approvals = approvals
+        self._clock = clock
+
+    async def react(self, event: Recorded) -> Reaction | None:
+        if event.type == "job.finished" and event.data["crew"] is None:
+            return None
+        draft = Draft(Context(actor=ACTOR, cause=event.id), self._clock)
+        self._about_job(event, draft)
+        return Reaction(draft.events, draft.expected) if draft else None
+
+    def _about_job(self, event: Recorded, draft: Draft) -> None:
+        try:
+            job = self._crews.job(job_id_of(event.subject) or "")
+        except NotFound:
+            return
+        if event.type == "job.approval_answered":
+            self._crews.release(job, draft)
+            return
+        self._approvals.withdraw(job, draft)
+        if job.links.crew is None or event.type == "job.cancel_requested":
+            return
+        if job.state is JobState.COMPLETED:
+            self._crews.release_children(job, draft)
+        elif failed(job):
+            self._crews.strand(job, _why(job), draft)
+        elif job.state is JobState.HELD:
+            self._strand_again(job, draft)
+
+    def _strand_again(self, job: Job, draft: Draft) -> None:
+        """It is to be done, or what stranded it is; something else may be in its way still."""
+        obstacle = self._crews.hopeless(job, draft)
+        if obstacle is not None:
+            draft.check(obstacle)
+            draft.job(job, job.strand(obstacle.id, _why(obstacle)))
+
+
+def _why(parent: Job) -> str:
+    title = parent.title or parent.id
+    if parent.state is JobState.BLOCKED:
+        return f"“{title}” gave up."
+    ended = str(parent.state).replace("_", " ")
+    return f"“{title}” is {ended}."

@@ -1,0 +1,1 @@
+"""Where an attempt works, and what it leaves."""

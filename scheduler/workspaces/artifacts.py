@@ -1,0 +1,293 @@
+"""Artifacts: files that attempts leave, kept by the SHA-256 of their bytes.
+
+A blob is ``ROOT/ab/abcdef...``, there as a whole or not at all, and never changed. What is in a
+folder of artifacts was put there by a job, so nothing of it is trusted: links are not followed,
+only regular files are read, and a directory that is swapped for a link while it is walked leads
+nowhere.
+"""
+
+import errno
+import hashlib
+import mimetypes
+import os
+import re
+import stat
+from collections import Counter
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from secrets import token_hex
+
+from scheduler.executors.shim import PASSING
+
+CHUNK = 1_048_576
+MOST_DROPPED_NAMES = 100
+"""Names of files not kept that are told one by one; more are counted."""
+DEEPEST = 32
+"""Folders within folders."""
+LONGEST_NAME = 1_024
+"""Characters of a file's path below the folder."""
+
+_SHA256 = re.compile(r"[0-9a-f]{64}", re.ASCII)
+_READ = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_NOCTTY | os.O_CLOEXEC
+_READ_FOLDER = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
+_DRAFT = ".draft"
+
+_NOT_A_FILE = "links, devices and pipes are not kept"
+_UNREADABLE = "could not be read"
+_BAD_NAME = f"a name must be UTF-8 and have at most {LONGEST_NAME} characters"
+_TOO_DEEP = f"folders go {DEEPEST} deep at most"
+
+
+@dataclass(frozen=True, slots=True)
+class StoredFile:
+    """A file that is kept. `name` is its path below the folder, with ``/``; `size` in bytes."""
+
+    name: str
+    sha256: str
+    size: int
+    mime: str
+
+
+@dataclass(frozen=True, slots=True)
+class Collected:
+    """What became of a folder. `dropped` names up to `MOST_DROPPED_NAMES` of the files that were
+    not kept and `reason` says why, for all of them together; empty when all were.
+    """
+
+    files: list[StoredFile]
+    dropped: list[str] = field(default_factory=list)
+    reason: str = ""
+
+
+class ArtifactStore:
+    """Blobs below `root`, which only this process uses. Methods block on the disk.
+
+    Of one folder at most `limit_files` files with `limit_bytes` bytes in all are kept. OSError
+    when the store cannot be written.
+    """
+
+    def __init__(self, root: Path, *, limit_bytes: int, limit_files: int = 1_000) -> None:
+        self._root = root
+        self._limit_bytes = limit_bytes
+        self._limit_files = limit_files
+        root.mkdir(mode=0o700, parents=True, exist_ok=True)
+        for left in root.glob(f"*{_DRAFT}"):  # by a server that was killed
+            left.unlink(missing_ok=True)
+
+    def path(self, sha256: str) -> Path | None:
+        """Where the bytes lie, or None when there are none of that hash."""
+        if not _SHA256.fullmatch(sha256):
+            return None
+        path = self._root / sha256[:2] / sha256
+        return path if path.is_file() else None
+
+    def collect(self, folder: Path, *, dir_fd: int | None = None) -> Collected:
+        """Keep every regular file below `folder`, by name. A folder that is absent is an empty one;
+        one that is a link, or cannot be read, is dropped as a whole. When this returns, what it
+        names survives a power cut.
+
+        `dir_fd` is an open directory that a relative `folder` is in.
+        """
+        try:
+            top = os.open(folder, _READ_FOLDER, dir_fd=dir_fd)
+        except FileNotFoundError:
+            return Collected([])
+        except OSError as error:
+            return unreadable(f"{folder.name}/", error)
+        collecting = _Collecting(self, self._limit_bytes, self._limit_files)
+        try:
+            entries = os.listdir(top)
+        except OSError as error:
+            os.close(top)
+            return unreadable(f"{folder.name}/", error)
+        try:
+            collecting.walk(top, entries, "", 0)
+        finally:
+            os.close(top)
+        for touched in {file.sha256[:2] for file in collecting.files}:
+            _sync(self._root / touched)
+        if collecting.files:
+            _sync(self._root)
+        return collecting.collected()
+
+    def keep(self, file: int, name: str, limit: int) -> StoredFile | None:
+        """Keep the bytes of an open file; None when they are more than `limit`.
+
+        They are hashed as they are copied, so it does not matter if somebody still writes.
+        """
+        draft = self._root / f"{token_hex(16)}{_DRAFT}"
+        copy = os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
+        try:
+            sha256, size, head = hashlib.sha256(), 0, b""
+            for chunk in _chunks(file):
+                size += len(chunk)
+                if size > limit:
+                    return None
+                head = head or chunk[:8_192]
+                sha256.update(chunk)
+                _write(copy, chunk)
+            stored = StoredFile(name, sha256.hexdigest(), size, mime_of(name, head))
+            self._put(draft, copy, stored)
+        finally:
+            os.close(copy)
+            draft.unlink(missing_ok=True)
+        return stored
+
+    def _put(self, draft: Path, copy: int, stored: StoredFile) -> None:
+        there = self._root / stored.sha256[:2] / stored.sha256
+        if there.is_file() and there.stat().st_size == stored.size:
+            return
+        os.fsync(copy)
+        there.parent.mkdir(mode=0o700, exist_ok=True)
+        draft.replace(there)
+
+
+class _Collecting:
+    """One walk through a folder, always from an open directory to what is directly in it."""
+
+    def __init__(self, store: ArtifactStore, limit_bytes: int, limit_files: int) -> None:
+        self._store = store
+        self._limit_bytes = limit_bytes
+        self._limit_files = limit_files
+        self._room = limit_bytes
+        self.files: list[StoredFile] = []
+        self._dropped: list[str] = []
+        self._reasons: Counter[str] = Counter()
+
+    def collected(self) -> Collected:
+        reasons = [f"{why} ({count})" for why, count in sorted(self._reasons.items())]
+        files = sorted(self.files, key=lambda file: file.name)
+        return Collected(files, self._dropped, "; ".join(reasons))
+
+    def walk(self, folder: int, entries: list[str], prefix: str, depth: int) -> None:
+        for entry in sorted(entries):
+            name = prefix + entry
+            if not _can_be_said(name):
+                self._drop(name, _BAD_NAME)
+                continue
+            try:
+                self._take(folder, entry, name, depth)
+            except OSError as error:
+                if error.errno in PASSING:
+                    raise  # nothing more can be kept now: it is not that this one file is strange
+                self._drop(name, _NOT_A_FILE if error.errno == errno.ELOOP else _UNREADABLE)
+
+    def _take(self, folder: int, entry: str, name: str, depth: int) -> None:
+        mode = os.stat(entry, dir_fd=folder, follow_symlinks=False).st_mode
+        if stat.S_ISDIR(mode):
+            self._enter(folder, entry, name, depth)
+        elif not stat.S_ISREG(mode):
+            self._drop(name, _NOT_A_FILE)
+        elif len(self.files) >= self._limit_files:
+            self._drop(name, f"at most {self._limit_files} files are kept")
+        else:
+            file = os.open(entry, _READ, dir_fd=folder)
+            try:
+                self._keep(file, name)
+            finally:
+                os.close(file)
+
+    def _enter(self, folder: int, entry: str, name: str, depth: int) -> None:
+        if depth >= DEEPEST:
+            self._drop(f"{name}/", _TOO_DEEP)
+            return
+        inner = os.open(entry, _READ_FOLDER, dir_fd=folder)
+        try:
+            self.walk(inner, os.listdir(inner), f"{name}/", depth + 1)
+        finally:
+            os.close(inner)
+
+    def _keep(self, file: int, name: str) -> None:
+        if not stat.S_ISREG(os.fstat(file).st_mode):  # swapped since it was looked at
+            self._drop(name, _NOT_A_FILE)
+            return
+        stored = self._store.keep(file, name, self._room)
+        if stored is None:
+            self._drop(name, f"over the limit of {self._limit_bytes} bytes in all")
+        else:
+            self._room -= stored.size
+            self.files.append(stored)
+
+    def _drop(self, name: str, reason: str) -> None:
+        self._reasons[reason] += 1
+        if len(self._dropped) < MOST_DROPPED_NAMES:
+            shown = os.fsencode(name).decode("utf-8", "backslashreplace")
+            self._dropped.append(shown[:LONGEST_NAME])
+
+
+def unreadable(folder: str, error: OSError) -> Collected:
+    """Of a folder that cannot be read. An error that may pass is raised."""
+    if error.errno in PASSING:
+        raise error
+    return Collected([], [folder], f"the folder {_UNREADABLE} ({error.strerror})")
+
+
+def mime_of(name: str, head: bytes) -> str:
+    """The media type by the name's ending; by the first bytes where that says nothing."""
+    kind, encoding = _TYPES.guess_type(name.rpartition("/")[2], strict=False)
+    if encoding is not None:
+        return _ENCODED.get(encoding, "application/octet-stream")
+    return kind or ("text/plain" if _looks_like_text(head) else "application/octet-stream")
+
+
+def _types() -> mimetypes.MimeTypes:
+    """Only what is stated here and in the standard library: the same on every machine."""
+    types = mimetypes.MimeTypes(())
+    for ending, kind in _ENDINGS.items():
+        types.add_type(kind, ending)
+    return types
+
+
+_ENDINGS = {
+    ".md": "text/markdown",
+    ".markdown": "text/markdown",
+    ".log": "text/plain",
+    ".diff": "text/x-diff",
+    ".patch": "text/x-diff",
+    ".yaml": "application/yaml",
+    ".yml": "application/yaml",
+    ".toml": "application/toml",
+    ".jsonl": "application/jsonl",
+    ".ndjson": "application/x-ndjson",
+    ".webp": "image/webp",
+}
+_ENCODED = {"gzip": "application/gzip", "bzip2": "application/x-bzip2", "xz": "application/x-xz"}
+_TYPES = _types()
+
+
+def _looks_like_text(head: bytes) -> bool:
+    if b"\0" in head:
+        return False
+    try:
+        head.decode()
+    except UnicodeDecodeError as error:
+        return error.start >= len(head) - 3 and len(head) > 3  # a character cut in two
+    return True
+
+
+def _can_be_said(name: str) -> bool:
+    try:
+        name.encode()
+    except UnicodeEncodeError:
+        return False
+    return len(name) <= LONGEST_NAME
+
+
+def _chunks(file: int) -> Iterator[bytes]:
+    while chunk := os.read(file, CHUNK):
+        yield chunk
+
+
+def _write(file: int, data: bytes) -> None:
+    view = memoryview(data)
+    while view:
+        view = view[os.write(file, view) :]
+
+
+def _sync(folder: Path) -> None:
+    directory = os.open(folder, os.O_RDONLY | os.O_CLOEXEC)
+    try:
+        os.fsync(directory)
+    finally:
+        os.close(directory)

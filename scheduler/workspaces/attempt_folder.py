@@ -1,0 +1,286 @@
+"""The folder of an attempt: what it is given to begin with, and what it leaves behind.
+
+Every attempt gets one, below a root that only the server uses:
+
+| in ``ROOT/JOB-ATTEMPT/`` | variable | what |
+|---|---|---|
+| ``scratch/`` | | the working directory of a job whose workspace is ``scratch`` |
+| ``artifacts/`` | ``CREWLOG_ARTIFACTS`` | files put here are kept |
+| ``result.json`` | ``CREWLOG_RESULT`` | not there at first: a JSON object put here is the result |
+| ``parents.json`` | ``CREWLOG_PARENTS`` | of a crew: what the parents left, as a JSON list |
+| ``body.txt`` | ``CREWLOG_BODY`` | of a crew: what is to be done |
+
+Most attempts leave nothing: to find that out, and to remove such a folder, takes so little that no
+thread is asked to.
+"""
+
+import errno
+import hashlib
+import logging
+import os
+import shutil
+import stat
+from collections.abc import Callable, Collection, Sequence
+from contextlib import suppress
+from dataclasses import dataclass, field
+from pathlib import Path
+from secrets import token_hex
+from typing import Any
+
+import orjson
+
+from domain.errors import BadInput
+from domain.event import Event
+from domain.job.aggregate import RESULT_FILE, Job
+from domain.job.events import JobArtifactsDropped, JobArtifactStored
+from domain.job.result import LARGEST_RESULT, ParentResult, check_result, too_large
+from domain.numbers import parse_json
+from scheduler.executors.shim import PASSING
+from scheduler.workspaces.artifacts import ArtifactStore, Collected, unreadable
+
+logger = logging.getLogger("crewlog.attempts")
+
+NO_RESULT = "The worker left without a result."
+
+_ARTIFACTS = Path("artifacts")
+_GIVEN = frozenset({"artifacts", "body.txt", "parents.json", "scratch"})
+"""What is in a folder from the beginning, and is not looked at in the end but for the first."""
+_OPEN_FOLDER = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
+_OPEN_RESULT = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
+_REMOVED = "~"  # begins what waits for removal; no job id does
+
+
+@dataclass(frozen=True, slots=True)
+class Prepared:
+    """What an attempt begins with. `cwd` is empty where neither the job nor its plan names one;
+    `env` is to be laid over the environment.
+    """
+
+    cwd: str
+    env: dict[str, str]
+
+
+@dataclass(frozen=True, slots=True)
+class Gathered:
+    """What an attempt left: its artifacts as `events`, the result in its file, and what is wrong
+    with it all, as a sentence, or None.
+    """
+
+    events: list[Event] = field(default_factory=list)
+    result: dict[str, Any] | None = None
+    problem: str | None = None
+
+
+class AttemptFolders:
+    """The folders of attempts below `root`, made with mode 0700. Methods block on the disk."""
+
+    def __init__(self, root: Path) -> None:
+        self._root = root.absolute()
+
+    def prepare(self, job: Job, attempt: int, parents: Sequence[ParentResult] = ()) -> Prepared:
+        """Make the folder; again changes nothing that the attempt may have made.
+
+        `parents` are the results of the jobs that had to be done before. OSError when the disk
+        refuses.
+        """
+        folder = self.folder(job.id, attempt)
+        self._root.mkdir(mode=0o700, parents=True, exist_ok=True)
+        for made in (folder, folder / _ARTIFACTS):
+            made.mkdir(mode=0o700, exist_ok=True)
+        env = {
+            "CREWLOG_JOB_ID": job.id,
+            "CREWLOG_ATTEMPT": str(attempt),
+            "CREWLOG_RESULT": str(folder / RESULT_FILE),
+            "CREWLOG_ARTIFACTS": str(folder / _ARTIFACTS),
+        }
+        if job.plan is not None:
+            env["CREWLOG_PARENTS"] = str(folder / "parents.json")
+            env["CREWLOG_BODY"] = str(folder / "body.txt")
+            _put(folder / "parents.json", orjson.dumps([parent.json() for parent in parents]))
+            _put(folder / "body.txt", job.plan.body.encode())
+        workspace = job.terms.workspace
+        if job.cwd or workspace != "scratch":
+            return Prepared(job.cwd or workspace, env)
+        scratch = folder / "scratch"
+        scratch.mkdir(mode=0o700, exist_ok=True)
+        return Prepared(str(scratch), env)
+
+    def left_nothing(self, job: Job, attempt: int) -> bool:
+        """Whether the attempt plainly left nothing, and need not leave anything. Reads two
+        folders; what it finds odd is for `gather` to name.
+        """
+        if _must_leave_a_result(job):
+            return False
+        folder = self.folder(job.id, attempt)
+        try:
+            return _GIVEN.issuperset(os.listdir(folder)) and not _entries(folder / _ARTIFACTS)
+        except OSError:
+            return False
+
+    def gather(self, job: Job, attempt: int, store: ArtifactStore) -> Gathered:
+        """Read what the attempt left. Twice gives the same, as long as nobody changes it between.
+
+        `job` is as it is now: with the result or the block that was handed in over HTTP. A folder
+        that cannot be read left nothing, and an event says so. OSError when the store cannot be
+        written now, or for another reason that may pass.
+        """
+        events: list[Event] = []
+        result = None
+        missing = NO_RESULT
+        try:
+            # All is reached from the open folder, so nothing that is put in its place is.
+            folder = os.open(self.folder(job.id, attempt), _OPEN_FOLDER)
+        except OSError as error:
+            lost = unreadable(f"{job.id}-{attempt}/", error)
+            events = _artifacts(job.id, attempt, lost)
+            missing = f"It may have left a result, but {lost.reason}."
+        else:
+            try:
+                events = _artifacts(job.id, attempt, store.collect(_ARTIFACTS, dir_fd=folder))
+                result = _read_result(folder, job.terms.result_schema)
+            except BadInput as bad:
+                return Gathered(events, None, f"Its result file is not valid. {bad}")
+            finally:
+                os.close(folder)
+        none = result is None and job.given is None and job.block_asked is None
+        wanted = none and _must_leave_a_result(job)
+        return Gathered(events, result, missing if wanted else None)
+
+    def discard_empty(self, job_id: str, attempt: int) -> bool:
+        """Remove the folder, if nothing but an empty one for artifacts is in it; at once."""
+        folder = self.folder(job_id, attempt)
+        try:
+            os.rmdir(folder / _ARTIFACTS)
+            os.rmdir(folder)
+        except OSError:
+            return False
+        return True
+
+    def discard(self, job_id: str, attempt: int) -> None:
+        """Remove the folder, if there is one; call it when what it holds is in the log. One that
+        cannot be removed is left for `sweep`.
+        """
+        removed = self._root / f"{_REMOVED}{token_hex(16)}"
+        try:
+            self.folder(job_id, attempt).rename(removed)
+            _remove(removed)
+        except FileNotFoundError:
+            return
+        except OSError as error:
+            logger.warning("the folder of job %s cannot be removed: %s", job_id, error.strerror)
+
+    def sweep(self, keep: Collection[tuple[str, int]]) -> None:
+        """Remove the folders of all attempts (job id, number) that are not in `keep`."""
+        wanted = {self.folder(*attempt).name for attempt in keep}
+        try:
+            for folder in list(self._root.iterdir()):
+                if folder.name not in wanted:
+                    _remove(folder)
+        except FileNotFoundError:
+            return
+        except OSError as error:
+            logger.warning("%s cannot be tidied: %s", self._root, error.strerror)
+
+    def folder(self, job_id: str, attempt: int) -> Path:
+        """Where the attempt's folder is, or would be."""
+        return self._root / f"{job_id}-{attempt}"
+
+
+def artifact_id(job_id: str, attempt: int, name: str) -> str:
+    """``art-`` and 12 hex digits (`contracts/codeplane.md §1`): the same for the same file of the
+    same attempt.
+    """
+    digest = hashlib.sha256(f"{job_id}\0{attempt}\0{name}".encode()).hexdigest()
+    return f"art-{digest[:12]}"
+
+
+def _must_leave_a_result(job: Job) -> bool:
+    return job.terms.result_schema is not None or job.terms.assignee is not None
+
+
+def _entries(folder: Path) -> list[str]:
+    opened = os.open(folder, _OPEN_FOLDER)
+    try:
+        return os.listdir(opened)
+    finally:
+        os.close(opened)
+
+
+def _artifacts(job_id: str, attempt: int, collected: Collected) -> list[Event]:
+    events: list[Event] = [
+        JobArtifactStored(
+            attempt=attempt,
+            artifact=artifact_id(job_id, attempt, file.name),
+            name=file.name,
+            sha256=file.sha256,
+            size=file.size,
+            mime=file.mime,
+        )
+        for file in collected.files
+    ]
+    if collected.dropped:
+        dropped, reason = collected.dropped, collected.reason
+        events.append(JobArtifactsDropped(attempt=attempt, names=dropped, reason=reason))
+    return events
+
+
+def _read_result(folder: int, schema: dict[str, Any] | None) -> dict[str, Any] | None:
+    """The result in the open folder, or None where there is no file. BadInput for what is no
+    result.
+    """
+    try:
+        file = os.open(RESULT_FILE, _OPEN_RESULT, dir_fd=folder)
+    except FileNotFoundError:
+        return None
+    except OSError as error:
+        raise _unreadable(error) from None
+    if not stat.S_ISREG(os.fstat(file).st_mode):
+        os.close(file)
+        raise _no_file()
+    with open(file, "rb") as stream:
+        try:
+            encoded = stream.read(LARGEST_RESULT + 1)
+        except OSError as error:
+            raise _unreadable(error) from None
+    if len(encoded) > LARGEST_RESULT:
+        raise too_large()
+    try:
+        result = parse_json(encoded.decode())
+    except ValueError:
+        raise BadInput("result", "It is not JSON in UTF-8.") from None
+    return check_result(result, schema, size=len(encoded))
+
+
+def _unreadable(error: OSError) -> Exception:
+    if error.errno in PASSING:
+        return error
+    if error.errno == errno.ELOOP:
+        return _no_file()
+    return BadInput("result", f"It cannot be read: {error.strerror}.")
+
+
+def _no_file() -> BadInput:
+    return BadInput("result", "It is not a regular file.")
+
+
+def _put(path: Path, data: bytes) -> None:
+    """There as a whole or not at all."""
+    draft = path.with_name(f".{path.name}.draft")
+    with open(os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "wb") as stream:
+        stream.write(data)
+    draft.replace(path)
+
+
+def _remove(path: Path) -> None:
+    """Remove a tree, without following links. What stays, `sweep` removes another time."""
+
+    def allow(_: Callable[..., Any], where: str, __: Any) -> None:
+        # Trees without the right to write in them are common, as the caches of compilers are.
+        for stuck in (os.path.dirname(where), where):
+            with suppress(OSError):
+                if stat.S_ISDIR(os.lstat(stuck).st_mode):
+                    os.chmod(stuck, 0o700)
+
+    shutil.rmtree(path, onerror=allow)
+    if path.exists():
+        shutil.rmtree(path, ignore_errors=True)
