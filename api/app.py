@@ -50,6 +50,7 @@ from api.people.parts import FirstAdmin, PeopleParts, build_people
 from api.people.sessions import RollingSessions
 from api.settings import SHORTEST_SECRET, Settings
 from domain.approval.commands import Approvals
+from domain.catalogue import CATALOGUE
 from domain.clock import Clock, system_clock
 from domain.crew.commands import Crews
 from domain.job.commands import Jobs
@@ -211,7 +212,10 @@ def build(
     environ = dict(os.environ if environ is None else environ)
     redactor = Redactor(secret_values(settings, environ))
     log = open_sqlite_log(
-        data, redactor=redactor, purpose=f"crewlog serve on {settings.host}:{settings.port}"
+        data,
+        redactor=redactor,
+        catalogue=CATALOGUE,
+        purpose=f"crewlog serve on {settings.host}:{settings.port}",
     )
     try:
         views = Views(data / "views.db", log, PROJECTIONS)

@@ -1,10 +1,8 @@
 """Every event class that a log may hold, by its stored name, in one place.
 
-Whatever reads a log is held to this list: what it knows does not depend on what was imported. A new
-event class is added here; a test compares the list with the classes that there are.
+Whatever opens a log hands it this list: what a log knows does not depend on what was
+imported. A new event class is added here; a test compares the list with the classes that there are.
 """
-
-from collections.abc import Mapping
 
 from domain.account.aggregate import (
     EmailClaimed,
@@ -38,7 +36,7 @@ from domain.approval.aggregate import (
 from domain.crew.events import (
     CrewCommitted,
 )
-from domain.event import Event
+from domain.event import Catalogue, Event
 from domain.idempotency import (
     RequestAccepted,
 )
@@ -89,9 +87,6 @@ from domain.schedule.aggregate import (
     ScheduleSkipped,
     ScheduleSpawned,
 )
-
-Catalogue = Mapping[str, type[Event]]
-"""Event classes by the names under which they are stored."""
 
 
 def catalogue_of(*classes: type[Event]) -> Catalogue:
@@ -175,8 +170,3 @@ CATALOGUE = catalogue_of(
     ScheduleSpawned,
 )
 """All of them."""
-
-
-def schemas(catalogue: Catalogue) -> dict[str, int]:
-    """The newest schema number that can be read, by type name."""
-    return {name: kind.schema_number for name, kind in catalogue.items()}

@@ -5,11 +5,12 @@ move.
 """
 
 import re
+from collections.abc import Mapping
 from typing import Any, ClassVar, Self
 
 from pydantic import BaseModel, ConfigDict
 
-_TYPE_NAME = re.compile(r"[a-z][a-z0-9_]*\.[a-z][a-z0-9_]*")
+TYPE_NAME = re.compile(r"[a-z][a-z0-9_]*\.[a-z][a-z0-9_]*")
 
 Json = dict[str, Any]
 """A JSON object as orjson gives it."""
@@ -26,18 +27,23 @@ class Event(BaseModel):
 
     type: ClassVar[str]
     schema_number: ClassVar[int]
+    essential: ClassVar[bool]
+    """It is written also when hardly any room is left: such are few, and they let go of room."""
 
     def __init_subclass__(cls, **kwargs: Any) -> None:
         super().__init_subclass__()
 
     @classmethod
-    def __pydantic_init_subclass__(cls, *, type: str = "", schema: int = 1, **_: Any) -> None:
+    def __pydantic_init_subclass__(
+        cls, *, type: str = "", schema: int = 1, essential: bool = False, **_: Any
+    ) -> None:
         if not type:
             return
-        if not _TYPE_NAME.fullmatch(type):
+        if not TYPE_NAME.fullmatch(type):
             raise TypeError(f"{type!r} is not a noun.past_tense name.")
         cls.type = type
         cls.schema_number = schema
+        cls.essential = essential
 
     @classmethod
     def upcast(cls, data: Json, schema: int) -> Json:
@@ -53,3 +59,12 @@ class Event(BaseModel):
         """
         known = cls.model_fields
         return cls.model_validate({k: v for k, v in data.items() if k in known}, strict=False)
+
+
+Catalogue = Mapping[str, type[Event]]
+"""Event classes by the names under which they are stored: what a reader of a log knows."""
+
+
+def schemas(catalogue: Catalogue) -> dict[str, int]:
+    """The newest schema number that can be read, by type name."""
+    return {name: kind.schema_number for name, kind in catalogue.items()}

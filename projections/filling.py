@@ -16,7 +16,6 @@ import orjson
 from sqlalchemy import Connection, Table, bindparam, delete, select, text
 from sqlalchemy.exc import SQLAlchemyError
 
-from domain.catalogue import CATALOGUE
 from domain.log import Recorded
 from projections.projection import Fold, Projection, Row
 
@@ -115,7 +114,7 @@ class Filling:
                     work.append((key_of(event), fold, event))
                 except Exception as error:
                     raise CannotFold(_at(event), error) from error
-            elif event.type not in CATALOGUE:
+            elif event.type not in event.catalogue:
                 self.unknown += 1
         changed = self._apply(connection, work)
         if changed:

@@ -192,13 +192,16 @@ def import_(
     No server may run there. Positions, ids and all else are kept. A job that was queued when the
     log was exported runs once a server starts on it.
     """
+    from domain.catalogue import CATALOGUE
     from domain.log import open_sqlite_log
     from domain.log.archive import import_export
     from domain.redaction import Redactor
 
     directory = data_directory(data)
     with _lines(file) as lines:
-        log = open_sqlite_log(directory, redactor=Redactor([]), purpose="crewlog log import")
+        log = open_sqlite_log(
+            directory, redactor=Redactor([]), catalogue=CATALOGUE, purpose="crewlog log import"
+        )
         try:
             imported = import_export(log, lines)
         finally:
@@ -236,11 +239,12 @@ def verify(as_json: AsJson = False, data: Data = None) -> None:
     Reads the files in the data directory, whether a server runs on them or not. Exit code 1 when
     something is broken.
     """
+    from domain.catalogue import CATALOGUE
     from domain.log.archive import verify as walk
     from domain.log.stored import stored_log
 
     directory = data_directory(data)
-    with stored_log(directory) as stored:
+    with stored_log(directory, CATALOGUE) as stored:
         try:
             with _progress(stored) as seen:
                 verified = walk(seen(stored.pages()), written=stored.written)

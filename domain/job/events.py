@@ -165,7 +165,7 @@ class JobMessaged(Event, type="job.messaged"):
     text: str
 
 
-class JobCancelRequested(Event, type="job.cancel_requested"):
+class JobCancelRequested(Event, type="job.cancel_requested", essential=True):
     """Somebody wants the job stopped; whoever runs it reads this and stops it."""
 
     reason: str
@@ -190,7 +190,7 @@ class JobAttemptLost(Event, type="job.attempt_lost"):
     reason: str
 
 
-class JobFinished(Event, type="job.finished", schema=2):
+class JobFinished(Event, type="job.finished", schema=2, essential=True):
     """The job has ended. Exactly one of these follows each time a job was queued."""
 
     attempt: int
@@ -219,7 +219,7 @@ class AttemptOutcome(StrEnum):
     BLOCKED = "blocked"
 
 
-class JobAttemptEnded(Event, type="job.attempt_ended"):
+class JobAttemptEnded(Event, type="job.attempt_ended", essential=True):
     """An attempt is over and the job is not: it is tried again, or waits for a person. Fields as in
     ``job.finished``.
     """

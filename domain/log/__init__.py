@@ -2,8 +2,9 @@
 suite for every store.
 """
 
-from domain.log.envelope import SYSTEM, Context, NewEvent, Recorded, new_events, subject_of, uuid7
+from domain.log.envelope import SYSTEM, Context, NewEvent, new_events, subject_of, uuid7
 from domain.log.log import EventLog, Tail, open_sqlite_log
+from domain.log.recorded import Recorded
 
 __all__ = [
     "SYSTEM",

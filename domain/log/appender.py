@@ -22,8 +22,9 @@ from eventsourcing.persistence import (
 )
 
 from domain.errors import CrewlogError, LogUnavailable, VersionConflict
-from domain.log.envelope import Recorded
+from domain.event import Catalogue
 from domain.log.place import Place
+from domain.log.recorded import Recorded
 from domain.log.recorder import SQLiteLogRecorder
 from domain.log.reserve import Reserve
 
@@ -62,7 +63,9 @@ class Appender:
         place: Place,
         committed: Callable[[list[Recorded], list[AppendCommand]], None],
         reserve: Reserve,
+        catalogue: Catalogue,
     ) -> None:
+        self._catalogue = catalogue
         self._recorder = recorder
         self._reserve = reserve
         self._place = place
@@ -177,7 +180,7 @@ class Appender:
             rows, whole = self._recorder.select_rows(self._head, -1)
             if rows:
                 self._head = rows[-1][0]
-                self._committed([Recorded(*row) for row in rows], [])
+                self._committed([Recorded(*row, self._catalogue) for row in rows], [])
         self._recorder.rewrite_meta()
         self.failing = False
 
@@ -221,7 +224,14 @@ class Appender:
         recorded: list[Recorded] = []
         for command in accepted:
             mine = [
-                Recorded(position, str(e.originator_id), e.originator_version, e.topic, e.state)
+                Recorded(
+                    position,
+                    str(e.originator_id),
+                    e.originator_version,
+                    e.topic,
+                    e.state,
+                    self._catalogue,
+                )
                 for position, e in enumerate(command.events, self._head + 1)
             ]
             self._head += len(mine)

@@ -16,13 +16,13 @@ import orjson
 from eventsourcing.persistence import PersistenceError
 from pydantic import ValidationError
 
-from domain.catalogue import CATALOGUE, Catalogue
 from domain.clock import format_time, parse_time
 from domain.errors import CrewlogError, LogDamaged, LogUnavailable
-from domain.event import _TYPE_NAME, Json
-from domain.log.envelope import _STREAM_NAME, ENVELOPE_FIELDS, Recorded
+from domain.event import TYPE_NAME, Catalogue, Json
+from domain.log.envelope import ENVELOPE_FIELDS, STREAM_NAME
 from domain.log.leaf import canonical_envelope, leaf_hash
 from domain.log.log import EventLog
+from domain.log.recorded import Recorded
 from domain.log.recorder import Row
 from domain.log.upgrade import FORMAT
 
@@ -53,11 +53,12 @@ class Stored(Recorded):
         self,
         row: Row,
         hash: bytes | None,
+        catalogue: Catalogue,
         *,
         hashed: bool = True,
         columns: tuple[str, str] | None = None,
     ) -> None:
-        super().__init__(*row)
+        super().__init__(*row, catalogue)
         self.hash = hash
         self.hashed = hashed
         """Whether it must have one."""
@@ -82,10 +83,9 @@ class Walk:
     Remembers the version of each stream, so its memory grows with the number of streams.
     """
 
-    def __init__(self, catalogue: Catalogue) -> None:
+    def __init__(self) -> None:
         self.position = 0
         """Everything up to here is sound."""
-        self._catalogue = catalogue
         self._versions: dict[str, int] = {}
         self._unknown: dict[str, int] = {}
         self._unhashed = 0
@@ -117,9 +117,9 @@ class Walk:
         return Verified(self.position, len(self._versions), unknown, self._unhashed)
 
     def _wrong_place(self, event: Recorded) -> str | None:
-        if not isinstance(event.stream, str) or not _STREAM_NAME.fullmatch(event.stream):
+        if not isinstance(event.stream, str) or not STREAM_NAME.fullmatch(event.stream):
             return "the name of its stream is not one of noun-id or noun-id/sub."
-        if not isinstance(event.type, str) or not _TYPE_NAME.fullmatch(event.type):
+        if not isinstance(event.type, str) or not TYPE_NAME.fullmatch(event.type):
             return "the name of its type is not one of noun.past_tense."
         expected = self._versions.get(event.stream, 0) + 1
         if event.version != expected:
@@ -127,7 +127,7 @@ class Walk:
         return None
 
     def _wrong_data(self, event: Recorded) -> str | None:
-        known = self._catalogue.get(event.type)
+        known = event.catalogue.get(event.type)
         if known is None:
             self._unknown[event.type] = self._unknown.get(event.type, 0) + 1
             return None
@@ -226,16 +226,14 @@ _FIELDS: dict[str, Callable[[Any], bool]] = {
 }
 
 
-def verify(
-    pages: Iterable[Sequence[Stored]], *, written: int = 0, catalogue: Catalogue = CATALOGUE
-) -> Verified:
+def verify(pages: Iterable[Sequence[Stored]], *, written: int = 0) -> Verified:
     """Walk a whole log from its first position and say what it holds.
 
     `written` is the highest position that was ever given out, when the store knows it. Raises
     LogDamaged at the first position where density, versions, decoding, the envelope or its hash is
     broken.
     """
-    walk = Walk(catalogue)
+    walk = Walk()
     for page in pages:
         for event in page:
             walk.step(event)
@@ -294,9 +292,10 @@ class Export:
     One of format 1 has neither hashes nor a last line, so nobody knows whether it is whole.
     """
 
-    def __init__(self, lines: Iterable[bytes], catalogue: Catalogue = CATALOGUE) -> None:
+    def __init__(self, lines: Iterable[bytes], catalogue: Catalogue) -> None:
         self._lines = lines
-        self._walk = Walk(catalogue)
+        self._catalogue = catalogue
+        self._walk = Walk()
         self._leaves = sha256()
         self.hashed = False
         """Whether it is of format 2 or later; known once the first page was read."""
@@ -316,7 +315,7 @@ class Export:
                     self._end(said)
                     ended = True
                     continue
-                event = _event_of(line.strip(), said)
+                event = _event_of(line.strip(), said, self._catalogue)
                 self._take(event)
             except LogDamaged as damage:
                 raise BadExport(number, f"{damage} {self._hint(event)}".rstrip()) from damage
@@ -368,7 +367,7 @@ def _object_of(line: bytes) -> Json:
     return said
 
 
-def _event_of(line: bytes, envelope: Json) -> Stored:
+def _event_of(line: bytes, envelope: Json, catalogue: Catalogue) -> Stored:
     missing = [name for name in (*_COLUMNS, *ENVELOPE_FIELDS) if name not in envelope]
     if missing:
         raise ValueError(f"the envelope has no {missing[0]}.")
@@ -379,13 +378,13 @@ def _event_of(line: bytes, envelope: Json) -> Stored:
         raise ValueError("stream and type must be texts.")
     hashed = "hash" in envelope
     leaf = _leaf_of(envelope.pop("hash", None)) if hashed else None
-    found = Stored((position, stream, version, type_name, orjson.dumps(envelope)), leaf)
+    found = Stored((position, stream, version, type_name, orjson.dumps(envelope)), leaf, catalogue)
     ahead = _ahead_of(found) if hashed else found.wire[: len(found.wire) - len(found.state) + 1]
     state = found.state
     if line.startswith(ahead):
         # The bytes as they were stored: encoding them again could spell a number otherwise.
         state = b"{" + line[len(ahead) :]
-    return Stored((position, stream, version, type_name, state), leaf, hashed=hashed)
+    return Stored((position, stream, version, type_name, state), leaf, catalogue, hashed=hashed)
 
 
 def _ahead_of(event: Stored) -> bytes:
@@ -408,15 +407,13 @@ class Imported:
     hashed: bool
 
 
-def import_export(
-    log: EventLog, lines: Iterable[bytes], catalogue: Catalogue = CATALOGUE
-) -> Imported:
+def import_export(log: EventLog, lines: Iterable[bytes]) -> Imported:
     """Write an export into the empty `log`, all or nothing, and say what it had.
 
     Positions, ids and all else are kept, and nothing is redacted again. Raises BadExport,
     LogRefused when the log is not empty, LogUnavailable when it cannot be written.
     """
-    export = Export(lines, catalogue)
+    export = Export(lines, log.catalogue)
     try:
         events = log.import_rows(export.pages(), lambda event: event.actor)
     except PersistenceError as error:

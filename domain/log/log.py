@@ -14,16 +14,17 @@ from typing import Any, TypeVar
 import orjson
 from eventsourcing.persistence import OperationalError, PersistenceError
 
-from domain.catalogue import CATALOGUE, Catalogue, schemas
 from domain.errors import CrewlogError, LogRefused, LogUnavailable
+from domain.event import Catalogue, schemas
 from domain.log.appender import AppendCommand, Appender
-from domain.log.envelope import PAGE_BYTES, NewEvent, Recorded, uuid7
+from domain.log.envelope import PAGE_BYTES, NewEvent, uuid7
 from domain.log.lock import OwnerLock
 from domain.log.mapper import EventMapper
 from domain.log.place import Place
 from domain.log.recent import RecentEvents
+from domain.log.recorded import Recorded
 from domain.log.recorder import Datastore, SQLiteLogRecorder, sqlite_version
-from domain.log.reserve import ESSENTIAL, Reserve
+from domain.log.reserve import Reserve
 from domain.log.shared import SharedPages
 from domain.log.upgrade import FORMAT, upgrade
 from domain.log.wakeup import LoopSide
@@ -59,7 +60,10 @@ class EventLog:
         lock: OwnerLock,
         reserve: Reserve,
         place: Place,
+        catalogue: Catalogue,
     ) -> None:
+        self.catalogue = catalogue
+        """The event classes that this log reads by."""
         self._writer = writer
         self._reader = reader
         self._mapper = mapper
@@ -73,7 +77,7 @@ class EventLog:
         self._grown = threading.Condition()
         self._sides: dict[asyncio.AbstractEventLoop, LoopSide] = {}
         self._closed = False
-        self._appender = Appender(writer, place, self._committed, reserve)
+        self._appender = Appender(writer, place, self._committed, reserve, catalogue)
         self._pool = ThreadPoolExecutor(max_workers=4, thread_name_prefix="log-reader")
         self._doubt: Callable[[], object] | None = None
         """The last look at the disk that failed, until it succeeds."""
@@ -168,7 +172,7 @@ class EventLog:
             versions[new.stream] += 1
             stored.append(self._mapper.stored(new, versions[new.stream]))
         actors = [new.context.actor for new in events]
-        essential = any(new.event.type in ESSENTIAL for new in events)
+        essential = any(new.event.essential for new in events)
         return AppendCommand(stored, actors, expected, checkpoint, answer, essential)
 
     def _committed(self, recorded: list[Recorded], batch: list[AppendCommand]) -> None:
@@ -272,7 +276,7 @@ class EventLog:
                 page_bytes=page_bytes,
             )
         )
-        return [Recorded(*row) for row in rows], whole
+        return [Recorded(*row, self.catalogue) for row in rows], whole
 
     def page(
         self,
@@ -323,7 +327,7 @@ class EventLog:
 
     def _of_stream(self, name: str, **part: Any) -> list[Recorded]:
         rows = self._look(partial(self._reader.select_stream, name, **part))
-        return [Recorded(*row) for row in rows]
+        return [Recorded(*row, self.catalogue) for row in rows]
 
     def last_about(self, subject: str) -> int:
         """The newest position about a subject; 0 where there is none."""
@@ -348,7 +352,7 @@ class EventLog:
             rows = self._look(look)
             if not rows:
                 return
-            page = [(Recorded(*row), hashed) for row, hashed in rows]
+            page = [(Recorded(*row, self.catalogue), hashed) for row, hashed in rows]
             yield page
             after = page[-1][0].position
 
@@ -537,8 +541,8 @@ def open_sqlite_log(
     directory: Path,
     *,
     redactor: Redactor,
+    catalogue: Catalogue,
     purpose: str = "crewlog",
-    catalogue: Catalogue = CATALOGUE,
 ) -> EventLog:
     """Open (or make) the log in `directory` and own it until closed. One of an older format is
     brought to today's first, which the server's log tells of.
@@ -569,7 +573,8 @@ def open_sqlite_log(
         stores.append(Datastore(path, writes=False, connections=4))
         reader = SQLiteLogRecorder(stores[-1])
         _describe(writer, catalogue)
-        return EventLog(writer, reader, EventMapper(redactor), lock, Reserve(path), Place(path))
+        mapper = EventMapper(redactor)
+        return EventLog(writer, reader, mapper, lock, Reserve(path), Place(path), catalogue)
     except (PersistenceError, sqlite3.Error) as error:
         _let_go(stores, lock)
         raise LogRefused(f"The log {path} cannot be opened: {error}") from error

@@ -5,13 +5,12 @@ from typing import Any
 import orjson
 from eventsourcing.persistence import JSONTranscoder, Mapper, StoredEvent
 
-from domain.log.envelope import NewEvent, Recorded, encode_state
+from domain.log.envelope import NewEvent, encode_state
 from domain.redaction import Redactor
 
 
 class EventMapper(Mapper[str]):
-    """Maps `NewEvent` to `StoredEvent` with a stable type name for its topic, and rows to
-    `Recorded`.
+    """Maps `NewEvent` to `StoredEvent` with a stable type name for its topic.
 
     Credentials are taken out here, on the only way into the log, so that no caller can forget to.
     """
@@ -37,14 +36,4 @@ class EventMapper(Mapper[str]):
         """Re-encode an event that is in the log already, as the library's own tools ask for it."""
         return StoredEvent(
             domain_event.stream, domain_event.version, domain_event.type, domain_event.state
-        )
-
-    def to_domain_event(self, stored_event: StoredEvent) -> Any:
-        """A `Recorded` without a position: one event of one stream."""
-        return Recorded(
-            0,
-            str(stored_event.originator_id),
-            stored_event.originator_version,
-            stored_event.topic,
-            stored_event.state,
         )

@@ -6,7 +6,8 @@ import threading
 from bisect import bisect_right
 from collections import deque
 
-from domain.log.envelope import PAGE_BYTES, Recorded
+from domain.log.envelope import PAGE_BYTES
+from domain.log.recorded import Recorded
 
 _MAX_EVENTS = 8_192
 _MAX_BYTES = 32 * 1024 * 1024

@@ -11,9 +11,6 @@ from pathlib import Path
 SIZE = 4 * 1024 * 1024
 """Bytes. A cancel and an end take a hundredth of it."""
 
-ESSENTIAL = frozenset({"job.cancel_requested", "job.attempt_ended", "job.finished"})
-"""Events of jobs that are ended or end: there are few of them, and they let go of room."""
-
 
 class Reserve:
     """Room for a database in WAL mode."""

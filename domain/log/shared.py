@@ -4,7 +4,7 @@ import asyncio
 from collections import OrderedDict
 from collections.abc import Awaitable, Callable
 
-from domain.log.envelope import Recorded
+from domain.log.recorded import Recorded
 
 _MOST = 16
 """Pages that are kept. Readers who began together are rarely further apart."""

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from domain.errors import LogDamaged, LogRefused
+from domain.event import Catalogue
 from domain.log.archive import Stored
 from domain.log.recorder import page_of
 from domain.log.upgrade import FORMAT, HASHED
@@ -22,7 +23,10 @@ _WAIT_S = 5.0
 class StoredLog:
     """The events of one file, up to the head of the time of reading."""
 
-    def __init__(self, connection: sqlite3.Connection, meta: dict[str, str]) -> None:
+    def __init__(
+        self, connection: sqlite3.Connection, meta: dict[str, str], catalogue: Catalogue
+    ) -> None:
+        self._catalogue = catalogue
         self._connection = connection
         self._hashed_to = _hashed_to(meta)
         self._unreadable: sqlite3.Error | None = None
@@ -82,7 +86,7 @@ class StoredLog:
 
     def _stored(self, row: tuple[Any, ...]) -> Stored:
         hashed = self._hashed_to is not None and row[0] <= self._hashed_to
-        return Stored(row[:5], row[7], hashed=hashed, columns=(row[5], row[6]))
+        return Stored(row[:5], row[7], self._catalogue, hashed=hashed, columns=(row[5], row[6]))
 
 
 def _broken(position: int, error: sqlite3.Error) -> LogDamaged:
@@ -99,7 +103,7 @@ def _hashed_to(meta: dict[str, str]) -> int | None:
 
 
 @contextmanager
-def stored_log(directory: Path) -> Iterator[StoredLog]:
+def stored_log(directory: Path, catalogue: Catalogue) -> Iterator[StoredLog]:
     """The log in a data directory, whether a server runs on it or not, also where nothing can be
     written.
 
@@ -122,7 +126,7 @@ def stored_log(directory: Path) -> Iterator[StoredLog]:
                 f"The log {path} has format {wrote}; this version of crewlog reads up to "
                 f"{FORMAT}. A newer version wrote it: use that one."
             )
-        yield StoredLog(connection, meta)
+        yield StoredLog(connection, meta, catalogue)
 
 
 def _opened(path: Path) -> tuple[sqlite3.Connection, dict[str, str]]:

@@ -26,6 +26,7 @@ from api.commands.doctor import sqlite_check
 from api.commands.jobs import exit_code
 from api.commands.main import main
 from domain.account.aggregate import UserIdentityLinked, UserRegistered
+from domain.catalogue import CATALOGUE
 from domain.log import Context, new_events, open_sqlite_log
 from domain.redaction import Redactor
 from projections.views import PROJECTIONS
@@ -439,7 +440,7 @@ def test_doctor_names_accounts_that_were_opened_to_a_look_alike(tmp_path: Path) 
     mike = UserRegistered(email="mike@example.org", name="Mike", role="admin", provider="local")
     linked = UserIdentityLinked(issuer="i", subject="s", email=other, provider="corp")
     (tmp_path / "data").mkdir(mode=0o700)
-    log = open_sqlite_log(tmp_path / "data", redactor=Redactor())
+    log = open_sqlite_log(tmp_path / "data", redactor=Redactor(), catalogue=CATALOGUE)
     events = new_events("user-u", [mike, linked], Context(actor="operator"))
     asyncio.run(log.append(events, {"user-u": 0}))
     log.close()

@@ -33,6 +33,7 @@ from api.edge.sse import (
 from api.people.sessions import Accounts, Cookies
 from domain.account.commands import Directory
 from domain.account.operator_sessions import OpenSessions
+from domain.catalogue import CATALOGUE
 from domain.clock import system_clock
 from domain.errors import InvalidCursor
 from domain.event import Event
@@ -61,7 +62,7 @@ SYSTEM = Context(actor="system:dispatcher")
 
 @pytest.fixture
 def log(tmp_path: Path) -> Iterator[EventLog]:
-    opened = open_sqlite_log(tmp_path / "log", redactor=Redactor())
+    opened = open_sqlite_log(tmp_path / "log", redactor=Redactor(), catalogue=CATALOGUE)
     yield opened
     opened.close()
 
@@ -269,7 +270,7 @@ def test_what_readers_made_of_the_newest_events_counts_as_memory(lines: list[str
         for position in range(1, bound // len(mapper.stored(new, 1).state) + 2):
             # Stored anew each time: one shared by all would count once.
             state = mapper.stored(new, position).state
-            event = Recorded(position, new.stream, position, "job.output", state)
+            event = Recorded(position, new.stream, position, "job.output", state, CATALOGUE)
             recent.extend([event])
             for form in (ENVELOPES, LINES, BOARD):
                 form.frames(event)

@@ -11,6 +11,7 @@ from pathlib import Path
 import uvloop
 
 from api.server import tune_collector
+from domain.catalogue import CATALOGUE
 from domain.job.events import (
     JobMessaged,
 )
@@ -40,7 +41,7 @@ def append_group_commit_vs_raw_sqlite() -> Ratio:
     """Rows a second; both in a file of the same tables and indexes, synchronous=FULL, WAL."""
     with tempfile.TemporaryDirectory() as directory:
         tune_collector()
-        log = open_sqlite_log(Path(directory) / "ours", redactor=Redactor())
+        log = open_sqlite_log(Path(directory) / "ours", redactor=Redactor(), catalogue=CATALOGUE)
         raw = _raw_file(Path(directory) / "raw.db")
         runs = iter(range(1_000))
         state = log_state()
@@ -64,7 +65,7 @@ def append_group_commit_vs_raw_sqlite() -> Ratio:
 def log_state() -> bytes:
     """Bytes of the same size as those that the log stores for one of these events."""
     with tempfile.TemporaryDirectory() as directory:
-        log = open_sqlite_log(Path(directory), redactor=Redactor())
+        log = open_sqlite_log(Path(directory), redactor=Redactor(), catalogue=CATALOGUE)
         recorded = log.append_blocking(
             new_events("job-one", [JobMessaged(text=TEXT)], SYSTEM), {"job-one": 0}
         )

@@ -3,6 +3,7 @@
 from collections.abc import Iterator
 from pathlib import Path
 
+from domain.catalogue import CATALOGUE
 from domain.event import Event
 from domain.job.events import (
     JobFinished,
@@ -87,7 +88,7 @@ def pages(events: int, outputs: int) -> Iterator[list[Recorded]]:
                 state = mapper.stored(new, version).state
                 if event.type != JobSubmitted.type:
                     known[event.type, version] = state
-            page.append(Recorded(position, stream, version, event.type, state))
+            page.append(Recorded(position, stream, version, event.type, state, CATALOGUE))
             if len(page) == 1_000:
                 yield page
                 page = []
@@ -98,6 +99,6 @@ def pages(events: int, outputs: int) -> Iterator[list[Recorded]]:
 
 def make_log(directory: Path, events: int, outputs: int) -> None:
     """A log of about `events` events in `directory`."""
-    log = open_sqlite_log(directory, redactor=Redactor())
+    log = open_sqlite_log(directory, redactor=Redactor(), catalogue=CATALOGUE)
     log.import_rows(pages(events, outputs), lambda _: "system")
     log.close()

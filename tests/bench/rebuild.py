@@ -8,6 +8,7 @@ from pathlib import Path
 
 import orjson
 
+from domain.catalogue import CATALOGUE
 from domain.log import open_sqlite_log
 from domain.redaction import Redactor
 from projections.engine import Views
@@ -28,7 +29,7 @@ def rebuild_vs_raw_scan() -> Ratio:
         def ours() -> float:
             for file in data.glob("views.db*"):
                 file.unlink()
-            log = open_sqlite_log(data, redactor=Redactor())
+            log = open_sqlite_log(data, redactor=Redactor(), catalogue=CATALOGUE)
             views = Views(data / "views.db", log, PROJECTIONS)
             began = time.perf_counter()
             views.start()

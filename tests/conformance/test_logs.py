@@ -10,6 +10,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from domain.catalogue import CATALOGUE
 from domain.errors import LogRefused, VersionConflict
 from domain.job.events import (
     JobMessaged,
@@ -22,7 +23,7 @@ from domain.redaction import Redactor
 Open = Callable[[Path], EventLog]
 
 STORES: dict[str, Open] = {
-    "sqlite": lambda path: open_sqlite_log(path, redactor=Redactor()),
+    "sqlite": lambda path: open_sqlite_log(path, redactor=Redactor(), catalogue=CATALOGUE),
 }
 
 WHO = Context(actor="tester", request_id="r-1", cause="c-1")

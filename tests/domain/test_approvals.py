@@ -10,6 +10,7 @@ import pytest
 
 from domain.approval.aggregate import AlreadyResolved, ApprovalNotFound, ApprovalState
 from domain.approval.commands import Approvals, Question
+from domain.catalogue import CATALOGUE
 from domain.clock import format_time
 from domain.draft import Draft
 from domain.errors import Invalid, JobAlreadyEnded, StaleAttempt, WrongState
@@ -66,7 +67,7 @@ class Desk:
 
     def __init__(self, folder: Path) -> None:
         self.now = datetime.now(UTC)
-        self.log = open_sqlite_log(folder, redactor=Redactor())
+        self.log = open_sqlite_log(folder, redactor=Redactor(), catalogue=CATALOGUE)
         self.jobs = Jobs(self.log, lambda: self.now)
         self.approvals = Approvals(self.log, self.jobs, lambda: self.now)
 

@@ -40,7 +40,7 @@ ALL = JOBS * EVENTS_OF_A_JOB
 
 @contextmanager
 def opened(directory: Path) -> Iterator[EventLog]:
-    log = open_sqlite_log(directory, redactor=Redactor([]), purpose="a test")
+    log = open_sqlite_log(directory, redactor=Redactor([]), catalogue=CATALOGUE, purpose="a test")
     try:
         yield log
     finally:
@@ -87,7 +87,7 @@ def exported(directory: Path) -> bytes:
 
 
 def walked(directory: Path) -> Verified:
-    with stored_log(directory) as stored:
+    with stored_log(directory, CATALOGUE) as stored:
         return verify(stored.pages(), written=stored.written)
 
 
@@ -305,7 +305,7 @@ def test_a_bad_line_after_whole_pages_takes_them_back(tmp_path: Path) -> None:
 def test_the_export_of_one_subject_is_no_log(directory: Path) -> None:
     about_one = [line for line in lines_of(exported(directory)) if b'"job-1' in line]
     with pytest.raises(BadExport, match="Only the export of a whole log"):
-        list(Export(about_one).pages())
+        list(Export(about_one, CATALOGUE).pages())
 
 
 def test_a_sound_log_is_sound_while_its_owner_writes(directory: Path) -> None:
@@ -317,8 +317,8 @@ def test_a_sound_log_is_sound_while_its_owner_writes(directory: Path) -> None:
 
 def test_unknown_types_are_counted(directory: Path) -> None:
     known = {name: kind for name, kind in CATALOGUE.items() if name != "job.output"}
-    with stored_log(directory) as stored:
-        assert verify(stored.pages(), catalogue=known).unknown == {"job.output": JOBS}
+    with stored_log(directory, known) as stored:
+        assert verify(stored.pages()).unknown == {"job.output": JOBS}
 
 
 def damage(directory: Path, statement: str, *parameters: object) -> None:

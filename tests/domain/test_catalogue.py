@@ -53,9 +53,10 @@ def test_two_events_of_one_name_are_refused() -> None:
 
 READS = """
 import sys
+from domain.catalogue import CATALOGUE
 from domain.log.archive import BadExport, Export
 try:
-    list(Export(open(sys.argv[1], "rb")).pages())
+    list(Export(open(sys.argv[1], "rb"), CATALOGUE).pages())
 except BadExport as refused:
     print(refused)
 """
@@ -95,7 +96,7 @@ def test_damage_in_any_noun_is_found_whatever_was_imported(type_name: str, tmp_p
 
 
 def test_the_guard_against_a_newer_log_knows_every_type(tmp_path: Path) -> None:
-    open_sqlite_log(tmp_path, redactor=Redactor()).close()
+    open_sqlite_log(tmp_path, redactor=Redactor(), catalogue=CATALOGUE).close()
 
     class Earlier(Event, type="approval.requested", schema=0):
         """As an earlier version knew it."""

@@ -6,6 +6,7 @@ import orjson
 from hypothesis import given
 from hypothesis import strategies as st
 
+from domain.catalogue import CATALOGUE
 from domain.job.events import (
     JobFinished,
     JobMessaged,
@@ -19,7 +20,7 @@ from domain.redaction import Redactor
 
 
 def test_what_is_shared_in_memory_is_what_the_bytes_hold(tmp_path: Path) -> None:
-    log = open_sqlite_log(tmp_path, redactor=Redactor())
+    log = open_sqlite_log(tmp_path, redactor=Redactor(), catalogue=CATALOGUE)
     submitted = JobSubmitted(
         kind="command",
         label="l",

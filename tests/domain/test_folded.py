@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 
 from domain.approval.commands import Approvals, Question
+from domain.catalogue import CATALOGUE
 from domain.event import Event
 from domain.folded import FoldedStreams
 from domain.job.aggregate import Job
@@ -23,7 +24,7 @@ WHO = Context(actor="tester")
 
 @pytest.fixture
 def log(tmp_path: Path) -> Iterator[EventLog]:
-    opened = open_sqlite_log(tmp_path, redactor=Redactor())
+    opened = open_sqlite_log(tmp_path, redactor=Redactor(), catalogue=CATALOGUE)
     yield opened
     opened.close()
 

@@ -11,6 +11,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from domain.catalogue import CATALOGUE
 from domain.clock import system_clock
 from domain.errors import CrewlogError, JobAlreadyEnded, StaleAttempt, WrongState
 from domain.event import Event
@@ -123,7 +124,7 @@ def recorded(event: Event, version: int) -> Recorded:
     """The event as it comes out of the log."""
     [new] = new_events("job-j", [event], Context(actor="tester"), system_clock)
     state = encode_state(new, event.model_dump_json().encode(), None)
-    return Recorded(version, "job-j", version, event.type, state)
+    return Recorded(version, "job-j", version, event.type, state, CATALOGUE)
 
 
 def begun(**changes: Any) -> Walk:

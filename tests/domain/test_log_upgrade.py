@@ -10,6 +10,7 @@ from pathlib import Path
 import orjson
 import pytest
 
+from domain.catalogue import CATALOGUE
 from domain.errors import LogDamaged
 from domain.job.events import JobMessaged
 from domain.log import SYSTEM, new_events, open_sqlite_log
@@ -71,7 +72,7 @@ def row_of(line: bytes) -> tuple[int, str, int, str, bytes, str, str]:
 
 
 def walked(directory: Path) -> Verified:
-    with stored_log(directory) as stored:
+    with stored_log(directory, CATALOGUE) as stored:
         return verify(stored.pages(), written=stored.written)
 
 
@@ -88,7 +89,7 @@ def test_an_older_log_is_upgraded_at_open(tmp_path: Path, caplog: pytest.LogCapt
     head = old_log(data)
     assert walked(data).unhashed == head
     with caplog.at_level(logging.INFO, "crewlog.log"):
-        log = open_sqlite_log(data, redactor=Redactor())
+        log = open_sqlite_log(data, redactor=Redactor(), catalogue=CATALOGUE)
     said = [record.getMessage() for record in caplog.records]
     assert "format 2" in said[0]
     assert "100 %" in said[-1]
@@ -102,14 +103,14 @@ def test_an_older_log_is_upgraded_at_open(tmp_path: Path, caplog: pytest.LogCapt
     assert "hashed" not in meta(data)
 
     caplog.clear()
-    open_sqlite_log(data, redactor=Redactor()).close()
+    open_sqlite_log(data, redactor=Redactor(), catalogue=CATALOGUE).close()
     assert not caplog.records
 
 
 def test_what_is_changed_after_the_upgrade_is_found(tmp_path: Path) -> None:
     data = tmp_path / "data"
     old_log(data)
-    open_sqlite_log(data, redactor=Redactor()).close()
+    open_sqlite_log(data, redactor=Redactor(), catalogue=CATALOGUE).close()
     connection = sqlite3.connect(data / "log.db")
     with connection:
         connection.execute(
@@ -124,6 +125,7 @@ def test_what_is_changed_after_the_upgrade_is_found(tmp_path: Path) -> None:
 DIES = """
 import os, signal, sys
 from pathlib import Path
+from domain.catalogue import CATALOGUE
 import domain.log.log as log
 from domain.redaction import Redactor
 
@@ -139,7 +141,7 @@ class Deadly:
             os.kill(os.getpid(), signal.SIGKILL)
 
 log._Said = Deadly
-log.open_sqlite_log(Path(sys.argv[1]), redactor=Redactor())
+log.open_sqlite_log(Path(sys.argv[1]), redactor=Redactor(), catalogue=CATALOGUE)
 """
 
 
@@ -158,7 +160,7 @@ def test_an_upgrade_goes_on_where_it_was_killed(
         assert (found.events, found.unhashed) == (head, head - reached[-1])
     assert reached == [0, 0, 2_000, 6_000]
     with caplog.at_level(logging.INFO, "crewlog.log"):
-        log = open_sqlite_log(data, redactor=Redactor())
+        log = open_sqlite_log(data, redactor=Redactor(), catalogue=CATALOGUE)
     assert f"{100 * 6_000 // head // 10 * 10} %" in caplog.records[0].getMessage()
     log.close()
     assert walked(data) == Verified(head, walked(data).streams, {"thing.happened": 9_000}, 0)
@@ -168,5 +170,5 @@ def test_a_first_start_that_was_killed_before_its_tables_were_made(tmp_path: Pat
     connection = sqlite3.connect(tmp_path / "log.db")
     connection.execute("PRAGMA journal_mode=WAL")
     connection.close()
-    open_sqlite_log(tmp_path, redactor=Redactor()).close()
+    open_sqlite_log(tmp_path, redactor=Redactor(), catalogue=CATALOGUE).close()
     assert walked(tmp_path).events == 0

@@ -23,6 +23,7 @@ from domain.account.aggregate import (
     user_stream,
 )
 from domain.account.commands import Directory, EmailTaken, Identity, IdentityTaken, People, Person
+from domain.catalogue import CATALOGUE
 from domain.errors import BadInput, WrongState
 from domain.event import Event
 from domain.log import Context, EventLog, new_events, open_sqlite_log
@@ -34,7 +35,7 @@ ADA = Identity("https://issuer", "1", "corp", "ada@example.org", "Ada", None)
 
 @pytest.fixture
 def log(tmp_path: Path) -> Iterator[EventLog]:
-    opened = open_sqlite_log(tmp_path, redactor=Redactor())
+    opened = open_sqlite_log(tmp_path, redactor=Redactor(), catalogue=CATALOGUE)
     yield opened
     opened.close()
 

@@ -4,11 +4,12 @@ import asyncio
 
 import pytest
 
+from domain.catalogue import CATALOGUE
 from domain.errors import LogUnavailable
-from domain.log.envelope import Recorded
+from domain.log import Recorded
 from domain.log.shared import SharedPages
 
-EVENT = Recorded(1, "job-a", 1, "job.queued", b"{}")
+EVENT = Recorded(1, "job-a", 1, "job.queued", b"{}", CATALOGUE)
 
 
 class Disk:

@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 
+from domain.catalogue import CATALOGUE
 from domain.errors import LogRefused, LogUnavailable
 from domain.job.events import (
     JobMessaged,
@@ -20,7 +21,7 @@ from domain.redaction import Redactor
 
 
 def opened(path: Path) -> EventLog:
-    return open_sqlite_log(path, redactor=Redactor())
+    return open_sqlite_log(path, redactor=Redactor(), catalogue=CATALOGUE)
 
 
 def put(log: EventLog, stream: str, after: int, text: str) -> None:
@@ -98,6 +99,7 @@ def test_a_data_directory_that_is_a_file_is_refused_with_a_sentence(tmp_path: Pa
 _FULL_DISK = """
 import asyncio, resource, sys
 from pathlib import Path
+from domain.catalogue import CATALOGUE
 from domain.errors import LogUnavailable
 from domain.job.events import (
     JobMessaged,
@@ -105,7 +107,7 @@ from domain.job.events import (
 from domain.log import SYSTEM, new_events, open_sqlite_log
 from domain.redaction import Redactor
 
-log = open_sqlite_log(Path(sys.argv[1]), redactor=Redactor())
+log = open_sqlite_log(Path(sys.argv[1]), redactor=Redactor(), catalogue=CATALOGUE)
 def put(after):
     event = JobMessaged(text="x" * 4000)
     log.append_blocking(new_events("job-a", [event], SYSTEM), {"job-a": after})
@@ -154,12 +156,13 @@ def test_a_full_disk_refuses_appends_loses_none_and_heals(tmp_path: Path) -> Non
 _CRASHED = """
 import os, sys, threading
 from pathlib import Path
+from domain.catalogue import CATALOGUE
 from domain.job.events import (
     JobMessaged,
 )
 from domain.log import SYSTEM, new_events, open_sqlite_log
 from domain.redaction import Redactor
-log = open_sqlite_log(Path(sys.argv[1]), redactor=Redactor())
+log = open_sqlite_log(Path(sys.argv[1]), redactor=Redactor(), catalogue=CATALOGUE)
 def write(stream):
     version = 0
     while True:

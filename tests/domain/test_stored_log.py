@@ -14,6 +14,7 @@ from pathlib import Path
 
 import pytest
 
+from domain.catalogue import CATALOGUE
 from domain.errors import LogDamaged
 from domain.job.events import JobMessaged
 from domain.log import SYSTEM, new_events, open_sqlite_log
@@ -27,7 +28,7 @@ EVENTS = 3_000
 
 
 def fill(directory: Path, events: int) -> None:
-    log = open_sqlite_log(directory, redactor=Redactor())
+    log = open_sqlite_log(directory, redactor=Redactor(), catalogue=CATALOGUE)
     said = [JobMessaged(text=f"number {n}") for n in range(events)]
     log.append_blocking(new_events("job-a", list(said), SYSTEM), {"job-a": 0})
     log.close()
@@ -78,7 +79,10 @@ def test_verify_names_the_first_position_of_a_malformed_page(
         if truth is not None:
             break
     assert truth is not None
-    with stored_log(tmp_path) as stored, pytest.raises(LogDamaged, match="cannot be read") as found:
+    with (
+        stored_log(tmp_path, CATALOGUE) as stored,
+        pytest.raises(LogDamaged, match="cannot be read") as found,
+    ):
         verify(stored.pages(), written=stored.written)
     assert found.value.position == truth
 
@@ -86,11 +90,12 @@ def test_verify_names_the_first_position_of_a_malformed_page(
 CRASHES = """
 import os, sys
 from pathlib import Path
+from domain.catalogue import CATALOGUE
 from domain.job.events import JobMessaged
 from domain.log import SYSTEM, new_events, open_sqlite_log
 from domain.redaction import Redactor
 
-log = open_sqlite_log(Path(sys.argv[1]), redactor=Redactor())
+log = open_sqlite_log(Path(sys.argv[1]), redactor=Redactor(), catalogue=CATALOGUE)
 said = [JobMessaged(text=str(n)) for n in range(20)]
 log.append_blocking(new_events("job-b", said, SYSTEM), {"job-b": 0})
 os._exit(0)

@@ -14,6 +14,7 @@ from typing import Any
 import httpx2
 import pytest
 
+from domain.catalogue import CATALOGUE
 from domain.log import open_sqlite_log
 from domain.redaction import Redactor
 from tests.server import Server
@@ -213,7 +214,7 @@ def test_fifty_kills_under_load_lose_and_double_nothing(tmp_path: Path) -> None:
     assert len(seen.accepted) > ROUNDS, "There was hardly any load."
     assert set(jobs) == set(seen.accepted.values()), "A job was lost, or made twice."
     executions = Counter(ran.read_text().split())
-    log = open_sqlite_log(tmp_path / "data", redactor=Redactor())
+    log = open_sqlite_log(tmp_path / "data", redactor=Redactor(), catalogue=CATALOGUE)
     written: dict[str, list[str]] = {}
     try:
         for job_id, job in jobs.items():

@@ -17,6 +17,7 @@ import httpx2
 import pytest
 
 from domain.approval.commands import Approvals
+from domain.catalogue import CATALOGUE
 from domain.clock import parse_time
 from domain.crew.commands import Crews
 from domain.job.commands import Jobs
@@ -624,7 +625,7 @@ def test_what_waits_goes_on_waiting_over_a_kill_and_goes_on_after_it(tmp_path: P
 
 async def redo(data: Path, job_id: str) -> None:
     """What a server would do that is killed right after: in the log, and told to nobody."""
-    log = open_sqlite_log(data, redactor=Redactor())
+    log = open_sqlite_log(data, redactor=Redactor(), catalogue=CATALOGUE)
     try:
         jobs = Jobs(log)
         crews = Crews(log, jobs, Approvals(log, jobs))

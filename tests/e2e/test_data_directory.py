@@ -11,6 +11,7 @@ import httpx2
 import pytest
 
 from api.process.data_directory import DIRECTORIES, FILES
+from domain.catalogue import CATALOGUE
 from domain.log import open_sqlite_log
 from domain.log.leaf import leaf_hash
 from domain.redaction import Redactor
@@ -115,7 +116,7 @@ def test_a_log_that_was_lost_acknowledges_nothing(
         until(lambda: http.get("/readyz").status_code == 200, "ready again")
         after = submit(http, "true")
         ended(http, after)
-    log = open_sqlite_log(tmp_path / "data", redactor=Redactor())
+    log = open_sqlite_log(tmp_path / "data", redactor=Redactor(), catalogue=CATALOGUE)
     assert [log.stream(f"job-{id}") != [] for id in (first, after)] == [True, True]
     log.close()
 

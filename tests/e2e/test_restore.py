@@ -4,6 +4,7 @@ import sqlite3
 import stat
 from pathlib import Path
 
+from domain.catalogue import CATALOGUE
 from domain.log import open_sqlite_log
 from domain.log.archive import import_export
 from domain.redaction import Redactor
@@ -20,7 +21,7 @@ def test_a_restored_log_runs_no_job_again(tmp_path: Path) -> None:
         exported = http.get("/api/log/export").content
         cancel(http, job)
         ended(http, job)
-    log = open_sqlite_log(tmp_path / "second", redactor=Redactor())
+    log = open_sqlite_log(tmp_path / "second", redactor=Redactor(), catalogue=CATALOGUE)
     import_export(log, exported.splitlines(keepends=True))
     log.close()
     with Server.start(tmp_path / "second") as second, connect(second) as http:

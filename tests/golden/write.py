@@ -11,6 +11,7 @@ from pathlib import Path
 
 import orjson
 
+from domain.catalogue import CATALOGUE
 from domain.event import Event
 from domain.idempotency import RequestAccepted
 from domain.job.events import (
@@ -136,7 +137,7 @@ def digests(log: EventLog, path: Path) -> dict[str, str]:
 
 def main(version: str) -> None:
     with tempfile.TemporaryDirectory() as directory:
-        log = open_sqlite_log(Path(directory), redactor=Redactor())
+        log = open_sqlite_log(Path(directory), redactor=Redactor(), catalogue=CATALOGUE)
         fill(log)
         (HERE / f"{version}.ndjson").write_bytes(b"".join(export_lines(log)))
         said = orjson.dumps(digests(log, Path(directory) / "views.db"), option=orjson.OPT_INDENT_2)

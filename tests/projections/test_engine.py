@@ -18,6 +18,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from sqlalchemy import Column, Integer, String, create_engine, select
 
+from domain.catalogue import CATALOGUE
 from domain.errors import JobNotFound
 from domain.event import Event
 from domain.job.commands import Jobs
@@ -37,7 +38,7 @@ from tests.domain.test_job import COMMANDS, submitted
 
 @pytest.fixture
 def log(tmp_path: Path) -> Iterator[EventLog]:
-    opened = open_sqlite_log(tmp_path / "log", redactor=Redactor())
+    opened = open_sqlite_log(tmp_path / "log", redactor=Redactor(), catalogue=CATALOGUE)
     yield opened
     opened.close()
 
@@ -145,7 +146,7 @@ def test_any_split_into_batches_gives_the_same_bytes(
     tmp_path_factory: pytest.TempPathFactory, cuts: list[int], seed: int
 ) -> None:
     directory = tmp_path_factory.mktemp("split")
-    log = open_sqlite_log(directory / "log", redactor=Redactor())
+    log = open_sqlite_log(directory / "log", redactor=Redactor(), catalogue=CATALOGUE)
     make_history(log, seed)
     events = log.read(0, 10_000)
     log.close()
@@ -475,7 +476,7 @@ def test_views_of_another_log_are_not_believed(log: EventLog, tmp_path: Path) ->
     views = started(log, tmp_path / "views.db")
     until_caught_up(views)
     views.close()
-    other = open_sqlite_log(tmp_path / "other", redactor=Redactor())
+    other = open_sqlite_log(tmp_path / "other", redactor=Redactor(), catalogue=CATALOGUE)
     again = started(other, tmp_path / "views.db")
     make_history(other, 10, jobs=3)
     until_caught_up(again)

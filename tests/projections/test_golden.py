@@ -15,10 +15,10 @@ GOLDEN = sorted((Path(__file__).parent.parent / "golden").glob("*.ndjson"))
 
 
 def imported(golden: Path, directory: Path) -> EventLog:
-    log = open_sqlite_log(directory, redactor=Redactor())
+    log = open_sqlite_log(directory, redactor=Redactor(), catalogue=CATALOGUE)
     import_export(log, golden.read_bytes().splitlines(keepends=True))
     log.close()
-    return open_sqlite_log(directory, redactor=Redactor())
+    return open_sqlite_log(directory, redactor=Redactor(), catalogue=CATALOGUE)
 
 
 @pytest.mark.parametrize("golden", GOLDEN, ids=lambda path: path.stem)

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from domain.approval.commands import Approvals
+from domain.catalogue import CATALOGUE
 from domain.clock import Clock
 from domain.crew.commands import Crews
 from domain.errors import BadInput, NotFound
@@ -68,7 +69,9 @@ class World:
     templates: OneJob = field(default_factory=OneJob)
 
     def __post_init__(self) -> None:
-        self.log: EventLog = open_sqlite_log(self.directory, redactor=Redactor())
+        self.log: EventLog = open_sqlite_log(
+            self.directory, redactor=Redactor(), catalogue=CATALOGUE
+        )
         self.views = Views(self.directory / "views.db", self.log, PROJECTIONS)
         self.jobs = Jobs(self.log, self.clock)
         crews = Crews(self.log, self.jobs, Approvals(self.log, self.jobs, self.clock), self.clock)

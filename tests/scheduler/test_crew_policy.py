@@ -16,6 +16,7 @@ from hypothesis import strategies as st
 
 from domain.approval.aggregate import AlreadyResolved
 from domain.approval.commands import Approvals, Question
+from domain.catalogue import CATALOGUE
 from domain.clock import Clock, format_time, system_clock
 from domain.crew.commands import Crews, failed
 from domain.draft import Draft
@@ -54,7 +55,7 @@ class Table:
     """Crews over a log, without anything that runs them."""
 
     def __init__(self, folder: Path, clock: Clock = system_clock) -> None:
-        self.log = open_sqlite_log(folder, redactor=Redactor())
+        self.log = open_sqlite_log(folder, redactor=Redactor(), catalogue=CATALOGUE)
         self.jobs = Jobs(self.log, clock)
         self.approvals = Approvals(self.log, self.jobs, clock)
         self.crews = Crews(self.log, self.jobs, self.approvals, clock)

@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 
+from domain.catalogue import CATALOGUE
 from domain.job.commands import Jobs
 from domain.log import Context, open_sqlite_log
 from domain.redaction import HIDDEN, Redactor
@@ -26,7 +27,7 @@ def test_the_log_sees_no_credential_and_the_process_all(
     tmp_path: Path, argv: list[str], shown: list[str]
 ) -> None:
     redactor = Redactor()
-    log = open_sqlite_log(tmp_path / "log", redactor=redactor)
+    log = open_sqlite_log(tmp_path / "log", redactor=redactor, catalogue=CATALOGUE)
     sealed = SealedSpecs(tmp_path / "sealed")
     intake = Intake(Jobs(log), Sealing(sealed, redactor))
     work = WorkRequest(kind="command", label="l", argv=tuple(argv), cwd="/", timeout_ms=0, title="")
@@ -52,7 +53,7 @@ def test_a_directory_that_looks_secret_is_hidden_and_still_where_the_job_runs(
     tmp_path: Path, argv: tuple[str, ...], cwd: str, shown: str
 ) -> None:
     redactor = Redactor(["postgres"])
-    log = open_sqlite_log(tmp_path / "log", redactor=redactor)
+    log = open_sqlite_log(tmp_path / "log", redactor=redactor, catalogue=CATALOGUE)
     sealed = SealedSpecs(tmp_path / "sealed")
     intake = Intake(Jobs(log), Sealing(sealed, redactor))
     work = WorkRequest(kind="command", label="l", argv=argv, cwd=cwd, timeout_ms=0)

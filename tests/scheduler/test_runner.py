@@ -16,6 +16,7 @@ from typing import Any
 import pytest
 
 from domain.approval.commands import Approvals
+from domain.catalogue import CATALOGUE
 from domain.clock import system_clock
 from domain.crew.commands import Crews
 from domain.errors import VersionConflict
@@ -62,7 +63,7 @@ class House:
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
-        self.log = open_sqlite_log(folder / "data", redactor=Redactor())
+        self.log = open_sqlite_log(folder / "data", redactor=Redactor(), catalogue=CATALOGUE)
         self.views = Views(folder / "data" / "views.db", self.log, PROJECTIONS)
         self.views.start()
         self.jobs = Jobs(self.log)
