@@ -53,7 +53,9 @@ class FoldedStreams(Generic[S]):
         """The state as the log has it now; of version 0 where there is no such stream."""
         with self._guard:
             kept = self._kept.get(name)
-        since = self._log.stream(self._stream_of(name), kept.version if kept is not None else 0)
+        since = self._log.blocking.stream(
+            self._stream_of(name), kept.version if kept is not None else 0
+        )
         if kept is None or since:
             return self.further(name, since, kept)
         with self._guard:

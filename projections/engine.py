@@ -41,7 +41,7 @@ from sqlalchemy.types import TypeEngine
 
 from domain.errors import CrewlogError, LogUnavailable, NotFound, WrongState
 from domain.log import EventLog
-from domain.log.reserve import Reserve
+from domain.log.sqlite.reserve import Reserve
 from projections.counting import Counting
 from projections.filling import CannotFold, Filling
 from projections.projection import Projection
@@ -396,7 +396,7 @@ class Views:
         if position >= head:
             return False
         group = [f for f in healthy if f.position == position]
-        page = self._log.read(position, limit)
+        page = self._log.blocking.read(position, limit)
         covered = page[-1].position if page else head
         folding = group[0]
         try:
@@ -523,7 +523,7 @@ class Views:
 
         ViewsUnavailable when they have not got there within `timeout_s` seconds.
         """
-        goal = self._log.head
+        goal = await self._log.newest()
         if self.position >= goal:
             return
         loop = asyncio.get_running_loop()

@@ -231,10 +231,10 @@ class CrewIntake:
         """What an earlier request with this key made; None for the first one. IdempotencyMismatch
         when that asked for something else.
         """
-        if self._log.first_of_stream(idempotency_stream(key.principal, key.key)) is None:
+        if self._log.blocking.first_of_stream(idempotency_stream(key.principal, key.key)) is None:
             return None
         crew_id = replay_of(self._log, key)
-        first = self._log.stream(crew_stream(crew_id))
+        first = self._log.blocking.stream(crew_stream(crew_id))
         if not first:
             raise CrewlogError("The Idempotency-Key was used for something else.")
         crew = self._crews.load(crew_id)

@@ -17,7 +17,7 @@ from domain.errors import CrewlogError, LogDamaged
 if TYPE_CHECKING:
     from api.commands.client import Client
     from domain.log.archive import Stored
-    from domain.log.stored import StoredLog
+    from domain.log.sqlite.stored import StoredLog
 
 app = typer.Typer(no_args_is_help=True, help="The log of all events, on which all else rests.")
 
@@ -241,7 +241,7 @@ def verify(as_json: AsJson = False, data: Data = None) -> None:
     """
     from domain.catalogue import CATALOGUE
     from domain.log.archive import verify as walk
-    from domain.log.stored import stored_log
+    from domain.log.sqlite.stored import stored_log
 
     directory = data_directory(data)
     with stored_log(directory, CATALOGUE) as stored:

@@ -57,7 +57,7 @@ class Owners:
     def _look_up(self, subject: str) -> _Concerned | None:
         if subject.startswith("user-"):
             return _Concerned(f"user:{subject[5:]}")
-        first = self._log.first_of_stream(subject)
+        first = self._log.blocking.first_of_stream(subject)
         owner = first.data.get("owner") if first is not None else None
         if first is None or not isinstance(owner, str):
             return None

@@ -93,10 +93,10 @@ def log_routes(log: EventLog, jobs: Jobs, owners: Owners, unfinished: Unfinished
         job = await run_in_threadpool(jobs.load, job_id) if job_id is not None else None
         end_at = None
         if job is not None and job.ended:
-            end_at = await run_in_threadpool(log.last_about, job.stream)
+            end_at = await run_in_threadpool(log.blocking.last_about, job.stream)
         if end_at is not None or (before is not None and before <= log.head + 1):
             seen = cursor.after if cursor is not None else 0
-            rest = partial(log.read, seen, 1, subject, types, before=before, actor=actor)
+            rest = partial(log.blocking.read, seen, 1, subject, types, before=before, actor=actor)
             if not await run_in_threadpool(rest):
                 return Response(status_code=204)
         if job_id is None:
@@ -167,7 +167,7 @@ def log_routes(log: EventLog, jobs: Jobs, owners: Owners, unfinished: Unfinished
         """
         await run_in_threadpool(owners.check, principal, subject)
         events, following = await run_in_threadpool(
-            log.page,
+            log.blocking.page,
             after,
             limit,
             before=before,
@@ -185,7 +185,9 @@ def log_routes(log: EventLog, jobs: Jobs, owners: Owners, unfinished: Unfinished
     @router.get("/{position}", summary="One event", responses=documented(404))
     async def event_at(position: int, principal: Authenticated) -> Response:
         event = (
-            await run_in_threadpool(log.event_at, position) if 0 < position <= log.head else None
+            await run_in_threadpool(log.blocking.event_at, position)
+            if 0 < position <= log.head
+            else None
         )
         if event is None or not (principal.admin or principal.sees(owners.of(event.subject) or "")):
             raise NotFound("The log has no such position.")

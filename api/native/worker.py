@@ -120,7 +120,7 @@ def _add_work(
         """The job, what its parents left, what was said about it, and why it is done again."""
         job = _current(jobs, worker, beat)
         wanted = (JobSubmitted.type, JobCommented.type, JobRedone.type)
-        events = log.stream(job_stream(worker.job_id), types=wanted)
+        events = log.blocking.stream(job_stream(worker.job_id), types=wanted)
         said = [event for event in events if event.type == JobCommented.type]
         shown = {
             "job": _job_json(job, events[0]),
@@ -232,7 +232,9 @@ def _add_questions(
         _current(jobs, worker, beat)
         ids = [
             event.data["approval"]
-            for event in log.stream(job_stream(worker.job_id), types=(JobApprovalRequested.type,))
+            for event in log.blocking.stream(
+                job_stream(worker.job_id), types=(JobApprovalRequested.type,)
+            )
             if event.data["attempt"] == worker.attempt
         ]
         return json_bytes([approval_json(approval_row(log, asked), name_of) for asked in ids])

@@ -199,7 +199,7 @@ class People:
     def load(self, user_ids: Iterable[str]) -> None:
         """Read these accounts from the log. Blocks on the disk."""
         for user_id in user_ids:
-            for page in self._log.pages(subject=user_stream(user_id)):
+            for page in self._log.blocking.pages(subject=user_stream(user_id)):
                 for recorded in page:
                     self.directory.apply(recorded)
         self.directory.loaded = True
@@ -315,7 +315,7 @@ class People:
             expected[stream] = account.versions.get(stream, 0)
             new += new_events(stream, [event], context, self._clock)
         for stream, claim in _claims(account, events):
-            last = self._log.last_of_stream(stream)
+            last = self._log.blocking.last_of_stream(stream)
             # What was given up may be claimed again. What is held was found by the directory.
             expected[stream] = last.version if last is not None else 0
             new += new_events(stream, [claim], context, self._clock)

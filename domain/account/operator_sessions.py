@@ -42,7 +42,7 @@ class Operator:
 
     def load(self) -> None:
         """Read the sessions from the log. Blocks on the disk."""
-        for page in self._log.pages(subject=OPERATOR_SESSIONS):
+        for page in self._log.blocking.pages(subject=OPERATOR_SESSIONS):
             for recorded in page:
                 self.sessions.apply(recorded)
 

@@ -220,7 +220,7 @@ class Approvals:
 
         position = await self._append(decide, context)
         job = self._jobs.load(job_id)
-        return count, Changed(job, position or self._log.last_about(job.stream))
+        return count, Changed(job, position or self._log.blocking.last_about(job.stream))
 
     async def _append(self, decide: Callable[[Draft], None], context: Context) -> int:
         for tries in range(_RETRIES):
@@ -237,6 +237,6 @@ class Approvals:
 
     def _raw(self, approval_id: str) -> Approval:
         approval = Approval(approval_id)
-        for stored in self._log.stream(approval_stream(approval_id)):
+        for stored in self._log.blocking.stream(approval_stream(approval_id)):
             approval = evolve_approval(approval, stored.event(), stored.version)
         return approval

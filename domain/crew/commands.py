@@ -190,7 +190,7 @@ class Crews:
             draft = Draft(context, self._clock)
             after = decide(job, draft)
             if not draft:
-                return Changed(after, self._log.last_about(job.stream))
+                return Changed(after, self._log.blocking.last_about(job.stream))
             try:
                 recorded = await self._log.append(draft.events, draft.expected)
             except VersionConflict as lost:

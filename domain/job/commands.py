@@ -115,7 +115,7 @@ class Jobs:
     def _replay(self, key: IdempotencyKey) -> Submission:
         job_id = replay_of(self._log, key)
         begun = (JobSubmitted.type, JobQueued.type)
-        submitted, queued = self._log.stream(job_stream(job_id), types=begun)[:2]
+        submitted, queued = self._log.blocking.stream(job_stream(job_id), types=begun)[:2]
         return Submission(job_id, (submitted, queued), replayed=True)
 
     async def execute(
@@ -158,7 +158,7 @@ def replay_of(log: EventLog, key: IdempotencyKey) -> str:
     """What an earlier request with this key made. IdempotencyMismatch when it asked for something
     else.
     """
-    first = log.stream(idempotency_stream(key.principal, key.key))[0]
+    first = log.blocking.stream(idempotency_stream(key.principal, key.key))[0]
     if first.data["fingerprint"] != key.fingerprint:
         raise IdempotencyMismatch
     return str(first.data["result"])

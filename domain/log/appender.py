@@ -1,83 +1,70 @@
-"""Group commit: one thread writes all that is waiting in one transaction and answers everyone after
-it.
+"""Group commit: one thread hands the store all that is waiting in one transaction, and answers
+everyone after it.
 
 A commit costs one fsync whatever it holds, so a busy log is as durable as an idle one and much
-faster.
+faster. The thread also publishes what was committed, by this log or by another writer, in the order
+of positions and each event once.
 """
 
 import asyncio
 import logging
 import queue
 import threading
-from collections import OrderedDict
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
-from eventsourcing.persistence import (
-    IntegrityError,
-    OperationalError,
-    PersistenceError,
-    StoredEvent,
-    Tracking,
-)
-
-from domain.errors import CrewlogError, LogUnavailable, VersionConflict
+from domain.errors import CrewlogError, LogUnavailable
 from domain.event import Catalogue
-from domain.log.place import Place
 from domain.log.recorded import Recorded
-from domain.log.recorder import SQLiteLogRecorder
-from domain.log.reserve import Reserve
+from domain.log.store import Append, Query, Store, StoreFailed, Verdict
 
 logger = logging.getLogger("crewlog.log")
 
 _MAX_COMMANDS = 512
 _MAX_BYTES = 8 * 1024 * 1024
-_CACHED_VERSIONS = 200_000
+
+_PAGE = 1_000
+"""Events of another writer that are published in one go."""
 
 Outcome = Sequence[Recorded] | CrewlogError
 
 
 @dataclass(slots=True)
-class AppendCommand:
-    """Events of one caller. All of them are written, or none."""
+class AppendCommand(Append):
+    """An append, and who waits for it."""
 
-    events: Sequence[StoredEvent]
-    actors: Sequence[str]
-    expected: Mapping[str, int]
-    checkpoint: tuple[str, int] | None
     answer: "threading.Event | tuple[object, asyncio.Future[Sequence[Recorded]]]"
     """Whoever waits for the outcome: a thread, or a future and the side of its event loop."""
-    essential: bool = False
-    """It is written also when the disk is nearly full."""
     outcome: Outcome | None = None
 
 
+class _Look:
+    """Asks the appender to look at what others have committed."""
+
+
+_LOOK = _Look()
+
+
 class Appender:
-    """Owns the writing connection and the head. `committed` is called on its thread after each
-    commit.
+    """Owns the writing side of the store. `committed` is called on its thread with what is
+    committed, in order, and with the commands that have their outcome.
     """
 
     def __init__(
         self,
-        recorder: SQLiteLogRecorder,
-        place: Place,
+        store: Store,
+        head: int,
         committed: Callable[[list[Recorded], list[AppendCommand]], None],
-        reserve: Reserve,
         catalogue: Catalogue,
     ) -> None:
-        self._catalogue = catalogue
-        self._recorder = recorder
-        self._reserve = reserve
-        self._place = place
+        self._store = store
         self._committed = committed
-        self._head = recorder.max_notification_id() or 0
-        self._versions: OrderedDict[str, int] = OrderedDict()
-        self._checkpoints: dict[str, int] = {}
+        self._catalogue = catalogue
+        self._published = head
         self.failing = False
         """The last write failed, and none has succeeded since."""
-        self.low = False
-        """So little is left on the disk that only what is essential is written."""
-        self._waiting: queue.SimpleQueue[AppendCommand | None] = queue.SimpleQueue()
+        self._waiting: queue.SimpleQueue[AppendCommand | _Look | None] = queue.SimpleQueue()
+        self._looking = False
         self._closed = False
         self._thread = threading.Thread(target=self._run, name="log-appender", daemon=True)
         self._thread.start()
@@ -87,6 +74,12 @@ class Appender:
         if self._closed:
             raise LogUnavailable("The log is closed.")
         self._waiting.put(command)
+
+    def look(self) -> None:
+        """Publish soon what others have committed. Returns at once."""
+        if not self._looking:
+            self._looking = True
+            self._waiting.put(_LOOK)
 
     def close(self) -> None:
         """Write what is waiting, then stop."""
@@ -99,169 +92,108 @@ class Appender:
         while True:
             batch, more = self._take()
             if batch:
-                written = self._write(batch)
-                self._committed(written, batch)
+                self._committed(self._write(batch), batch)
+            if self._looking:
+                self._looking = False
+                self._look()
             if not more:
                 return
 
     def _take(self) -> tuple[list[AppendCommand], bool]:
-        first = self._waiting.get()
-        if first is None:
-            return [], False
-        batch, size = [first], _size(first)
-        while len(batch) < _MAX_COMMANDS and size < _MAX_BYTES:
-            try:
-                command = self._waiting.get_nowait()
-            except queue.Empty:
-                break
-            if command is None:
+        """What waits, up to the bounds of a batch, and whether more may come."""
+        batch: list[AppendCommand] = []
+        size = 0
+        given = self._waiting.get()
+        while True:
+            if given is None:
                 return batch, False
-            batch.append(command)
-            size += _size(command)
-        return batch, True
+            if isinstance(given, AppendCommand):
+                batch.append(given)
+                size += _size(given)
+            if len(batch) >= _MAX_COMMANDS or size >= _MAX_BYTES:
+                return batch, True
+            try:
+                given = self._waiting.get_nowait()
+            except queue.Empty:
+                return batch, True
 
     def _write(self, batch: list[AppendCommand]) -> list[Recorded]:
+        """Have the batch written, give each command its outcome, and say what is to be published
+        of it.
+        """
         try:
             if self.failing:
-                self._recover()
-            self._reserve.hold()
-            self.low = self._reserve.is_low()
-            return self._commit(batch, self._judge(batch))
-        except IntegrityError:
-            # A version that was not cached was wrong. Look every stream up and judge again: the
-            # commands that conflict fail alone, and the rest of the batch is written.
-            self._versions.clear()
-            self._look_up({s for command in batch for s in command.expected})
-            try:
-                return self._commit(batch, self._judge(batch))
-            except PersistenceError as error:
-                return self._refuse(batch, error)
-        except PersistenceError as error:
+                self._store.prove()
+                self._catch_up()
+                self.failing = False
+            verdicts = self._store.append(batch)
+        except StoreFailed as error:
             return self._refuse(batch, error)
         except Exception as error:
             logger.exception("The appender met an error that it does not know.")
             return self._refuse(batch, error)
-
-    def _judge(self, batch: list[AppendCommand]) -> list[AppendCommand]:
-        """Check each command's expectations as if those before it were written;
-        answer the losers.
-        """
-        known = self._versions
-        unknown = {
-            stream
-            for command in batch
-            for stream, expected in command.expected.items()
-            if stream not in known and not (expected == 0 and _writes(command, stream))
-        }
-        self._look_up(unknown)
-        accepted: list[AppendCommand] = []
-        ahead: dict[str, int] = {}
-        for command in batch:
-            if self.low and not command.essential and (command.events or command.checkpoint):
-                command.outcome = LogUnavailable("Hardly any room is left on the disk.")
-                continue
-            conflict = self._conflict(command, ahead)
-            if conflict is not None:
-                command.outcome = conflict
-                continue
-            command.outcome = None
-            for event in command.events:
-                ahead[str(event.originator_id)] = event.originator_version
-            accepted.append(command)
-        return accepted
-
-    def _recover(self) -> None:
-        """After a failure nobody can be sure what reached the disk: ask it, and publish what did.
-        Then see that it can be written to again, whether or not the batch at hand writes anything.
-        """
-        self._require_place()
-        whole = False
-        while not whole:
-            rows, whole = self._recorder.select_rows(self._head, -1)
-            if rows:
-                self._head = rows[-1][0]
-                self._committed([Recorded(*row, self._catalogue) for row in rows], [])
-        self._recorder.rewrite_meta()
-        self.failing = False
-
-    def _require_place(self) -> None:
-        """OperationalError where what was written is in no file that anybody finds again."""
-        lost = self._place.lost()
-        if lost is not None:
-            raise OperationalError(lost)
-
-    def _conflict(self, command: AppendCommand, ahead: Mapping[str, int]) -> VersionConflict | None:
-        if command.checkpoint is not None:
-            name, position = command.checkpoint
-            if name not in self._checkpoints:
-                self._checkpoints[name] = self._recorder.max_tracking_id(name) or 0
-            if position <= self._checkpoints[name]:
-                return VersionConflict(f"checkpoint {name}", position, self._checkpoints[name])
-        for stream, expected in command.expected.items():
-            actual = ahead.get(stream, self._versions.get(stream, 0))
-            if actual != expected:
-                return VersionConflict(stream, expected, actual)
-        return None
-
-    def _look_up(self, streams: set[str]) -> None:
-        if streams:
-            self._versions.update(self._recorder.stream_versions(list(streams)))
-
-    def _commit(self, batch: list[AppendCommand], accepted: list[AppendCommand]) -> list[Recorded]:
-        events = [event for command in accepted for event in command.events]
-        trackings = [Tracking(*c.checkpoint) for c in accepted if c.checkpoint is not None]
-        if not events and not trackings:
-            for command in accepted:
-                command.outcome = []
+        recorded = self._answered(batch, verdicts)
+        if not recorded:
+            return recorded
+        try:
+            if recorded[0].position > self._published + 1:
+                self._catch_up(before=recorded[0].position)
+        except StoreFailed as error:
+            # They are answered, and come with those before them once these can be read.
+            logger.error("What others wrote to the log cannot be read: %s", error)
+            self.failing = True
             return []
-        self._recorder.insert_events(
-            events,
-            first_position=self._head + 1,
-            actors=[actor for command in accepted for actor in command.actors],
-            trackings=trackings,
-        )
-        self._require_place()
-        recorded: list[Recorded] = []
-        for command in accepted:
-            mine = [
+        self._published = recorded[-1].position
+        return recorded
+
+    def _answered(self, batch: list[AppendCommand], verdicts: Sequence[Verdict]) -> list[Recorded]:
+        """Give each command its outcome; all that was written."""
+        written: list[Recorded] = []
+        for command, verdict in zip(batch, verdicts, strict=True):
+            if not isinstance(verdict, int):
+                command.outcome = verdict
+                continue
+            command.outcome = mine = [
                 Recorded(
                     position,
-                    str(e.originator_id),
-                    e.originator_version,
-                    e.topic,
-                    e.state,
+                    str(event.originator_id),
+                    event.originator_version,
+                    event.topic,
+                    event.state,
                     self._catalogue,
                 )
-                for position, e in enumerate(command.events, self._head + 1)
+                for position, event in enumerate(command.events, verdict)
             ]
-            self._head += len(mine)
-            command.outcome = mine
-            recorded.extend(mine)
-        for event in recorded:
-            self._versions[event.stream] = event.version
-            self._versions.move_to_end(event.stream)
-        while len(self._versions) > _CACHED_VERSIONS:
-            self._versions.popitem(last=False)
-        self._checkpoints.update((t.application_name, t.notification_id) for t in trackings)
-        return recorded
+            written += mine
+        return written
+
+    def _look(self) -> None:
+        try:
+            self._catch_up()
+        except StoreFailed as error:
+            logger.error("What others wrote to the log cannot be read: %s", error)
+            self.failing = True
+
+    def _catch_up(self, before: int | None = None) -> None:
+        """Publish what is committed and was not published: what another writer wrote, or what was
+        written by an append that failed.
+        """
+        whole = self._store.head_blocking() <= self._published
+        while not whole:
+            page = self._store.read_blocking(
+                Query(after=self._published, before=before, limit=_PAGE)
+            )
+            whole = page.whole
+            if page.rows:
+                self._published = page.rows[-1][0]
+                self._committed([Recorded(*row, self._catalogue) for row in page.rows], [])
 
     def _refuse(self, batch: list[AppendCommand], error: Exception) -> list[Recorded]:
         logger.error("The log could not be written: %s", error)
-        # What reached the disk is known only to the disk: believe nothing that was cached.
-        self._versions.clear()
-        self._checkpoints.clear()
         self.failing = True
         for command in batch:
-            if not isinstance(command.outcome, VersionConflict):
-                command.outcome = LogUnavailable(f"The log cannot be written: {error}")
+            command.outcome = LogUnavailable(f"The log cannot be written: {error}")
         return []
-
-
-def _writes(command: AppendCommand, stream: str) -> bool:
-    """Whether the command makes this stream: the table itself then checks that
-    there is none yet.
-    """
-    return any(event.originator_id == stream for event in command.events)
 
 
 def _size(command: AppendCommand) -> int:

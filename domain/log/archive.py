@@ -13,18 +13,17 @@ from typing import Any
 from uuid import UUID
 
 import orjson
-from eventsourcing.persistence import PersistenceError
 from pydantic import ValidationError
 
 from domain.clock import format_time, parse_time
-from domain.errors import CrewlogError, LogDamaged, LogUnavailable
+from domain.errors import CrewlogError, LogDamaged
 from domain.event import TYPE_NAME, Catalogue, Json
+from domain.log.description import FORMAT
 from domain.log.envelope import ENVELOPE_FIELDS, STREAM_NAME
 from domain.log.leaf import canonical_envelope, leaf_hash
 from domain.log.log import EventLog
 from domain.log.recorded import Recorded
-from domain.log.recorder import Row
-from domain.log.upgrade import FORMAT
+from domain.log.store import Row
 
 _COLUMNS = ("position", "stream", "version", "type")
 _PAGE = 1_000
@@ -251,7 +250,7 @@ def export_lines(log: EventLog, after: int = 0, subject: str | None = None) -> I
     The hashes are those that are stored: what was changed in the log since is found in its export.
     """
     head, events, leaves = log.head, 0, sha256()
-    for page in log.hashed_pages(after, head, subject):
+    for page in log.blocking.hashed_pages(after, head, subject):
         yield b"".join(_line(event, hashed) for event, hashed in page)
         events += len(page)
         for _, hashed in page:
@@ -414,8 +413,5 @@ def import_export(log: EventLog, lines: Iterable[bytes]) -> Imported:
     LogRefused when the log is not empty, LogUnavailable when it cannot be written.
     """
     export = Export(lines, log.catalogue)
-    try:
-        events = log.import_rows(export.pages(), lambda event: event.actor)
-    except PersistenceError as error:
-        raise LogUnavailable(f"The log cannot be written: {error}") from error
+    events = log.import_rows(export.pages(), lambda event: event.actor)
     return Imported(events, export.hashed)

@@ -139,7 +139,7 @@ class Schedules:
         return [
             moment
             for moment in passed
-            if self._log.first_of_stream(firing_stream(schedule.id, moment)) is None
+            if self._log.blocking.first_of_stream(firing_stream(schedule.id, moment)) is None
         ]
 
     async def enable(
@@ -187,7 +187,7 @@ class Schedules:
             draft = Draft(context, self._clock)
             await asyncio.to_thread(decide, schedule, draft)
             if not draft:
-                return ChangedSchedule(schedule, self._log.last_about(schedule.stream))
+                return ChangedSchedule(schedule, self._log.blocking.last_about(schedule.stream))
             try:
                 recorded = await self._log.append(draft.events, draft.expected)
             except VersionConflict as lost:

@@ -121,7 +121,7 @@ class OutputPump:
     def resume(self) -> None:
         """Find out from the log where to go on. Raises Fenced when the attempt is not current."""
         self._look_at_job()
-        last = self._log.last_of_stream(self._stream)
+        last = self._log.blocking.last_of_stream(self._stream)
         self._version = last.version if last else 0
         self.lines = last.data["first_line"] + len(last.data["lines"]) - 1 if last else 0
         same = last is not None and last.data["attempt"] == self._attempt

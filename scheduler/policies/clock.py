@@ -323,13 +323,13 @@ class ScheduleClock:
         if watched.resumed is None:
             return False
         stream = firing_stream(watched.schedule.id, nominal)
-        return any(event.type == ScheduleFired.type for event in self._log.stream(stream))
+        return any(event.type == ScheduleFired.type for event in self._log.blocking.stream(stream))
 
     def _version(self, watched: _Watched, nominal: datetime) -> int:
         """Of a time's stream: 0, but where the clock was ahead and it was called missed."""
         if watched.resumed is None:
             return 0
-        last = self._log.last_of_stream(firing_stream(watched.schedule.id, nominal))
+        last = self._log.blocking.last_of_stream(firing_stream(watched.schedule.id, nominal))
         return 0 if last is None else last.version
 
     def _miss(self, draft: Draft, watched: _Watched, missed: Missed) -> None:

@@ -51,7 +51,7 @@ class Following:
         self._log = log
         self._policy = policy
         self._tail: Tail | None = None
-        self._remembered = log.checkpoint(policy.name)
+        self._remembered = log.blocking.checkpoint(policy.name)
         self._position = self._remembered
 
     @property

@@ -108,7 +108,7 @@ class Spawner:
         and their release, together with the checkpoint.
         """
         schedule_id = schedule_id_of(event.subject)
-        last = self._log.last_of_stream(event.stream)
+        last = self._log.blocking.last_of_stream(event.stream)
         if schedule_id is None or (last is not None and last.version > event.version):
             return None
         schedule = self._schedules.find(schedule_id)

@@ -68,7 +68,7 @@ def log(tmp_path: Path) -> Iterator[EventLog]:
 
 
 def put(log: EventLog, stream: str, *events: Event, context: Context = SYSTEM) -> list[Recorded]:
-    version = len(log.stream(stream))
+    version = len(log.blocking.stream(stream))
     return list(log.append_blocking(new_events(stream, list(events), context), {stream: version}))
 
 
@@ -115,7 +115,7 @@ def whole_job(log: EventLog, job: str, *outputs: tuple[str, ...]) -> list[Record
         put(log, f"{stream}/output", output(line, *lines))
         line += len(lines)
     put(log, stream, finished())
-    return [event for page in log.pages(subject=stream) for event in page]
+    return [event for page in log.blocking.pages(subject=stream) for event in page]
 
 
 def run(scenario: Coroutine[Any, Any, Any]) -> Any:
@@ -351,7 +351,7 @@ def test_the_log_is_read_from_any_position_and_goes_on_live(log: EventLog) -> No
 def test_a_filtered_reading_has_what_matches_and_keeps_its_order(log: EventLog) -> None:
     for name in "abc":
         whole_job(log, name, ("1",))
-    page = [event for page in log.pages() for event in page]
+    page = [event for page in log.blocking.pages() for event in page]
 
     async def shown(count: int, **only: Any) -> list[int]:
         found = await first_frames(read_log(log, ENVELOPES, None, **only), count)
@@ -410,7 +410,7 @@ def test_a_reading_of_an_ended_job_stops_at_its_newest_event(log: EventLog) -> N
     put(log, "job-a", JobMessaged(text="afterwards"))
 
     async def scenario() -> None:
-        assert log.last_about("job-a") == 6
+        assert log.blocking.last_about("job-a") == 6
         over = last_end(Jobs(log))
         content = await everything(read_job(log, ENVELOPES, "a", None, end_at=6, over=over))
         assert ids(content) == [str(event.position) for event in events] + ["6"]

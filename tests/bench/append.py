@@ -16,7 +16,8 @@ from domain.job.events import (
     JobMessaged,
 )
 from domain.log import SYSTEM, EventLog, new_events, open_sqlite_log
-from domain.log.recorder import Datastore, SQLiteLogRecorder
+from domain.log.sqlite.datastore import Datastore
+from domain.log.sqlite.recorder import LogRecorder
 from domain.redaction import Redactor
 from tests.bench.measure import Ratio, ratio
 
@@ -76,7 +77,7 @@ def log_state() -> bytes:
 def _raw_file(path: Path) -> sqlite3.Connection:
     path.touch()
     datastore = Datastore(path, writes=True)
-    SQLiteLogRecorder(datastore).create_table()
+    LogRecorder(datastore).create_table()
     datastore.close()
     raw = sqlite3.connect(path, isolation_level=None)
     raw.execute("PRAGMA synchronous=FULL")

@@ -173,7 +173,7 @@ def _main(data: Path, port_file: Path) -> None:
 
     async def append_all() -> None:
         stream = "job-fanout"
-        last = parts.log.last_of_stream(stream)
+        last = parts.log.blocking.last_of_stream(stream)
         version = last.version if last else 0
         for _ in range(BATCHES):
             events = new_events(stream, [JobMessaged(text="x" * 120)] * BATCH, SYSTEM)

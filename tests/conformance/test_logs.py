@@ -11,20 +11,41 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from domain.catalogue import CATALOGUE
-from domain.errors import LogRefused, VersionConflict
+from domain.errors import VersionConflict
 from domain.job.events import (
     JobMessaged,
     JobProgressed,
 )
-from domain.log import Context, EventLog, NewEvent, Recorded, new_events, open_sqlite_log
+from domain.log import (
+    Context,
+    EventLog,
+    MemoryStore,
+    NewEvent,
+    Recorded,
+    new_events,
+    open_log,
+    open_sqlite_log,
+)
 from domain.log.envelope import PAGE_BYTES
 from domain.redaction import Redactor
 
 Open = Callable[[Path], EventLog]
+"""Opens the log at a place, as a process does that begins: what was committed there is there."""
 
-STORES: dict[str, Open] = {
-    "sqlite": lambda path: open_sqlite_log(path, redactor=Redactor(), catalogue=CATALOGUE),
-}
+
+def sqlite(path: Path) -> EventLog:
+    return open_sqlite_log(path, redactor=Redactor(), catalogue=CATALOGUE)
+
+
+_MEMORIES: dict[Path, MemoryStore] = {}
+
+
+def memory(path: Path) -> EventLog:
+    store = _MEMORIES.setdefault(path, MemoryStore())
+    return open_log(store, redactor=Redactor(), catalogue=CATALOGUE)
+
+
+STORES: dict[str, Open] = {"sqlite": sqlite, "memory": memory}
 
 WHO = Context(actor="tester", request_id="r-1", cause="c-1")
 
@@ -69,7 +90,7 @@ def test_positions_are_dense_and_versions_count_within_the_stream(log: EventLog)
     put(log, "job-a", 0, "one", "two")
     put(log, "job-b", 0, "three")
     put(log, "job-a", 2, "four")
-    assert [(e.position, e.stream, e.version) for e in log.read(0)] == [
+    assert [(e.position, e.stream, e.version) for e in log.blocking.read(0)] == [
         (1, "job-a", 1),
         (2, "job-a", 2),
         (3, "job-b", 1),
@@ -81,7 +102,7 @@ def test_positions_are_dense_and_versions_count_within_the_stream(log: EventLog)
 def test_the_envelope_comes_back_whole(log: EventLog) -> None:
     new = said("job-a", "hello")
     log.append_blocking(new, {"job-a": 0})
-    found = log.event_at(1)
+    found = log.blocking.event_at(1)
     assert found is not None
     assert (found.id, found.at, found.type, found.schema) == (
         new[0].id,
@@ -109,7 +130,7 @@ def test_a_wrong_expectation_fails_its_own_command_alone(log: EventLog) -> None:
     assert len(conflicts) == 19
     assert {c.stream for c in conflicts} == {"job-a"}
     assert log.head == 1 + 1 + 20
-    assert [e.position for e in log.read(0)] == list(range(1, 23))
+    assert [e.position for e in log.blocking.read(0)] == list(range(1, 23))
 
 
 def test_an_append_is_all_or_nothing_across_streams(log: EventLog) -> None:
@@ -118,7 +139,7 @@ def test_an_append_is_all_or_nothing_across_streams(log: EventLog) -> None:
     with pytest.raises(VersionConflict):
         log.append_blocking(both, {"job-b": 0, "job-a": 0})
     assert log.head == 1
-    assert log.stream("job-b") == []
+    assert log.blocking.stream("job-b") == []
 
 
 def test_a_stream_that_is_only_checked_fences_the_append(log: EventLog) -> None:
@@ -157,7 +178,7 @@ def test_conflicts_are_judged_from_the_disk_after_a_restart(opens: Open, tmp_pat
         assert isinstance(answers[0], VersionConflict)
         assert answers[0].actual == 2
         assert again.head == 3
-        assert again.event_at(3) is not None
+        assert again.blocking.event_at(3) is not None
     finally:
         again.close()
 
@@ -177,12 +198,12 @@ def test_a_bad_stream_name_is_refused(name: str) -> None:
 
 
 def test_a_checkpoint_is_stored_with_its_events_or_not_at_all(log: EventLog) -> None:
-    assert log.checkpoint("mailer") == 0
+    assert log.blocking.checkpoint("mailer") == 0
     log.append_blocking(said("job-a", "one"), {"job-a": 0}, checkpoint=("mailer", 5))
-    assert log.checkpoint("mailer") == 5
+    assert log.blocking.checkpoint("mailer") == 5
     with pytest.raises(VersionConflict):
         log.append_blocking(said("job-a", "two"), {"job-a": 0}, checkpoint=("mailer", 6))
-    assert log.checkpoint("mailer") == 5
+    assert log.blocking.checkpoint("mailer") == 5
 
 
 @pytest.mark.parametrize("position", [4, 5])
@@ -204,7 +225,7 @@ def test_a_checkpoint_survives_a_restart(opens: Open, tmp_path: Path) -> None:
         with pytest.raises(VersionConflict):
             again.append_blocking(said("job-b", "x"), {"job-b": 0}, checkpoint=("mailer", 5))
         again.append_blocking([], {}, checkpoint=("mailer", 6))
-        assert again.checkpoint("mailer") == 6
+        assert again.blocking.checkpoint("mailer") == 6
     finally:
         again.close()
 
@@ -219,19 +240,19 @@ def test_reads_are_by_subject_type_actor_and_bounds(log: EventLog) -> None:
     log.append_blocking(
         new_events("job-b", [JobMessaged(text="by other")], Context(actor="other")), {"job-b": 1}
     )
-    assert [e.position for e in log.read(0, subject="job-a")] == [1, 2]
-    assert [e.position for e in log.read(0, types=["job.progressed"])] == [2]
-    assert [e.position for e in log.read(1, limit=2)] == [2, 3]
-    assert [e.position for e in log.read(0, actor="other")] == [4]
-    assert [e.position for e in log.read(0, before=3)] == [1, 2]
-    assert log.read(0, subject="job-") == []
+    assert [e.position for e in log.blocking.read(0, subject="job-a")] == [1, 2]
+    assert [e.position for e in log.blocking.read(0, types=["job.progressed"])] == [2]
+    assert [e.position for e in log.blocking.read(1, limit=2)] == [2, 3]
+    assert [e.position for e in log.blocking.read(0, actor="other")] == [4]
+    assert [e.position for e in log.blocking.read(0, before=3)] == [1, 2]
+    assert log.blocking.read(0, subject="job-") == []
 
 
 @pytest.mark.parametrize("filters", [{"types": ["job.progressed"]}, {"actor": "rare"}])
 def test_a_page_with_a_rare_filter_does_bounded_work_and_still_ends(
     log: EventLog, filters: dict[str, object], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("domain.log.log._SCAN", 10)
+    monkeypatch.setattr("domain.log.reads._SCAN", 10)
     put(log, "job-a", 0, *(f"{n}" for n in range(45)))
     rare = new_events(
         "job-b", [JobProgressed(attempt=1, fraction=None, text="p")], Context(actor="rare")
@@ -240,7 +261,7 @@ def test_a_page_with_a_rare_filter_does_bounded_work_and_still_ends(
     put(log, "job-c", 0, *(f"{n}" for n in range(25)))
     found, after, pages = [], 0, 0
     while True:
-        page, following = log.page(after, 5, **filters)  # type: ignore[arg-type]
+        page, following = log.blocking.page(after, 5, **filters)  # type: ignore[arg-type]
         found += page
         pages += 1
         if following is None:
@@ -253,11 +274,11 @@ def test_a_page_with_a_rare_filter_does_bounded_work_and_still_ends(
 
 def test_pages_without_a_filter_are_full_and_end_at_the_head(log: EventLog) -> None:
     put(log, "job-a", 0, *(f"{n}" for n in range(7)))
-    first, following = log.page(0, 4)
+    first, following = log.blocking.page(0, 4)
     assert ([e.position for e in first], following) == ([1, 2, 3, 4], 4)
-    rest, following = log.page(4, 4)
+    rest, following = log.blocking.page(4, 4)
     assert ([e.position for e in rest], following) == ([5, 6, 7], None)
-    assert log.page(4, 3)[1] is None
+    assert log.blocking.page(4, 3)[1] is None
 
 
 LARGE = 1024 * 1024
@@ -310,17 +331,19 @@ def test_a_page_is_bounded_by_bytes_and_leaves_nothing_out(
     found: list[Recorded] = []
     following: int | None = 0
     while following is not None:
-        page, following = large.page(following, 1_000, **filters)
+        page, following = large.blocking.page(following, 1_000, **filters)
         found += checked(page)
     assert [e.position for e in found] == chosen
     found = []
-    while page := checked(large.read(found[-1].position if found else 0, 1_000, **filters)):
+    while page := checked(
+        large.blocking.read(found[-1].position if found else 0, 1_000, **filters)
+    ):
         found += page
     assert [e.position for e in found] == chosen
 
 
 def test_walks_over_large_events_are_bounded_and_whole(large: EventLog) -> None:
-    pages = [checked(page) for page in large.pages()]
+    pages = [checked(page) for page in large.blocking.pages()]
     assert [e.position for page in pages for e in page] == list(range(1, 31))
     assert len(pages) > 4
 
@@ -499,23 +522,10 @@ def test_any_readers_that_disconnect_anywhere_see_each_event_once(
 
     try:
         for subject, seen in zip(subjects, asyncio.run(scenario()), strict=True):
-            expected = [e for e in log.read(0, total) if subject in (None, e.subject)]
+            expected = [e for e in log.blocking.read(0, total) if subject in (None, e.subject)]
             assert [e.position for e in seen] == [e.position for e in expected]
     finally:
         log.close()
-
-
-def test_a_second_owner_is_refused_by_name(opens: Open, tmp_path: Path) -> None:
-    log = opens(tmp_path)
-    try:
-        with pytest.raises(LogRefused, match=r"belongs to another process \(crewlog, pid \d+ on"):
-            opens(tmp_path)
-        put(log, "job-a", 0, "the first goes on")
-    finally:
-        log.close()
-    again = opens(tmp_path)
-    assert again.head == 1
-    again.close()
 
 
 def test_the_log_keeps_its_name(opens: Open, tmp_path: Path) -> None:
@@ -538,4 +548,4 @@ def test_nothing_is_appended_to_a_closed_log(opens: Open, tmp_path: Path) -> Non
 
 def test_credentials_are_gone_before_they_are_stored(log: EventLog) -> None:
     put(log, "job-a", 0, "cloning https://user:hunter2@example.com/x.git")
-    assert texts(log.read(0)) == ["cloning https://REDACTED@example.com/x.git"]
+    assert texts(log.blocking.read(0)) == ["cloning https://REDACTED@example.com/x.git"]

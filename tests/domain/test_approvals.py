@@ -111,7 +111,7 @@ class Desk:
         return self.approvals.load(approval_id).state
 
     def events(self, *types: str) -> list[Recorded]:
-        found = (event for page in self.log.pages() for event in page)
+        found = (event for page in self.log.blocking.pages() for event in page)
         return [event for event in found if event.type in types]
 
 

@@ -30,7 +30,7 @@ from domain.log.archive import (
     import_export,
     verify,
 )
-from domain.log.stored import stored_log
+from domain.log.sqlite.stored import stored_log
 from domain.redaction import Redactor
 
 JOBS = 3
@@ -136,7 +136,10 @@ def test_an_import_neither_redacts_nor_encodes_anew(tmp_path: Path) -> None:
     with opened(tmp_path / "copy") as log:
         assert import_export(log, lines_of(export)) == Imported(2, hashed=False)
     with opened(tmp_path / "copy") as log:
-        assert b"".join(event.wire + b"\n" for page in log.pages() for event in page) == export
+        assert (
+            b"".join(event.wire + b"\n" for page in log.blocking.pages() for event in page)
+            == export
+        )
     again = exported(tmp_path / "copy")
     with opened(tmp_path / "again") as log:
         import_export(log, lines_of(again))
@@ -148,7 +151,7 @@ def test_a_log_goes_on_after_an_import(directory: Path, tmp_path: Path) -> None:
         import_export(log, lines_of(exported(directory)))
     with opened(tmp_path / "copy") as log:
         assert log.head == JOBS * EVENTS_OF_A_JOB
-        stream = log.stream("job-1")
+        stream = log.blocking.stream("job-1")
         [event] = log.append_blocking(
             new_events("job-1", [JobQueued(attempt=2)], SYSTEM), {"job-1": stream[-1].version}
         )

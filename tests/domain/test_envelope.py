@@ -46,8 +46,8 @@ def test_what_is_shared_in_memory_is_what_the_bytes_hold(tmp_path: Path) -> None
     )
     context = Context(actor="somebody", request_id="r", cause="c")
     log.append_blocking(new_events("job-a", [submitted, finished], context), {"job-a": 0})
-    near = log.read(0)
-    far = log.stream("job-a")
+    near = log.blocking.read(0)
+    far = log.blocking.stream("job-a")
     log.close()
     assert [event.decoded for event in near] == [event.decoded for event in far]
     assert [event.wire for event in near] == [event.wire for event in far]

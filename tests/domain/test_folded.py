@@ -3,8 +3,6 @@
 import asyncio
 import random
 from collections.abc import Callable, Iterator, Sequence
-from pathlib import Path
-from typing import Any
 
 import pytest
 
@@ -15,18 +13,43 @@ from domain.folded import FoldedStreams
 from domain.job.aggregate import Job
 from domain.job.commands import Jobs, fold
 from domain.job.events import JobProgressed, JobSubmitted, Links, job_stream
-from domain.log import Context, EventLog, Recorded, open_sqlite_log
+from domain.log import Context, EventLog, MemoryStore, open_log
+from domain.log.store import Page, Query
 from domain.redaction import Redactor
 from domain.schedule.commands import Schedules, checked_terms
 
 WHO = Context(actor="tester")
 
 
+class Counting(MemoryStore):
+    """Says how many events each look at a stream brought in."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.counts: list[int] = []
+
+    def read_blocking(self, query: Query) -> Page:
+        page = super().read_blocking(query)
+        if query.stream is not None:
+            self.counts.append(len(page.rows))
+        return page
+
+
 @pytest.fixture
-def log(tmp_path: Path) -> Iterator[EventLog]:
-    opened = open_sqlite_log(tmp_path, redactor=Redactor(), catalogue=CATALOGUE)
+def store() -> Counting:
+    return Counting()
+
+
+@pytest.fixture
+def log(store: Counting) -> Iterator[EventLog]:
+    opened = open_log(store, redactor=Redactor(), catalogue=CATALOGUE)
     yield opened
     opened.close()
+
+
+@pytest.fixture
+def read(store: Counting) -> list[int]:
+    return store.counts
 
 
 def submitted(title: str = "one", argv: Sequence[str] = ("true",)) -> JobSubmitted:
@@ -56,21 +79,6 @@ def progress(job: Job) -> list[Event]:
 
 def comment(job: Job) -> list[Event]:
     return job.comment("a word")
-
-
-@pytest.fixture
-def read(monkeypatch: pytest.MonkeyPatch) -> list[int]:
-    """How many events each look at a stream brought in."""
-    counts: list[int] = []
-    original = EventLog.stream
-
-    def counted(self: EventLog, *given: Any, **named: Any) -> list[Recorded]:
-        found = original(self, *given, **named)
-        counts.append(len(found))
-        return found
-
-    monkeypatch.setattr(EventLog, "stream", counted)
-    return counts
 
 
 @pytest.mark.parametrize("often", [progress, comment, lambda job: []])
@@ -140,7 +148,7 @@ def test_kept_states_are_those_of_the_whole_streams(seed: int, log: EventLog) ->
             name = dice.choice(names)
             await dice.choice(both).execute(name, dice.choice([progress, comment]), WHO)
             looked = dice.choice(names)
-            whole = fold(looked, log.stream(job_stream(looked)))
+            whole = fold(looked, log.blocking.stream(job_stream(looked)))
             for one in kept:
                 found = one.latest(looked)
                 assert (found.state, found.version) == (whole, whole.version)

@@ -15,7 +15,7 @@ from domain.errors import LogDamaged
 from domain.job.events import JobMessaged
 from domain.log import SYSTEM, new_events, open_sqlite_log
 from domain.log.archive import Verified, verify
-from domain.log.stored import stored_log
+from domain.log.sqlite.stored import stored_log
 from domain.redaction import Redactor
 
 GOLDEN = Path(__file__).parent.parent / "golden" / "0.2.0.ndjson"
@@ -94,7 +94,7 @@ def test_an_older_log_is_upgraded_at_open(tmp_path: Path, caplog: pytest.LogCapt
     assert "format 2" in said[0]
     assert "100 %" in said[-1]
     assert [
-        event.wire for page in log.pages() for event in page
+        event.wire for page in log.blocking.pages() for event in page
     ] == GOLDEN.read_bytes().splitlines()
     log.append_blocking(new_events("job-z", [JobMessaged(text="after")], SYSTEM), {"job-z": 0})
     log.close()
@@ -126,7 +126,8 @@ DIES = """
 import os, signal, sys
 from pathlib import Path
 from domain.catalogue import CATALOGUE
-import domain.log.log as log
+import domain.log.sqlite.store as store
+from domain.log import open_sqlite_log
 from domain.redaction import Redactor
 
 told = 0
@@ -140,8 +141,8 @@ class Deadly:
         if told == int(sys.argv[2]):
             os.kill(os.getpid(), signal.SIGKILL)
 
-log._Said = Deadly
-log.open_sqlite_log(Path(sys.argv[1]), redactor=Redactor(), catalogue=CATALOGUE)
+store.Told = Deadly
+open_sqlite_log(Path(sys.argv[1]), redactor=Redactor(), catalogue=CATALOGUE)
 """
 
 

@@ -99,7 +99,7 @@ def test_of_two_at_once_one_gets_the_address(log: EventLog) -> None:
         assert sum(isinstance(one, EmailTaken) for one in done) == 4
 
     run(log, story)
-    assert len(log.stream(email_stream("ada@example.org"))) == 1
+    assert len(log.blocking.stream(email_stream("ada@example.org"))) == 1
 
 
 @pytest.mark.parametrize("given", ["", "ada", "@", "a b@c", "a@b@c", "a@" + "b" * 300])
@@ -234,7 +234,7 @@ def test_nothing_that_an_event_needs_is_redacted(log: EventLog) -> None:
         assert now.tokens[event.token_id].hash == digest
 
     run(log, story)
-    assert not [e for page in log.pages() for e in page if b"REDACTED" in e.state]
+    assert not [e for page in log.blocking.pages() for e in page if b"REDACTED" in e.state]
 
 
 def test_names_are_given_to_those_who_have_one(log: EventLog) -> None:

@@ -17,6 +17,7 @@ from domain.job.events import (
     JobMessaged,
 )
 from domain.log import SYSTEM, EventLog, new_events, open_sqlite_log
+from domain.log.sqlite.store import SQLiteStore
 from domain.redaction import Redactor
 
 
@@ -29,7 +30,9 @@ def put(log: EventLog, stream: str, after: int, text: str) -> None:
 
 
 def pragma(log: EventLog, which: str, name: str) -> object:
-    recorder = {"writer": log._writer, "reader": log._reader}[which]
+    store = log._store
+    assert isinstance(store, SQLiteStore)
+    recorder = {"writer": store._writer, "reader": store._reader}[which]
     with recorder.datastore.get_connection(commit=False) as connection:
         return connection._sqlite_conn.execute(f"PRAGMA {name}").fetchone()[0]
 
@@ -57,7 +60,7 @@ def test_positions_are_explicit_and_survive_vacuum(tmp_path: Path) -> None:
     raw.close()
     assert "position INTEGER PRIMARY KEY AUTOINCREMENT" in ddl
     again = opened(tmp_path)
-    assert [e.position for e in again.read(0)] == [1, 2, 3, 4, 5]
+    assert [e.position for e in again.blocking.read(0)] == [1, 2, 3, 4, 5]
     again.close()
 
 
@@ -130,7 +133,7 @@ for _ in range(5):
     put(done)
     done += 1
 assert log.head == done, (log.head, done)
-assert [e.version for e in log.read(0, 500)] == list(range(1, done + 1))
+assert [e.version for e in log.blocking.read(0, 500)] == list(range(1, done + 1))
 log.close()
 print(done)
 """
@@ -191,17 +194,18 @@ def test_a_kill_at_any_instant_loses_nothing_that_was_acknowledged(tmp_path: Pat
                     process.kill()
         log = opened(data)
         for name, answered in acknowledged.items():
-            stored = [e.version for e in log.stream(name)]
+            stored = [e.version for e in log.blocking.stream(name)]
             assert stored == list(range(1, len(stored) + 1))
             # At most the one append of each writer that was not answered any more may be more.
             assert answered <= len(stored) <= answered + 1
-        assert [e.position for e in log.read(0, 10_000)] == list(range(1, log.head + 1))
+        assert [e.position for e in log.blocking.read(0, 10_000)] == list(range(1, log.head + 1))
         log.close()
 
 
 def test_an_append_whose_store_fails_is_an_error_to_its_caller(tmp_path: Path) -> None:
     log = opened(tmp_path)
-    log._writer.datastore.pool.close()
+    assert isinstance(log._store, SQLiteStore)
+    log._store._writer.datastore.pool.close()
 
     async def attempt() -> None:
         await log.append(new_events("job-a", [JobMessaged(text="x")], SYSTEM), {"job-a": 0})

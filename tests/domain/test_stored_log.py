@@ -19,7 +19,7 @@ from domain.errors import LogDamaged
 from domain.job.events import JobMessaged
 from domain.log import SYSTEM, new_events, open_sqlite_log
 from domain.log.archive import verify
-from domain.log.stored import stored_log
+from domain.log.sqlite.stored import stored_log
 from domain.redaction import Redactor
 from tests.e2e.test_read_only import bound_by_modes
 from tests.server import CREWLOG

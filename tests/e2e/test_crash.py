@@ -218,7 +218,9 @@ def test_fifty_kills_under_load_lose_and_double_nothing(tmp_path: Path) -> None:
     written: dict[str, list[str]] = {}
     try:
         for job_id, job in jobs.items():
-            events = [event for page in log.pages(subject=f"job-{job_id}") for event in page]
+            events = [
+                event for page in log.blocking.pages(subject=f"job-{job_id}") for event in page
+            ]
             ends = [event for event in events if event.type == "job.finished"]
             lines = [line for e in events if e.type == "job.output" for line in e.data["lines"]]
             written[job_id] = lines

@@ -117,7 +117,7 @@ def test_a_log_that_was_lost_acknowledges_nothing(
         after = submit(http, "true")
         ended(http, after)
     log = open_sqlite_log(tmp_path / "data", redactor=Redactor(), catalogue=CATALOGUE)
-    assert [log.stream(f"job-{id}") != [] for id in (first, after)] == [True, True]
+    assert [log.blocking.stream(f"job-{id}") != [] for id in (first, after)] == [True, True]
     log.close()
 
 

@@ -85,7 +85,7 @@ def make_history(log: EventLog, seed: int, jobs: int = 12) -> None:
                 )
                 written += len(lines)
                 stream = f"job-{job_id}/output"
-                version = len(log.stream(stream))
+                version = len(log.blocking.stream(stream))
                 await log.append(new_events(stream, [output], SYSTEM), {stream: version})
 
     async def everything() -> None:
@@ -148,7 +148,7 @@ def test_any_split_into_batches_gives_the_same_bytes(
     directory = tmp_path_factory.mktemp("split")
     log = open_sqlite_log(directory / "log", redactor=Redactor(), catalogue=CATALOGUE)
     make_history(log, seed)
-    events = log.read(0, 10_000)
+    events = log.blocking.read(0, 10_000)
     log.close()
     edges = [0, *sorted(c for c in set(cuts) if c < len(events)), len(events)]
     whole = fold(directory / "whole.db", [events])
@@ -311,7 +311,7 @@ class Gate:
 
 
 def say(log: EventLog, *texts: str) -> None:
-    version = len(log.stream("job-n"))
+    version = len(log.blocking.stream("job-n"))
     said = new_events("job-n", [JobMessaged(text=text) for text in texts], SYSTEM)
     log.append_blocking(said, {"job-n": version})
 

@@ -24,7 +24,7 @@ def imported(golden: Path, directory: Path) -> EventLog:
 @pytest.mark.parametrize("golden", GOLDEN, ids=lambda path: path.stem)
 def test_a_released_log_is_read_whole(golden: Path, tmp_path: Path) -> None:
     log = imported(golden, tmp_path)
-    events = [event for page in log.pages() for event in page]
+    events = [event for page in log.blocking.pages() for event in page]
     for event in events:
         assert event.event().schema_number >= event.schema
     # Up to 0.2.0 an export was the events alone.

@@ -135,7 +135,7 @@ class World:
 
     def events(self, *types: str) -> list[Recorded]:
         """Everything in the log of these types."""
-        found = (event for page in self.log.pages() for event in page)
+        found = (event for page in self.log.blocking.pages() for event in page)
         return [event for event in found if not types or event.type in types]
 
     def firings(self) -> dict[str, list[Recorded]]:

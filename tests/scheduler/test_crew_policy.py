@@ -90,14 +90,14 @@ class Table:
         return [names.get(self.at(key).stranded_by or "") for key in keys]
 
     def events(self, *types: str) -> list[Recorded]:
-        found = (event for page in self.log.pages() for event in page)
+        found = (event for page in self.log.blocking.pages() for event in page)
         return [event for event in found if not types or event.type in types]
 
     async def follow(self, events: int | None = None) -> None:
         """Let follow what does of the next events of the log, all of them unless said otherwise."""
         left = events
         while left is None or left > 0:
-            page = self.log.read(self._position, 1, types=self.policy.types)
+            page = self.log.blocking.read(self._position, 1, types=self.policy.types)
             if not page:
                 return
             await self._react(page[0])
@@ -232,7 +232,7 @@ def test_a_policy_that_begins_at_the_first_event_again_appends_nothing(table: Ta
         await table.commit(*DIAMOND)
         await table.run("a", "b", "c", "d")
         head = table.log.head
-        assert table.log.checkpoint(table.policy.name) == 0
+        assert table.log.blocking.checkpoint(table.policy.name) == 0
         again = Following(table.log, table.policy)
         task = asyncio.create_task(again.run())
         try:

@@ -32,7 +32,7 @@ def test_the_log_sees_no_credential_and_the_process_all(
     intake = Intake(Jobs(log), Sealing(sealed, redactor))
     work = WorkRequest(kind="command", label="l", argv=tuple(argv), cwd="/", timeout_ms=0, title="")
     submission = asyncio.run(intake.submit(work, Context(actor="tester")))
-    stored = log.read(0)[0].data
+    stored = log.blocking.read(0)[0].data
     log.close()
     assert stored["argv"] == shown
     assert stored["sealed"] == (shown != argv)
@@ -58,7 +58,7 @@ def test_a_directory_that_looks_secret_is_hidden_and_still_where_the_job_runs(
     intake = Intake(Jobs(log), Sealing(sealed, redactor))
     work = WorkRequest(kind="command", label="l", argv=argv, cwd=cwd, timeout_ms=0)
     submission = asyncio.run(intake.submit(work, Context(actor="tester")))
-    stored = log.read(0)[0].data
+    stored = log.blocking.read(0)[0].data
     log.close()
     private = sealed.open(submission.job_id)
     assert stored["cwd"] == shown

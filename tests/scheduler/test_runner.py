@@ -129,7 +129,7 @@ class House:
         return OutputPump(self.log, self.jobs, job_id, attempt, WHO, system_clock)
 
     def about(self, job_id: str, *types: str) -> list[Recorded]:
-        found = [e for page in self.log.pages(subject=job_stream(job_id)) for e in page]
+        found = [e for page in self.log.blocking.pages(subject=job_stream(job_id)) for e in page]
         return [event for event in found if not types or event.type in types]
 
     def types(self, job_id: str) -> list[str]:
@@ -522,7 +522,7 @@ def test_a_runner_whose_attempt_was_taken_over_ends_its_process(
 
 def starts(house: House) -> list[str]:
     """The ids of jobs in the order in which attempts took them."""
-    found = [e for page in house.log.pages() for e in page if e.type == "job.started"]
+    found = [e for page in house.log.blocking.pages() for e in page if e.type == "job.started"]
     return [event.stream.removeprefix("job-") for event in found]
 
 

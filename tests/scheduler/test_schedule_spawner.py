@@ -62,7 +62,7 @@ def test_each_firing_makes_one_crew_that_knows_its_schedule(tmp_path: Path) -> N
         row = await world.row(schedule_id)
         assert (row["firings"], row["last_outcome"], row["failures"]) == (3, "spawned", 0)
         last = world.events("schedule.fired")[-1]
-        assert world.log.checkpoint(world.spawner.name) == last.position
+        assert world.log.blocking.checkpoint(world.spawner.name) == last.position
 
     play(tmp_path, story)
 

@@ -96,7 +96,7 @@ def board_routes(
         """Resumes with Last-Event-ID. Ends with the job; is 204 once all of it was seen."""
         cursor = cursor_of(request, log)
         job = await run_in_threadpool(loaded_job, jobs, job_id, principal)
-        end_at = await run_in_threadpool(log.last_about, job.stream) if job.ended else None
+        end_at = await run_in_threadpool(log.blocking.last_about, job.stream) if job.ended else None
         resumed = cursor if job.ended else None
         if resumed is not None and not await run_in_threadpool(_has_more, log, job, resumed):
             return Response(status_code=204)
@@ -289,7 +289,9 @@ def _has_more(log: EventLog, job: Job, cursor: Cursor) -> bool:
     """Whether the board's stream of the job shows something past the cursor: not every event has a
     frame.
     """
-    return any(BOARD.frames(e) for page in log.pages(cursor.after, job.stream) for e in page)
+    return any(
+        BOARD.frames(e) for page in log.blocking.pages(cursor.after, job.stream) for e in page
+    )
 
 
 def _put_away(job: Job) -> list[Event]:

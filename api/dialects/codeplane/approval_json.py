@@ -75,7 +75,7 @@ def approval_row(log: EventLog, approval_id: str) -> Row:
     """The row that the view has, or will have, of an approval: by its own folds, from the log, so
     whoever has just changed it sees that. ApprovalNotFound when there is none.
     """
-    row = _folded(log.stream(approval_stream(approval_id)))
+    row = _folded(log.blocking.stream(approval_stream(approval_id)))
     if row is None:
         raise ApprovalNotFound(approval_id)
     return row

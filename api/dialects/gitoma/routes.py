@@ -481,7 +481,9 @@ def _lines(log: EventLog, row: Row) -> int:
     """Lines that the stream has so far, ``$ argv`` and the sentinel among them."""
     lines = 1 + int(row["lines"])
     if row["attempt"] > 1:  # there may have been ends before, each with its last words
-        told = log.stream(job_stream(row["id"]), types=(JobFinished.type, JobOutputDropped.type))
+        told = log.blocking.stream(
+            job_stream(row["id"]), types=(JobFinished.type, JobOutputDropped.type)
+        )
         return lines + sum(len(stream_lines(event)) for event in told)
     lines += int(row["dropped_bytes"] > 0)
     if JobState(row["state"]) in ENDED:
@@ -494,7 +496,7 @@ def _offset_time(text: str) -> str:
 
 
 def _end_of(log: EventLog, job_id: str) -> Recorded:
-    return log.stream(job_stream(job_id), types=(JobFinished.type,))[-1]
+    return log.blocking.stream(job_stream(job_id), types=(JobFinished.type,))[-1]
 
 
 def _before_line(views: Views, job_id: str, line: int) -> Cursor:
@@ -510,7 +512,7 @@ def _before_line(views: Views, job_id: str, line: int) -> Cursor:
 
 
 def _check_index(log: EventLog, cursor: Cursor) -> None:
-    event = log.event_at(cursor.position)
+    event = log.blocking.event_at(cursor.position)
     assert cursor.index is not None
     if event is None or cursor.index >= max(1, len(LINES.frames(event))):
         raise InvalidCursor("Last-Event-ID is a line that this event does not have.")

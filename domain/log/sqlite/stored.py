@@ -11,8 +11,9 @@ from typing import Any
 from domain.errors import LogDamaged, LogRefused
 from domain.event import Catalogue
 from domain.log.archive import Stored
-from domain.log.recorder import page_of
-from domain.log.upgrade import FORMAT, HASHED
+from domain.log.description import FORMAT
+from domain.log.sqlite.recorder import page_of
+from domain.log.sqlite.upgrade import HASHED
 
 _PAGE = 1_000
 _LOWEST = -(1 << 63)

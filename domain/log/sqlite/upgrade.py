@@ -8,11 +8,9 @@ hashes are written page by page, each page with how far they go. Killed anywhere
 from collections.abc import Callable
 from typing import Any
 
+from domain.log.description import FORMAT
 from domain.log.leaf import leaf_hash
-from domain.log.recorder import SQLiteLogRecorder, page_of, write_meta
-
-FORMAT = 2
-"""The format of the log's own tables; a log with a higher one is refused untouched."""
+from domain.log.sqlite.recorder import LogRecorder, page_of, write_meta
 
 HASHED = "hashed"
 """Under this name a log says, during the upgrade only, up to where its events have hashes."""
@@ -23,7 +21,7 @@ Progress = Callable[[int, int], None]
 """Told how many positions are done, of how many."""
 
 
-def upgrade(writer: SQLiteLogRecorder, progress: Progress) -> None:
+def upgrade(writer: LogRecorder, progress: Progress) -> None:
     """Bring an older log to today's format. A new or a present one is left alone."""
     if not _has_hashes(writer):
         with writer.datastore.transaction(commit=True) as cursor:
@@ -32,7 +30,7 @@ def upgrade(writer: SQLiteLogRecorder, progress: Progress) -> None:
     done = writer.meta().get(HASHED)
     if done is None:
         return
-    head, position = writer.max_notification_id() or 0, int(done)
+    head, position = writer.head(), int(done)
     progress(position, head)
     while position < head:
         position = _hash_page(writer, position)
@@ -41,13 +39,13 @@ def upgrade(writer: SQLiteLogRecorder, progress: Progress) -> None:
         cursor.execute("DELETE FROM meta WHERE key = ?", (HASHED,))
 
 
-def _has_hashes(recorder: SQLiteLogRecorder) -> bool:
+def _has_hashes(recorder: LogRecorder) -> bool:
     with recorder.datastore.transaction(commit=False) as cursor:
         cursor.execute("SELECT name FROM pragma_table_info('events')")
         return "hash" in {row[0] for row in cursor.fetchall()}
 
 
-def _hash_page(writer: SQLiteLogRecorder, after: int) -> int:
+def _hash_page(writer: LogRecorder, after: int) -> int:
     """Write the hashes of the page past `after`, and return where it ends."""
     with writer.datastore.transaction(commit=True) as cursor:
         cursor.execute(

@@ -1,0 +1,44 @@
+"""What a log says of itself: its id, its format, and the newest schema of each event type that was
+written to it. A version that does not know one of them leaves the log alone.
+"""
+
+from collections.abc import Mapping
+
+import orjson
+
+from domain.errors import LogRefused
+from domain.event import Catalogue, schemas
+from domain.log.envelope import uuid7
+
+FORMAT = 2
+"""The format of a log: 2 keeps a leaf hash beside each event. One of a higher format is refused
+untouched.
+"""
+
+
+def described(said: Mapping[str, str], catalogue: Catalogue) -> dict[str, str]:
+    """What a log of this version is to say of itself, where it says this so far."""
+    ours = orjson.loads(said.get("schemas", "{}")) | schemas(catalogue)
+    return {
+        **said,
+        "id": said.get("id") or uuid7(),
+        "format": str(FORMAT),
+        "schemas": orjson.dumps(ours, option=orjson.OPT_SORT_KEYS).decode(),
+    }
+
+
+def refuse_newer(said: Mapping[str, str], catalogue: Catalogue, name: str) -> None:
+    """LogRefused where a newer version wrote to the log of that name."""
+    if int(said.get("format", "0")) > FORMAT:
+        raise LogRefused(
+            f"The log {name} has format {said['format']}; this version of crewlog reads up "
+            f"to {FORMAT}. A newer version wrote it: use that one. Nothing was changed."
+        )
+    ours = schemas(catalogue)
+    for kind, number in orjson.loads(said.get("schemas", "{}")).items():
+        if number > ours.get(kind, number):
+            raise LogRefused(
+                f"The log {name} holds {kind} events of schema {number}; this version of crewlog "
+                f"reads up to {ours[kind]}. A newer version wrote it: use that one. "
+                "Nothing was changed."
+            )
