@@ -21,6 +21,7 @@ from fastapi.responses import Response
 from sse_starlette import EventSourceResponse
 from starlette.types import Receive, Scope, Send
 
+from api.edge.frames import Frames
 from api.edge.middleware import SERVER_SEND
 from api.edge.security import Principal, Security, Standing
 from domain.errors import InvalidCursor, JobNotFound
@@ -104,11 +105,9 @@ class WireForm:
     ) -> None:
         self.name = name
         self.interim = WireForm(f"{name} interim", interim) if interim is not None else self
-        self._encode = encode
+        self.encode = encode
+        self.frames = Frames(encode).of
         self._made: OrderedDict[int, tuple[list[Recorded], list[bytes]]] = OrderedDict()
-
-    def frames(self, event: Recorded) -> list[bytes]:
-        return event.frames(self.name, self._encode)
 
     async def chunks(self, page: list[Recorded], cursor: Cursor | None) -> list[bytes]:
         """A page as few large writes. Readers at the same place share the very bytes."""

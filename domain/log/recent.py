@@ -10,13 +10,13 @@ from domain.log.envelope import PAGE_BYTES
 from domain.log.recorded import Recorded
 
 _MAX_EVENTS = 8_192
-_MAX_BYTES = 32 * 1024 * 1024
+_MAX_BYTES = 16 * 1024 * 1024
 
-# What an event may come to once everybody has read it: its bytes, the same decoded, and as frames
-# of a few wire forms. Each text of a list is then an object of its own, decoded and framed.
-_COPIES = 5
+# What an event comes to once it was read: its bytes, and the same decoded, where each text of a
+# list is an object of its own.
+_COPIES = 2
 _EVENT_BYTES = 1_024
-_TEXT_BYTES = 256
+_TEXT_BYTES = 64
 
 _Asked = tuple[int, int, int, str | None, int]
 

@@ -1,7 +1,5 @@
 """An event as it stands in the log."""
 
-from collections.abc import Callable
-
 import orjson
 
 from domain.event import Catalogue, Event, Json
@@ -17,7 +15,6 @@ class Recorded:
 
     __slots__ = (
         "_data",
-        "_encoded",
         "_state",
         "_subject",
         "catalogue",
@@ -46,7 +43,6 @@ class Recorded:
         self._state: Json | None = None
         self._data: Json | None = None
         self._subject: str | None = None
-        self._encoded: dict[str, list[bytes]] | None = None
 
     def __repr__(self) -> str:
         return f"<{self.position} {self.type} {self.stream}@{self.version}>"
@@ -117,17 +113,6 @@ class Recorded:
             % (self.position, self.stream.encode(), self.version, self.type.encode())
             + self.state[1:]
         )
-
-    def frames(self, form: str, encode: Callable[["Recorded"], list[bytes]]) -> list[bytes]:
-        """This event in the wire form `form`, encoded at first use and shared by every reader after
-        it.
-        """
-        if self._encoded is None:
-            self._encoded = {}
-        made = self._encoded.get(form)
-        if made is None:
-            made = self._encoded[form] = encode(self)
-        return made
 
     def as_json(self) -> Json:
         """The envelope as a JSON object, in the field order of the wire."""

@@ -19,6 +19,7 @@ from starlette.types import Message, Scope
 from api.dialects.board.frames import BOARD
 from api.dialects.gitoma.routes import LINES
 from api.edge import sse
+from api.edge.frames import Frames
 from api.edge.security import Security
 from api.edge.sse import (
     ENVELOPES,
@@ -48,7 +49,15 @@ from domain.job.events import (
     Links,
     Outcome,
 )
-from domain.log import Context, EventLog, Recorded, new_events, open_sqlite_log
+from domain.log import (
+    Context,
+    EventLog,
+    MemoryStore,
+    Recorded,
+    new_events,
+    open_log,
+    open_sqlite_log,
+)
 from domain.log.mapper import EventMapper
 from domain.log.recent import RecentEvents
 from domain.redaction import Redactor
@@ -259,8 +268,8 @@ def test_others_have_their_turn_while_a_large_page_is_framed(log: EventLog) -> N
 
 
 @pytest.mark.parametrize("lines", [["ab"] * 256, ["x" * 1000] * 5, ["y" * 10_000]])
-def test_what_readers_made_of_the_newest_events_counts_as_memory(lines: list[str]) -> None:
-    """Bytes of a log are few beside the same decoded and framed, and all of it is kept."""
+def test_what_was_decoded_of_the_newest_events_counts_as_memory(lines: list[str]) -> None:
+    """Bytes of a log are few beside the same decoded, and all of it is kept."""
     bound = 256 * 1024
     mapper = EventMapper(Redactor())
     (new,) = new_events("job-a/output", [output(1, *lines)], SYSTEM)
@@ -272,8 +281,7 @@ def test_what_readers_made_of_the_newest_events_counts_as_memory(lines: list[str
             state = mapper.stored(new, position).state
             event = Recorded(position, new.stream, position, "job.output", state, CATALOGUE)
             recent.extend([event])
-            for form in (ENVELOPES, LINES, BOARD):
-                form.frames(event)
+            assert event.data
 
     tracemalloc.start()
     try:
@@ -282,6 +290,39 @@ def test_what_readers_made_of_the_newest_events_counts_as_memory(lines: list[str
     finally:
         tracemalloc.stop()
     assert bound / 4 < kept < 1.5 * bound
+
+
+@pytest.mark.parametrize("lines", [["ab"] * 256, ["x" * 1000] * 5, ["y" * 10_000]])
+@pytest.mark.parametrize("form", [ENVELOPES, LINES, BOARD], ids=lambda form: form.name)
+def test_frames_are_kept_within_bounds(form: WireForm, lines: list[str]) -> None:
+    bound = 256 * 1024
+    mapper = EventMapper(Redactor())
+    (new,) = new_events("job-a/output", [output(1, *lines)], SYSTEM)
+    frames = Frames(form.encode, max_bytes=bound)
+    count = 2 * bound // len(mapper.stored(new, 1).state)
+
+    def fill() -> None:
+        for position in range(1, count):
+            state = mapper.stored(new, position).state
+            frames.of(Recorded(position, new.stream, position, "job.output", state, CATALOGUE))
+
+    tracemalloc.start()
+    try:
+        fill()
+        kept, _ = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert bound / 4 < kept < 1.5 * bound
+
+
+def test_logs_that_share_a_form_get_their_own_frames() -> None:
+    """Both have an event at position 1."""
+    form = WireForm("texts", lambda event: [event.data["text"].encode()])
+    for text in ("one", "two", "one"):
+        log = open_log(MemoryStore(), redactor=Redactor(), catalogue=CATALOGUE)
+        (event,) = put(log, "job-a", JobMessaged(text=text))
+        assert form.frames(event) == [text.encode()]
+        log.close()
 
 
 # Readings
