@@ -5,6 +5,7 @@ import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
+from functools import partial
 from typing import Any, Protocol
 
 from domain.clock import Clock, format_time, system_clock
@@ -216,7 +217,7 @@ class CrewIntake:
         except VersionConflict as conflict:
             if idempotency is None or not conflict.stream.startswith("request-"):
                 raise
-            earlier = self.replayed(idempotency)
+            earlier = await self.replayed(idempotency)
             assert earlier is not None
             return earlier
         return CrewSubmission(prepared.crew_id, prepared.job_ids, recorded[-1].position)
@@ -227,17 +228,17 @@ class CrewIntake:
         """
         return self._sealing.kept(prepared.private)
 
-    def replayed(self, key: IdempotencyKey) -> CrewSubmission | None:
+    async def replayed(self, key: IdempotencyKey) -> CrewSubmission | None:
         """What an earlier request with this key made; None for the first one. IdempotencyMismatch
         when that asked for something else.
         """
-        if self._log.blocking.first_of_stream(idempotency_stream(key.principal, key.key)) is None:
+        if await self._log.first_of_stream(idempotency_stream(key.principal, key.key)) is None:
             return None
-        crew_id = replay_of(self._log, key)
-        first = self._log.blocking.stream(crew_stream(crew_id))
+        crew_id = await self._log.apart(partial(replay_of, self._log, key))
+        first = await self._log.stream(crew_stream(crew_id))
         if not first:
             raise CrewlogError("The Idempotency-Key was used for something else.")
-        crew = self._crews.load(crew_id)
+        crew = await self._log.apart(partial(self._crews.load, crew_id))
         members = [member.id for member in crew.members]
         return CrewSubmission(crew_id, members, first[0].position, replayed=True)
 
@@ -249,8 +250,9 @@ class CrewIntake:
 
     async def cancel_crew(self, crew_id: str, reason: str, context: Context) -> None:
         """Ask for the end of every job that has not ended."""
-        for member in self._crews.load(crew_id).members:
-            if not self._crews.job(member.id).ended:
+        crew = await self._log.apart(partial(self._crews.load, crew_id))
+        for member in crew.members:
+            if not (await self._log.apart(partial(self._crews.job, member.id))).ended:
                 try:
                     await self._jobs.execute(
                         member.id,

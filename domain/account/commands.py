@@ -298,13 +298,13 @@ class People:
             events = decide(account)
             if not events:
                 return Person(account, account.position)
-            new, expected = self._planned(account, events, context)
+            new, expected = await self._planned(account, events, context)
             recorded = await self._log.append(new, expected)
             for one in recorded:
                 self.directory.apply(one)
             return Person(self.directory.get(account.id), recorded[-1].position)
 
-    def _planned(
+    async def _planned(
         self, account: Account, events: list[Event], context: Context
     ) -> tuple[list[NewEvent], dict[str, int]]:
         """What to append, and the versions that it rests on."""
@@ -315,7 +315,7 @@ class People:
             expected[stream] = account.versions.get(stream, 0)
             new += new_events(stream, [event], context, self._clock)
         for stream, claim in _claims(account, events):
-            last = self._log.blocking.last_of_stream(stream)
+            last = await self._log.last_of_stream(stream)
             # What was given up may be claimed again. What is held was found by the directory.
             expected[stream] = last.version if last is not None else 0
             new += new_events(stream, [claim], context, self._clock)

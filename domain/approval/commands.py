@@ -3,6 +3,7 @@
 import uuid
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from functools import partial
 
 from domain.approval.aggregate import (
     AlreadyResolved,
@@ -151,7 +152,7 @@ class Approvals:
             self.ask(job, question, draft, approval_id)
 
         position = await self._append(decide, context)
-        return Resolved(self.load(approval_id), position)
+        return Resolved(await self._log.apart(partial(self.load, approval_id)), position)
 
     async def resolve(
         self, approval_id: str, resolution: str, comment: str | None, context: Context
@@ -183,7 +184,7 @@ class Approvals:
         position = await self._append(decide, context)
         if late is not None:
             raise AlreadyResolved(late)
-        return Resolved(self.load(approval_id), position)
+        return Resolved(await self._log.apart(partial(self.load, approval_id)), position)
 
     async def expire(self, approval_id: str, context: Context) -> None:
         """Its time is over; nothing when it was answered before."""
@@ -219,13 +220,13 @@ class Approvals:
                 job = self.tell(job, approval, ApprovalState.APPROVED, draft)
 
         position = await self._append(decide, context)
-        job = self._jobs.load(job_id)
-        return count, Changed(job, position or self._log.blocking.last_about(job.stream))
+        job = await self._log.apart(partial(self._jobs.load, job_id))
+        return count, Changed(job, position or await self._log.last_about(job.stream))
 
     async def _append(self, decide: Callable[[Draft], None], context: Context) -> int:
         for tries in range(_RETRIES):
             draft = Draft(context, self._clock)
-            decide(draft)
+            await self._log.apart(partial(decide, draft))
             if not draft:
                 return 0
             try:

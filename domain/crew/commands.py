@@ -4,6 +4,8 @@ Each writes into a `Draft`, so that what follows from a step is in the same appe
 """
 
 from collections.abc import Callable, Sequence
+from functools import partial
+from typing import TypeVar
 
 from domain.approval.commands import Approvals, Question
 from domain.clock import Clock, format_time, system_clock
@@ -17,6 +19,8 @@ from domain.job.events import ENDED, JobState
 from domain.log import Context, EventLog, Recorded
 
 _RETRIES = 64
+
+T = TypeVar("T")
 
 
 class Crews:
@@ -41,6 +45,12 @@ class Crews:
     def job(self, job_id: str) -> Job:
         """A job as it is, also when it was deleted: what it did still counts for others."""
         return self._jobs.ever(job_id)
+
+    async def apart(self, look: Callable[[], T]) -> T:
+        """What `look` gives, which may read jobs and crews: not on the event loop where that would
+        wait.
+        """
+        return await self._log.apart(look)
 
     def parents(self, job: Job) -> list[Job]:
         """The jobs that it waits for, in the order in which its template names them."""
@@ -185,12 +195,10 @@ class Crews:
         """
         conflict: VersionConflict | None = None
         for _ in range(_RETRIES):
-            job = self._jobs.load(job_id)
-            precondition(job, if_match)
             draft = Draft(context, self._clock)
-            after = decide(job, draft)
+            after = await self._log.apart(partial(self._decided, job_id, decide, draft, if_match))
             if not draft:
-                return Changed(after, self._log.blocking.last_about(job.stream))
+                return Changed(after, await self._log.last_about(after.stream))
             try:
                 recorded = await self._log.append(draft.events, draft.expected)
             except VersionConflict as lost:
@@ -199,6 +207,13 @@ class Crews:
             return Changed(after, recorded[-1].position)
         assert conflict is not None
         raise conflict
+
+    def _decided(
+        self, job_id: str, decide: Callable[[Job, Draft], Job], draft: Draft, if_match: int | None
+    ) -> Job:
+        job = self._jobs.load(job_id)
+        precondition(job, if_match)
+        return decide(job, draft)
 
 
 def _fold(crew_id: str, events: Sequence[Recorded], crew: Crew | None) -> Crew:

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 
 from domain.clock import Clock, system_clock
 from domain.errors import (
@@ -104,7 +105,7 @@ class Jobs:
         except VersionConflict as conflict:
             if idempotency is None or conflict.stream == stream:
                 raise
-            return self._replay(idempotency)
+            return await self._log.apart(partial(self._replay, idempotency))
         return Submission(job_id, (recorded[0], recorded[1]))
 
     def _accepted(self, key: IdempotencyKey, job_id: str, context: Context) -> NewEvent:
@@ -128,7 +129,7 @@ class Jobs:
         """
         conflict: VersionConflict | None = None
         for _ in range(_RETRIES):
-            kept = self._present(job_id)
+            kept = await self._log.apart(partial(self._present, job_id))
             job = kept.state
             precondition(job, if_match)
             events = decide(job)

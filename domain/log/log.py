@@ -4,6 +4,7 @@ import asyncio
 import threading
 from collections.abc import AsyncIterator, Callable, Iterable, Mapping, Sequence
 from contextlib import suppress
+from typing import TypeVar
 
 from domain.errors import CrewlogError, LogUnavailable
 from domain.event import Catalogue
@@ -18,6 +19,8 @@ from domain.log.shared import SharedPages
 from domain.log.store import Query, Store, StoreFailed
 from domain.log.wakeup import LoopSide
 from domain.redaction import Redactor
+
+T = TypeVar("T")
 
 
 class EventLog(Reads):
@@ -143,6 +146,14 @@ class EventLog(Reads):
                 command.answer.set()
         for side in list(self._sides.values()):
             side.tell(subjects, batch)
+
+    # Reading
+
+    async def apart(self, look: Callable[[], T]) -> T:
+        """What `look` gives, which may read by `blocking`: in a thread of its own where the store
+        waits for its answers, else here.
+        """
+        return await asyncio.to_thread(look) if self._store.waits else look()
 
     # Live reading
 

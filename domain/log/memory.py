@@ -29,6 +29,8 @@ class _Held(NamedTuple):
 class MemoryStore:
     """Keeps what `Store` promises, for any number of writers in one process. Thread-safe."""
 
+    waits = False
+
     def __init__(self) -> None:
         self._guard = threading.Lock()
         self._events: list[_Held] = []

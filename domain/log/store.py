@@ -86,6 +86,11 @@ class Store(Protocol):
     than to wait. Whatever cannot be done raises StoreFailed.
     """
 
+    @property
+    def waits(self) -> bool:
+        """Whether a short read waits for a network: then nothing blocks an event loop with it."""
+        ...
+
     # Writing: from one thread of each log
 
     def append(self, batch: Sequence[Append]) -> Sequence[Verdict]:

@@ -4,6 +4,7 @@ import asyncio
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
+from functools import partial
 from typing import Any
 
 from domain.clock import Clock, format_time, parse_time, system_clock
@@ -178,7 +179,7 @@ class Schedules:
     ) -> ChangedSchedule:
         conflict: VersionConflict | None = None
         for _ in range(_RETRIES):
-            schedule = self.load(schedule_id)
+            schedule = await self._log.apart(partial(self.load, schedule_id))
             if if_match is not None and schedule.version != if_match:
                 raise PreconditionFailed(
                     f"The schedule is at version {schedule.version}, not {if_match}: read it again."
@@ -187,7 +188,7 @@ class Schedules:
             draft = Draft(context, self._clock)
             await asyncio.to_thread(decide, schedule, draft)
             if not draft:
-                return ChangedSchedule(schedule, self._log.blocking.last_about(schedule.stream))
+                return ChangedSchedule(schedule, await self._log.last_about(schedule.stream))
             try:
                 recorded = await self._log.append(draft.events, draft.expected)
             except VersionConflict as lost:

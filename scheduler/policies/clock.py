@@ -283,9 +283,9 @@ class ScheduleClock:
         if schedule.max_firings is not None:
             fire = fire[: schedule.max_firings - watched.firings]
         for missed in settled.missed:
-            self._miss(draft, watched, missed)
+            await self._miss(draft, watched, missed)
         for number, due in enumerate(fire, watched.firings + 1):
-            self._fire_one(draft, watched, due, number, now)
+            await self._fire_one(draft, watched, due, number, now)
         firings = watched.firings + len(fire)
         last = passed[-1].nominal if passed else watched.after(now)
         if following is None or schedule.next_after(last, firings) is None:
@@ -308,7 +308,7 @@ class ScheduleClock:
         nominal = watched.next(now)
         breath = _Breath()
         while nominal is not None and (due := schedule.due_at(nominal)) <= now:
-            if self._was_fired(watched, nominal):
+            if await self._was_fired(watched, nominal):
                 watched.resumed = nominal
             else:
                 passed.append(Due(nominal, due))
@@ -318,31 +318,31 @@ class ScheduleClock:
             nominal = schedule.next_after(nominal, firings)
         return passed, nominal
 
-    def _was_fired(self, watched: _Watched, nominal: datetime) -> bool:
+    async def _was_fired(self, watched: _Watched, nominal: datetime) -> bool:
         """Whether it was, when the clock was ahead. What was missed then is fired now."""
         if watched.resumed is None:
             return False
         stream = firing_stream(watched.schedule.id, nominal)
-        return any(event.type == ScheduleFired.type for event in self._log.blocking.stream(stream))
+        return bool(await self._log.stream(stream, types=(ScheduleFired.type,)))
 
-    def _version(self, watched: _Watched, nominal: datetime) -> int:
+    async def _version(self, watched: _Watched, nominal: datetime) -> int:
         """Of a time's stream: 0, but where the clock was ahead and it was called missed."""
         if watched.resumed is None:
             return 0
-        last = self._log.blocking.last_of_stream(firing_stream(watched.schedule.id, nominal))
+        last = await self._log.last_of_stream(firing_stream(watched.schedule.id, nominal))
         return 0 if last is None else last.version
 
-    def _miss(self, draft: Draft, watched: _Watched, missed: Missed) -> None:
+    async def _miss(self, draft: Draft, watched: _Watched, missed: Missed) -> None:
         event = ScheduleMissed(
             nominal=format_time(missed.nominal),
             through=format_time(missed.through),
             count=missed.count,
             reason=missed.reason,
         )
-        version = self._version(watched, missed.nominal)
+        version = await self._version(watched, missed.nominal)
         draft.add(firing_stream(watched.schedule.id, missed.nominal), version, [event])
 
-    def _fire_one(
+    async def _fire_one(
         self, draft: Draft, watched: _Watched, moment: Due, number: int, now: datetime
     ) -> None:
         nominal, due = moment
@@ -354,5 +354,5 @@ class ScheduleClock:
             catch_up=now - due > GRACE,
             manual=False,
         )
-        version = self._version(watched, nominal)
+        version = await self._version(watched, nominal)
         draft.add(firing_stream(watched.schedule.id, nominal), version, [event])

@@ -1,5 +1,7 @@
 """What follows in a crew from what becomes of one of its jobs."""
 
+from functools import partial
+
 from domain.approval.commands import Approvals
 from domain.clock import Clock, system_clock
 from domain.crew.commands import Crews, failed
@@ -42,7 +44,7 @@ class Promotion:
         if event.type == "job.finished" and event.data["crew"] is None:
             return None
         draft = Draft(Context(actor=ACTOR, cause=event.id), self._clock)
-        self._about_job(event, draft)
+        await self._crews.apart(partial(self._about_job, event, draft))
         return Reaction(draft.events, draft.expected) if draft else None
 
     def _about_job(self, event: Recorded, draft: Draft) -> None:

@@ -7,6 +7,7 @@ import secrets
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
+from functools import partial
 from typing import Any, Protocol, TypeVar
 from uuid import UUID, uuid5
 
@@ -108,10 +109,10 @@ class Spawner:
         and their release, together with the checkpoint.
         """
         schedule_id = schedule_id_of(event.subject)
-        last = self._log.blocking.last_of_stream(event.stream)
+        last = await self._log.last_of_stream(event.stream)
         if schedule_id is None or (last is not None and last.version > event.version):
             return None
-        schedule = self._schedules.find(schedule_id)
+        schedule = await self._log.apart(partial(self._schedules.find, schedule_id))
         draft = Draft(Context(actor=actor_of(schedule_id), cause=event.id), self._clock)
         if schedule.deleted:
             return self._skip(draft, event, "deleted", None)
@@ -145,7 +146,7 @@ class Spawner:
 
         Raises ScheduleNotFound, and BadInput when no crew could be made; that is recorded too.
         """
-        schedule = self._schedules.load(schedule_id)
+        schedule = await self._log.apart(partial(self._schedules.load, schedule_id))
         moment = self._clock()
         nominal = format_time(moment)
         stream = firing_stream(schedule_id, moment, manual=True)
@@ -226,7 +227,7 @@ class Spawner:
         if schedule.overlap is Overlap.ALLOW:
             return []
         crews = await self._seen(lambda reading: open_crews(reading, schedule.id))
-        return [crew for crew in crews if self._is_active(crew)]
+        return [c for c in crews if await self._log.apart(partial(self._is_active, c))]
 
     def _is_active(self, crew: str) -> bool:
         try:

@@ -124,7 +124,7 @@ def job_routes(
             said = canonical({name: getattr(body, name) for name in CrewRequest.model_fields})
             asked = (b"POST /api/jobs", said, (scheduled_at or "").encode())
             idempotency = key_of(principal.actor, key, *asked)
-        if idempotency is not None and (earlier := crew_intake.replayed(idempotency)):
+        if idempotency is not None and (earlier := await crew_intake.replayed(idempotency)):
             return crew_made(earlier)
         plan = await run_in_threadpool(
             crew_intake.plan, body.template_id, body.inputs, timezone=body.timezone or "UTC"

@@ -51,6 +51,9 @@ class SQLiteStore:
     Because of that lock, what it remembers of versions and of the head is what is committed.
     """
 
+    waits = False
+    """To find a stream costs less than to change threads; what may be long is read in a thread."""
+
     def __init__(self, path: Path, writer: LogRecorder, reader: LogRecorder, lock: OwnerLock):
         self._writer = writer
         self._reader = reader
