@@ -36,6 +36,7 @@ from api.edge.rate_limit import SlidingWindow
 from api.edge.security import Principal, Security
 from api.edge.worker_tokens import WorkerTokens, load_key
 from api.native.analytics import analytics_routes
+from api.native.app import mounted, native_app
 from api.native.artifacts import artifact_routes
 from api.native.health import health_routes
 from api.native.lmstudio import LMStudioHealth, probe
@@ -351,6 +352,7 @@ def create_app(parts: Parts) -> FastAPI:
     )
     app.include_router(job_router)
     app.state.create_job = create_job_of(job_router)
+    app.router.routes.append(mounted(_native(parts)))
     app.include_router(
         gitoma_routes(
             parts.log,
@@ -372,8 +374,6 @@ def create_app(parts: Parts) -> FastAPI:
     app.include_router(
         auth_routes(sign_in, parts.people.oidc, parts.security, may_register=settings.oidc_allow)
     )
-    app.include_router(user_routes(sign_in, parts.views, parts.clock))
-    app.include_router(token_routes(sign_in, parts.clock))
     owners = Owners(parts.log)
     app.include_router(
         board_routes(
@@ -399,18 +399,6 @@ def create_app(parts: Parts) -> FastAPI:
     )
     app.include_router(artifact_routes(parts.views, parts.artifacts))
     app.include_router(
-        worker_routes(
-            parts.log,
-            parts.jobs,
-            parts.crews,
-            parts.approvals,
-            beat=parts.leases.beat,
-            stopping=parts.stopping,
-            clock=parts.clock,
-            name_of=parts.name_of,
-        )
-    )
-    app.include_router(
         schedule_routes(
             parts.schedules,
             parts.spawner,
@@ -423,11 +411,6 @@ def create_app(parts: Parts) -> FastAPI:
     app.include_router(template_routes(parts.catalog, parts.clock))
     app.include_router(event_routes(parts.log, parts.jobs, owners, parts.email_of))
     app.include_router(dispatcher_routes(parts.dispatcher, parts.clock))
-    named = settings.model_fields_set & {"lm_studio_base_url", "lm_studio_model"}
-    app.include_router(system_routes(lm_studio=bool(named)))
-    app.include_router(log_routes(parts.log, parts.jobs, owners, parts.dispatcher.unfinished))
-    app.include_router(projection_routes(parts.log, parts.views))
-    app.include_router(analytics_routes(parts.views, parts.clock, parts.email_of))
     app.include_router(
         health_routes(
             parts.log,
@@ -443,6 +426,32 @@ def create_app(parts: Parts) -> FastAPI:
         page_routes(parts.feed, parts.security, settings.ws_allowed_origins, parts.stopping)
     )
     return app
+
+
+def _native(parts: Parts) -> FastAPI:
+    """The native API over the parts."""
+    sign_in = parts.people.sign_in
+    owners = Owners(parts.log)
+    named = parts.settings.model_fields_set & {"lm_studio_base_url", "lm_studio_model"}
+    routers = (
+        log_routes(parts.log, parts.jobs, owners, parts.dispatcher.unfinished),
+        worker_routes(
+            parts.log,
+            parts.jobs,
+            parts.crews,
+            parts.approvals,
+            beat=parts.leases.beat,
+            stopping=parts.stopping,
+            clock=parts.clock,
+            name_of=parts.name_of,
+        ),
+        user_routes(sign_in, parts.views, parts.clock),
+        token_routes(sign_in, parts.clock),
+        projection_routes(parts.log, parts.views),
+        analytics_routes(parts.views, parts.clock, parts.email_of),
+        system_routes(lm_studio=bool(named)),
+    )
+    return native_app(routers, parts.security, VERSION)
 
 
 def edge(app: FastAPI, settings: Settings) -> ASGIApp:

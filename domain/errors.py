@@ -74,7 +74,11 @@ class BadInput(CrewlogError):
         self.reason = reason
 
 
-class LogUnavailable(CrewlogError):
+class Unavailable(CrewlogError):
+    """Something that this needs is not there at the moment: the same request may succeed later."""
+
+
+class LogUnavailable(Unavailable):
     """The log could not be written or read: a full disk, a lost mount. Nothing was acknowledged."""
 
 

@@ -39,7 +39,7 @@ from sqlalchemy.exc import DatabaseError, SQLAlchemyError
 from sqlalchemy.pool import QueuePool
 from sqlalchemy.types import TypeEngine
 
-from domain.errors import CrewlogError, LogUnavailable, NotFound, WrongState
+from domain.errors import LogUnavailable, NotFound, Unavailable, WrongState
 from domain.log import EventLog
 from domain.log.sqlite.reserve import Reserve
 from projections.counting import Counting
@@ -56,7 +56,7 @@ _LINGER_S = 0.05
 _ZERO = f"{0:032x}"
 
 
-class ViewsUnavailable(CrewlogError):
+class ViewsUnavailable(Unavailable):
     """The views cannot answer yet: they are being filled, or cannot be written."""
 
 

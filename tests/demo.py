@@ -136,7 +136,7 @@ class Demo:
         last to be seen or the server is gone.
         """
         deadline = time.monotonic() + _DEADLINE_S
-        with self.client.stream("/api/log/stream", self.position, after=0) as frames:
+        with self.client.stream("/crewlog/v1/log/stream", self.position, after=0) as frames:
             for frame in frames or ():
                 promise(time.monotonic() < deadline, "The jobs did not end in time.")
                 if not frame.data:
@@ -297,7 +297,7 @@ def rebuild(demo: Demo) -> None:
     demo.chapter("4  All views filled again from the log, beside the live ones")
     before = _views(demo)
     for name in before:
-        demo.client.post(f"/api/projections/{name}/rebuild")
+        demo.client.post(f"/crewlog/v1/projections/{name}/rebuild")
     deadline = time.monotonic() + _DEADLINE_S
     while True:
         after = _views(demo)
@@ -320,7 +320,9 @@ def rebuild(demo: Demo) -> None:
 
 
 def _views(demo: Demo) -> dict[str, dict[str, Any]]:
-    return {view["name"]: view for view in demo.client.get("/api/projections")["projections"]}
+    return {
+        view["name"]: view for view in demo.client.get("/crewlog/v1/projections")["projections"]
+    }
 
 
 def where_to_go(demo: Demo) -> None:

@@ -20,7 +20,6 @@ from typing import Any, cast
 import pytest
 import typer
 from fastapi import FastAPI
-from starlette.routing import Match
 
 from api.app import build, create_app
 from api.commands.main import app as commands
@@ -31,6 +30,7 @@ from domain.catalogue import CATALOGUE
 from domain.job.events import (
     JobState,
 )
+from tests.routes import answers, documented, every_route
 from tests.server import environment
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -93,26 +93,7 @@ def api(tmp_path_factory: pytest.TempPathFactory) -> FastAPI:
 @pytest.fixture(scope="module")
 def routes(api: FastAPI) -> set[tuple[str, str]]:
     """Method and path of every route, WS for the method of a socket."""
-    flat = [inner for route in api.routes for inner in inner_routes(route)]
-    return {
-        (method, route.path)
-        for route in flat
-        for method in getattr(route, "methods", {"WS"})
-        if method != "HEAD"
-    }
-
-
-def inner_routes(route: Any) -> list[Any]:
-    """The routes of an included router; any other route alone."""
-    router = getattr(route, "original_router", None)
-    return [route] if router is None else list(router.routes)
-
-
-def answers(api: FastAPI, method: str, path: str) -> bool:
-    """Whether a route takes this very path."""
-    kind = "websocket" if method == "WS" else "http"
-    scope = {"type": kind, "method": method, "path": path, "headers": [], "path_params": {}}
-    return any(route.matches(scope)[0] is Match.FULL for route in api.routes)
+    return {(found.method, found.path) for found in every_route(api)}
 
 
 # Routes
@@ -125,11 +106,9 @@ def test_every_route_is_in_the_api_page_and_no_other(routes: set[tuple[str, str]
 def test_the_routes_found_here_are_those_of_the_document(
     api: FastAPI, routes: set[tuple[str, str]]
 ) -> None:
-    documented = {
-        (method.upper(), path) for path, item in api.openapi()["paths"].items() for method in item
-    }
+    described = {(method, path) for method, path, _ in documented(api)}
     # The document leaves out what a parameter takes.
-    assert documented <= {(method, path.replace(":path}", "}")) for method, path in routes}
+    assert described <= {(method, path.replace(":path}", "}")) for method, path in routes}
     for method, path in routes:
         assert answers(api, method, re.sub(r"\{\w+(:path)?\}", "1", path)), path
 

@@ -13,7 +13,7 @@ from urllib.parse import urlsplit
 import httpx2
 from httpx2 import EventSource, ServerSentEvent
 
-from api.commands.option_names import in_options, option_of_path, told
+from api.commands.option_names import in_options, option_of_path, told, told_problem
 from domain.errors import CrewlogError
 
 PARTIAL = "partial"
@@ -273,6 +273,9 @@ def _detail(response: httpx2.Response) -> str:
     except ValueError:
         body = None
     detail = body.get("detail") if isinstance(body, dict) else None
+    problems = body.get("errors") if isinstance(body, dict) else None
+    if isinstance(problems, list) and problems:
+        return "; ".join(map(told_problem, problems))
     if isinstance(detail, str):
         path = body.get("path")
         if path and detail.startswith(f"{path}: "):

@@ -185,7 +185,9 @@ class CrewFollowing:
         after = self._positions.get(job_id)
         try:
             with self._connect() as client:
-                stream = client.follow("/api/log/stream", subject=f"job-{job_id}", after=after)
+                stream = client.follow(
+                    "/crewlog/v1/log/stream", subject=f"job-{job_id}", after=after
+                )
                 for frame in stream:
                     event = json.loads(frame.data)
                     self._positions[job_id] = event["position"]

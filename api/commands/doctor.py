@@ -215,7 +215,7 @@ def _accounts(client: "Client") -> Iterator[Check]:
     from api.commands.client import Rejected
 
     try:
-        users = client.get("/api/users")["users"]
+        users = client.get("/crewlog/v1/users")["users"]
     except Rejected:
         return  # only administrators see accounts
     separated = [user for user in users if user.get("separatedAddresses")]

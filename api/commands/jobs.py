@@ -499,7 +499,7 @@ def _written(client: "Client", job_id: str) -> Iterator[tuple[int, list[str]]]:
     after: int | None = 0
     while after is not None:
         page = client.get(
-            "/api/log", subject=f"job-{job_id}", type=_WRITTEN, after=after, limit=1_000
+            "/crewlog/v1/log", subject=f"job-{job_id}", type=_WRITTEN, after=after, limit=1_000
         )
         for event in page["events"]:
             yield event["position"], _lines_of(event)
@@ -512,7 +512,11 @@ def _followed(client: "Client", job_id: str, after: int | None) -> Iterator[tupl
     not be the last one, for the job may have been done again.
     """
     stream = client.follow(
-        "/api/log/stream", subject=f"job-{job_id}", type=_FOLLOWED, after=after, partial="true"
+        "/crewlog/v1/log/stream",
+        subject=f"job-{job_id}",
+        type=_FOLLOWED,
+        after=after,
+        partial="true",
     )
     for frame in stream:
         event = json.loads(frame.data)

@@ -102,7 +102,7 @@ def _page(client: "Client", after: int, limit: int, filters: dict[str, Any]) -> 
     following: int | None = after
     while True:
         size = min(_PAGE, limit - len(events))
-        page = client.get("/api/log", after=following, limit=size, **filters)
+        page = client.get("/crewlog/v1/log", after=following, limit=size, **filters)
         events += page["events"]
         following = page["next"]
         if following is None or len(events) >= limit:
@@ -133,9 +133,9 @@ def tail(
     """
     _check_types(types)
     with connect(url, token, data) as client:
-        start = client.get("/api/log", limit=1)["head"] if after is None else after
+        start = client.get("/crewlog/v1/log", limit=1)["head"] if after is None else after
         stream = client.follow(
-            "/api/log/stream", after=start, subject=subject, type=types, actor=actor
+            "/crewlog/v1/log/stream", after=start, subject=subject, type=types, actor=actor
         )
         for frame in stream:
             if as_json:
@@ -167,7 +167,7 @@ def export(
 
     with (
         connect(url, token, data) as client,
-        client.download("/api/log/export", subject=subject) as chunks,
+        client.download("/crewlog/v1/log/export", subject=subject) as chunks,
         written(file) as output,
     ):
         last = b""

@@ -78,6 +78,13 @@ def in_options(sentence: str) -> str:
     return _HEADERS.sub(lambda found: _NAMES[found[0]], sentence)
 
 
+def told_problem(problem: dict[str, str]) -> str:
+    """One of the errors of a problem (RFC 9457), in a sentence."""
+    where = option_of_path(problem["path"]) if problem["path"] else ""
+    said = in_options(problem["message"])
+    return f"{where}: {said}" if where else said
+
+
 def told(problem: Any) -> str:
     """One of the problems that the server has with the fields of a request, in a sentence."""
     where = problem.get("loc", ())[1:]

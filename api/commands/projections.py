@@ -23,7 +23,7 @@ def status(
 ) -> None:
     """Position, lag and digest of every view."""
     with connect(url, token, data) as client:
-        said = client.get("/api/projections")
+        said = client.get("/crewlog/v1/projections")
     if as_json:
         terminal.print_json(said)
         return
@@ -62,10 +62,12 @@ def rebuild(
         raise typer.BadParameter("Name a view, or say --all.")
     with connect(url, token, data) as client:
         names = (
-            [name] if name else [v["name"] for v in client.get("/api/projections")["projections"]]
+            [name]
+            if name
+            else [v["name"] for v in client.get("/crewlog/v1/projections")["projections"]]
         )
         for wanted in names:
-            client.post(f"/api/projections/{quote(wanted, safe='')}/rebuild")
+            client.post(f"/crewlog/v1/projections/{quote(wanted, safe='')}/rebuild")
         views = _rebuilt(client, names)
     if as_json:
         terminal.print_json({"projections": [views[wanted] for wanted in names]})
@@ -91,7 +93,7 @@ def _rebuilt(client: "Client", names: list[str]) -> dict[str, dict[str, Any]]:
     ) as progress:
         bars = {name: progress.add_task(name, total=1.0) for name in names}
         while True:
-            said = client.get("/api/projections")["projections"]
+            said = client.get("/crewlog/v1/projections")["projections"]
             views = {view["name"]: view for view in said if view["name"] in bars}
             for name, view in views.items():
                 progress.update(bars[name], completed=view["progress"])

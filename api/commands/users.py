@@ -67,7 +67,7 @@ def add(
         "password": password,
     }
     with connect(url, token, data) as client:
-        user = client.post("/api/users", body)
+        user = client.post("/crewlog/v1/users", body)
     _told(user, as_json, f"{user['email']} has an account now, as {user['role']}.")
     if generate and not as_json:
         terminal.write_line(f"Password: {password}")
@@ -79,7 +79,7 @@ def list_users(
 ) -> None:
     """Everybody."""
     with connect(url, token, data) as client:
-        said = client.get("/api/users")
+        said = client.get("/crewlog/v1/users")
     if as_json:
         terminal.print_json(said)
         return
@@ -112,7 +112,7 @@ def show(
     """One account, with its API tokens."""
     with connect(url, token, data) as client:
         user = _find(client, who)
-        tokens = client.get(f"/api/users/{user['id']}/tokens")["tokens"]
+        tokens = client.get(f"/crewlog/v1/users/{user['id']}/tokens")["tokens"]
     if as_json:
         terminal.print_json({**user, "tokens": tokens})
         return
@@ -240,7 +240,7 @@ def _password(from_stdin: bool, generate: bool) -> str:
 
 
 def _find(client: "Client", who: str) -> dict[str, Any]:
-    for user in client.get("/api/users")["users"]:
+    for user in client.get("/crewlog/v1/users")["users"]:
         if user["id"] == who or folded(user["email"]) == folded(who):
             found: dict[str, Any] = user
             return found
@@ -248,7 +248,7 @@ def _find(client: "Client", who: str) -> dict[str, Any]:
 
 
 def _path(client: "Client", who: str) -> str:
-    return f"/api/users/{quote(_find(client, who)['id'], safe='')}"
+    return f"/crewlog/v1/users/{quote(_find(client, who)['id'], safe='')}"
 
 
 def _ways(user: dict[str, Any]) -> str:

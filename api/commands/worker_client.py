@@ -172,7 +172,7 @@ class WorkerClient:
         headers = {"Authorization": f"Bearer {self._workplace.token}"}
         if data is not None:
             headers["Content-Type"] = "application/json"
-        request = Request(f"{address}/api/worker{path}", data, headers, method=method)  # noqa: S310
+        request = Request(f"{address}/crewlog/v1/worker{path}", data, headers, method=method)  # noqa: S310
         timeout_s = _TIMEOUT_S + (WAIT_S if "?wait=" in path else 0)
         try:
             with _opener(address).open(request, timeout=timeout_s) as response:

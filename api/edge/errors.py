@@ -1,24 +1,23 @@
 """From errors of the domain to HTTP: the one place where a status is chosen for them.
 
-Bodies are ``{"detail": ...}`` as the contracts say; a 422 and every 5xx carry the request's id as
-``error_id``. What the client sent is never given back, and no 5xx carries an exception's text
-unless it was written for people.
+What has failed is a `Failure` first; each API gives it a body of its own. A 422 and every 5xx carry
+the request's id as ``error_id``. What the client sent is never given back, and no 5xx carries an
+exception's text unless it was written for people.
 """
 
 import errno
 import logging
-from collections.abc import Iterable, Iterator
+from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import Any
 
 from fastapi import FastAPI, Request, Response
-from fastapi.exception_handlers import http_exception_handler
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse
 from pydantic import BaseModel
 from starlette.exceptions import HTTPException
 from starlette.routing import BaseRoute, Match, Route
 
-from api.dialects.gitoma.state_files import StatesUnavailable
 from domain.errors import (
     BadInput,
     CrewlogError,
@@ -28,10 +27,10 @@ from domain.errors import (
     LogUnavailable,
     NotFound,
     PreconditionFailed,
+    Unavailable,
     VersionConflict,
     WrongState,
 )
-from projections.engine import ViewsUnavailable
 from scheduler.executors.shim import PASSING
 
 logger = logging.getLogger("crewlog.http")
@@ -45,9 +44,7 @@ STATUS: tuple[tuple[type[CrewlogError], int], ...] = (
     (BadInput, 400),
     (Invalid, 422),
     (InvalidCursor, 400),
-    (LogUnavailable, 503),
-    (ViewsUnavailable, 503),
-    (StatesUnavailable, 503),
+    (Unavailable, 503),
 )
 
 _TAGS = frozenset({"crew-request", "job-request"})
@@ -61,62 +58,120 @@ _REFUSED = PASSING | {errno.EACCES, errno.EFBIG, errno.EIO, errno.EPERM, errno.E
 UNAVAILABLE = "The server cannot write to or read from its storage at the moment. Try again later."
 
 
-def install(app: FastAPI) -> None:
-    """Answer domain errors and validation errors of `app` in the house's shape."""
-    app.add_exception_handler(CrewlogError, domain_error)
-    app.add_exception_handler(OSError, _storage_error)
-    app.add_exception_handler(RequestValidationError, _invalid)
-    app.add_exception_handler(405, _method_not_allowed)
+@dataclass(frozen=True, slots=True)
+class Failure:
+    """What has failed, before an API gives it a body."""
+
+    status: int
+    detail: str
+    """A sentence for people."""
+    faults: tuple["Fault", ...] = ()
+    """What is wrong with which fields, where the request is not valid."""
+    path: str | None = None
+    """The one field that is wrong, where a command found it so."""
+    error_id: str | None = None
+    headers: Mapping[str, str] = field(default_factory=dict)
 
 
-async def domain_error(request: Request, error: Exception) -> JSONResponse:
-    """The answer to an error of the domain, by STATUS."""
+Present = Callable[[Failure], Response]
+"""How an API shows what has failed."""
+
+
+def detailed(failure: Failure) -> Response:
+    """The body ``{"detail": ...}`` of gitoma, CodePlane and the board."""
+    body: dict[str, Any] = {"detail": failure.detail}
+    if failure.faults:
+        body["detail"] = [fault.model_dump() for fault in failure.faults]
+    if failure.path is not None:
+        body["path"] = failure.path
+    if failure.error_id is not None:
+        body["error_id"] = failure.error_id
+    return JSONResponse(body, failure.status, dict(failure.headers))
+
+
+def install(app: FastAPI, present: Present = detailed) -> None:
+    """Let `app` answer what has failed as `present` shows it."""
+
+    def answer(
+        handler: Callable[[Request, Any], Failure],
+    ) -> Callable[[Request, Exception], Awaitable[Response]]:
+        async def answered(request: Request, error: Exception) -> Response:
+            return present(handler(request, error))
+
+        return answered
+
+    async def refused(request: Request, error: Exception) -> Response:
+        assert isinstance(error, HTTPException)
+        failure = _refused(request, error)
+        # RFC 9110 section 15: these have no body.
+        if failure.status in (204, 304):
+            return Response(status_code=failure.status, headers=dict(failure.headers))
+        return present(failure)
+
+    app.add_exception_handler(CrewlogError, answer(domain_failure))
+    app.add_exception_handler(OSError, answer(_storage_failure))
+    app.add_exception_handler(RequestValidationError, answer(_invalid))
+    app.add_exception_handler(HTTPException, refused)
+    app.add_exception_handler(Exception, answer(_unforeseen))
+
+
+def domain_failure(request: Request, error: CrewlogError) -> Failure:
+    """What an error of the domain is to a client, by STATUS."""
     status = next((status for kind, status in STATUS if isinstance(error, kind)), 500)
-    body: dict[str, Any] = {"detail": str(error)}
+    detail = str(error)
     headers: dict[str, str] = {}
-    if isinstance(error, BadInput):
-        body["path"] = error.path
     if status == 503:
         logger.error("unavailable, error_id %s: %s", request.state.request_id, error)
         if isinstance(error, LogUnavailable):
-            body["detail"] = UNAVAILABLE
+            detail = UNAVAILABLE
         headers["Retry-After"] = "2"
-    if status >= 500 or status == 422:
-        body["error_id"] = request.state.request_id
-    return JSONResponse(body, status, headers)
+    return Failure(
+        status,
+        detail,
+        path=error.path if isinstance(error, BadInput) else None,
+        error_id=request.state.request_id if status >= 500 or status == 422 else None,
+        headers=headers,
+    )
 
 
-async def _storage_error(request: Request, error: Exception) -> JSONResponse:
+def _storage_failure(request: Request, error: OSError) -> Failure:
     """What the disk or the system refuses, wherever that is met, is unavailable for now."""
-    assert isinstance(error, OSError)
     if error.errno not in _REFUSED:
         raise error
-    return await domain_error(request, LogUnavailable(f"The system refuses: {error}"))
+    return domain_failure(request, LogUnavailable(f"The system refuses: {error}"))
 
 
-async def _invalid(request: Request, error: Exception) -> JSONResponse:
-    assert isinstance(error, RequestValidationError)
-    detail = [
-        {
-            "loc": [part for part in problem["loc"] if part not in _TAGS],
-            "msg": problem["msg"],
-            "type": problem["type"],
-        }
+def _invalid(request: Request, error: RequestValidationError) -> Failure:
+    faults = tuple(
+        Fault(
+            loc=[part for part in problem["loc"] if part not in _TAGS],
+            msg=problem["msg"],
+            type=problem["type"],
+        )
         for problem in error.errors()
-    ]
-    return JSONResponse({"detail": detail, "error_id": request.state.request_id}, 422)
+    )
+    return Failure(422, "The request is not valid.", faults, error_id=request.state.request_id)
 
 
-async def _method_not_allowed(request: Request, error: Exception) -> Response:
-    """Allow names every method of the path (RFC 9110 section 10.2.1), not only of one route: of the
-    path that is written out most, where a parameter would fit too.
+def _unforeseen(request: Request, _: Exception) -> Failure:
+    """An id to find in the log, nothing of the exception (`contracts/gitoma.md` §2)."""
+    return Failure(500, "Internal server error.", error_id=request.state.request_id)
+
+
+def _refused(request: Request, error: HTTPException) -> Failure:
+    headers = dict(error.headers or {})
+    if error.status_code == 405:
+        headers["Allow"] = ", ".join(_allowed(request))
+    return Failure(error.status_code, error.detail, headers=headers)
+
+
+def _allowed(request: Request) -> Sequence[str]:
+    """Every method of the path (RFC 9110 section 10.2.1), not only of one route: of the path that
+    is written out most, where a parameter would fit too.
     """
-    assert isinstance(error, HTTPException)
     routed = {m: path for m in _METHODS if (path := _path_of(request, m)) is not None}
     exact = min((path.count("{") for path in routed.values()), default=0)
-    allowed = [method for method, path in routed.items() if path.count("{") == exact]
-    error.headers = {"Allow": ", ".join(allowed)}
-    return await http_exception_handler(request, error)
+    return [method for method, path in routed.items() if path.count("{") == exact]
 
 
 def _path_of(request: Request, method: str) -> str | None:
@@ -154,27 +209,31 @@ class Refusal(BaseModel):
     error_id: str | None = None
 
 
+SAID = {
+    204: "Nothing new: the stream has ended and its end was seen.",
+    400: "The cursor cannot be, or the request is foreign.",
+    401: "No bearer token.",
+    403: "A wrong token.",
+    404: "No such thing.",
+    406: "It is no text: it cannot be shown as a page.",
+    409: "Its state does not allow this.",
+    412: "It has another version.",
+    413: "The body is too large.",
+    422: "The request is not valid.",
+    429: "Too many requests.",
+    503: "Storage or views are unavailable, or the server has no token.",
+}
+"""What a status means here, for the OpenAPI documents."""
+
+
 def documented(*statuses: int) -> dict[int | str, dict[str, Any]]:
     """The `responses` of a route for these statuses, for the OpenAPI document."""
-    said = {
-        204: "Nothing new: the stream has ended and its end was seen.",
-        400: "The cursor cannot be, or the request is foreign.",
-        401: "No bearer token.",
-        403: "A wrong token.",
-        404: "No such thing.",
-        409: "Its state does not allow this.",
-        412: "It has another version.",
-        413: "The body is too large.",
-        422: "The request is not valid.",
-        429: "Too many requests.",
-        503: "Storage or views are unavailable, or the server has no token.",
-    }
     bodies: dict[int, dict[str, Any]] = {
         204: {},
         400: {"model": Refusal, "content": {"text/plain": {"schema": {"type": "string"}}}},
     }
     return {
-        status: {"description": said[status], **bodies.get(status, {"model": Refusal})}
+        status: {"description": SAID[status], **bodies.get(status, {"model": Refusal})}
         for status in statuses
     }
 

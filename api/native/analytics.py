@@ -1,4 +1,4 @@
-"""``/api/analytics``: sums over the jobs of a period."""
+"""``/analytics``: sums over the jobs of a period."""
 
 from datetime import timedelta
 from typing import Annotated
@@ -8,15 +8,15 @@ from fastapi.concurrency import run_in_threadpool
 
 from api.dialects.codeplane.jobs import json_bytes
 from api.edge.access import scope_of
-from api.edge.errors import SECURED
 from api.edge.security import Authenticated, EmailOf
+from api.native.problems import SECURED
 from domain.clock import Clock, format_time
 from projections.analytics import overview
 from projections.engine import Views
 
 
 def analytics_routes(views: Views, clock: Clock, email_of: EmailOf) -> APIRouter:
-    router = APIRouter(prefix="/api/analytics", tags=["analytics"], responses=SECURED)
+    router = APIRouter(prefix="/analytics", tags=["analytics"], responses=SECURED)
 
     @router.get("/overview", summary="Jobs by outcome, label and day; waits and run times")
     async def get_overview(

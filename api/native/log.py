@@ -1,4 +1,4 @@
-"""``/api/log``: the log itself, by page, by position, live, and as a whole."""
+"""``/log``: the log itself, by page, by position, live, and as a whole."""
 
 from collections.abc import AsyncIterator, Iterator
 from functools import partial
@@ -8,7 +8,6 @@ from fastapi import APIRouter, Query, Request, Response
 from fastapi.concurrency import run_in_threadpool
 from fastapi.responses import StreamingResponse
 
-from api.edge.errors import SECURED, documented
 from api.edge.owners import Owners
 from api.edge.security import Authenticated
 from api.edge.sse import (
@@ -21,6 +20,7 @@ from api.edge.sse import (
     read_log,
     with_beginnings,
 )
+from api.native.problems import SECURED, documented
 from domain.errors import InvalidCursor, NotFound
 from domain.job.commands import Jobs
 from domain.job.events import (
@@ -53,7 +53,7 @@ def types_of(given: str | None) -> tuple[str, ...]:
 
 def log_routes(log: EventLog, jobs: Jobs, owners: Owners, unfinished: Unfinished) -> APIRouter:
     """The whole log is for admins; everybody reads what is about their own things."""
-    router = APIRouter(prefix="/api/log", tags=["log"], responses=SECURED)
+    router = APIRouter(prefix="/log", tags=["log"], responses=SECURED)
     over = last_end(jobs)
 
     @router.get(

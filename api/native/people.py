@@ -1,4 +1,4 @@
-"""``/api/users`` for administrators, and ``/api/tokens`` for everybody's own."""
+"""``/users`` for administrators, and ``/crewlog/v1/tokens`` for everybody's own."""
 
 import secrets
 from datetime import timedelta
@@ -9,9 +9,9 @@ from pydantic import Field
 
 from api.dialects.board.auth import ChosenPassword, Profile, position_header, profile_json
 from api.dialects.codeplane.jobs import json_bytes
-from api.edge.errors import SECURED, documented
 from api.edge.security import ADMIN, USER_TOKEN_PREFIX, Admin, Authenticated, Principal
 from api.edge.texts import CARRIABLE, Body
+from api.native.problems import SECURED, documented
 from api.people.sessions import token_hash
 from api.people.sign_in import SignIn
 from domain.account.aggregate import Account, Role, Token, TokenIssued, TokenNotFound
@@ -118,7 +118,7 @@ def _shown(person: Person, status: int = 200) -> Response:
 
 def user_routes(sign_in: SignIn, views: Views, clock: Clock) -> APIRouter:
     """Accounts, for administrators. Another's, for anybody else, are a 403: all of it is."""
-    router = APIRouter(prefix="/api/users", tags=["people"], responses=SECURED)
+    router = APIRouter(prefix="/users", tags=["people"], responses=SECURED)
     people = sign_in.people
     directory = people.directory
     tokens = _Tokens(sign_in, clock)
@@ -157,7 +157,7 @@ def user_routes(sign_in: SignIn, views: Views, clock: Clock) -> APIRouter:
             body.email, body.name, Role(body.role), body.password, principal.context(request)
         )
         response = _shown(person, 201)
-        response.headers["Location"] = f"/api/users/{person.account.id}"
+        response.headers["Location"] = f"/crewlog/v1/users/{person.account.id}"
         return response
 
     @router.get("/{user_id}", summary="One", response_model=User, responses=documented(404))
@@ -239,7 +239,7 @@ def user_routes(sign_in: SignIn, views: Views, clock: Clock) -> APIRouter:
 
 def token_routes(sign_in: SignIn, clock: Clock) -> APIRouter:
     """One's own API tokens."""
-    router = APIRouter(prefix="/api/tokens", tags=["people"], responses=SECURED)
+    router = APIRouter(prefix="/tokens", tags=["people"], responses=SECURED)
     directory = sign_in.people.directory
     tokens = _Tokens(sign_in, clock)
 

@@ -1,16 +1,16 @@
-"""``/api/projections``: where each view stands, and rebuilding one beside the live one."""
+"""``/projections``: where each view stands, and rebuilding one beside the live one."""
 
 from fastapi import APIRouter, Response
 
 from api.dialects.codeplane.jobs import json_bytes
-from api.edge.errors import SECURED, documented
 from api.edge.security import Admin, Authenticated
+from api.native.problems import SECURED, documented
 from domain.log import EventLog
 from projections.engine import ProjectionStatus, Views
 
 
 def projection_routes(log: EventLog, views: Views) -> APIRouter:
-    router = APIRouter(prefix="/api/projections", tags=["projections"], responses=SECURED)
+    router = APIRouter(prefix="/projections", tags=["projections"], responses=SECURED)
 
     @router.get("", summary="Position, lag and digest of every projection")
     async def status(principal: Authenticated) -> Response:

@@ -1,15 +1,15 @@
-"""``/api/system``: what this server was set up to use."""
+"""``/system``: what this server was set up to use."""
 
 from fastapi import APIRouter, Response
 
 from api.dialects.codeplane.jobs import json_bytes
-from api.edge.errors import SECURED
 from api.edge.security import Authenticated
+from api.native.problems import SECURED
 
 
 def system_routes(*, lm_studio: bool) -> APIRouter:
     """`lm_studio` is whether the settings name one: by default it is only looked for."""
-    router = APIRouter(prefix="/api/system", tags=["system"], responses=SECURED)
+    router = APIRouter(prefix="/system", tags=["system"], responses=SECURED)
 
     @router.get("", summary="What the settings name, for the page")
     async def get_system(principal: Authenticated) -> Response:

@@ -1,4 +1,4 @@
-"""``/api/worker``: what a running attempt asks of the server, with its own token.
+"""``/worker``: what a running attempt asks of the server, with its own token.
 
 Each call is of one attempt: it renews that attempt's lease, and is a 409 once the attempt is no
 longer the job's current one, so that a worker that comes too late changes nothing.
@@ -14,10 +14,10 @@ from pydantic import Field
 
 from api.dialects.codeplane.approval_json import ApprovalObject, approval_json, approval_row
 from api.dialects.codeplane.jobs import json_bytes
-from api.edge.errors import SECURED, documented
 from api.edge.security import Worker
 from api.edge.texts import CARRIABLE, Body
 from api.edge.worker_tokens import WorkerPrincipal
+from api.native.problems import SECURED, documented
 from domain.account.email import folded
 from domain.approval.aggregate import ApprovalNotFound, ApprovalState, approval_stream
 from domain.approval.commands import Approvals, Question
@@ -101,7 +101,7 @@ def worker_routes(
     comment, and `stopping` ends every wait for an answer.
     """
     responses = SECURED | documented(404, 409)
-    router = APIRouter(prefix="/api/worker", tags=["worker"], responses=responses)
+    router = APIRouter(prefix="/worker", tags=["worker"], responses=responses)
     _add_work(router, log, jobs, crews, beat, name_of)
     _add_questions(router, log, jobs, approvals, beat, stopping, clock, name_of)
     return router
@@ -219,7 +219,7 @@ def _add_questions(
         )
         headers = {
             "x-event-position": str(asked.position),
-            "Location": f"/api/worker/approvals/{asked.approval.id}",
+            "Location": f"/crewlog/v1/worker/approvals/{asked.approval.id}",
         }
         return json_bytes(
             approval_json(approval_row(log, asked.approval.id), name_of), 201, headers

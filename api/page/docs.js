@@ -4,8 +4,13 @@ const follow = () => document.documentElement.classList.toggle('dark-mode', dark
 dark.addEventListener('change', follow);
 follow();
 
+const documents = { native: '/crewlog/v1/openapi.json', others: '/openapi.json' };
+const named = new URLSearchParams(window.location.search).get('api');
+const shown = Object.hasOwn(documents, named) ? named : 'native';
+document.querySelector(`nav a[href="?api=${shown}"]`).setAttribute('aria-current', 'page');
+
 window.SwaggerUIBundle({
-  url: '/openapi.json',
+  url: documents[shown],
   dom_id: '#reference',
   deepLinking: true,
   validatorUrl: null,

@@ -37,7 +37,7 @@ def begun(*arguments: str | Path, data: Path) -> "subprocess.Popen[bytes]":
 
 def exported(server: Server) -> bytes:
     with connect(server) as http:
-        return http.get("/api/log/export").content
+        return http.get("/crewlog/v1/log/export").content
 
 
 def same(left: bytes, right: bytes) -> bool:

@@ -18,7 +18,7 @@ BATCH = 50
 
 
 def sample_frame(position: int) -> bytes:
-    """Bytes like those of one event on ``/api/log/stream``."""
+    """Bytes like those of one event on ``/crewlog/v1/log/stream``."""
     data = (
         b'{"position":%d,"stream":"job-bench","version":%d,"type":"job.messaged","schema":1,'
         b'"id":"01a2005c-7055-74bf-bbbc-7b63e8c56e75","at":"2026-11-21T23:06:27.797340Z",'

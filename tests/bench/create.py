@@ -85,7 +85,9 @@ def submit_to_start() -> dict[str, float]:
         for _ in range(100):
             body = orjson.loads((await connection.send(request)).body)
             while True:
-                page = connection.encode("GET", f"/api/log?subject=job-{body['id']}&limit=10")
+                page = connection.encode(
+                    "GET", f"/crewlog/v1/log?subject=job-{body['id']}&limit=10"
+                )
                 events = orjson.loads((await connection.send(page)).body)["events"]
                 started = [e for e in events if e["type"] == "job.started"]
                 if started and events[-1]["type"] == "job.finished":

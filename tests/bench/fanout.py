@@ -2,8 +2,8 @@
 
 Both servers run in processes of their own and are told to begin when all readers are connected.
 Ours then appends 60 batches of 50 events, each durable before the next, and every reader follows
-``/api/log/stream``; the baseline has the bytes of its 60 batches ready and writes each to every
-reader.
+``/crewlog/v1/log/stream``; the baseline has the bytes of its 60 batches ready and writes each to
+every reader.
 """
 
 import asyncio
@@ -82,7 +82,7 @@ def sse_fanout_vs_bare_asgi() -> tuple[Ratio, dict[str, float]]:
             with _log_server(Path(directory)) as (port, token, _):
                 head = uvloop.run(_head(port, token))
                 return uvloop.run(
-                    _deliver("127.0.0.1", port, token, f"/api/log/stream?after={head}")
+                    _deliver("127.0.0.1", port, token, f"/crewlog/v1/log/stream?after={head}")
                 )
 
         def baseline() -> float:
@@ -97,7 +97,7 @@ def sse_fanout_vs_bare_asgi() -> tuple[Ratio, dict[str, float]]:
 
 async def _head(port: int, token: str) -> int:
     connection = await Connection("127.0.0.1", port, token).open()
-    answer = await connection.send(connection.encode("GET", "/api/log?limit=1"))
+    answer = await connection.send(connection.encode("GET", "/crewlog/v1/log?limit=1"))
     await connection.close()
     return int(orjson.loads(answer.body)["head"])
 
@@ -111,7 +111,7 @@ async def _come_and_go(port: int, token: str, pid: int) -> dict[str, float]:
             before = await _settled(pid)
         opened = [await Connection("127.0.0.1", port, token).open() for _ in range(100)]
         for connection in opened:
-            connection.writer.write(connection.encode("GET", "/api/log/stream"))
+            connection.writer.write(connection.encode("GET", "/crewlog/v1/log/stream"))
         for connection in opened:
             await connection.reader.readuntil(b"retry")
             await connection.close()

@@ -37,7 +37,7 @@ def served(directory: Path, events: int, outputs: int) -> Iterator[Server]:
 async def _caught_up(server: Server) -> None:
     connection = await _connect(server)
     while True:
-        answer = await connection.send(connection.encode("GET", "/api/projections"))
+        answer = await connection.send(connection.encode("GET", "/crewlog/v1/projections"))
         said = orjson.loads(answer.body)["projections"]
         if all(p["lag"] == 0 and p["status"] == "live" for p in said):
             break

@@ -80,7 +80,9 @@ def _events(http: httpx2.Client, kind: str) -> list[dict[str, Any]]:
     events: list[dict[str, Any]] = []
     after: int | None = 0
     while after is not None:
-        page = http.get("/api/log", params={"type": kind, "after": after, "limit": 1000}).json()
+        page = http.get(
+            "/crewlog/v1/log", params={"type": kind, "after": after, "limit": 1000}
+        ).json()
         events += page["events"]
         after = page["next"]
     return events

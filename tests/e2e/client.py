@@ -97,7 +97,7 @@ def events(http: httpx2.Client, job_id: str) -> list[dict[str, Any]]:
     after: int | None = 0
     while after is not None:
         asked: dict[str, str | int] = {"subject": f"job-{job_id}", "after": after, "limit": 1000}
-        page = http.get("/api/log", params=asked).json()
+        page = http.get("/crewlog/v1/log", params=asked).json()
         found += page["events"]
         after = page["next"]
     return found

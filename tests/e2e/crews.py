@@ -137,7 +137,7 @@ def said(http: httpx2.Client, job_id: str) -> list[str]:
 
 def head(http: httpx2.Client) -> int:
     """The newest position of the log."""
-    return int(http.get("/api/log", params={"limit": 1}).json()["head"])
+    return int(http.get("/crewlog/v1/log", params={"limit": 1}).json()["head"])
 
 
 def since(http: httpx2.Client, position: int, *types: str) -> list[Json]:
@@ -145,7 +145,7 @@ def since(http: httpx2.Client, position: int, *types: str) -> list[Json]:
     found: list[Json] = []
     after: int | None = position
     while after is not None:
-        page = http.get("/api/log", params={"after": after, "limit": 1000}).json()
+        page = http.get("/crewlog/v1/log", params={"after": after, "limit": 1000}).json()
         found += page["events"]
         after = page["next"]
     return [event for event in found if not types or event["type"] in types]
@@ -180,7 +180,10 @@ def worker(server: Server, job_id: str, attempt: int = 1) -> Iterator[httpx2.Cli
     token = WorkerTokens(load_key(server.data / "worker.key")).issue(job_id, attempt)
     headers = {"Authorization": f"Bearer {token}"}
     with httpx2.Client(
-        base_url=f"{server.url}/api/worker", headers=headers, trust_env=False, timeout=DEADLINE_S
+        base_url=f"{server.url}/crewlog/v1/worker",
+        headers=headers,
+        trust_env=False,
+        timeout=DEADLINE_S,
     ) as client:
         yield client
 

@@ -20,7 +20,7 @@ def add_user(server: Server, email: str, role: str = "user", **fields: Any) -> d
     """Make an account with PASSWORD; as administrators see it."""
     body = {"email": email, "role": role, "password": PASSWORD, **fields}
     with client(server, server.token) as operator:
-        answer = operator.post("/api/users", json=body)
+        answer = operator.post("/crewlog/v1/users", json=body)
     assert answer.status_code == 201, answer.text
     user: dict[str, Any] = answer.json()
     return user
@@ -41,6 +41,6 @@ def issue_token(server: Server, user_id: str, *scopes: str, **fields: Any) -> st
     """An API token of somebody."""
     body = {"name": "test", "scopes": scopes, **fields}
     with client(server, server.token) as operator:
-        answer = operator.post(f"/api/users/{user_id}/tokens", json=body)
+        answer = operator.post(f"/crewlog/v1/users/{user_id}/tokens", json=body)
     assert answer.status_code == 201, answer.text
     return str(answer.json()["token"])

@@ -64,7 +64,7 @@ def done(http: httpx2.Client) -> str:
 
 
 def head(http: httpx2.Client) -> int:
-    return int(http.get("/api/log?limit=1").json()["head"])
+    return int(http.get("/crewlog/v1/log?limit=1").json()["head"])
 
 
 def code_of(http: httpx2.Client, path: str, last_event_id: str | None = None) -> int:
@@ -140,14 +140,14 @@ def test_a_body_that_is_not_valid_makes_no_job(http: httpx2.Client, content: byt
         "/api/jobs?state=nonsense",
         f"/api/jobs?label={'x' * 65}",
         "/api/jobs?archived=perhaps",
-        "/api/log?after=-1",
-        "/api/log?limit=1001",
-        f"/api/log?after={2**63}",
-        f"/api/log?subject={'x' * 301}",
-        "/api/log/one",
-        "/api/log/stream?after=-1",
-        "/api/analytics/overview?period=0",
-        "/api/analytics/overview?period=week",
+        "/crewlog/v1/log?after=-1",
+        "/crewlog/v1/log?limit=1001",
+        f"/crewlog/v1/log?after={2**63}",
+        f"/crewlog/v1/log?subject={'x' * 301}",
+        "/crewlog/v1/log/one",
+        "/crewlog/v1/log/stream?after=-1",
+        "/crewlog/v1/analytics/overview?period=0",
+        "/crewlog/v1/analytics/overview?period=week",
         "/api/v1/jobs?limit=-1",
     ],
 )
@@ -182,8 +182,8 @@ def test_a_cursor_of_no_list(http: httpx2.Client, path: str, cursor: str) -> Non
 def test_a_cursor_of_no_stream(http: httpx2.Client, done: str, cursor: str) -> None:
     for path in (
         f"/api/v1/stream/{done}",
-        "/api/log/stream",
-        f"/api/log/stream?subject=job-{done}",
+        "/crewlog/v1/log/stream",
+        f"/crewlog/v1/log/stream?subject=job-{done}",
     ):
         assert code_of(http, path, cursor) == 400, path
         if len(cursor) < 1000:
@@ -198,7 +198,7 @@ def test_a_cursor_beyond_what_there_is(http: httpx2.Client, done: str) -> None:
     for beyond in (f"{position}:{int(index) + 1}", str(head(http) + 1), f"{head(http) + 1}:0"):
         assert code_of(http, path, beyond) == 400
     several = f"{position}:{index}"  # of the dialect, where one event may give several frames
-    assert code_of(http, "/api/log/stream", several) == 400
+    assert code_of(http, "/crewlog/v1/log/stream", several) == 400
 
 
 def test_unknown_things(http: httpx2.Client) -> None:
@@ -208,10 +208,10 @@ def test_unknown_things(http: httpx2.Client) -> None:
         assert http.post(f"/api/jobs/{job_id}/cancel").status_code == 404
         assert http.post(f"/api/jobs/{job_id}/archive").status_code == 404
         assert http.delete(f"/api/jobs/{job_id}").status_code == 404
-        assert code_of(http, f"/api/log/stream?subject=job-{job_id}") in (404, 422)
+        assert code_of(http, f"/crewlog/v1/log/stream?subject=job-{job_id}") in (404, 422)
     for position in ("0", "-1", "999999999", "9" * 30):
-        assert http.get(f"/api/log/{position}").status_code == 404
-    assert http.post("/api/projections/nothing/rebuild").status_code == 404
+        assert http.get(f"/crewlog/v1/log/{position}").status_code == 404
+    assert http.post("/crewlog/v1/projections/nothing/rebuild").status_code == 404
 
 
 def test_what_the_state_does_not_allow(http: httpx2.Client, done: str) -> None:
@@ -336,7 +336,11 @@ def test_values_of_the_environment_are_nowhere(server: Server, http: httpx2.Clie
     assert output(http, job_id) == [str(len(value))]
     ended(http, job_id)
     assert http.get(f"/api/jobs/{job_id}").json()["env"] == ["HARMLESS"]
-    for path in (f"/api/jobs/{job_id}", f"/api/log?subject=job-{job_id}", "/api/log/export"):
+    for path in (
+        f"/api/jobs/{job_id}",
+        f"/crewlog/v1/log?subject=job-{job_id}",
+        "/crewlog/v1/log/export",
+    ):
         assert value not in http.get(path).text
     until(lambda: files_with(server.data, value) == [], "a data directory without the value")
 

@@ -190,7 +190,11 @@ def test_case_02_one_is_told_who_one_is_and_never_the_hash(
         me = dee.get("/auth/me")
         assert me.json()["id"] == user["id"]
         assert me.json()["displayName"] == "Dee"
-        told = [me.text, http.get("/api/users").text, http.get("/api/log?limit=1000").text]
+        told = [
+            me.text,
+            http.get("/crewlog/v1/users").text,
+            http.get("/crewlog/v1/log?limit=1000").text,
+        ]
     for text in told:
         assert "argon2" not in text
         assert PASSWORD not in text
@@ -416,7 +420,7 @@ def test_case_08_feedback_is_seen_by_the_next_attempt(
     post(http, f"/api/jobs/{made['a']}/redo", {"feedback": "More detail."})
     attempt_runs(http, made["a"], 2)
     with worker(server, made["a"], 2) as speaking:
-        told = speaking.get(f"{server.url}/api/worker").json()
+        told = speaking.get(f"{server.url}/crewlog/v1/worker").json()
     assert told["feedback"] == "More detail."
     assert [comment["body"] for comment in told["comments"]] == ["More detail."]
     gate.touch()
@@ -448,7 +452,7 @@ def test_case_08_one_column_is_cleared_and_only_by_an_admin(
     assert everything["skipped"] == 1
     left = http.get("/api/jobs").json()["items"]
     assert [one["id"] for one in left] == [kept["b"]]
-    assert len(http.get(f"/api/log?subject=job-{own['a']}").json()["events"]) > 3
+    assert len(http.get(f"/crewlog/v1/log?subject=job-{own['a']}").json()["events"]) > 3
     gate.touch()
     stands(http, kept["b"], "done")
 
@@ -544,7 +548,7 @@ def test_case_09_and_10_a_restart_when_one_is_due_fires_it_once(server: Server) 
 
         until(jobs, "it fires", DEADLINE_S)
         stands(http, jobs()[0]["id"], "done")
-        log = http.get(f"/api/log?subject=schedule-{made['id']}&limit=1000").json()["events"]
+        log = http.get(f"/crewlog/v1/log?subject=schedule-{made['id']}&limit=1000").json()["events"]
         assert [e["type"] for e in log].count("schedule.fired") == 1
         assert len(jobs()) == 1
 

@@ -112,7 +112,7 @@ def answer_times(log: list[Json]) -> list[int]:
 
 
 def overview(http: httpx2.Client, **query: Any) -> Json:
-    answer = http.get("/api/analytics/overview", params=query)
+    answer = http.get("/crewlog/v1/analytics/overview", params=query)
     assert answer.status_code == 200, answer.text
     told: Json = answer.json()
     return told

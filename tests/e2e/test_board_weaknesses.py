@@ -268,7 +268,7 @@ def test_weakness_11_and_13_names_that_look_alike_share_nothing(
             assert texts == [f"only {user_id}\n"]
             for other in {other for _, other in made.values()} - {job_id}:
                 assert own.get(f"/api/jobs/{other}/stream").status_code == 404
-                assert own.get(f"/api/log?subject=job-{other}").status_code == 404
+                assert own.get(f"/crewlog/v1/log?subject=job-{other}").status_code == 404
 
 
 def test_weakness_12_stream_detail_and_timeline_come_from_one_log(
@@ -385,7 +385,7 @@ def test_weakness_20_nobody_is_there_before_somebody_is_added(tmp_path: Path) ->
     """A well-known administrator with a public password came with the installation."""
     with Server.start(tmp_path / "data") as server:
         with connect(server) as http:
-            assert http.get("/api/users").json()["users"] == []
+            assert http.get("/crewlog/v1/users").json()["users"] == []
         with client(server) as nobody:
             for email, password in (
                 ("john@example.com", "password"),

@@ -257,7 +257,7 @@ def test_others_see_nothing_but_the_questions_they_are_named_for(
 
 
 @pytest.mark.parametrize("way", ["disabled", "revoked", "signed out", "no admin any more"])
-@pytest.mark.parametrize("path", ["/api/events", "/api/log/stream", "of a job"])
+@pytest.mark.parametrize("path", ["/api/events", "/crewlog/v1/log/stream", "of a job"])
 def test_a_stream_ends_with_the_standing_of_its_reader(
     http: httpx2.Client, server: Server, tmp_path: Path, way: str, path: str
 ) -> None:
@@ -275,10 +275,10 @@ def test_a_stream_ends_with_the_standing_of_its_reader(
             lines = stream.iter_lines()
             next(lines)
             if way == "disabled":
-                assert http.post(f"/api/users/{user['id']}/disable").is_success
+                assert http.post(f"/crewlog/v1/users/{user['id']}/disable").is_success
             elif way == "revoked":
-                [token] = http.get(f"/api/users/{user['id']}/tokens").json()["tokens"]
-                answer = http.delete(f"/api/users/{user['id']}/tokens/{token['id']}")
+                [token] = http.get(f"/crewlog/v1/users/{user['id']}/tokens").json()["tokens"]
+                answer = http.delete(f"/crewlog/v1/users/{user['id']}/tokens/{token['id']}")
                 assert answer.is_success, answer.text
             elif way == "signed out":
                 with client(server) as other:
@@ -286,7 +286,9 @@ def test_a_stream_ends_with_the_standing_of_its_reader(
                     other.headers["Origin"] = server.url
                     assert other.post("/auth/logout").status_code < 400
             else:
-                assert http.patch(f"/api/users/{user['id']}", json={"role": "user"}).is_success
+                assert http.patch(
+                    f"/crewlog/v1/users/{user['id']}", json={"role": "user"}
+                ).is_success
             written = gate.with_name("written")
             written.write_text(f"secret {email}\n")
             written.rename(gate)
@@ -303,7 +305,7 @@ def test_a_stream_goes_on_while_others_come_and_go(
         made = commit(server, reader, job("a", only_after(flag), maxRetries=0))
         with changes(reader) as stream:
             other = add_user(server, "goes@changes.org")
-            http.post(f"/api/users/{other['id']}/disable")
+            http.post(f"/crewlog/v1/users/{other['id']}/disable")
             issue_token(server, user["id"], "read")
             last = marker(http, made["a"])
             assert up_to(stream, last)[-1].id == str(last)

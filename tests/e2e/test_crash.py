@@ -111,7 +111,7 @@ class Load:
         last = "0"
         while True:
             await self.up.wait()
-            async for position, _ in self.frames("/api/log/stream", last):
+            async for position, _ in self.frames("/crewlog/v1/log/stream", last):
                 last = position
                 self.seen.positions.append(int(position))
 
@@ -190,9 +190,9 @@ async def scenario(server: Server, ran: Path, seed: int) -> tuple[Seen, dict[str
         await asyncio.gather(*writers, following)
         jobs = await until_all_ended(load)
         await asyncio.gather(*readers.values())
-        head = (await load.client.get(f"{server.url}/api/log", headers=server.headers)).json()[
-            "head"
-        ]
+        head = (
+            await load.client.get(f"{server.url}/crewlog/v1/log", headers=server.headers)
+        ).json()["head"]
         while not load.seen.positions or load.seen.positions[-1] < head:
             await asyncio.sleep(0.05)
         log_reader.cancel()
@@ -250,7 +250,7 @@ def views(server: Server) -> dict[str, str]:
     """The digest of every view, once all of them have caught up."""
     while True:
         answer = httpx2.get(
-            f"{server.url}/api/projections", headers=server.headers, trust_env=False
+            f"{server.url}/crewlog/v1/projections", headers=server.headers, trust_env=False
         ).json()
         shown = answer["projections"]
         if all(p["position"] == answer["head"] and p["status"] == "live" for p in shown):

@@ -110,7 +110,7 @@ def test_a_log_that_was_lost_acknowledges_nothing(
         assert (answer.status_code, answer.headers["retry-after"]) == (503, "2")
         assert f"{server.data / name} was removed" in server.output.read_text()
         # What was acknowledged before can still be taken out of it.
-        assert first in http.get("/api/log/export").text
+        assert first in http.get("/crewlog/v1/log/export").text
 
         restore(server.data / name)
         until(lambda: http.get("/readyz").status_code == 200, "ready again")
@@ -185,7 +185,9 @@ def test_a_failed_view_is_named_and_the_server_goes_on(tmp_path: Path) -> None:
             assert "view of artifacts has failed at event" in broken.json()["detail"]
             assert "crewlog projections rebuild artifacts" in broken.json()["detail"]
             assert http.get("/readyz").status_code == 503
-            views = {v["name"]: v for v in http.get("/api/projections").json()["projections"]}
+            views = {
+                v["name"]: v for v in http.get("/crewlog/v1/projections").json()["projections"]
+            }
             failed = {name for name, view in views.items() if view["status"] == "failed"}
             assert failed == {"artifacts", "timeline"}, "those that show such an event"
 

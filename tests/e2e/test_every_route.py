@@ -20,8 +20,8 @@ from api.edge.worker_tokens import WorkerTokens, load_key
 from api.settings import Settings
 from tests.e2e.client import until
 from tests.e2e.people import PASSWORD, add_user, client, issue_token, sign_in
+from tests.routes import every_route
 from tests.server import Server
-from tests.test_docs import inner_routes
 
 PUBLIC, LOGIN, OWNER, EMPTY, OWN, ADMIN, PERSON, WORKER = (
     "public",
@@ -58,6 +58,7 @@ YEARLY = {"cron": "0 0 1 1 *"}
 TABLE: dict[tuple[str, str], Row] = {
     # Pages and health
     ("GET", "/openapi.json"): Row(PUBLIC),
+    ("GET", "/crewlog/v1/openapi.json"): Row(PUBLIC),
     ("GET", "/"): Row(PUBLIC),
     ("GET", "/dashboard.js"): Row(PUBLIC),
     ("GET", "/docs"): Row(PUBLIC),
@@ -85,20 +86,20 @@ TABLE: dict[tuple[str, str], Row] = {
     ("GET", "/auth/oidc/{name}"): Row(PUBLIC),
     ("GET", "/auth/oidc/{name}/callback"): Row(PUBLIC),
     ("POST", "/auth/password"): Row(PERSON, {"current": PASSWORD, "new": PASSWORD}),
-    ("GET", "/api/users"): Row(ADMIN),
-    ("POST", "/api/users"): Row(ADMIN, {"email": "nobody"}),
-    ("GET", "/api/users/{user_id}"): Row(ADMIN),
-    ("PATCH", "/api/users/{user_id}"): Row(ADMIN),
-    ("POST", "/api/users/{user_id}/disable"): Row(ADMIN),
-    ("POST", "/api/users/{user_id}/enable"): Row(ADMIN),
-    ("POST", "/api/users/{user_id}/password"): Row(ADMIN, {"password": PASSWORD}),
-    ("DELETE", "/api/users/{user_id}/sessions"): Row(ADMIN),
-    ("GET", "/api/users/{user_id}/tokens"): Row(ADMIN),
-    ("POST", "/api/users/{user_id}/tokens"): Row(ADMIN, {"name": "one more"}),
-    ("DELETE", "/api/users/{user_id}/tokens/{token_id}"): Row(ADMIN),
-    ("GET", "/api/tokens"): Row(LOGIN),
-    ("POST", "/api/tokens"): Row(LOGIN, {"name": "mine"}),
-    ("DELETE", "/api/tokens/{token_id}"): Row(OWN),
+    ("GET", "/crewlog/v1/users"): Row(ADMIN),
+    ("POST", "/crewlog/v1/users"): Row(ADMIN, {"email": "nobody"}),
+    ("GET", "/crewlog/v1/users/{user_id}"): Row(ADMIN),
+    ("PATCH", "/crewlog/v1/users/{user_id}"): Row(ADMIN),
+    ("POST", "/crewlog/v1/users/{user_id}/disable"): Row(ADMIN),
+    ("POST", "/crewlog/v1/users/{user_id}/enable"): Row(ADMIN),
+    ("POST", "/crewlog/v1/users/{user_id}/password"): Row(ADMIN, {"password": PASSWORD}),
+    ("DELETE", "/crewlog/v1/users/{user_id}/sessions"): Row(ADMIN),
+    ("GET", "/crewlog/v1/users/{user_id}/tokens"): Row(ADMIN),
+    ("POST", "/crewlog/v1/users/{user_id}/tokens"): Row(ADMIN, {"name": "one more"}),
+    ("DELETE", "/crewlog/v1/users/{user_id}/tokens/{token_id}"): Row(ADMIN),
+    ("GET", "/crewlog/v1/tokens"): Row(LOGIN),
+    ("POST", "/crewlog/v1/tokens"): Row(LOGIN, {"name": "mine"}),
+    ("DELETE", "/crewlog/v1/tokens/{token_id}"): Row(OWN),
     # Jobs and the board
     ("GET", "/api/jobs"): Row(LOGIN),
     ("POST", "/api/jobs"): Row(LOGIN, {"argv": ["true"]}),
@@ -127,8 +128,8 @@ TABLE: dict[tuple[str, str], Row] = {
     ("GET", "/api/crews/{crew_id}"): Row(OWNER),
     ("GET", "/api/events"): Row(LOGIN),
     ("GET", "/api/dispatcher/status"): Row(LOGIN),
-    ("GET", "/api/analytics/overview"): Row(LOGIN),
-    ("GET", "/api/system"): Row(LOGIN),
+    ("GET", "/crewlog/v1/analytics/overview"): Row(LOGIN),
+    ("GET", "/crewlog/v1/system"): Row(LOGIN),
     # Templates and schedules
     ("GET", "/api/templates"): Row(LOGIN),
     ("GET", "/api/templates/{template_id:path}"): Row(LOGIN),
@@ -146,21 +147,21 @@ TABLE: dict[tuple[str, str], Row] = {
     ("GET", "/api/schedules/{schedule_id}/firings"): Row(OWNER),
     ("GET", "/api/schedules/{schedule_id}/jobs"): Row(OWNER),
     # The worker API
-    ("GET", "/api/worker"): Row(WORKER),
-    ("POST", "/api/worker/heartbeat"): Row(WORKER),
-    ("POST", "/api/worker/comments"): Row(WORKER, {"body": "Half done."}),
-    ("POST", "/api/worker/complete"): Row(WORKER),
-    ("POST", "/api/worker/block"): Row(WORKER),
-    ("GET", "/api/worker/approvals"): Row(WORKER),
-    ("POST", "/api/worker/approvals"): Row(WORKER),
-    ("GET", "/api/worker/approvals/{approval_id}"): Row(WORKER),
+    ("GET", "/crewlog/v1/worker"): Row(WORKER),
+    ("POST", "/crewlog/v1/worker/heartbeat"): Row(WORKER),
+    ("POST", "/crewlog/v1/worker/comments"): Row(WORKER, {"body": "Half done."}),
+    ("POST", "/crewlog/v1/worker/complete"): Row(WORKER),
+    ("POST", "/crewlog/v1/worker/block"): Row(WORKER),
+    ("GET", "/crewlog/v1/worker/approvals"): Row(WORKER),
+    ("POST", "/crewlog/v1/worker/approvals"): Row(WORKER),
+    ("GET", "/crewlog/v1/worker/approvals/{approval_id}"): Row(WORKER),
     # The log and the views
-    ("GET", "/api/log"): Row(ADMIN),
-    ("GET", "/api/log/stream"): Row(ADMIN),
-    ("GET", "/api/log/export"): Row(ADMIN),
-    ("GET", "/api/log/{position}"): Row(OWNER),
-    ("GET", "/api/projections"): Row(LOGIN),
-    ("POST", "/api/projections/{name}/rebuild"): Row(ADMIN),
+    ("GET", "/crewlog/v1/log"): Row(ADMIN),
+    ("GET", "/crewlog/v1/log/stream"): Row(ADMIN),
+    ("GET", "/crewlog/v1/log/export"): Row(ADMIN),
+    ("GET", "/crewlog/v1/log/{position}"): Row(OWNER),
+    ("GET", "/crewlog/v1/projections"): Row(LOGIN),
+    ("POST", "/crewlog/v1/projections/{name}/rebuild"): Row(ADMIN),
     # gitoma's dialect
     ("GET", "/api/v1/health"): Row(LOGIN),
     ("GET", "/api/v1/jobs"): Row(LOGIN),
@@ -201,13 +202,7 @@ def routes(tmp_path_factory: pytest.TempPathFactory) -> set[tuple[str, str]]:
     app = create_app(parts)
     app.openapi()
     parts.close()
-    found = [inner for route in app.routes for inner in inner_routes(route)]
-    return {
-        (method, route.path)
-        for route in found
-        for method in getattr(route, "methods", {"WS"})
-        if method != "HEAD"
-    }
+    return {(found.method, found.path) for found in every_route(app)}
 
 
 def test_the_table_has_every_route_and_no_other(routes: set[tuple[str, str]]) -> None:
@@ -305,9 +300,9 @@ class World:
         return path
 
     def _token(self, path: str) -> str:
-        whose = self.victim["id"] if path.startswith("/api/users") else self.owner["id"]
+        whose = self.victim["id"] if path.startswith("/crewlog/v1/users") else self.owner["id"]
         with client(self.server, self.server.token) as operator:
-            answer = operator.post(f"/api/users/{whose}/tokens", json={"name": "x"})
+            answer = operator.post(f"/crewlog/v1/users/{whose}/tokens", json={"name": "x"})
         return str(answer.json()["id"])
 
 
@@ -476,10 +471,11 @@ def test_a_socket_opens_for_the_operator_and_for_nobody_else(world: World, path:
     assert {who: status(who) for who in WHO} == dict.fromkeys(WHO, 403)
 
 
-def test_the_document_says_which_routes_need_a_token(world: World) -> None:
-    document = json.loads(world.clients["anonymous"].get("/openapi.json").content)
+@pytest.mark.parametrize("prefix", ["", "/crewlog/v1"])
+def test_the_document_says_which_routes_need_a_token(world: World, prefix: str) -> None:
+    document = json.loads(world.clients["anonymous"].get(f"{prefix}/openapi.json").content)
     kinds = {(m, path.replace(":path}", "}")): row.kind for (m, path), row in TABLE.items()}
     for path, operations in document["paths"].items():
         for method, operation in operations.items():
-            kind = kinds[method.upper(), path]
+            kind = kinds[method.upper(), prefix + path]
             assert ("security" in operation) == (kind not in (PUBLIC, PERSON)), (method, path)

@@ -61,7 +61,11 @@ def changes(running: str) -> list[tuple[str, str, dict[str, Any]]]:
         ("POST", "/api/jobs", {"argv": ["true"], "env": {"A": "sealed"}}),
         ("POST", "/api/jobs", {"templateId": "one"}),
         ("POST", "/api/v1/run", {"repo_url": "https://github.com/crew/log"}),
-        ("POST", "/api/users", {"email": "ada@example.org", "password": "long enough a word"}),
+        (
+            "POST",
+            "/crewlog/v1/users",
+            {"email": "ada@example.org", "password": "long enough a word"},
+        ),
         (
             "POST",
             "/api/schedules",

@@ -337,8 +337,8 @@ def test_large_answers_are_compressed_and_streams_never(http: httpx2.Client) -> 
     assert "Accept-Encoding" in page.headers["vary"]
     for path in (
         f"/api/v1/stream/{job_id}",
-        f"/api/log/stream?subject=job-{job_id}",
-        "/api/log/export",
+        f"/crewlog/v1/log/stream?subject=job-{job_id}",
+        "/crewlog/v1/log/export",
     ):
         with http.stream("GET", path, headers=gzip) as stream:
             assert stream.status_code == 200

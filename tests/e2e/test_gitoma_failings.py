@@ -508,7 +508,7 @@ def test_failing_15_no_header_no_file_no_url_gets_round_a_rule(tmp_path: Path) -
         url = "https://ghp_0123456789abcdefghijABCDEFGHIJ012345@github.com/crew/log"
         job_id = submit(http, "echo", url)
         assert output(http, job_id) == ["https://REDACTED@github.com/crew/log"]
-        assert b"ghp_0123" not in http.get(f"/api/log?subject=job-{job_id}").content
+        assert b"ghp_0123" not in http.get(f"/crewlog/v1/log?subject=job-{job_id}").content
 
 
 def test_failing_16_every_setting_is_read(tmp_path: Path) -> None:

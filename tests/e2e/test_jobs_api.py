@@ -72,7 +72,7 @@ def all_events(http: httpx2.Client) -> list[Json]:
     found: list[Json] = []
     after: int | None = 0
     while after is not None:
-        page = http.get("/api/log", params={"after": after, "limit": 1000}).json()
+        page = http.get("/crewlog/v1/log", params={"after": after, "limit": 1000}).json()
         found += page["events"]
         after = page["next"]
     return found
@@ -418,7 +418,7 @@ def test_a_deleted_job_is_hidden_and_the_log_keeps_it(http: httpx2.Client) -> No
         f"/api/jobs/{job_id}/timeline",
         f"/api/v1/status/{job_id}",
         f"/api/v1/stream/{job_id}",
-        f"/api/log/stream?subject=job-{job_id}",
+        f"/crewlog/v1/log/stream?subject=job-{job_id}",
     ):
         assert http.get(path).status_code == 404, path
     for method, path in (
@@ -432,7 +432,7 @@ def test_a_deleted_job_is_hidden_and_the_log_keeps_it(http: httpx2.Client) -> No
     assert job_id not in http.get("/api/v1/jobs").json()
     assert events(http, job_id)[:-1] == before
     assert types_of(http, job_id)[-1] == "job.deleted"
-    assert "still here" in http.get(f"/api/log/export?subject=job-{job_id}").text
+    assert "still here" in http.get(f"/crewlog/v1/log/export?subject=job-{job_id}").text
 
 
 # Timeline and dialects
@@ -476,7 +476,7 @@ def test_a_job_is_streamed_and_cancelled_through_the_other_dialect(
         assert [frame.line for frame in stream] == ["__END__:cancelled"]
     theirs = dispatch(http, "analyze")
     ended(http, theirs)
-    seen = http.get(f"/api/log/stream?subject=job-{theirs}").text
+    seen = http.get(f"/crewlog/v1/log/stream?subject=job-{theirs}").text
     assert "event: job.submitted" in seen
     assert "event: job.finished" in seen
     assert job(http, theirs)["kind"] == "gitoma"
@@ -572,20 +572,20 @@ def test_the_overview_is_what_the_log_adds_up_to(http: httpx2.Client, tmp_path: 
     going = shell(http, f"until [ -e {gate} ]; do sleep 0.02; done", labels=["open"])
     running(http, going)
 
-    shown = http.get("/api/analytics/overview").json()
+    shown = http.get("/crewlog/v1/analytics/overview").json()
     of_jobs = {name: told for name, told in shown.items() if name not in BOARD}
     assert of_jobs == {"period": 7, **sums(all_events(http))}
     assert [shown[name]["total"] for name in ("crews", "approvals")] == [0, 0]
     assert shown["schedules"]["firings"] == 0
     assert shown["byOutcome"]["open"] == 1
-    assert http.get("/api/analytics/overview?period=365").json() == {**shown, "period": 365}
+    assert http.get("/crewlog/v1/analytics/overview?period=365").json() == {**shown, "period": 365}
     gate.touch()
     ended(http, going)
 
 
 def test_an_overview_of_nothing_has_no_rates(tmp_path: Path) -> None:
     with Server.start(tmp_path / "data") as server, connect(server) as http:
-        shown = http.get("/api/analytics/overview?period=1").json()
+        shown = http.get("/crewlog/v1/analytics/overview?period=1").json()
     assert shown["totalJobs"] == 0
     assert shown["successRate"] is None
     assert shown["runTimeMs"] == {"p50": None, "p95": None, "count": 0}

@@ -1,5 +1,5 @@
-"""``/api/log`` and ``/api/projections``: the log by page, by position, live and as a whole, and the
-views that are made of it.
+"""``/crewlog/v1/log`` and ``/crewlog/v1/projections``: the log by page, by position, live and as a
+whole, and the views that are made of it.
 """
 
 import json
@@ -88,7 +88,7 @@ def streaming(
 ) -> Iterator[Iterator[Frame]]:
     """An open stream past the id `seen`, frame by frame."""
     headers = {} if seen is None else {"Last-Event-ID": seen}
-    with http.stream("GET", "/api/log/stream", params=asked, headers=headers) as answer:
+    with http.stream("GET", "/crewlog/v1/log/stream", params=asked, headers=headers) as answer:
         assert answer.status_code == 200, answer.read()
         yield parsed(answer.iter_lines())
 
@@ -104,7 +104,7 @@ def walk(http: httpx2.Client, **asked: Any) -> list[Json]:
     found: list[Json] = []
     after: int | None = asked.pop("after", 0)
     while after is not None:
-        page = http.get("/api/log", params={**asked, "after": after}).json()
+        page = http.get("/crewlog/v1/log", params={**asked, "after": after}).json()
         assert set(page) == {"events", "next", "head"}
         assert len(page["events"]) <= asked.get("limit", 100)
         found += page["events"]
@@ -120,7 +120,7 @@ def test_pages_are_the_log_from_its_first_position_to_its_head(
 ) -> None:
     everything = walk(http, limit=7)
 
-    head = http.get("/api/log?limit=1").json()["head"]
+    head = http.get("/crewlog/v1/log?limit=1").json()["head"]
     assert [event["position"] for event in everything] == list(range(1, head + 1))
     assert set(everything[0]) == {
         *("position", "id", "stream", "version", "type", "schema"),
@@ -131,7 +131,7 @@ def test_pages_are_the_log_from_its_first_position_to_its_head(
     assert walk(http, limit=2, after=2, before=6) == everything[2:5]
     assert walk(http, after=head) == []
     assert walk(http, after=10**9) == []
-    last = http.get("/api/log", params={"after": head - 3, "limit": 3}).json()
+    last = http.get("/crewlog/v1/log", params={"after": head - 3, "limit": 3}).json()
     assert (len(last["events"]), last["next"]) == (3, None)
 
 
@@ -162,7 +162,7 @@ def test_filters_select_what_they_name(http: httpx2.Client, done: str) -> None:
 
 def test_every_position_can_be_looked_up(http: httpx2.Client, done: str) -> None:
     for event in events(http, done):
-        answer = http.get(f"/api/log/{event['position']}")
+        answer = http.get(f"/crewlog/v1/log/{event['position']}")
         assert (answer.status_code, answer.json()) == (200, event)
 
 
@@ -180,17 +180,17 @@ def test_an_event_names_who_and_why(http: httpx2.Client, done: str) -> None:
 
 
 def test_an_export_is_the_log_line_by_line(http: httpx2.Client, done: str) -> None:
-    answer = http.get("/api/log/export")
+    answer = http.get("/crewlog/v1/log/export")
 
     assert answer.headers["content-type"] == "application/x-ndjson"
     assert answer.text.endswith("}\n")
     everything = walk(http)
     assert unhashed(answer.text) == everything
-    about = http.get(f"/api/log/export?subject=job-{done}").text
+    about = http.get(f"/crewlog/v1/log/export?subject=job-{done}").text
     assert unhashed(about) == events(http, done)
-    rest = http.get("/api/log/export?after=5").text
+    rest = http.get("/crewlog/v1/log/export?after=5").text
     assert unhashed(rest) == everything[5:]
-    assert unhashed(http.get("/api/log/export?subject=job-nothing").text) == []
+    assert unhashed(http.get("/crewlog/v1/log/export?subject=job-nothing").text) == []
 
 
 def unhashed(export: str) -> list[dict[str, Any]]:
@@ -207,7 +207,7 @@ def unhashed(export: str) -> list[dict[str, Any]]:
 def test_a_stream_of_an_ended_job_is_its_envelopes_and_an_end(
     http: httpx2.Client, done: str
 ) -> None:
-    answer = http.get("/api/log/stream", params={"subject": f"job-{done}"})
+    answer = http.get("/crewlog/v1/log/stream", params={"subject": f"job-{done}"})
 
     assert answer.headers["content-type"] == "text/event-stream; charset=utf-8"
     assert "no-store" in answer.headers["cache-control"]
@@ -253,16 +253,16 @@ def test_once_all_was_seen_there_is_nothing(http: httpx2.Client, done: str) -> N
     asked = {"subject": f"job-{done}"}
     last = {"Last-Event-ID": streamed(http, **asked)[-1].id}
 
-    assert http.get("/api/log/stream", params=asked, headers=last).status_code == 204
+    assert http.get("/crewlog/v1/log/stream", params=asked, headers=last).status_code == 204
     for only in ({"type": "job.queued,job.submitted"}, {"actor": "operator"}):
         submitted, queued = streamed(http, **asked, **only)
         seen = {"Last-Event-ID": queued.id}
-        answer = http.get("/api/log/stream", params={**asked, **only}, headers=seen)
+        answer = http.get("/crewlog/v1/log/stream", params={**asked, **only}, headers=seen)
         assert answer.status_code == 204, only
         assert streamed(http, submitted.id, **asked, **only) == [queued]
-        assert http.get("/api/log/stream", params=asked, headers=seen).status_code == 200
+        assert http.get("/crewlog/v1/log/stream", params=asked, headers=seen).status_code == 200
     nothing = {**asked, "type": "job.archived"}
-    assert http.get("/api/log/stream", params=nothing).status_code == 204
+    assert http.get("/crewlog/v1/log/stream", params=nothing).status_code == 204
     http.post(f"/api/jobs/{done}/archive")
     (archived,) = streamed(http, last["Last-Event-ID"], **asked)
     assert archived.event == "job.archived"
@@ -300,18 +300,18 @@ def test_a_stream_ends_where_it_is_told_to(http: httpx2.Client, done: str) -> No
         assert streamed(http, subject=f"job-{done}", before=before, limit=2) == rest[:2]
         seen = {"Last-Event-ID": rest[-1].id}
         asked: dict[str, str | int] = {"subject": f"job-{done}", "before": before}
-        assert http.get("/api/log/stream", params=asked, headers=seen).status_code == 204
+        assert http.get("/crewlog/v1/log/stream", params=asked, headers=seen).status_code == 204
     for cursor in (first, first + 1, last):
         seen = {"Last-Event-ID": str(cursor)}
-        told = http.get("/api/log/stream", params={"before": first}, headers=seen)
+        told = http.get("/crewlog/v1/log/stream", params={"before": first}, headers=seen)
         assert told.status_code == 204
-    assert http.get("/api/log/stream", params={"before": 0}).status_code == 204
-    assert http.get("/api/log/stream", params={"limit": 0}).status_code == 422
+    assert http.get("/crewlog/v1/log/stream", params={"before": 0}).status_code == 204
+    assert http.get("/crewlog/v1/log/stream", params={"limit": 0}).status_code == 422
 
 
 def test_a_stream_ends_at_a_position_that_is_to_come(http: httpx2.Client, done: str) -> None:
     """Though what comes there is about something else."""
-    archived = http.get("/api/log?limit=1").json()["head"] + 1
+    archived = http.get("/crewlog/v1/log?limit=1").json()["head"] + 1
     with (
         streaming(http, subject="approval-none", before=archived + 1) as nothing,
         streaming(http, after=archived - 1, before=archived + 1) as one,
@@ -322,7 +322,7 @@ def test_a_stream_ends_at_a_position_that_is_to_come(http: httpx2.Client, done: 
 
 
 def test_a_live_stream_has_only_what_its_filter_names(http: httpx2.Client) -> None:
-    head = http.get("/api/log?limit=1").json()["head"]
+    head = http.get("/crewlog/v1/log?limit=1").json()["head"]
     with (
         streaming(http, type="job.finished", after=head) as ends,
         streaming(http, actor="operator", after=head) as asked,
@@ -341,7 +341,7 @@ def test_a_stream_of_the_log_has_every_position_once_from_any_start(
 ) -> None:
     """Replay and live part meet without a gap, though jobs write all the while."""
     known = [shell(http, "seq 300; sleep 0.1; seq 300") for _ in range(4)]
-    head = http.get("/api/log?limit=1").json()["head"]
+    head = http.get("/crewlog/v1/log?limit=1").json()["head"]
     for start in (0, 1, head // 2, head - 1, head):
         with streaming(http, str(start)) as stream:
             seen = [next(stream) for _ in range(max(0, head + 4 - start))]
@@ -386,7 +386,7 @@ class Sleeper:
         self._socket.settimeout(30)
         self._socket.connect((host, int(port)))
         request = (
-            f"GET /api/log/stream HTTP/1.1\r\nHost: {host}\r\n"
+            f"GET /crewlog/v1/log/stream HTTP/1.1\r\nHost: {host}\r\n"
             f"Authorization: Bearer {server.token}\r\n\r\n"
         )
         self._socket.sendall(request.encode())
@@ -426,7 +426,7 @@ def test_readers_that_do_not_read_cost_nothing_and_lose_nothing(
         assert ended(http, job_id)["status"] == "completed"
         # 15 MB for each of twenty, had they been kept for them.
         assert resident(server) - before < 120 * MIB
-        head = http.get("/api/log?limit=1").json()["head"]
+        head = http.get("/crewlog/v1/log?limit=1").json()["head"]
         for sleeper in sleepers[:2]:
             assert sleeper.positions(head) == list(range(1, head + 1))
 
@@ -456,7 +456,7 @@ def test_long_lines_do_not_fill_the_memory(tmp_path: Path) -> None:
             found = walk(http, limit=1000, subject=f"job-{job_id}")
             written = [x for e in found if e["type"] == "job.output" for x in e["data"]["lines"]]
             assert written == [line] * 60
-            first = http.get("/api/log", params={"limit": 1000})
+            first = http.get("/crewlog/v1/log", params={"limit": 1000})
             assert len(first.content) < 12 * MIB
             assert first.json()["next"] is not None
             head = first.json()["head"]
@@ -477,7 +477,7 @@ def test_long_lines_do_not_fill_the_memory(tmp_path: Path) -> None:
 
 
 def projections(http: httpx2.Client) -> dict[str, Json]:
-    answer = http.get("/api/projections").json()
+    answer = http.get("/crewlog/v1/projections").json()
     assert set(answer) == {"head", "projections"}
     return {shown["name"]: {**shown, "head": answer["head"]} for shown in answer["projections"]}
 
@@ -510,7 +510,7 @@ def test_a_rebuild_is_accepted_once_at_a_time_and_comes_out_the_same(
 
     def ask() -> int:
         with connect(server) as client:
-            return client.post("/api/projections/timeline/rebuild").status_code
+            return client.post("/crewlog/v1/projections/timeline/rebuild").status_code
 
     def both() -> set[int] | None:
         with ThreadPoolExecutor(6) as pool:
@@ -523,7 +523,7 @@ def test_a_rebuild_is_accepted_once_at_a_time_and_comes_out_the_same(
     until(both, "a rebuild that is asked for while one runs")
     after = settled(http)["timeline"]
     assert (after["digest"], after["rebuildMatched"]) == (before["digest"], True)
-    assert http.post("/api/projections/nothing/rebuild").status_code == 404
+    assert http.post("/crewlog/v1/projections/nothing/rebuild").status_code == 404
     told = http.get(f"/api/jobs/{done}/timeline").json()["items"]
     assert told[-1]["type"] == "job.finished"
 
@@ -646,7 +646,9 @@ def test_both_kinds_of_stream_tell_the_same_job(http: httpx2.Client) -> None:
     assert shown[-1] == f"__END__:{told[-1].data['data']['outcome']}"
 
 
-@pytest.mark.parametrize("path", ["/api/log", "/api/log/stream", "/api/log/export"])
+@pytest.mark.parametrize(
+    "path", ["/crewlog/v1/log", "/crewlog/v1/log/stream", "/crewlog/v1/log/export"]
+)
 def test_a_sub_stream_is_no_subject(http: httpx2.Client, path: str) -> None:
     """It would match nothing, and a stream of nothing would stay open for ever."""
     assert http.get(path, params={"subject": "job-a/output"}).status_code == 422

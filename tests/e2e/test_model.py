@@ -118,7 +118,9 @@ def check(server: Server, job: Modelled) -> None:
     assert shown == [f"line {n}" for n in range(1, len(shown) + 1)]
     if not job.cancelled:
         assert len(shown) == job.lines
-    events = request(server, "GET", f"/api/log?subject=job-{job.id}&limit=1000").json()["events"]
+    events = request(server, "GET", f"/crewlog/v1/log?subject=job-{job.id}&limit=1000").json()[
+        "events"
+    ]
     types = [event["type"] for event in events]
     assert types.count("job.finished") == 1
     assert types.count("job.started") <= 1
@@ -167,12 +169,16 @@ def test_no_view_has_drifted_from_the_log(server: Server) -> None:
 
     async def rebuilt() -> list[dict[str, Any]]:
         names = [
-            p["name"] for p in request(server, "GET", "/api/projections").json()["projections"]
+            p["name"]
+            for p in request(server, "GET", "/crewlog/v1/projections").json()["projections"]
         ]
         for name in names:
-            assert request(server, "POST", f"/api/projections/{name}/rebuild").status_code == 202
+            assert (
+                request(server, "POST", f"/crewlog/v1/projections/{name}/rebuild").status_code
+                == 202
+            )
         while True:
-            shown = request(server, "GET", "/api/projections").json()["projections"]
+            shown = request(server, "GET", "/crewlog/v1/projections").json()["projections"]
             if all(p["status"] == "live" for p in shown):
                 return list(shown)
             await asyncio.sleep(0.02)

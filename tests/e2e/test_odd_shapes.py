@@ -118,7 +118,8 @@ def known(http: httpx2.Client) -> dict[str, str]:
         json={"name": "n", "templateId": "odd", "rule": {"cron": "0 7 * * *"}},
     ).json()["schedule"]["id"]
     user = http.post(
-        "/api/users", json={"email": "a@example.org", "name": "A", "password": "long enough pw"}
+        "/crewlog/v1/users",
+        json={"email": "a@example.org", "name": "A", "password": "long enough pw"},
     ).json()["id"]
     return {"job_id": job, "schedule_id": schedule, "user_id": user, "template_id:path": "odd"}
 

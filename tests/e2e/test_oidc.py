@@ -119,7 +119,7 @@ def refused(answer: httpx2.Response, reason: str) -> None:
 
 def events(server: Server, user_id: str) -> list[dict[str, Any]]:
     with client(server, server.token) as operator:
-        page = operator.get("/api/log", params={"subject": f"user-{user_id}", "limit": 1000})
+        page = operator.get("/crewlog/v1/log", params={"subject": f"user-{user_id}", "limit": 1000})
     found: list[dict[str, Any]] = page.json()["events"]
     return found
 
@@ -226,7 +226,7 @@ def test_a_look_alike_of_an_address_is_another_address(
     browser: httpx2.Client, provider: Provider, server: Server, email: str
 ) -> None:
     with client(server, server.token) as operator:
-        if "mike@example.org" not in operator.get("/api/users").text:
+        if "mike@example.org" not in operator.get("/crewlog/v1/users").text:
             add_user(server, "mike@example.org", "admin")
     provider.knows(f"look-alike {email}", email=email, email_verified=True)
     refused(sign_in(browser, provider, f"look-alike {email}"), "no_account")
@@ -256,7 +256,7 @@ def test_a_disabled_account_stays_out(
     off = add_user(server, "off@example.org")
     provider.knows("off", email="off@example.org", email_verified=True)
     with client(server, server.token) as operator:
-        operator.post(f"/api/users/{off['id']}/disable")
+        operator.post(f"/crewlog/v1/users/{off['id']}/disable")
     refused(sign_in(browser, provider, "off"), "disabled")
     assert "user.identity_linked" not in [e["type"] for e in events(server, off["id"])]
 
@@ -309,7 +309,7 @@ def test_google_is_the_same_under_its_own_paths(browser: httpx2.Client, provider
 
 def test_the_secrets_of_the_providers_are_nowhere(server: Server) -> None:
     with client(server, server.token) as operator:
-        said = operator.get("/api/log/export").text
+        said = operator.get("/crewlog/v1/log/export").text
     said += server.output.read_text()
     assert "for the corporation" not in said
     assert "as Google knows it" not in said

@@ -12,14 +12,16 @@ from tests.server import Server, environment
 
 SCHEMATHESIS = str(Path(sys.executable).with_name("schemathesis"))
 
-CONFIGURATION = """
+AUTHORIZATION = """
 [auth.openapi.bearer]
 bearer = "{token}"
+"""
 
+DIALECTS = """
 [[operations]]
 include-path = [
     "/api/jobs", "/api/v1/jobs", "/api/v1/fix-ci", "/api/approvals", "/api/crews",
-    "/api/jobs/clear", "/api/templates/render", "/api/templates/{{template_id}}",
+    "/api/jobs/clear", "/api/templates/render", "/api/templates/{template_id}",
     "/api/schedules/preview",
 ]
 # A cursor that names nothing, fix-ci without a branch, a template or a rule that does not exist:
@@ -27,7 +29,7 @@ include-path = [
 checks.positive_data_acceptance.expected-statuses = [200, 201, 202, 400, 401, 403, 404, 429]
 
 [[operations]]
-include-path-regex = "^/api/jobs/{{job_id}}(/cancel|/archive|/redo|/unblock)?$"
+include-path-regex = "^/api/jobs/{job_id}(/cancel|/archive|/redo|/unblock)?$"
 # If-Match of another version, or of none.
 checks.positive_data_acceptance.expected-statuses = [200, 401, 403, 404, 409, 412]
 checks.negative_data_rejection.expected-statuses = [400, 401, 403, 404, 405, 409, 412, 422]
@@ -58,7 +60,13 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
 
 def test_the_document_names_every_api_route_its_token_and_its_streams(server: Server) -> None:
     document = httpx2.get(f"{server.url}/openapi.json", trust_env=False).json()
+    native = httpx2.get(f"{server.url}/crewlog/v1/openapi.json", trust_env=False).json()
 
+    assert native["components"]["securitySchemes"]["bearer"]["scheme"] == "bearer"
+    for operation in (o for item in native["paths"].values() for o in item.values()):
+        assert operation["security"] == [{"bearer": []}]
+    streamed = native["paths"]["/log/stream"]["get"]["responses"]["200"]["content"]
+    assert list(streamed) == ["text/event-stream"]
     assert document["openapi"].startswith("3.1")
     assert document["components"]["securitySchemes"]["bearer"]["scheme"] == "bearer"
     paths = document["paths"]
@@ -74,21 +82,29 @@ def test_the_document_names_every_api_route_its_token_and_its_streams(server: Se
         for operation in operations.values():
             secured = operation.get("security") == [{"bearer": []}]
             assert secured == path.startswith("/api/"), path
-    for path in ("/api/v1/stream/{job_id}", "/api/log/stream"):
-        assert list(paths[path]["get"]["responses"]["200"]["content"]) == ["text/event-stream"]
+    streamed = paths["/api/v1/stream/{job_id}"]["get"]["responses"]["200"]["content"]
+    assert list(streamed) == ["text/event-stream"]
 
 
 @pytest.mark.timeout(240)
-def test_schemathesis_finds_nothing(server: Server, tmp_path: Path) -> None:
+@pytest.mark.parametrize(("prefix", "configured"), [("", DIALECTS), ("/crewlog/v1", "")])
+def test_schemathesis_finds_nothing(
+    server: Server, tmp_path: Path, prefix: str, configured: str
+) -> None:
     configuration = tmp_path / "schemathesis.toml"
-    configuration.write_text(CONFIGURATION.format(token=server.token))
+    configuration.write_text(AUTHORIZATION.format(token=server.token) + configured)
     run = subprocess.run(
         [
-            *(SCHEMATHESIS, f"--config-file={configuration}", "run", f"{server.url}/openapi.json"),
+            *(
+                SCHEMATHESIS,
+                f"--config-file={configuration}",
+                "run",
+                f"{server.url}{prefix}/openapi.json",
+            ),
             *("--checks=all", "--max-examples=10", "--generation-deterministic"),
             *("--continue-on-failure", "--no-shrink"),
             # These streams have no end to wait for. Those of jobs are asked for jobs that are not.
-            *("--exclude-path-regex=/api/log/stream|/api/events", "--request-timeout=60"),
+            *("--exclude-path-regex=/log/stream|/api/events", "--request-timeout=60"),
         ],
         cwd=tmp_path,
         env=environment(SCHEMATHESIS_HOOKS=str(HOOKS), NO_PROXY="*", PYTHONWARNINGS="ignore"),

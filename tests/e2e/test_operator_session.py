@@ -158,7 +158,7 @@ def test_a_change_by_the_operators_cookie_comes_from_a_page_of_this_server(serve
         assert browser.post("/api/jobs", json=job, headers=foreign).status_code == 403
         del browser.headers["Origin"]
         assert browser.post("/api/jobs", json=job).status_code == 403
-        assert browser.get("/api/users").status_code == 200
+        assert browser.get("/crewlog/v1/users").status_code == 200
     code = code_of(printed(server))
     with client(server) as nobody:
         for path, body in (("token", {"token": server.token}), ("link", {"code": code})):
@@ -210,7 +210,9 @@ def test_wrong_tokens_slow_down_who_gives_them_and_bar_no_link(server: Server) -
 def test_who_signed_in_is_in_the_log_and_the_actor_is_the_operator(server: Server) -> None:
     with signed_in(server) as browser:
         browser.post("/api/jobs", json={"argv": ["true"]}).raise_for_status()
-        events = browser.get("/api/log", params={"type": "operator.signed_in"}).json()["events"]
+        events = browser.get("/crewlog/v1/log", params={"type": "operator.signed_in"}).json()[
+            "events"
+        ]
         assert [event["data"]["how"] for event in events] == ["token"]
         jobs = browser.get("/api/jobs").json()["items"]
         assert [job["owner"] for job in jobs] == ["operator"]

@@ -419,5 +419,7 @@ def test_the_api_reference_comes_from_this_server_alone(browser: Browser, server
         page.on("request", lambda request: said.append(request.url))
         page.goto(f"{server.url}/docs")
         expect(page.locator(".opblock").first).to_be_visible()
+        expect(page.locator(".opblock-summary-path", has_text="/log/export")).to_be_visible()
+        page.get_by_role("link", name="gitoma").click()
         expect(page.locator(".opblock-summary-path", has_text="/api/v1/run")).to_be_visible()
     assert [text for text in said if not text.startswith((server.url, "data:"))] == []

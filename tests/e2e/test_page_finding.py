@@ -280,7 +280,7 @@ def test_what_waits_is_counted_as_in_the_inbox_however_much_it_is(
     expect(ben.heading("System")).to_be_visible()
     until(lambda: waiting(ben) == 1, "he is named once")
     with sign_in(fresh, "ben@example.org") as him:
-        for path in ("/api/board", "/api/analytics/overview"):
+        for path in ("/api/board", "/crewlog/v1/analytics/overview"):
             assert him.get(path).json()["approvals"]["pending"] == 1, path
 
 

@@ -55,7 +55,7 @@ def stream(http: httpx2.Client, path: str) -> Iterator[Iterator[dict[str, Any]]]
 
 
 @pytest.mark.parametrize(
-    "path", ["/api/jobs/{id}/stream", "/api/log/stream?subject=job-{id}&partial=true"]
+    "path", ["/api/jobs/{id}/stream", "/crewlog/v1/log/stream?subject=job-{id}&partial=true"]
 )
 def test_a_prompt_is_seen_while_it_stands(server: Server, path: str) -> None:
     with connect(server) as http:
@@ -140,7 +140,10 @@ def test_a_prompt_is_on_the_page_while_it_stands(server: Server, visitors: Visit
 def test_a_line_that_has_begun_is_seen_again_after_a_restart(server: Server) -> None:
     with connect(server) as http:
         job_id = shell(http, gated(server, "one\\nGo on? ", "yes"))
-        until(lambda: "one" in json.dumps(http.get(f"/api/log?subject=job-{job_id}").json()), "one")
+        until(
+            lambda: "one" in json.dumps(http.get(f"/crewlog/v1/log?subject=job-{job_id}").json()),
+            "one",
+        )
     server.kill()
     server.restart()
     with connect(server) as http:

@@ -46,7 +46,7 @@ def ada(server: Server) -> dict[str, object]:
 
 def log_of(server: Server, user_id: object) -> list[dict[str, object]]:
     with client(server, server.token) as operator:
-        page = operator.get("/api/log", params={"subject": f"user-{user_id}", "limit": 1000})
+        page = operator.get("/crewlog/v1/log", params={"subject": f"user-{user_id}", "limit": 1000})
     events: list[dict[str, object]] = page.json()["events"]
     return events
 
@@ -57,15 +57,15 @@ def log_of(server: Server, user_id: object) -> list[dict[str, object]]:
 def test_the_first_administrator_is_made_from_the_settings_once(server: Server) -> None:
     with sign_in(server, ADMIN) as admin:
         me = admin.get("/auth/me").json()
-        users = admin.get("/api/users").json()["users"]
+        users = admin.get("/crewlog/v1/users").json()["users"]
     assert me["isAdmin"] is True
     assert [user["email"] for user in users].count(ADMIN) == 1
 
 
 def test_there_is_no_account_that_nobody_made(tmp_path: Path) -> None:
     with Server.start(tmp_path / "data") as fresh, client(fresh, fresh.token) as operator:
-        assert operator.get("/api/users").json() == {"users": []}
-        assert operator.get("/api/log").json()["head"] == 0
+        assert operator.get("/crewlog/v1/users").json() == {"users": []}
+        assert operator.get("/crewlog/v1/log").json()["head"] == 0
 
 
 def test_nobody_is_null_and_may_only_look_at_what_is_public(nobody: httpx2.Client) -> None:
@@ -96,7 +96,7 @@ def test_the_profile_has_the_fields_of_the_contract_and_never_the_hash(
     stored = [path.read_text().strip() for path in (server.data / "credentials").iterdir()]
     assert all(hashed.startswith("$argon2id$") for hashed in stored)
     with client(server, server.token) as operator:
-        everything = operator.get("/api/log/export").text
+        everything = operator.get("/crewlog/v1/log/export").text
     assert not any(hashed in everything for hashed in stored)
     assert "argon2" not in everything
     assert PASSWORD not in everything
@@ -112,7 +112,7 @@ def test_the_cookie_is_kept_from_scripts_and_from_other_sites(
     assert answer.headers["x-event-position"].isdigit()
     secret = said.partition("=")[2].split(".")[1]
     with client(server, server.token) as operator:
-        assert secret not in operator.get("/api/log/export").text
+        assert secret not in operator.get("/crewlog/v1/log/export").text
 
 
 def test_a_form_signs_in_too_and_leads_a_browser_on(
@@ -280,12 +280,12 @@ def test_a_disabled_account_is_stopped_at_once(server: Server) -> None:
         client(server, server.token) as operator,
     ):
         assert program.get("/api/jobs").status_code == 200
-        operator.post(f"/api/users/{user['id']}/disable")
+        operator.post(f"/crewlog/v1/users/{user['id']}/disable")
         assert browser.get("/api/jobs").status_code == 401
         assert program.get("/api/jobs").status_code == 403
         pair = {"email": "dan@example.org", "password": PASSWORD}
         assert browser.post("/auth/login", json=pair).status_code == 401
-        operator.post(f"/api/users/{user['id']}/enable")
+        operator.post(f"/crewlog/v1/users/{user['id']}/enable")
         assert browser.get("/api/jobs").status_code == 401, "what was signed in stays out"
         assert program.get("/api/jobs").status_code == 200
 
@@ -299,10 +299,10 @@ def test_an_administrator_is_one_only_as_long_as_the_role_lasts(server: Server) 
         client(server, plain) as reader,
         client(server, server.token) as operator,
     ):
-        assert full.get("/api/users").status_code == 200
-        assert reader.get("/api/users").status_code == 403, "its scopes do not say so"
-        operator.patch(f"/api/users/{user['id']}", json={"role": "user"})
-        assert full.get("/api/users").status_code == 403
+        assert full.get("/crewlog/v1/users").status_code == 200
+        assert reader.get("/crewlog/v1/users").status_code == 403, "its scopes do not say so"
+        operator.patch(f"/crewlog/v1/users/{user['id']}", json={"role": "user"})
+        assert full.get("/crewlog/v1/users").status_code == 403
 
 
 # Tokens
@@ -313,8 +313,8 @@ def test_a_token_is_shown_once_and_does_what_its_scopes_say(
 ) -> None:
     with sign_in(server, "ada@example.org") as browser:
         asked = {"name": "ci", "scopes": ["read"], "expiresInDays": 1}
-        issued = browser.post("/api/tokens", json=asked).json()
-        listed = browser.get("/api/tokens").json()["tokens"]
+        issued = browser.post("/crewlog/v1/tokens", json=asked).json()
+        listed = browser.get("/crewlog/v1/tokens").json()["tokens"]
         assert issued["token"].startswith("crewlog_u_")
         assert [one["id"] for one in listed].count(issued["id"]) == 1
         assert issued["token"] not in json.dumps(listed)
@@ -322,33 +322,37 @@ def test_a_token_is_shown_once_and_does_what_its_scopes_say(
             assert program.get("/auth/me").json()["id"] == ada["id"]
             assert program.get("/api/jobs").status_code == 200
             assert program.post("/api/jobs", json={"argv": ["true"]}).status_code == 403
-            assert program.post("/api/tokens", json=asked).status_code == 403
-            browser.delete(f"/api/tokens/{issued['id']}")
+            assert program.post("/crewlog/v1/tokens", json=asked).status_code == 403
+            browser.delete(f"/crewlog/v1/tokens/{issued['id']}")
             assert program.get("/api/jobs").status_code == 403
     with client(server, server.token) as operator:
-        assert issued["token"] not in operator.get("/api/log/export").text
+        assert issued["token"] not in operator.get("/crewlog/v1/log/export").text
 
 
 def test_a_token_makes_no_stronger_one(server: Server, ada: dict[str, object]) -> None:
     token = issue_token(server, str(ada["id"]), "read", "write")
     admins = {"name": "up", "scopes": ["admin"]}
     with client(server, token) as program, client(server, server.token) as operator:
-        assert program.post("/api/tokens", json=admins).status_code == 403
-        assert operator.post(f"/api/users/{ada['id']}/tokens", json=admins).status_code == 409
-        assert operator.post("/api/tokens", json=admins).status_code == 409, "it has no account"
+        assert program.post("/crewlog/v1/tokens", json=admins).status_code == 403
+        assert (
+            operator.post(f"/crewlog/v1/users/{ada['id']}/tokens", json=admins).status_code == 409
+        )
+        assert operator.post("/crewlog/v1/tokens", json=admins).status_code == 409, (
+            "it has no account"
+        )
 
 
 def test_a_token_makes_none_that_outlives_it(server: Server, ada: dict[str, object]) -> None:
     token = issue_token(server, str(ada["id"]), "read", "write", expiresInDays=2)
     with client(server, token) as program:
-        own = {row["id"]: row for row in program.get("/api/tokens").json()["tokens"]}
+        own = {row["id"]: row for row in program.get("/crewlog/v1/tokens").json()["tokens"]}
         end = max(row["expiresAt"] for row in own.values() if row["name"] == "test")
         for longer in (3, None):
             asked = {"name": "longer", "expiresInDays": longer}
-            assert program.post("/api/tokens", json=asked).status_code == 403
-        shorter = program.post("/api/tokens", json={"name": "shorter", "expiresInDays": 1})
+            assert program.post("/crewlog/v1/tokens", json=asked).status_code == 403
+        shorter = program.post("/crewlog/v1/tokens", json={"name": "shorter", "expiresInDays": 1})
         assert shorter.status_code == 201
-        unsaid = program.post("/api/tokens", json={"name": "unsaid"}).json()
+        unsaid = program.post("/crewlog/v1/tokens", json={"name": "unsaid"}).json()
         assert unsaid["expiresAt"] <= end
 
 
@@ -356,18 +360,21 @@ def test_what_a_token_issued_ends_with_it(server: Server, ada: dict[str, object]
     root = add_user(server, "root@example.org", "admin")
     first = issue_token(server, str(root["id"]), "read", "write", "admin")
     with client(server, first) as program, client(server, server.token) as operator:
-        [held] = operator.get(f"/api/users/{root['id']}/tokens").json()["tokens"]
+        [held] = operator.get(f"/crewlog/v1/users/{root['id']}/tokens").json()["tokens"]
         asked = {"name": "second", "scopes": ["read", "write", "admin"]}
-        second = program.post("/api/tokens", json=asked).json()["token"]
+        second = program.post("/crewlog/v1/tokens", json=asked).json()["token"]
         with client(server, second) as other:
-            hers = other.post(f"/api/users/{ada['id']}/tokens", json={"name": "third"})
+            hers = other.post(f"/crewlog/v1/users/{ada['id']}/tokens", json={"name": "third"})
         third = hers.json()["token"]
-        assert operator.delete(f"/api/users/{root['id']}/tokens/{held['id']}").status_code == 200
+        assert (
+            operator.delete(f"/crewlog/v1/users/{root['id']}/tokens/{held['id']}").status_code
+            == 200
+        )
         for token in (first, second, third):
             with client(server, token) as gone:
-                assert gone.get("/api/tokens").status_code == 403
-        assert operator.get(f"/api/users/{root['id']}/tokens").json()["tokens"] == []
-        left = operator.get(f"/api/users/{ada['id']}/tokens").json()["tokens"]
+                assert gone.get("/crewlog/v1/tokens").status_code == 403
+        assert operator.get(f"/crewlog/v1/users/{root['id']}/tokens").json()["tokens"] == []
+        left = operator.get(f"/crewlog/v1/users/{ada['id']}/tokens").json()["tokens"]
         assert "third" not in [token["name"] for token in left]
 
 
@@ -378,7 +385,7 @@ def test_a_token_expires(tmp_path: Path) -> None:
         token = issue_token(server, ada["id"], "read", expiresInDays=1)
         export = tmp_path / "export.ndjson"
         with client(server, server.token) as operator:
-            text = operator.get("/api/log/export").text
+            text = operator.get("/crewlog/v1/log/export").text
     lines = [json.loads(line) for line in text.splitlines()]
     for line in lines:
         if line["type"] == "token.issued":

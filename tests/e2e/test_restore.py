@@ -18,7 +18,7 @@ def test_a_restored_log_runs_no_job_again(tmp_path: Path) -> None:
         job = shell(http, f"echo began >> {ran}; echo began; sleep 600")
         running(http, job)
         until(lambda: ran.exists() and len(events(http, job)) >= 4, "the first line is in the log")
-        exported = http.get("/api/log/export").content
+        exported = http.get("/crewlog/v1/log/export").content
         cancel(http, job)
         ended(http, job)
     log = open_sqlite_log(tmp_path / "second", redactor=Redactor(), catalogue=CATALOGUE)

@@ -107,7 +107,7 @@ def end_of(http: httpx2.Client, job_id: str) -> dict[str, Any]:
 
 
 def starts_and_ends(http: httpx2.Client) -> list[dict[str, Any]]:
-    page = http.get("/api/log?type=job.started,job.finished&limit=1000").json()
+    page = http.get("/crewlog/v1/log?type=job.started,job.finished&limit=1000").json()
     assert page["next"] is None
     return list(page["events"])
 
@@ -468,5 +468,5 @@ def test_credentials_in_output_never_reach_the_log(server: Server, http: httpx2.
         "in two writes: [REDACTED]",
         "[REDACTED]",
     ]
-    seen = http.get(f"/api/v1/stream/{job_id}").text + http.get("/api/log/export").text
+    seen = http.get(f"/api/v1/stream/{job_id}").text + http.get("/crewlog/v1/log/export").text
     assert not [secret for secret in (SECRET, GITHUB_TOKEN, "user:pass") if secret in seen]

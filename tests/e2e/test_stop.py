@@ -62,8 +62,8 @@ def stalled(server: Server) -> socket.socket:
     reader = socket.socket()
     reader.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
     reader.connect((host, int(port)))
-    request = f"GET /api/log/stream HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer {server.token}\r\n"
-    reader.sendall(request.replace("Host: x", f"Host: {host}").encode() + b"\r\n")
+    head = f"Host: {host}\r\nAuthorization: Bearer {server.token}\r\n\r\n"
+    reader.sendall(f"GET /crewlog/v1/log/stream HTTP/1.1\r\n{head}".encode())
     return reader
 
 
@@ -101,7 +101,7 @@ def test_thirty_readers_and_a_running_job_hold_nothing_up(tmp_path: Path) -> Non
             )
         )
         job_id = shell(http, COUNTING.format(lines=400, pause="sleep 0.01"))
-        paths = [f"/api/v1/stream/{job_id}", "/api/log/stream"]
+        paths = [f"/api/v1/stream/{job_id}", "/crewlog/v1/log/stream"]
         streams = {
             path: [open_now.enter_context(reading(http, path)) for _ in range(READERS)]
             for path in paths

@@ -136,7 +136,7 @@ def test_what_is_not_there_is_404_and_what_is_broken_400(http: httpx2.Client) ->
 
 
 def test_a_crew_can_be_seen_before_it_is_committed(http: httpx2.Client) -> None:
-    head = http.get("/api/projections").json()["head"]
+    head = http.get("/crewlog/v1/projections").json()["head"]
     body = {"templateId": "ops/deploy", "inputs": {"service": "web", "note": "-"}}
 
     said = http.post("/api/templates/render", json=body)
@@ -148,7 +148,7 @@ def test_a_crew_can_be_seen_before_it_is_committed(http: httpx2.Client) -> None:
         *(("test", "Test", ["test"]), ("put", "Put web", ["deploy", "web"])),
     ]
     assert "hidden-in-the-file" not in said.text
-    assert http.get("/api/projections").json()["head"] == head
+    assert http.get("/crewlog/v1/projections").json()["head"] == head
 
 
 @pytest.mark.parametrize(

@@ -135,7 +135,7 @@ def worker(server: Server, job_id: str, attempt: int = 1) -> httpx2.Client:
     token = WorkerTokens(load_key(server.data / "worker.key")).issue(job_id, attempt)
     headers = {"Authorization": f"Bearer {token}"}
     return httpx2.Client(
-        base_url=f"{server.url}/api/worker", headers=headers, trust_env=False, timeout=90
+        base_url=f"{server.url}/crewlog/v1/worker", headers=headers, trust_env=False, timeout=90
     )
 
 
@@ -192,10 +192,10 @@ def test_only_the_token_of_a_running_attempt_is_let_in(
     server: Server, http: httpx2.Client, held: tuple[str, httpx2.Client]
 ) -> None:
     _, client = held
-    assert http.get("/api/worker").status_code == 403
-    assert httpx2.get(f"{server.url}/api/worker", trust_env=False).status_code == 401
+    assert http.get("/crewlog/v1/worker").status_code == 403
+    assert httpx2.get(f"{server.url}/crewlog/v1/worker", trust_env=False).status_code == 401
     token = client.headers["Authorization"]
-    for path in ("/api/jobs", "/api/log", "/api/approvals"):
+    for path in ("/api/jobs", "/crewlog/v1/log", "/api/approvals"):
         answer = httpx2.get(server.url + path, headers={"Authorization": token}, trust_env=False)
         assert answer.status_code == 403, path
     forged = {"Authorization": token[:-2] + ("AA" if token[-2:] != "AA" else "BB")}
@@ -502,9 +502,9 @@ def test_a_wait_ends_at_once_when_the_server_stops(tmp_path: Path, templates: Pa
         # The connection is accepted, and the request sent as a whole, before the server is stopped.
         waiting = HTTPConnection(urlsplit(server.url).netloc, timeout=50)
         with closing(waiting):
-            waiting.request("GET", "/api/worker", headers=headers)
+            waiting.request("GET", "/crewlog/v1/worker", headers=headers)
             waiting.getresponse().read()
-            path = f"/api/worker/approvals/{asked['id']}?wait=60"
+            path = f"/crewlog/v1/worker/approvals/{asked['id']}?wait=60"
             waiting.request("GET", path, headers=headers)
             server.stop()
             answer = waiting.getresponse()

@@ -9,7 +9,7 @@ from fastapi import HTTPException, Request, Response
 from pydantic import BaseModel, ValidationError
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from api.edge.errors import domain_error
+from api.edge.errors import detailed, domain_failure
 from api.edge.security import Principal, Security, allow
 from domain.errors import CrewlogError
 
@@ -65,7 +65,7 @@ class ShortCut:
         try:
             response = await self.endpoint(asked, request, principal, None)
         except CrewlogError as error:
-            response = await domain_error(request, error)
+            response = detailed(domain_failure(request, error))
         await response(scope, receive, send)
 
     def _validated(self, body: bytes) -> BaseModel:

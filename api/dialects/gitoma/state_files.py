@@ -25,7 +25,7 @@ import orjson
 from starlette.websockets import WebSocket, WebSocketDisconnect, WebSocketState
 
 from api.dialects.gitoma.state_jobs import StateJob
-from domain.errors import CrewlogError
+from domain.errors import Unavailable
 
 logger = logging.getLogger("crewlog.gitoma")
 
@@ -74,7 +74,7 @@ class _Version:
         return time.time_ns() - max(self.mtime_ns, self.ctime_ns) > _CLOCK_TICK_NS
 
 
-class StatesUnavailable(CrewlogError):
+class StatesUnavailable(Unavailable):
     """The state directory does not let the server do this; the text says what."""
 
 

@@ -92,8 +92,13 @@ async function problemOf(response) {
   } catch {
     // A body that is no JSON says nothing for people.
   }
-  const { detail = said.error, path = "" } = said;
+  const { detail = said.error, errors = [] } = said;
+  const { path = errors[0]?.path ?? "" } = said;
   const { status } = response;
+  if (status === 422 && errors.length) {
+    const named = errors.map((error) => `${called([null, ...error.path.split(/[.[\]]+/)])}: ${error.message}`);
+    return new Problem(status, ended(`The server refused this. ${named.join("; ")}`), path);
+  }
   if (typeof detail === "string") return new Problem(status, ended(detail), path);
   if (Array.isArray(detail)) {
     const named = detail.map(({ loc, msg }) => `${called(loc)}: ${msg}`);

@@ -17,7 +17,7 @@ export function Gitoma() {
   const [health, setHealth] = useState(null);
   const states = useStates();
   useEffect(() => {
-    const look = async () => ({ ...(await get("/api/v1/health")), ...(await get("/api/system")) });
+    const look = async () => ({ ...(await get("/api/v1/health")), ...(await get("/crewlog/v1/system")) });
     look().then(setHealth, (problem) => setHealth({ problem }));
   }, []);
   return html`<section class="card" aria-labelledby="gitoma-title"><h2 id="gitoma-title">gitoma</h2>

@@ -6,7 +6,7 @@ import { Ago, Confirm, Empty, Failure, Field, Loading, Title, submitted, useActi
 import { me } from "./store.js";
 
 export function People() {
-  const { data, problem, reload } = useLoad("/api/users");
+  const { data, problem, reload } = useLoad("/crewlog/v1/users");
   const [adding, setAdding] = useState(false);
   return html`<div class="room-head"><${Title} document="People">People<//>
       ${!adding && !problem && html`<button type="button" class="primary" onClick=${() => setAdding(true)}>Add somebody</button>`}</div>
@@ -22,7 +22,7 @@ function Add({ onDone, onCancel }) {
   const send = submitted(async ({ target }) => {
     const { email, name, role, password } = Object.fromEntries(new FormData(target));
     const body = { email: email.trim(), name: name.trim(), role, ...(password ? { password } : {}) };
-    if (await action.run(() => post("/api/users", body))) onDone();
+    if (await action.run(() => post("/crewlog/v1/users", body))) onDone();
   });
   return html`<form class="card form" onSubmit=${send} aria-label="Add somebody"><h2>Add somebody</h2><div class="grid">
     <${Field} label="E-mail">${(a) => html`<input ...${a} name="email" type="email" autocomplete="off" required />`}<//>
@@ -36,7 +36,7 @@ function Add({ onDone, onCancel }) {
 function Person({ user, reload }) {
   const [open, setOpen] = useState("");
   const action = useAction();
-  const path = `/api/users/${segment(user.id)}`;
+  const path = `/crewlog/v1/users/${segment(user.id)}`;
   const self = user.id === me.value.id;
   const act = async (work, said) => {
     if (await action.run(work, said)) {

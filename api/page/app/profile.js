@@ -33,21 +33,21 @@ function Password() {
 }
 
 function Tokens({ isAdmin }) {
-  const { data, problem, reload } = useLoad("/api/tokens");
+  const { data, problem, reload } = useLoad("/crewlog/v1/tokens");
   const [issued, setIssued] = useState(null);
   const action = useAction();
   const issue = submitted(async ({ target }) => {
     const form = new FormData(target);
     const days = Number(form.get("days"));
     const body = { name: form.get("name").trim(), scopes: ["read", ...form.getAll("scope")], expiresInDays: days || null };
-    const token = await action.run(() => post("/api/tokens", body));
+    const token = await action.run(() => post("/crewlog/v1/tokens", body));
     if (!token) return;
     setIssued(token);
     target.reset();
     reload();
   });
   const revoke = async (id) => {
-    await action.run(() => remove(`/api/tokens/${segment(id)}`), "The token was revoked.");
+    await action.run(() => remove(`/crewlog/v1/tokens/${segment(id)}`), "The token was revoked.");
     setIssued((now) => (now?.id === id ? null : now));
     reload();
   };

@@ -120,7 +120,7 @@ async function signInWithApiToken(given) {
   try {
     const profile = await get("/auth/me");
     // The server does not say why it does not know somebody; a route that asks for one does.
-    if (!profile) await get("/api/projections");
+    if (!profile) await get("/crewlog/v1/projections");
     if (!profile) throw wrongToken();
     keepToken();
     enter(profile);

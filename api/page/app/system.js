@@ -10,9 +10,9 @@ import { me, waitingCount } from "./store.js";
 const LOOK_AGAIN_MS = 5_000;
 
 export function System() {
-  const views = useLoad("/api/projections", { everyMs: LOOK_AGAIN_MS });
+  const views = useLoad("/crewlog/v1/projections", { everyMs: LOOK_AGAIN_MS });
   const dispatcher = useLoad("/api/dispatcher/status", { everyMs: LOOK_AGAIN_MS });
-  const overview = useLoad("/api/analytics/overview?period=7", { everyMs: 6 * LOOK_AGAIN_MS });
+  const overview = useLoad("/crewlog/v1/analytics/overview?period=7", { everyMs: 6 * LOOK_AGAIN_MS });
   return html`<div class="room-head"><${Title} document="System">System<//><a class="button" href="/docs">API reference</a></div>
     <div class="halves">
       <section class="card" aria-labelledby="work-title"><h2 id="work-title">Dispatcher</h2>
@@ -62,7 +62,7 @@ function Overview({ sums }) {
 function Views({ views, reload }) {
   const action = useAction();
   const rebuild = async (name) => {
-    await action.run(() => post(`/api/projections/${segment(name)}/rebuild`), `${name} is being rebuilt beside the live one.`);
+    await action.run(() => post(`/crewlog/v1/projections/${segment(name)}/rebuild`), `${name} is being rebuilt beside the live one.`);
     reload();
   };
   return html`<div class="scroll"><table class="rows"><thead><tr><th scope="col">View</th><th scope="col">State</th><th scope="col" class="number">Position</th><th scope="col" class="number">Behind</th>

@@ -1,0 +1,58 @@
+"""Every route of the server, also those of the applications that are mounted in it."""
+
+from collections.abc import Iterator
+from typing import Any, NamedTuple
+
+from fastapi import FastAPI
+from starlette.routing import Match, Mount
+
+
+class Found(NamedTuple):
+    method: str
+    """Of a request; WS for a socket."""
+    path: str
+    """The whole one, with its parameters."""
+    route: Any
+
+
+def every_route(app: Any, prefix: str = "") -> Iterator[Found]:
+    """Each route by its methods, but for HEAD."""
+    for route in _flat(app):
+        if isinstance(route, Mount):
+            yield from every_route(route.app, prefix + route.path)
+            continue
+        for method in getattr(route, "methods", None) or {"WS"}:
+            if method != "HEAD":
+                yield Found(method, prefix + route.path, route)
+
+
+def _flat(app: Any) -> Iterator[Any]:
+    """The routes, also those of an included router, which the framework keeps as it is."""
+    for route in app.routes:
+        router = getattr(route, "original_router", None)
+        yield from [route] if router is None else router.routes
+
+
+def documented(app: FastAPI, prefix: str = "") -> Iterator[tuple[str, str, dict[str, Any]]]:
+    """Method, whole path and description of each operation of the documents."""
+    for path, item in app.openapi()["paths"].items():
+        for method, operation in item.items():
+            yield method.upper(), prefix + path, operation
+    for route in app.routes:
+        if isinstance(route, Mount) and isinstance(route.app, FastAPI):
+            yield from documented(route.app, prefix + route.path)
+
+
+def answers(app: Any, method: str, path: str) -> bool:
+    """Whether a route takes this very path."""
+    kind = "websocket" if method == "WS" else "http"
+    scope = {"type": kind, "method": method, "path": path, "headers": [], "path_params": {}}
+    for route in app.routes:
+        matched, _ = route.matches(scope)
+        if matched is not Match.FULL:
+            continue
+        if not isinstance(route, Mount):
+            return True
+        if answers(route.app, method, path.removeprefix(route.path)):
+            return True
+    return False
