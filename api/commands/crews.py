@@ -12,7 +12,7 @@ import typer
 from api.commands import terminal
 from api.commands.crew_following import CrewFollowing, crew_jobs
 from api.commands.options import AsJson, Data, Token, Url, connect, data_directory
-from api.commands.states import state_of
+from api.commands.states import rests, state_of
 from domain.errors import CrewlogError
 from domain.numbers import parse_json
 
@@ -199,7 +199,7 @@ def show(
                 terminal.state_cell(state_of(job)),
                 ", ".join(keys.get(parent, parent) for parent in job["parents"]) or "-",
                 str(job["attempts"]),
-                terminal.duration(job["runMs"]),
+                terminal.duration(job["runMs"] if rests(job) else None),
                 job["id"],
                 job["title"],
             )
@@ -246,7 +246,8 @@ def _needs(job: dict[str, Any]) -> Iterator[str]:
     if job["failureReason"]:
         yield terminal.plain(job["failureReason"])
     if job["blockReason"]:
-        yield f"blocked: {terminal.plain(job['blockReason'])}"
+        how = "gave up" if job["gaveUp"] else "blocked"
+        yield f"{how}: {terminal.plain(job['blockReason'])}"
 
 
 def _words(state: str) -> str:

@@ -13,7 +13,7 @@ import typer
 
 from api.commands import terminal
 from api.commands.options import AsJson, Data, Token, Url, connect
-from api.commands.states import STATES, state_of, states_given
+from api.commands.states import STATES, reason_of, rests, state_of, states_given
 from domain.errors import CrewlogError
 
 if TYPE_CHECKING:
@@ -223,7 +223,7 @@ def list_(
                 job["id"],
                 terminal.state_cell(state_of(job)),
                 terminal.ago(job["createdAt"]),
-                terminal.duration(job["runMs"]),
+                terminal.duration(job["runMs"] if rests(job) else None),
                 str(job["lines"]),
                 job["title"],
             )
@@ -314,7 +314,7 @@ def print_timeline(timeline: list[dict[str, Any]]) -> None:
             )
             for entry in timeline
         ),
-        flexible=("WHAT",),
+        flexible=("WHAT", "WHO"),
     )
 
 
@@ -322,13 +322,12 @@ def _details(job: dict[str, Any]) -> Iterator[tuple[str, terminal.Cell]]:
     yield "Job", job["id"]
     yield "Title", job["title"]
     yield "State", terminal.state_cell(state_of(job))
-    if job["failureReason"]:
-        yield "Reason", (job["failureReason"], "red")
+    if reason := reason_of(job):
+        yield "Reason", (reason, "red")
     if job["errorId"]:
         yield "Error id", job["errorId"]
     # While it waits for another attempt, that of the last one says nothing of the job.
-    rests = job["outcome"] is not None or job["status"] == "blocked"
-    if rests and job["exitCode"] is not None:
+    if rests(job) and job["exitCode"] is not None:
         yield "Exit code", str(job["exitCode"])
     if job["result"] is not None:
         yield "Result", json.dumps(job["result"], ensure_ascii=False)
@@ -341,8 +340,9 @@ def _details(job: dict[str, Any]) -> Iterator[tuple[str, terminal.Cell]]:
     yield "Created", terminal.moment(job["createdAt"])
     yield "Started", terminal.moment(job["startedAt"])
     yield "Ended", terminal.moment(job["completedAt"])
-    yield "Ran", terminal.duration(job["runMs"] if rests else None)
-    yield "Output", f"{job['lines']} lines, {job['outputBytes']} bytes"
+    yield "Ran", terminal.duration(job["runMs"] if rests(job) else None)
+    size = terminal.counted(job["outputBytes"], "byte")
+    yield "Output", f"{terminal.counted(job['lines'], 'line')}, {size}"
     if job["droppedBytes"]:
         yield "Dropped", (f"{job['droppedBytes']} bytes over the limit", "yellow")
 

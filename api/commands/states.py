@@ -36,6 +36,21 @@ def state_of(job: dict[str, Any]) -> str:
     return "cancelling" if job["cancelRequestedAt"] else str(job["state"])
 
 
+def rests(job: dict[str, Any]) -> bool:
+    """Whether it stands where its last attempt has left it: what that came to is how the job is."""
+    return job["outcome"] is not None or job["status"] == "blocked"
+
+
+def reason_of(job: dict[str, Any]) -> str:
+    """Why a job stands still, or has failed, in a sentence; "" where it does and has not."""
+    if job["strandedBy"] and not job["outcome"]:
+        return "A job that it waits for will never be done."
+    if job["gaveUp"]:
+        tries = f" after {job['failures']} attempts" if job["failures"] > 1 else ""
+        return f"Gave up{tries}: {job['blockReason']}"
+    return str(job["blockReason"] or job["failureReason"] or "")
+
+
 def states_given(given: str | None) -> str | None:
     """States by comma, as the server takes them. BadParameter for one that there is not."""
     names = [name.strip() for name in (given or "").split(",") if name.strip()]

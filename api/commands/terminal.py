@@ -122,6 +122,11 @@ def plain(text: Any) -> str:
     )
 
 
+def counted(count: int, one: str) -> str:
+    """So many of them, in words."""
+    return f"{count} {one}" if count == 1 else f"{count} {one}s"
+
+
 def unknown(kind: str, given: str, known: Iterable[str]) -> str:
     """Says that there is no such thing, and what else may have been meant."""
     near = get_close_matches(given, list(known), n=3)

@@ -83,6 +83,9 @@ def list_users(
     if as_json:
         terminal.print_json(said)
         return
+    if not said["users"]:
+        terminal.notice("Nobody has an account.")
+        return
     terminal.print_table(
         ("EMAIL", "NAME", "ROLE", "STATE", "SIGNED IN", "ID"),
         (

@@ -2,15 +2,19 @@
 and nothing where there is nothing.
 """
 
+import io
 import json
 import re
 from collections.abc import Iterator
 
 import pytest
 import typer
+from rich.console import Console
 
+from api.commands import terminal
+from api.commands.jobs import print_timeline
 from api.commands.main import app
-from api.commands.states import STATES
+from api.commands.states import STATES, reason_of
 from projections.jobs import STATES as SERVED
 from tests.api.test_cli import crewlog
 from tests.server import Server
@@ -50,6 +54,8 @@ def test_an_empty_list_says_so(server: Server) -> None:
     assert nothing.stderr == "No such events.\n"
     none = crewlog("jobs", "list", "--label", "nobody", data=server.data)
     assert none.stderr == "No such jobs.\n"
+    nobody = crewlog("users", "list", data=server.data)
+    assert (nobody.stdout, nobody.stderr) == ("", "Nobody has an account.\n")
     assert json.loads(
         crewlog("log", "show", "--type=job.paused", "--json", data=server.data).stdout
     )
@@ -139,6 +145,9 @@ jobs:
     gave_up = crewlog("jobs", "show", job, data=server.data).stdout
     assert re.search(r"^State +failed$", gave_up, re.MULTILINE)
     assert re.search(r"^Exit code +7$", gave_up, re.MULTILINE)
+    assert re.search(r"^Reason +Gave up: Exit code 7\.$", gave_up, re.MULTILINE)
+    crew_of_it = crewlog("crews", "show", crew, data=server.data)
+    assert "second: gave up: Exit code 7." in crew_of_it.stderr
 
     again = crewlog("jobs", "redo", job, data=server.data)
     assert again.returncode == 0, again.stderr
@@ -148,9 +157,36 @@ jobs:
     held = crewlog("jobs", "show", job, data=server.data).stdout
     assert re.search(r"^State +waiting_for_approval$", held, re.MULTILINE)
     assert "Exit code " not in held.partition("POSITION")[0]
+    listed = crewlog("jobs", "list", "--state", "waiting_for_approval", data=server.data).stdout
+    assert re.search(r" ago +- +0 +Second$", listed, re.MULTILINE)
     assert crewlog("approvals", "reject", "--job", job, data=server.data).returncode == 0
     assert crewlog("jobs", "unblock", job, data=server.data).returncode == 0
     assert json.loads(crewlog(*waiting, data=server.data).stdout)
+
+
+def test_what_stands_still_says_why() -> None:
+    job = {"outcome": None, "strandedBy": None, "gaveUp": False, "failures": 0}
+    job |= {"blockReason": None, "failureReason": None}
+    assert reason_of(job) == ""
+    assert reason_of(job | {"outcome": "failed", "failureReason": "No such file."}) == (
+        "No such file."
+    )
+    gave_up = job | {"gaveUp": True, "failures": 3, "blockReason": "Exit code 1."}
+    assert reason_of(gave_up) == "Gave up after 3 attempts: Exit code 1."
+    assert reason_of(job | {"strandedBy": "a"}) == "A job that it waits for will never be done."
+
+
+def test_on_a_narrow_terminal_what_happened_has_more_room_than_who_did_it(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    screen = Console(width=80, file=io.StringIO(), force_terminal=True, color_system=None)
+    monkeypatch.setattr(terminal, "console", lambda: screen)
+    worker = "worker:9cf6b246-2a7a-4bc6-8609-22a729f4bb37"
+    at = "2026-11-28T07:08:00.541189Z"
+    entry = {"position": 1, "timestamp": at, "actor": worker, "sentence": "Attempt 1 asks."}
+    print_timeline([entry])
+    assert isinstance(screen.file, io.StringIO)
+    assert "Attempt 1 asks." in screen.file.getvalue()
 
 
 def test_a_job_is_done_again_with_feedback_and_its_files_are_printed(server: Server) -> None:
