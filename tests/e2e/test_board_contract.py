@@ -223,8 +223,9 @@ def test_case_03_a_stream_is_chunks_and_then_one_end(
             seen = read_until(stream, lambda frame: frame.text == "two\n")
             post(http, f"/api/jobs/{made['a']}/cancel")
         elif outcome == "no such program":
-            seen = read_until(stream, lambda frame: frame.text.startswith("Blocked: "))
+            seen = read_until(stream, lambda frame: frame.text.startswith("Gave up: "))
             assert "No such program" in seen[-1].text
+            assert seen[-1].data["stepResult"]["note"] is True
             post(http, f"/api/jobs/{made['a']}/cancel")
         else:
             seen = []

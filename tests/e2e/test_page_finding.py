@@ -208,6 +208,18 @@ def test_states_have_the_words_of_the_filters_and_what_was_cancelled_is_not_show
     expect(node).to_have_attribute("data-state", "waiting_for_approval")
 
 
+def test_what_the_server_says_in_a_log_is_no_line_of_the_job(
+    server: Server, visitors: Visitors
+) -> None:
+    crew = commit(server, "failing")
+    job = call(server, "GET", f"/api/crews/{crew}").json()["jobIds"][0]
+    visit = visitors.open(server, f"/#/jobs/{job}")
+    log = visit.page.get_by_role("region", name="Output of the job")
+    expect(log.locator(".note").last).to_have_text("Gave up: Exit code 3.")
+    expect(visit.output).to_have_count(0)
+    expect(visit.page.get_by_text("Nothing was written yet.")).to_be_visible()
+
+
 def test_a_job_that_waits_for_another_attempt_shows_nothing_of_the_last_one(
     server: Server, visitors: Visitors, tmp_path: Path
 ) -> None:
@@ -320,6 +332,19 @@ def test_the_system_room_does_not_scroll_sideways_on_a_phone(
     box = visit.button("Rebuild timeline").bounding_box()
     assert box is not None
     assert box["x"] + box["width"] <= PHONE["width"]
+
+
+def test_a_long_rule_of_a_schedule_is_whole_on_a_phone(server: Server, visitors: Visitors) -> None:
+    days = "FREQ=WEEKLY;BYDAY=MO,TU,WE,TH,FR,SA,SU;BYHOUR=1,2,3,4,5,6,7"
+    rule = {"rrule": days}
+    made = call(
+        server, "POST", "/api/schedules", {"templateId": "failing", "name": "Long", "rule": rule}
+    )
+    assert made.status_code == 201, made.text
+    visit = visitors.open(server, "/#/schedules", size=PHONE)
+    box = visit.page.get_by_text(days).bounding_box()
+    assert box is not None
+    assert box["x"] + box["width"] <= PHONE["width"] - box["x"]
 
 
 def test_by_keyboard_the_first_card_and_the_box_for_a_command_are_near(

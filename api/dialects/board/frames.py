@@ -20,9 +20,9 @@ def _chunk(step: Frame) -> Frame:
     return {"type": "chunk", "stepResult": step}
 
 
-def _said(event: Recorded, text: str, **more: Any) -> Frame:
-    """Something that happened, as a step that is only text."""
-    return _chunk({"type": "text", "text": text, **more})
+def _said(text: str) -> Frame:
+    """Something that happened, as a step that is only text, and no line of output."""
+    return _chunk({"type": "text", "text": text, "note": True})
 
 
 def _submitted(event: Recorded) -> list[Frame]:
@@ -36,7 +36,7 @@ def _started(event: Recorded) -> list[Frame]:
 
 
 def _output(event: Recorded) -> list[Frame]:
-    return [_said(event, line + "\n") for line in event.data["lines"]]
+    return [_chunk({"type": "text", "text": line + "\n"}) for line in event.data["lines"]]
 
 
 def _attempt_ended(event: Recorded) -> list[Frame]:
@@ -62,7 +62,12 @@ def _finished(event: Recorded) -> list[Frame]:
 def _ended_once(event: Recorded) -> list[Frame]:
     """An end after which the job was done again, in as many frames."""
     *before, result = _finished(event)
-    return [*before, _said(event, f"Ended: {result['finalResult']['text']}\n")]
+    return [*before, _said(f"Ended: {result['finalResult']['text']}\n")]
+
+
+def _blocked(event: Recorded) -> list[Frame]:
+    data = event.data
+    return [_said(f"{'Gave up' if data['gave_up'] else 'Blocked'}: {data['reason']}\n")]
 
 
 def _asked(event: Recorded) -> list[Frame]:
@@ -95,10 +100,10 @@ _FRAMES: dict[str, Callable[[Recorded], list[Frame]]] = {
     "job.finished": _finished,
     "job.approval_requested": _asked,
     "job.approval_answered": _answered,
-    "job.blocked": lambda e: [_said(e, f"Blocked: {e.data['reason']}\n")],
-    "job.commented": lambda e: [_said(e, f"Comment by {e.actor}: {e.data['text']}\n")],
-    "job.redone": lambda e: [_said(e, "To be done again.\n")],
-    "job.made_stale": lambda e: [_said(e, "A parent is done again.\n")],
+    "job.blocked": _blocked,
+    "job.commented": lambda e: [_said(f"Comment by {e.actor}: {e.data['text']}\n")],
+    "job.redone": lambda _: [_said("To be done again.\n")],
+    "job.made_stale": lambda _: [_said("A parent is done again.\n")],
 }
 
 

@@ -12,7 +12,7 @@ const NOTHING_YET = { all: true, count: 0, follow: true, earlier: false, later: 
 function linesOf(frame) {
   const { type, stepResult: step } = frame;
   if (type === "chunk" && step.type === "text") {
-    return step.text.replace(/\n$/, "").split("\n").map((text) => ({ text, kind: "" }));
+    return step.text.replace(/\n$/, "").split("\n").map((text) => ({ text, kind: step.note ? "note" : "" }));
   }
   if (type === "chunk") {
     const said = NOTES[step.type]?.(step);
