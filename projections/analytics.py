@@ -62,8 +62,13 @@ def _started(row: Row | None, event: Recorded) -> Row | None:
     return {**row, "wait_ms": wait, "attempts": event.data["attempt"]}
 
 
-def _blocked(row: Row | None, _: Recorded) -> Row | None:
-    return row and {**row, "outcome": "blocked"}
+def _blocked(row: Row | None, event: Recorded) -> Row | None:
+    # What gave up has failed, though a person may still have it done again.
+    return row and {**row, "outcome": "failed" if event.data["gave_up"] else "blocked"}
+
+
+def _open_again(row: Row | None, _: Recorded) -> Row | None:
+    return row and {**row, "outcome": None}
 
 
 def _finished(row: Row | None, event: Recorded) -> Row | None:
@@ -78,7 +83,7 @@ def _finished(row: Row | None, event: Recorded) -> Row | None:
 
 ANALYTICS = Projection(
     name="analytics",
-    version=2,
+    version=3,
     columns=_columns,
     key=lambda event: job_id_of(event.subject),
     folds={
@@ -86,6 +91,9 @@ ANALYTICS = Projection(
         "job.queued": _queued,
         "job.started": _started,
         "job.blocked": _blocked,
+        "job.unblocked": _open_again,
+        "job.redone": _open_again,
+        "job.made_stale": _open_again,
         "job.finished": _finished,
     },
     births=frozenset({"job.submitted"}),

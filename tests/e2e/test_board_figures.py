@@ -6,6 +6,7 @@ import math
 from collections import Counter
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
 from typing import Any
 
 import httpx2
@@ -126,6 +127,25 @@ def test_crews_are_counted_by_state_and_by_template(http: httpx2.Client) -> None
     assert told["byTemplate"] == dict(Counter(event["data"]["template"] for event in committed))
     assert told["byState"] == dict(Counter(crew["state"] for crew in crews))
     assert {"completed", "blocked"} < set(told["byState"])
+
+
+def test_a_job_that_gave_up_has_failed_until_it_goes_on(tmp_path: Path) -> None:
+    with Server.start(tmp_path / "data", "--stop-jobs") as own, connect(own) as http:
+        made = commit(own, http, job("a", "exit 3", maxRetries=0), job("b"))
+        stands(http, made["a"], "blocked")
+        stands(http, made["b"], "done")
+        told = overview(http)
+        assert told["byOutcome"] == {"failed": 1, "completed": 1}
+        assert told["successRate"] == 0.5
+        rejected = commit(own, http, job("c", approval="required"))
+        resolve(http, pending(http, rejected["c"])["id"], "rejected")
+        stands(http, rejected["c"], "blocked")
+        told = overview(http)
+        assert told["byOutcome"] == {"failed": 1, "completed": 1, "blocked": 1}
+        assert told["successRate"] == 0.5
+        assert http.post(f"/api/jobs/{rejected['c']}/unblock").is_success
+        pending(http, rejected["c"])
+        assert overview(http)["byOutcome"] == {"failed": 1, "completed": 1, "open": 1}
 
 
 def test_approvals_are_counted_and_waits_ranked(http: httpx2.Client) -> None:
