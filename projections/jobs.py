@@ -20,6 +20,7 @@ from sqlalchemy import (
 
 from domain.errors import InvalidCursor, JobNotFound
 from domain.job.events import (
+    ENDED,
     JobState,
     job_id_of,
 )
@@ -105,6 +106,15 @@ def _brief(argv: list[str], env_names: list[str], plan: dict[str, Any] | None) -
 
 def _length(texts: list[str]) -> int:
     return sum(map(len, texts)) + 4 * len(texts)
+
+
+def exit_code(row: Row) -> int | None:
+    """How the process of the last attempt ended, where the job stands as that has left it; not
+    while it waits for another attempt, or is at one.
+    """
+    state = JobState(row["state"])
+    code: int | None = row["exit_code"]
+    return code if state in ENDED or state is JobState.BLOCKED else None
 
 
 def shortened(text: str) -> str:

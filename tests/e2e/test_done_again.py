@@ -8,7 +8,7 @@ from pathlib import Path
 import httpx2
 import pytest
 
-from tests.e2e.client import connect, ended, frames, shell, status, until
+from tests.e2e.client import connect, ended, following, frames, running, shell, status, until
 from tests.e2e.crews import frames as board_frames
 from tests.e2e.crews import only_after, post, until_there
 from tests.server import Server
@@ -95,3 +95,22 @@ def test_while_it_is_done_again_the_stream_is_open(http: httpx2.Client, tmp_path
     until(lambda: status(http, job)["status"] == "running", "the second attempt")
     gate.touch()
     assert [frame.line for frame in frames(http, job)][-2:] == ["more", "__END__:completed"]
+
+
+def test_a_job_that_waits_to_be_done_again_tells_no_exit_code_and_counts_every_line(
+    tmp_path: Path,
+) -> None:
+    with (
+        Server.start(tmp_path / "data", "--capacity=1", "--stop-jobs") as narrow,
+        connect(narrow) as http,
+    ):
+        job = shell(http, "echo tried; exit 7")
+        assert ended(http, job)["exit_code"] == 7
+        running(http, shell(http, "sleep 300"))
+        post(http, f"/api/jobs/{job}/redo", {"feedback": "Once more."})
+        waiting = status(http, job)
+        assert (waiting["status"], waiting["exit_code"]) == ("queued", None)
+        assert http.get(f"/api/jobs/{job}").json()["exitCode"] is None
+        with following(http, job) as stream:
+            lines = [next(stream).line for _ in range(waiting["lines_buffered"])]
+        assert lines[1:] == ["tried", "[info] ended as failed; the job was done again"]

@@ -13,7 +13,7 @@ from domain.job.events import (
     ENDED,
     JobState,
 )
-from projections.jobs import shortened
+from projections.jobs import exit_code, shortened
 from projections.projection import Row
 
 SHOWN_STATES = {
@@ -218,7 +218,7 @@ def job_json(row: Row) -> dict[str, Any]:
         "completedAt": row["finished_at"],
         "cancelRequestedAt": row["cancel_requested_at"],
         "archivedAt": row["archived_at"],
-        "exitCode": row["exit_code"],
+        "exitCode": exit_code(row),
         "failureReason": _failure(row, state),
         "errorId": row["error_id"],
         "runMs": row["run_ms"],

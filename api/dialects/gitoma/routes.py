@@ -44,7 +44,7 @@ from domain.job.events import (
 )
 from domain.log import EventLog, Recorded
 from projections.engine import Views
-from projections.jobs import list_jobs
+from projections.jobs import exit_code, list_jobs
 from projections.output import position_of_line
 from projections.projection import Row
 from scheduler.intake import Intake, WorkRequest
@@ -82,6 +82,8 @@ Flag = Annotated[bool, WithJsonSchema({"enum": [*_TRUE, *_FALSE]})]
 
 _LINE_BYTES = 4096
 _SENTINEL = "__END__"
+_DONE_ONCE = 4
+"""Events of a job that ran once and ended; one that was done again has more."""
 
 
 class AnalyzeRequest(BaseModel):
@@ -473,14 +475,15 @@ def _common(row: Row) -> dict[str, Any]:
         "created_at": _offset_time(row["created_at"]),
         "finished_at": _offset_time(row["finished_at"]) if row["finished_at"] else None,
         "error_id": row["error_id"],
-        "exit_code": row["exit_code"],
+        "exit_code": exit_code(row),
     }
 
 
 def _lines(log: EventLog, row: Row) -> int:
     """Lines that the stream has so far, ``$ argv`` and the sentinel among them."""
     lines = 1 + int(row["lines"])
-    if row["attempt"] > 1:  # there may have been ends before, each with its last words
+    if row["attempt"] > 1 or row["version"] > _DONE_ONCE:
+        # There may have been ends before, each with its last words.
         told = log.blocking.stream(
             job_stream(row["id"]), types=(JobFinished.type, JobOutputDropped.type)
         )
