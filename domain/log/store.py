@@ -8,7 +8,7 @@ next, and what the newest one is.
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
 from eventsourcing.persistence import StoredEvent
 
@@ -46,8 +46,7 @@ class Append:
     """It is written also where the store has hardly any room left."""
 
 
-@dataclass(frozen=True, slots=True)
-class Query:
+class Query(NamedTuple):
     """Which events to read: all that is given must hold. They come in the order of positions."""
 
     after: int = 0
@@ -67,8 +66,7 @@ class Query:
     """Leaf hashes are wanted, too."""
 
 
-@dataclass(frozen=True, slots=True)
-class Page:
+class Page(NamedTuple):
     """What a query gave."""
 
     rows: Sequence[Row]
