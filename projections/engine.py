@@ -523,7 +523,10 @@ class Views:
 
         ViewsUnavailable when they have not got there within `timeout_s` seconds.
         """
-        goal = await self._log.newest()
+        try:
+            goal = await self._log.newest()
+        except LogUnavailable as error:
+            raise ViewsUnavailable(str(error)) from error
         if self.position >= goal:
             return
         loop = asyncio.get_running_loop()

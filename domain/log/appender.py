@@ -135,13 +135,9 @@ class Appender:
         recorded = self._answered(batch, verdicts)
         if not recorded:
             return recorded
-        try:
-            if recorded[0].position > self._published + 1:
-                self._catch_up(before=recorded[0].position)
-        except StoreFailed as error:
+        first = recorded[0].position
+        if first > self._published + 1 and not self._look(before=first):
             # They are answered, and come with those before them once these can be read.
-            logger.error("What others wrote to the log cannot be read: %s", error)
-            self.failing = True
             return []
         self._published = recorded[-1].position
         return recorded
@@ -167,12 +163,20 @@ class Appender:
             written += mine
         return written
 
-    def _look(self) -> None:
+    def _look(self, before: int | None = None) -> bool:
+        """Publish what others have committed. False where it cannot be read; the next append or
+        look tries again.
+        """
         try:
-            self._catch_up()
+            self._catch_up(before)
         except StoreFailed as error:
             logger.error("What others wrote to the log cannot be read: %s", error)
-            self.failing = True
+        except Exception:
+            logger.exception("The appender met an error that it does not know.")
+        else:
+            return True
+        self.failing = True
+        return False
 
     def _catch_up(self, before: int | None = None) -> None:
         """Publish what is committed and was not published: what another writer wrote, or what was

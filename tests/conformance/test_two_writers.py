@@ -14,7 +14,7 @@ import pytest
 from sqlalchemy import select
 
 from domain.catalogue import CATALOGUE
-from domain.errors import LogRefused, VersionConflict
+from domain.errors import LogRefused, LogUnavailable, VersionConflict
 from domain.job.aggregate import Job
 from domain.job.commands import Jobs
 from domain.job.events import JobMessaged, JobSubmitted, Links
@@ -28,8 +28,9 @@ from domain.log import (
     open_log,
     open_sqlite_log,
 )
+from domain.log.store import Page, Query, StoreFailed
 from domain.redaction import Redactor
-from projections.engine import Views
+from projections.engine import Views, ViewsUnavailable
 from projections.views import PROJECTIONS
 
 Two = tuple[EventLog, EventLog]
@@ -285,6 +286,47 @@ def test_views_wait_for_what_their_log_has_not_heard_of(tmp_path: Path) -> None:
 
     try:
         asyncio.run(scenario())
+    finally:
+        views.close()
+        first.close()
+        second.close()
+
+
+class Unsteady(Slow):
+    """Cannot be read for a while either."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.away = False
+
+    def read_blocking(self, query: Query) -> Page:
+        if self.away:
+            raise StoreFailed("the network is away")
+        return super().read_blocking(query)
+
+    async def head(self) -> int:
+        if self.away:
+            raise StoreFailed("the network is away")
+        return await super().head()
+
+
+def test_what_could_not_be_read_is_published_later_in_its_place(tmp_path: Path) -> None:
+    store = Unsteady()
+    first, second = (open_log(store, redactor=Redactor(), catalogue=CATALOGUE) for _ in "ab")
+    views = Views(tmp_path / "views.db", second, PROJECTIONS)
+    try:
+        store.away = True
+        put(first, "job-a", 0, "one")
+        # Durable and answered, though what lies before it cannot be read.
+        assert put(second, "job-b", 0, "two")[0].position == 2
+        assert second.head == 0
+        with pytest.raises(ViewsUnavailable, match="network is away"):
+            asyncio.run(views.caught_up(DEADLINE_S))
+        with pytest.raises(LogUnavailable):
+            put(second, "job-b", 1, "three")
+        store.away = False
+        put(second, "job-b", 1, "three")
+        assert [e.position for e in second.blocking.read(0)] == [1, 2, 3]
     finally:
         views.close()
         first.close()
