@@ -249,6 +249,8 @@ def _finished(row: Row | None, event: Recorded) -> Row | None:
         row,
         event,
         state=data["outcome"],
+        block_reason=None,
+        gave_up=0,
         finished_at=event.at,
         exit_code=data["exit_code"],
         reason=data["reason"],
@@ -352,7 +354,7 @@ def _deleted(row: Row | None, event: Recorded) -> Row | None:
 
 JOBS = Projection(
     name="jobs",
-    version=3,
+    version=4,
     columns=_columns,
     key=_key,
     folds={

@@ -208,6 +208,26 @@ def test_states_have_the_words_of_the_filters_and_what_was_cancelled_is_not_show
     expect(node).to_have_attribute("data-state", "waiting_for_approval")
 
 
+def test_what_gave_up_or_was_stranded_and_is_cancelled_then_is_only_cancelled(
+    fresh: Server, visitors: Visitors
+) -> None:
+    crew = commit(fresh, "failing")
+    jobs = call(fresh, "GET", f"/api/crews/{crew}").json()["jobIds"]
+    waits = "/api/jobs?state=failed"
+    until(lambda: call(fresh, "GET", waits).json()["items"], "the first has given up")
+    for job in jobs:
+        call(fresh, "POST", f"/api/jobs/{job}/cancel")
+        shown = call(fresh, "GET", f"/api/jobs/{job}").json()
+        assert (shown["outcome"], shown["gaveUp"], shown["blockReason"]) == (
+            "cancelled",
+            False,
+            None,
+        )
+    visit = visitors.open(fresh)
+    expect(visit.cards("blocked").locator(".state")).to_have_text(["cancelled", "cancelled"])
+    expect(visit.cards("blocked").locator(".card-reason")).to_have_count(0)
+
+
 def test_what_the_server_says_in_a_log_is_no_line_of_the_job(
     server: Server, visitors: Visitors
 ) -> None:
