@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from functools import partial
 from importlib.metadata import version
 
-from fastapi import FastAPI
+from fastapi import APIRouter, FastAPI
 from pydantic import SecretStr
 from starlette.types import ASGIApp
 
@@ -353,6 +353,8 @@ def create_app(parts: Parts) -> FastAPI:
     app.include_router(job_router)
     app.state.create_job = create_job_of(job_router)
     app.router.routes.append(mounted(_native(parts)))
+    # Attempts outlive an upgrade, and those that 0.2.0 started ask where it listened.
+    app.include_router(_worker(parts, at="/api"), include_in_schema=False)
     app.include_router(
         gitoma_routes(
             parts.log,
@@ -428,6 +430,20 @@ def create_app(parts: Parts) -> FastAPI:
     return app
 
 
+def _worker(parts: Parts, at: str = "") -> APIRouter:
+    return worker_routes(
+        parts.log,
+        parts.jobs,
+        parts.crews,
+        parts.approvals,
+        beat=parts.leases.beat,
+        stopping=parts.stopping,
+        clock=parts.clock,
+        name_of=parts.name_of,
+        at=at,
+    )
+
+
 def _native(parts: Parts) -> FastAPI:
     """The native API over the parts."""
     sign_in = parts.people.sign_in
@@ -435,16 +451,7 @@ def _native(parts: Parts) -> FastAPI:
     named = parts.settings.model_fields_set & {"lm_studio_base_url", "lm_studio_model"}
     routers = (
         log_routes(parts.log, parts.jobs, owners, parts.dispatcher.unfinished),
-        worker_routes(
-            parts.log,
-            parts.jobs,
-            parts.crews,
-            parts.approvals,
-            beat=parts.leases.beat,
-            stopping=parts.stopping,
-            clock=parts.clock,
-            name_of=parts.name_of,
-        ),
+        _worker(parts),
         user_routes(sign_in, parts.views, parts.clock),
         token_routes(sign_in, parts.clock),
         projection_routes(parts.log, parts.views),

@@ -17,20 +17,17 @@ class Found(NamedTuple):
 
 def every_route(app: Any, prefix: str = "") -> Iterator[Found]:
     """Each route by its methods, but for HEAD."""
-    for route in _flat(app):
-        if isinstance(route, Mount):
-            yield from every_route(route.app, prefix + route.path)
-            continue
-        for method in getattr(route, "methods", None) or {"WS"}:
-            if method != "HEAD":
-                yield Found(method, prefix + route.path, route)
-
-
-def _flat(app: Any) -> Iterator[Any]:
-    """The routes, also those of an included router, which the framework keeps as it is."""
     for route in app.routes:
+        # The framework keeps an included router as it is.
         router = getattr(route, "original_router", None)
-        yield from [route] if router is None else router.routes
+        if router is not None:
+            yield from every_route(router, prefix + route.include_context.prefix)
+        elif isinstance(route, Mount):
+            yield from every_route(route.app, prefix + route.path)
+        else:
+            for method in getattr(route, "methods", None) or {"WS"}:
+                if method != "HEAD":
+                    yield Found(method, prefix + route.path, route)
 
 
 def documented(app: FastAPI, prefix: str = "") -> Iterator[tuple[str, str, dict[str, Any]]]:

@@ -96,12 +96,13 @@ def worker_routes(
     stopping: asyncio.Event,
     clock: Clock = system_clock,
     name_of: Callable[[str], str] = str,
+    at: str = "",
 ) -> APIRouter:
-    """The routes. `beat` renews an attempt's lease, `name_of` is what people are called who wrote a
-    comment, and `stopping` ends every wait for an answer.
+    """The routes, below `at`. `beat` renews an attempt's lease, `name_of` is what people are called
+    who wrote a comment, and `stopping` ends every wait for an answer.
     """
     responses = SECURED | documented(404, 409)
-    router = APIRouter(prefix="/worker", tags=["worker"], responses=responses)
+    router = APIRouter(prefix=f"{at}/worker", tags=["worker"], responses=responses)
     _add_work(router, log, jobs, crews, beat, name_of)
     _add_questions(router, log, jobs, approvals, beat, stopping, clock, name_of)
     return router

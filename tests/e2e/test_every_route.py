@@ -146,7 +146,15 @@ TABLE: dict[tuple[str, str], Row] = {
     ("GET", "/api/schedules/{schedule_id}/preview"): Row(OWNER),
     ("GET", "/api/schedules/{schedule_id}/firings"): Row(OWNER),
     ("GET", "/api/schedules/{schedule_id}/jobs"): Row(OWNER),
-    # The worker API
+    # The worker API, also where attempts ask that 0.2.0 started
+    ("GET", "/api/worker"): Row(WORKER),
+    ("POST", "/api/worker/heartbeat"): Row(WORKER),
+    ("POST", "/api/worker/comments"): Row(WORKER, {"body": "Half done."}),
+    ("POST", "/api/worker/complete"): Row(WORKER),
+    ("POST", "/api/worker/block"): Row(WORKER),
+    ("GET", "/api/worker/approvals"): Row(WORKER),
+    ("POST", "/api/worker/approvals"): Row(WORKER),
+    ("GET", "/api/worker/approvals/{approval_id}"): Row(WORKER),
     ("GET", "/crewlog/v1/worker"): Row(WORKER),
     ("POST", "/crewlog/v1/worker/heartbeat"): Row(WORKER),
     ("POST", "/crewlog/v1/worker/comments"): Row(WORKER, {"body": "Half done."}),
