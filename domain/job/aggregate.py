@@ -440,6 +440,7 @@ def evolve(job: Job, event: Event, version: int, at: str) -> Job:
                 state=JobState(event.outcome),
                 finished_at=at,
                 ended_version=version,
+                gave_up=False,
                 **_STANDS_STILL,
             )
         case JobArchived():
