@@ -45,8 +45,6 @@ from domain.job.events import (
     JobOutput,
     JobQueued,
     JobStarted,
-    JobSubmitted,
-    Links,
     Outcome,
 )
 from domain.log import (
@@ -61,6 +59,7 @@ from domain.log import (
 from domain.log.mapper import EventMapper
 from domain.log.recent import RecentEvents
 from domain.redaction import Redactor
+from tests.kit.jobs import submitted
 
 ROOM_S = 90.0
 RETRY = b"retry: 1000\n\n"
@@ -79,22 +78,6 @@ def log(tmp_path: Path) -> Iterator[EventLog]:
 def put(log: EventLog, stream: str, *events: Event, context: Context = SYSTEM) -> list[Recorded]:
     version = len(log.blocking.stream(stream))
     return list(log.append_blocking(new_events(stream, list(events), context), {stream: version}))
-
-
-def submitted() -> JobSubmitted:
-    return JobSubmitted(
-        kind="command",
-        label="command",
-        title="",
-        owner="operator",
-        argv=["true"],
-        cwd="/",
-        env_names=[],
-        sealed=False,
-        timeout_ms=0,
-        labels=[],
-        links=Links(),
-    )
 
 
 def output(first_line: int, *lines: str) -> JobOutput:

@@ -250,7 +250,7 @@ def test_reads_are_by_subject_type_actor_and_bounds(log: EventLog) -> None:
 
 @pytest.mark.parametrize("filters", [{"types": ["job.progressed"]}, {"actor": "rare"}])
 def test_a_page_with_a_rare_filter_does_bounded_work_and_still_ends(
-    log: EventLog, filters: dict[str, object], monkeypatch: pytest.MonkeyPatch
+    log: EventLog, filters: dict[str, Any], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("domain.log.reads._SCAN", 10)
     put(log, "job-a", 0, *(f"{n}" for n in range(45)))
@@ -261,7 +261,7 @@ def test_a_page_with_a_rare_filter_does_bounded_work_and_still_ends(
     put(log, "job-c", 0, *(f"{n}" for n in range(25)))
     found, after, pages = [], 0, 0
     while True:
-        page, following = log.blocking.page(after, 5, **filters)  # type: ignore[arg-type]
+        page, following = log.blocking.page(after, 5, **filters)
         found += page
         pages += 1
         if following is None:

@@ -17,7 +17,7 @@ from domain.catalogue import CATALOGUE
 from domain.errors import LogRefused, LogUnavailable, VersionConflict
 from domain.job.aggregate import Job
 from domain.job.commands import Jobs
-from domain.job.events import JobMessaged, JobSubmitted, Links
+from domain.job.events import JobMessaged
 from domain.log import (
     Context,
     EventLog,
@@ -32,6 +32,7 @@ from domain.log.store import Page, Query, StoreFailed
 from domain.redaction import Redactor
 from projections.engine import Views, ViewsUnavailable
 from projections.views import PROJECTIONS
+from tests.kit.jobs import submitted
 
 Two = tuple[EventLog, EventLog]
 OpenTwo = Callable[[], Two]
@@ -199,22 +200,6 @@ def test_writers_that_race_for_one_stream_lose_nothing_and_repeat_nothing(two: T
             for number in range(each):
                 assert 2 <= told.count(f"{which} {number}") <= 6
     assert sum(conflicts) > 0
-
-
-def submitted() -> JobSubmitted:
-    return JobSubmitted(
-        kind="command",
-        label="command",
-        title="one",
-        owner="operator",
-        argv=["true"],
-        cwd="/",
-        env_names=[],
-        sealed=False,
-        timeout_ms=0,
-        labels=[],
-        links=Links(),
-    )
 
 
 def test_commands_on_one_job_from_both_sides_all_succeed(two: Two) -> None:

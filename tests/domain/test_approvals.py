@@ -21,16 +21,16 @@ from domain.job.events import (
     JobPlan,
     JobState,
     JobSubmitted,
-    Links,
     Outcome,
 )
 from domain.log import Context, Recorded, open_sqlite_log
 from domain.redaction import Redactor
+from tests.kit.jobs import submitted
 
 WHO = Context(actor="tester")
 
 
-def submitted(**changes: Any) -> JobSubmitted:
+def planned(**changes: Any) -> JobSubmitted:
     fields: dict[str, Any] = {
         "local": "k",
         "template": "t",
@@ -46,20 +46,7 @@ def submitted(**changes: Any) -> JobSubmitted:
         "result_schema": None,
         "not_before": None,
     }
-    return JobSubmitted(
-        kind="command",
-        label="t",
-        title="A job",
-        owner="user:ann",
-        argv=["true"],
-        cwd="",
-        env_names=[],
-        sealed=False,
-        timeout_ms=0,
-        labels=[],
-        links=Links(),
-        plan=JobPlan(**fields | changes),
-    )
+    return submitted(owner="user:ann", plan=JobPlan(**fields | changes))
 
 
 class Desk:
@@ -73,7 +60,7 @@ class Desk:
 
     async def running(self, job_id: str = "j", **plan: Any) -> str:
         """A job whose first attempt runs."""
-        await self.jobs.submit(job_id, submitted(**plan), WHO)
+        await self.jobs.submit(job_id, planned(**plan), WHO)
         await self.do(job_id, lambda job: job.start("here"))
         return job_id
 

@@ -16,8 +16,6 @@ from domain.job.events import (
     JobOutput,
     JobQueued,
     JobStarted,
-    JobSubmitted,
-    Links,
     Outcome,
 )
 from domain.log import SYSTEM, EventLog, new_events, open_sqlite_log
@@ -32,6 +30,7 @@ from domain.log.archive import (
 )
 from domain.log.sqlite.stored import stored_log
 from domain.redaction import Redactor
+from tests.kit.jobs import submitted
 
 JOBS = 3
 EVENTS_OF_A_JOB = 5
@@ -50,19 +49,6 @@ def opened(directory: Path) -> Iterator[EventLog]:
 def fill(log: EventLog) -> None:
     for number in range(JOBS):
         stream = f"job-{number}"
-        submitted = JobSubmitted(
-            kind="command",
-            label="command",
-            title="Ein schöner Titel",
-            owner="operator",
-            argv=["true"],
-            cwd="/",
-            env_names=[],
-            sealed=False,
-            timeout_ms=0,
-            labels=[],
-            links=Links(),
-        )
         output = JobOutput(attempt=1, first_line=1, lines=["one", "two\u2028"], end_offset=8)
         finished = JobFinished(
             attempt=1,
@@ -75,7 +61,9 @@ def fill(log: EventLog) -> None:
             output_bytes=8,
         )
         started = JobStarted(attempt=1, node="local", timeout_ms=0)
-        begun = new_events(stream, [submitted, JobQueued(attempt=1), started], SYSTEM)
+        begun = new_events(
+            stream, [submitted(title="Ein schöner Titel"), JobQueued(attempt=1), started], SYSTEM
+        )
         written = new_events(f"{stream}/output", [output], SYSTEM)
         ended = new_events(stream, [finished], SYSTEM)
         log.append_blocking([*begun, *written, *ended], {stream: 0, f"{stream}/output": 0})

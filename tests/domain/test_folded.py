@@ -2,7 +2,7 @@
 
 import asyncio
 import random
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 
 import pytest
 
@@ -12,11 +12,12 @@ from domain.event import Event
 from domain.folded import FoldedStreams
 from domain.job.aggregate import Job
 from domain.job.commands import Jobs, fold
-from domain.job.events import JobProgressed, JobSubmitted, Links, job_stream
+from domain.job.events import JobProgressed, job_stream
 from domain.log import Context, EventLog, MemoryStore, open_log
 from domain.log.store import Page, Query
 from domain.redaction import Redactor
 from domain.schedule.commands import Schedules, checked_terms
+from tests.kit.jobs import submitted
 
 WHO = Context(actor="tester")
 
@@ -50,22 +51,6 @@ def log(store: Counting) -> Iterator[EventLog]:
 @pytest.fixture
 def read(store: Counting) -> list[int]:
     return store.counts
-
-
-def submitted(title: str = "one", argv: Sequence[str] = ("true",)) -> JobSubmitted:
-    return JobSubmitted(
-        kind="command",
-        label="command",
-        title=title,
-        owner="operator",
-        argv=list(argv),
-        cwd="/",
-        env_names=[],
-        sealed=False,
-        timeout_ms=0,
-        labels=[],
-        links=Links(),
-    )
 
 
 async def started(jobs: Jobs, job_id: str) -> None:

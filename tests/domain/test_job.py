@@ -25,28 +25,11 @@ from domain.job.events import (
     JobQueued,
     JobStarted,
     JobState,
-    JobSubmitted,
-    Links,
     Outcome,
 )
+from tests.kit.jobs import submitted
 
 AT = "2026-01-01T00:00:00.000000Z"
-
-
-def submitted() -> JobSubmitted:
-    return JobSubmitted(
-        kind="command",
-        label="command",
-        title="t",
-        owner="operator",
-        argv=["true"],
-        cwd="/",
-        env_names=[],
-        sealed=False,
-        timeout_ms=0,
-        labels=[],
-        links=Links(),
-    )
 
 
 def finished(attempt: int, outcome: Outcome = Outcome.COMPLETED) -> JobFinished:

@@ -41,6 +41,7 @@ from domain.log import Context, Recorded, new_events
 from domain.log.envelope import encode_state
 from projections.jobs import JOBS
 from projections.projection import Row
+from tests.kit.jobs import submitted
 
 AT = "2026-01-01T00:00:00.000000Z"
 RETRIES = 2
@@ -65,21 +66,8 @@ def plan(**changes: Any) -> JobPlan:
     return JobPlan(**fields | changes)
 
 
-def submitted(**changes: Any) -> JobSubmitted:
-    return JobSubmitted(
-        kind="command",
-        label="t",
-        title="A job",
-        owner="operator",
-        argv=["true"],
-        cwd="",
-        env_names=[],
-        sealed=False,
-        timeout_ms=0,
-        labels=[],
-        links=Links(crew="c"),
-        plan=plan(**changes),
-    )
+def in_crew(**changes: Any) -> JobSubmitted:
+    return submitted(links=Links(crew="c"), plan=plan(**changes))
 
 
 def left(attempt: int, outcome: Outcome = Outcome.COMPLETED, code: int | None = 0) -> JobFinished:
@@ -129,7 +117,7 @@ def recorded(event: Event, version: int) -> Recorded:
 
 def begun(**changes: Any) -> Walk:
     walk = Walk()
-    walk.take([submitted(**changes)])
+    walk.take([in_crew(**changes)])
     return walk
 
 

@@ -11,12 +11,12 @@ from domain.approval.commands import Approvals, Question
 from domain.catalogue import CATALOGUE
 from domain.crew.commands import Crews
 from domain.job.commands import IdempotencyKey, Jobs
-from domain.job.events import JobSubmitted, Links
 from domain.log import Context, EventLog, MemoryStore, open_log
 from domain.log.store import Page, Query
 from domain.redaction import Redactor
 from domain.schedule.commands import Schedules, checked_terms
 from scheduler.policies.promotion import Promotion
+from tests.kit.jobs import submitted
 
 WHO = Context(actor="tester")
 
@@ -54,22 +54,6 @@ def log() -> Iterator[EventLog]:
     opened = open_log(Waiting(), redactor=Redactor(), catalogue=CATALOGUE)
     yield opened
     opened.close()
-
-
-def submitted() -> JobSubmitted:
-    return JobSubmitted(
-        kind="command",
-        label="command",
-        title="one",
-        owner="operator",
-        argv=["true"],
-        cwd="/",
-        env_names=[],
-        sealed=False,
-        timeout_ms=0,
-        labels=[],
-        links=Links(),
-    )
 
 
 def test_this_store_would_tell(log: EventLog) -> None:

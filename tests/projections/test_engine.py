@@ -33,7 +33,8 @@ from projections.filling import Filling
 from projections.jobs import find_job, list_jobs
 from projections.projection import Projection, Row
 from projections.views import PROJECTIONS
-from tests.domain.test_job import COMMANDS, submitted
+from tests.domain.test_job import COMMANDS
+from tests.kit.jobs import submitted
 
 
 @pytest.fixture

@@ -25,8 +25,6 @@ from domain.job.events import (
     JobMessaged,
     JobQueued,
     JobStarted,
-    JobSubmitted,
-    Links,
     job_stream,
 )
 from domain.log import SYSTEM, Context, Recorded, new_events, open_sqlite_log
@@ -52,6 +50,7 @@ from scheduler.intake import Intake, Sealing, WorkRequest
 from scheduler.policies.lease import Leases
 from scheduler.workspaces.artifacts import ArtifactStore
 from scheduler.workspaces.attempt_folder import AttemptFolders
+from tests.kit.jobs import submitted
 
 ROOM_S = 90.0
 WHO = Context(actor="tester")
@@ -796,23 +795,11 @@ def test_what_is_in_the_log_and_makes_no_sense_holds_up_nobody(house: House) -> 
 
 def test_whoever_appends_a_queued_job_gets_it_run(house: House) -> None:
     """The log is all that a dispatcher listens to."""
-    submitted = JobSubmitted(
-        kind="command",
-        label="command",
-        title="",
-        owner="somebody",
-        argv=["echo", "by hand"],
-        cwd=str(house.folder),
-        env_names=[],
-        sealed=False,
-        timeout_ms=0,
-        labels=[],
-        links=Links(),
-    )
+    job = submitted(owner="somebody", argv=["echo", "by hand"], cwd=str(house.folder))
 
     async def scenario(executor: LocalExecutor) -> None:
         async with working(house.dispatcher(executor)):
-            events = new_events("job-by-hand", [submitted, JobQueued(attempt=1)], SYSTEM)
+            events = new_events("job-by-hand", [job, JobQueued(attempt=1)], SYSTEM)
             await house.log.append(events, {"job-by-hand": 0})
             await house.ended("by-hand")
         assert house.lines("by-hand") == ["by hand"]

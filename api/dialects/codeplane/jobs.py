@@ -50,10 +50,10 @@ from scheduler.crews import CrewIntake, CrewSubmission, Occasion
 from scheduler.intake import Intake
 
 NameOf = Callable[[str], str]
+"""What people read for an actor or an owner."""
 
 _PAGE = 50
 _BOARD_PAGE = 500
-"""What people read for an actor or an owner."""
 
 
 def first_row(submission: Submission) -> Row:
