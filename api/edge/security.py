@@ -129,11 +129,12 @@ class Security:
         when it is wrong: in this order (`contracts/gitoma.md` §1).
         """
         given = self._bearer(authorization)
-        if given.startswith(WORKER_TOKEN_PREFIX):
-            raise HTTPException(403, WORKERS_ONLY if self._worker(given) else WRONG)
-        # Headers arrive decoded as Latin-1.
+        # Headers arrive decoded as Latin-1. The server's token may be any text: it is looked at
+        # before what the others begin with.
         if self.is_token(given.encode("latin-1", "replace")):
             return OPERATOR
+        if given.startswith(WORKER_TOKEN_PREFIX):
+            raise HTTPException(403, WORKERS_ONLY if self._worker(given) else WRONG)
         found = self._loaded().of_token(given) if given.startswith(USER_TOKEN_PREFIX) else None
         if found is None:
             raise HTTPException(403, WRONG)

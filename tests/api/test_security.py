@@ -73,6 +73,13 @@ def refused(status: int, sentence: str) -> Iterator[None]:
 # Bearer tokens
 
 
+@pytest.mark.parametrize("token", ["crewlog_w_Zm9v", "crewlog_u_Zm9v", "crewlog_u_read"])
+def test_the_servers_token_is_good_whatever_it_begins_with(token: str) -> None:
+    """It is random: one in some thousands begins as those of attempts or of people do."""
+    security = Security(lambda: token, Known())
+    assert security.resolve(f"Bearer {token}") == OPERATOR
+
+
 def test_without_any_way_in_it_is_503_whatever_is_sent() -> None:
     security = Security(lambda: "", Known(empty=True))
     for sent in (None, "Basic x", "Bearer x", "Bearer crewlog_u_read"):

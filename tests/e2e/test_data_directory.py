@@ -108,7 +108,8 @@ def test_a_log_that_was_lost_acknowledges_nothing(
         assert f"{server.data / name} was removed or replaced" in idle.json()["problem"]
         answer = http.post("/api/jobs", json={"argv": ["true"]})
         assert (answer.status_code, answer.headers["retry-after"]) == (503, "2")
-        assert f"{server.data / name} was removed" in server.output.read_text()
+        told = f"{server.data / name} was removed"
+        until(lambda: told in server.output.read_text(), "the log of the server says so")
         # What was acknowledged before can still be taken out of it.
         assert first in http.get("/crewlog/v1/log/export").text
 
