@@ -5,6 +5,7 @@ from typing import Any
 from sqlalchemy import Column, ColumnElement, Integer, String, and_, func, select
 
 from domain.clock import elapsed_ms
+from domain.coverage import types
 from domain.job.events import (
     job_id_of,
 )
@@ -96,6 +97,15 @@ ANALYTICS = Projection(
         "job.made_stale": _open_again,
         "job.finished": _finished,
     },
+    passes_over=types(
+        "approval crew email identity operator request schedule token user",
+        job=(
+            "approval_answered approval_requested archived artifact_stored artifacts_dropped "
+            "attempt_ended attempt_lost block_asked cancel_requested commented deleted freed "
+            "lease_expired messaged output output_dropped paused progressed result_given resumed "
+            "stranded trusted unarchived"
+        ),
+    ),
     births=frozenset({"job.submitted"}),
     indexes=(("created_at",),),
 )

@@ -9,6 +9,7 @@ from sqlalchemy import Column, ColumnElement, Integer, Select, String, func, or_
 from domain.account.email import spellings
 from domain.approval.aggregate import ApprovalNotFound, ApprovalState, approval_id_of
 from domain.clock import elapsed_ms
+from domain.coverage import types
 from domain.errors import InvalidCursor
 from domain.log import Recorded
 from projections.engine import Reading
@@ -102,6 +103,9 @@ APPROVALS = Projection(
             row, event, state="withdrawn", comment=event.data["reason"]
         ),
     },
+    passes_over=types(
+        "crew email identity job operator request schedule token user",
+    ),
     births=frozenset({"approval.requested"}),
     indexes=(("job_id", "position"), ("state", "position"), ("owner", "position")),
 )

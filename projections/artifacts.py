@@ -4,6 +4,7 @@ from typing import Any
 
 from sqlalchemy import Column, Integer, String, select
 
+from domain.coverage import types
 from domain.errors import NotFound
 from domain.job.events import job_id_of
 from domain.log import Recorded
@@ -53,6 +54,15 @@ ARTIFACTS = Projection(
     columns=_columns,
     key=lambda event: event.data["artifact"],
     folds={"job.artifact_stored": _stored},
+    passes_over=types(
+        "approval crew email identity operator request schedule token user",
+        job=(
+            "approval_answered approval_requested archived artifacts_dropped attempt_ended "
+            "attempt_lost block_asked blocked cancel_requested commented deleted finished freed "
+            "lease_expired made_stale messaged output output_dropped paused progressed queued "
+            "redone result_given resumed started stranded submitted trusted unarchived unblocked"
+        ),
+    ),
     indexes=(("job_id", "position"),),
 )
 

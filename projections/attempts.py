@@ -5,6 +5,7 @@ from typing import Any
 import orjson
 from sqlalchemy import Column, Integer, String, select
 
+from domain.coverage import types
 from domain.job.events import job_id_of
 from domain.log import Recorded
 from projections.engine import Reading
@@ -104,6 +105,15 @@ ATTEMPTS = Projection(
     columns=_columns,
     key=_key,
     folds=_FOLDS,
+    passes_over=types(
+        "approval crew email identity operator request schedule token user",
+        job=(
+            "approval_answered approval_requested archived artifact_stored artifacts_dropped "
+            "attempt_lost block_asked cancel_requested commented deleted freed messaged output "
+            "output_dropped paused progressed queued redone resumed stranded submitted trusted "
+            "unarchived unblocked"
+        ),
+    ),
     births=frozenset({"job.started"}),
     indexes=(("job_id", "attempt"),),
 )

@@ -4,6 +4,7 @@ from typing import Any
 
 from sqlalchemy import Column, Integer, String, select
 
+from domain.coverage import types
 from domain.job.events import job_id_of
 from domain.log import Recorded
 from projections.engine import Reading
@@ -36,6 +37,16 @@ COMMENTS = Projection(
     columns=_columns,
     key=lambda event: event.position,
     folds={"job.commented": _commented},
+    passes_over=types(
+        "approval crew email identity operator request schedule token user",
+        job=(
+            "approval_answered approval_requested archived artifact_stored artifacts_dropped "
+            "attempt_ended attempt_lost block_asked blocked cancel_requested deleted finished "
+            "freed lease_expired made_stale messaged output output_dropped paused progressed "
+            "queued redone result_given resumed started stranded submitted trusted unarchived "
+            "unblocked"
+        ),
+    ),
     births=frozenset({"job.commented"}),
     indexes=(("job_id", "position"),),
 )

@@ -5,6 +5,7 @@ from typing import Any
 import orjson
 from sqlalchemy import Column, Integer, String, and_, case, func, select
 
+from domain.coverage import types
 from domain.crew.events import STRANDED, CrewNotFound, crew_state
 from domain.errors import InvalidCursor
 from domain.job.events import JobState
@@ -52,6 +53,9 @@ CREWS = Projection(
     columns=_columns,
     key=lambda event: event.subject[5:],
     folds={"crew.committed": _committed},
+    passes_over=types(
+        "approval email identity job operator request schedule token user",
+    ),
     births=frozenset({"crew.committed"}),
     indexes=(("owner", "position"), ("position",), ("schedule",)),
 )

@@ -18,6 +18,7 @@ from sqlalchemy import (
     select,
 )
 
+from domain.coverage import types
 from domain.errors import InvalidCursor, JobNotFound
 from domain.job.events import (
     ENDED,
@@ -390,6 +391,9 @@ JOBS = Projection(
         "job.unarchived": _unarchived,
         "job.deleted": _deleted,
     },
+    passes_over=types(
+        "approval crew email identity operator request schedule token user",
+    ),
     births=frozenset({"job.submitted"}),
     indexes=(
         ("state", "queued_position"),

@@ -6,6 +6,7 @@ from typing import Any
 
 from sqlalchemy import Column, Integer, String, select
 
+from domain.coverage import types
 from domain.job.events import (
     job_id_of,
 )
@@ -43,6 +44,16 @@ OUTPUT = Projection(
     columns=_columns,
     key=lambda event: event.position,
     folds={"job.output": _entry},
+    passes_over=types(
+        "approval crew email identity operator request schedule token user",
+        job=(
+            "approval_answered approval_requested archived artifact_stored artifacts_dropped "
+            "attempt_ended attempt_lost block_asked blocked cancel_requested commented deleted "
+            "finished freed lease_expired made_stale messaged output_dropped paused progressed "
+            "queued redone result_given resumed started stranded submitted trusted unarchived "
+            "unblocked"
+        ),
+    ),
     births=frozenset({"job.output"}),
     indexes=(("job_id", "first_line"),),
 )

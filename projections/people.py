@@ -6,6 +6,7 @@ from typing import Any
 
 from sqlalchemy import Column, Integer, String, select
 
+from domain.coverage import types
 from domain.log import Recorded
 from projections.engine import Reading
 from projections.projection import Projection, Row
@@ -78,6 +79,10 @@ PEOPLE = Projection(
         "user.profile_refreshed": _refreshed,
         "user.signed_in": _signed_in,
     },
+    passes_over=types(
+        "approval crew email identity job operator request schedule token",
+        user="identity_linked password_set sign_in_refused signed_out signed_out_everywhere",
+    ),
     births=frozenset({"user.registered"}),
 )
 

@@ -29,6 +29,8 @@ class Projection:
     """Makes fresh column objects; the first is the key."""
     key: Callable[[Recorded], Any]
     folds: Mapping[str, Fold]
+    passes_over: frozenset[str] = frozenset()
+    """What of the catalogue it does not fold, as `domain.coverage.types` gives it."""
     births: frozenset[str] = frozenset()
     """Types before which there can be no row of that key, so none is looked for."""
     indexes: tuple[tuple[str, ...], ...] = ()

@@ -5,6 +5,7 @@ from typing import Any
 import orjson
 from sqlalchemy import Column, Integer, String, func, select
 
+from domain.coverage import types
 from domain.job.events import ENDED, JobState
 from domain.log import Recorded
 from domain.schedule.aggregate import (
@@ -196,6 +197,9 @@ SCHEDULES = Projection(
         "schedule.skipped": _skipped,
         "schedule.failed": _failed,
     },
+    passes_over=types(
+        "approval crew email identity job operator request token user",
+    ),
     births=frozenset({"schedule.created"}),
     indexes=(("deleted", "position"), ("owner", "position")),
 )
@@ -310,6 +314,10 @@ FIRINGS = Projection(
         "schedule.skipped": _firing_skipped,
         "schedule.failed": _firing_failed,
     },
+    passes_over=types(
+        "approval crew email identity job operator request token user",
+        schedule="changed created deleted disabled enabled ended paused",
+    ),
     births=frozenset({"schedule.fired", "schedule.missed"}),
     indexes=(("schedule", "position"), ("schedule", "outcome", "position")),
 )

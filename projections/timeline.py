@@ -7,6 +7,7 @@ from typing import Any
 
 from sqlalchemy import Column, Integer, String, select
 
+from domain.coverage import types
 from domain.event import Json
 from domain.job.events import (
     job_id_of,
@@ -125,6 +126,10 @@ TIMELINE = Projection(
     columns=_columns,
     key=lambda event: event.position,
     folds=dict.fromkeys(SENTENCES, _entry),
+    passes_over=types(
+        "approval crew email identity operator request schedule token user",
+        job="output",
+    ),
     births=frozenset(SENTENCES),
     indexes=(("job_id", "position"),),
 )

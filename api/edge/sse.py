@@ -94,7 +94,8 @@ class WireForm:
     """One way to write events as frames; the frames of an event are made once for all readers.
 
     `interim` writes an end of a job that was done again: to clients of a dialect, the frame that
-    says the end is the last one. It must give as many frames.
+    says the end is the last one. It must give as many frames. `passes_over` are the event types
+    that give no frame, as `domain.coverage.types` gives them.
     """
 
     def __init__(
@@ -102,9 +103,14 @@ class WireForm:
         name: str,
         encode: Callable[[Recorded], list[bytes]],
         interim: Callable[[Recorded], list[bytes]] | None = None,
+        passes_over: frozenset[str] = frozenset(),
     ) -> None:
         self.name = name
-        self.interim = WireForm(f"{name} interim", interim) if interim is not None else self
+        self.passes_over = passes_over
+        if interim is not None:
+            self.interim = WireForm(f"{name} interim", interim, passes_over=passes_over)
+        else:
+            self.interim = self
         self.encode = encode
         self.frames = Frames(encode).of
         self._made: OrderedDict[int, tuple[list[Recorded], list[bytes]]] = OrderedDict()

@@ -11,6 +11,7 @@ from typing import Any
 import orjson
 
 from api.edge.sse import WireForm
+from domain.coverage import types
 from domain.log import Recorded
 
 Frame = dict[str, Any]
@@ -106,6 +107,15 @@ _FRAMES: dict[str, Callable[[Recorded], list[Frame]]] = {
     "job.made_stale": lambda _: [_said("A parent is done again.\n")],
 }
 
+_PASSED_OVER = types(
+    "approval crew email identity operator request schedule token user",
+    job=(
+        "archived artifact_stored artifacts_dropped attempt_lost block_asked cancel_requested "
+        "deleted freed lease_expired messaged output_dropped paused progressed queued "
+        "result_given resumed stranded trusted unarchived unblocked"
+    ),
+)
+
 
 def _encode(event: Recorded) -> list[bytes]:
     make = _FRAMES.get(event.type)
@@ -130,5 +140,5 @@ def _encode_interim(event: Recorded) -> list[bytes]:
     return _with_ids(event, _ended_once(event))
 
 
-BOARD = WireForm("board", _encode, _encode_interim)
+BOARD = WireForm("board", _encode, _encode_interim, _PASSED_OVER)
 """Frames of the job board."""

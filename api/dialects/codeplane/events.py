@@ -10,6 +10,7 @@ import orjson
 
 from api.dialects.codeplane.job_json import shown_state
 from api.edge.sse import WireForm
+from domain.coverage import types
 from domain.job.events import JobState, job_id_of
 from domain.log import Recorded
 
@@ -37,6 +38,14 @@ TYPES = (
     "approval.resolved",
     "approval.expired",
     "approval.withdrawn",
+)
+
+_PASSED_OVER = types(
+    "crew email identity operator request schedule token user",
+    job=(
+        "artifacts_dropped attempt_lost block_asked lease_expired messaged output output_dropped "
+        "paused result_given resumed trusted unarchived"
+    ),
 )
 
 HEARTBEAT = b"event: session_heartbeat\ndata: {}\n\n"
@@ -136,5 +145,5 @@ def _encode(event: Recorded) -> list[bytes]:
     return frames
 
 
-CODEPLANE = WireForm("codeplane", _encode)
+CODEPLANE = WireForm("codeplane", _encode, passes_over=_PASSED_OVER)
 """Frames of CodePlane's event stream."""

@@ -33,6 +33,7 @@ from api.edge.security import Admin, Authenticated, Principal
 from api.edge.sse import STREAMED, Cursor, WireForm, cursor_of, event_stream, last_end, read_job
 from api.edge.texts import CARRIABLE
 from api.native.lmstudio import LMStudioHealth
+from domain.coverage import types
 from domain.errors import InvalidCursor
 from domain.job.commands import Jobs
 from domain.job.events import (
@@ -242,6 +243,15 @@ LINES = WireForm(
     "gitoma",
     lambda event: _framed(event, stream_lines(event)),
     lambda event: _framed(event, interim_lines(event)),
+    passes_over=types(
+        "approval crew email identity operator request schedule token user",
+        job=(
+            "approval_answered approval_requested archived artifact_stored artifacts_dropped "
+            "attempt_ended attempt_lost block_asked blocked cancel_requested commented deleted "
+            "freed lease_expired made_stale messaged paused progressed queued redone result_given "
+            "resumed started stranded trusted unarchived unblocked"
+        ),
+    ),
 )
 """``event: line`` frames as gitoma's cockpit parses them, with ids that it passes over."""
 
