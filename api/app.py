@@ -30,6 +30,7 @@ from api.dialects.codeplane.quick_create import ShortCut
 from api.dialects.gitoma.routes import GitomaOptions, command_of, gitoma_routes
 from api.dialects.gitoma.state_files import StateDirectory, StateFeed
 from api.dialects.gitoma.state_jobs import StateJobs
+from api.dialects.gitoma.state_socket import state_socket_routes
 from api.edge import errors, middleware
 from api.edge.owners import Owners
 from api.edge.rate_limit import SlidingWindow
@@ -425,8 +426,9 @@ def create_app(parts: Parts) -> FastAPI:
         )
     )
     app.include_router(
-        page_routes(parts.feed, parts.security, settings.ws_allowed_origins, parts.stopping)
+        state_socket_routes(parts.feed, parts.security, settings.ws_allowed_origins, parts.stopping)
     )
+    app.include_router(page_routes(parts.security))
     return app
 
 

@@ -1,6 +1,6 @@
 """The jobs view: one row a job, what lists and status are answered from."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
 import orjson
@@ -403,6 +403,17 @@ JOBS = Projection(
         ("schedule", "state"),
     ),
 )
+
+
+def first_row(events: Sequence[Recorded]) -> Row:
+    """The row that a job has after its first events, by the view's own folds: whoever submitted it
+    need not wait for the view.
+    """
+    row: Row | None = None
+    for event in events:
+        row = JOBS.folds[event.type](row, event)
+    assert row is not None
+    return row
 
 
 def find_job(reading: Reading, job_id: str) -> Row:

@@ -23,8 +23,8 @@ from fastapi import FastAPI
 
 from api.app import build, create_app
 from api.commands.main import app as commands
-from api.dialects.codeplane.job_json import SHOWN_STATES
 from api.dialects.gitoma.routes import STATUSES
+from api.dialects.job_json import SHOWN_STATES
 from api.settings import Settings
 from domain.catalogue import CATALOGUE
 from domain.job.events import (

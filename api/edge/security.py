@@ -74,6 +74,9 @@ class Principal:
         return Context(actor=self.actor, request_id=request_id[:200])
 
 
+NameOf = Callable[[str], str]
+"""What people read for an actor or an owner."""
+
 EmailOf = Callable[[Principal], str | None]
 """The address of the person behind a principal, by which templates name people."""
 

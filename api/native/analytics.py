@@ -6,8 +6,8 @@ from typing import Annotated
 from fastapi import APIRouter, Query, Response
 from fastapi.concurrency import run_in_threadpool
 
-from api.dialects.codeplane.jobs import json_bytes
 from api.edge.access import scope_of
+from api.edge.answers import json_bytes
 from api.edge.security import Authenticated, EmailOf
 from api.native.problems import SECURED
 from domain.clock import Clock, format_time

@@ -9,7 +9,7 @@ from fastapi import APIRouter, HTTPException, Query, Response
 from fastapi.responses import FileResponse, HTMLResponse
 from pydantic import BaseModel, ConfigDict, Field
 
-from api.dialects.codeplane.jobs import json_bytes
+from api.edge.answers import json_bytes
 from api.edge.errors import SECURED, Refusal, documented
 from api.edge.foreign_texts import LARGEST, POLICY, is_text, page
 from api.edge.security import Authenticated

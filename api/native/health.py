@@ -6,7 +6,7 @@ from typing import Any, Protocol
 from fastapi import APIRouter, Request, Response
 from fastapi.responses import PlainTextResponse
 
-from api.dialects.codeplane.jobs import json_bytes
+from api.edge.answers import json_bytes
 from api.edge.errors import documented
 from domain.log import EventLog
 from projections.engine import Views

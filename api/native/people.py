@@ -7,11 +7,11 @@ from typing import Annotated, Any, Literal
 from fastapi import APIRouter, HTTPException, Request, Response
 from pydantic import Field
 
-from api.dialects.board.auth import ChosenPassword, Profile, position_header, profile_json
-from api.dialects.codeplane.jobs import json_bytes
+from api.edge.answers import json_bytes, position_header
 from api.edge.security import ADMIN, USER_TOKEN_PREFIX, Admin, Authenticated, Principal
 from api.edge.texts import CARRIABLE, Body
 from api.native.problems import SECURED, documented
+from api.native.profile_json import ChosenPassword, Profile, profile_json
 from api.people.sessions import token_hash
 from api.people.sign_in import SignIn
 from domain.account.aggregate import Account, Role, Token, TokenIssued, TokenNotFound

@@ -2,7 +2,7 @@
 
 from fastapi import APIRouter, Response
 
-from api.dialects.codeplane.jobs import json_bytes
+from api.edge.answers import json_bytes
 from api.edge.security import Admin, Authenticated
 from api.native.problems import SECURED, documented
 from domain.log import EventLog

@@ -12,11 +12,11 @@ from typing import Annotated, Any
 from fastapi import APIRouter, Depends, Query, Request, Response
 from pydantic import Field
 
-from api.dialects.codeplane.approval_json import ApprovalObject, approval_json, approval_row
-from api.dialects.codeplane.jobs import json_bytes
+from api.edge.answers import json_bytes
 from api.edge.security import Worker
 from api.edge.texts import CARRIABLE, Body
 from api.edge.worker_tokens import WorkerPrincipal
+from api.native.approval_json import ApprovalObject, approval_json, approval_row
 from api.native.problems import SECURED, documented
 from domain.account.email import folded
 from domain.approval.aggregate import ApprovalNotFound, ApprovalState, approval_stream

@@ -1,22 +1,19 @@
-"""The page, the API reference and the state socket: ``/``, ``/docs``, ``/ws/state``.
+"""The page and the API reference: ``/``, ``/docs``.
 
 The page's modules and styles are under a path that holds a hash of them all, so a browser keeps
 them for good and never mixes two versions.
 """
 
-import asyncio
 import hashlib
-from collections.abc import Collection
 from dataclasses import dataclass
-from functools import cache, partial
+from functools import cache
 from pathlib import Path
 
-from fastapi import APIRouter, HTTPException, Request, Response, WebSocket
+from fastapi import APIRouter, HTTPException, Request, Response
 from fastapi.responses import RedirectResponse
 
-from api.dialects.board.auth import LOGIN, PROFILE
-from api.dialects.gitoma.state_files import Holds, StateFeed, websocket_state
-from api.edge.security import COOKIE, OPERATOR, Security
+from api.edge.security import Security
+from api.people.pages import LOGIN, PROFILE
 
 POLICY = (
     "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' data:; "
@@ -89,9 +86,7 @@ def _load(name: str) -> _File:
     return _File(body, f'"{hashlib.sha256(body).hexdigest()[:16]}"')
 
 
-def page_routes(
-    feed: StateFeed, security: Security, allowed_origins: Collection[str], stopping: asyncio.Event
-) -> APIRouter:
+def page_routes(security: Security) -> APIRouter:
     """The routes. Files are read when first asked for, and kept."""
     router = APIRouter(include_in_schema=False)
     for path, (name, media_type) in _FILES.items():
@@ -124,33 +119,7 @@ def page_routes(
             return RedirectResponse(LOGIN, 302)
         return _page(request) if principal.admin else RedirectResponse(PROFILE, 302)
 
-    @router.websocket("/ws/state")
-    async def state(ws: WebSocket) -> None:
-        await websocket_state(
-            ws,
-            feed,
-            token=security.token,
-            session=partial(_session, security),
-            allowed_origins=allowed_origins,
-            stop=stopping,
-        )
-
     return router
-
-
-def _session(security: Security, ws: WebSocket) -> Holds | None:
-    """The operator's session behind a socket. A browser opens sockets for every page, so it is as
-    with a change: the page must be one of this server.
-    """
-    if COOKIE not in ws.cookies:
-        return None
-    try:
-        principal = security.authenticate(ws, "POST")
-    except HTTPException:
-        return None
-    if principal.owner != OPERATOR.owner:
-        return None
-    return security.standing(ws, principal).holds
 
 
 def _add_file(router: APIRouter, path: str, name: str, media_type: str) -> None:

@@ -7,21 +7,18 @@ from urllib.parse import parse_qs
 from fastapi import APIRouter, HTTPException, Request, Response
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse, RedirectResponse
-from pydantic import BaseModel, Field, ValidationError
+from pydantic import Field, ValidationError
 
-from api.dialects.codeplane.jobs import json_bytes
+from api.edge.answers import json_bytes, position_header
 from api.edge.errors import Refusal, documented
 from api.edge.security import FOREIGN_PAGE, NO_TOKEN, OPERATOR, WRONG, Principal, Security
 from api.edge.texts import CARRIABLE, Body
+from api.native.profile_json import ChosenPassword, Profile, profile_json
 from api.people.oidc import GOOGLE, OpenIdConnect, SignInFailed
-from api.people.passwords import LONGEST, SHORTEST
+from api.people.pages import HOME, LOGIN, PROFILE
+from api.people.passwords import LONGEST
 from api.people.sign_in import WRONG_PAIR, Entered, SignIn, WrongPair
-from domain.account.aggregate import Account
 from domain.account.commands import LONGEST_EMAIL, Directory
-from domain.clock import parse_time
-
-HOME, LOGIN, PROFILE = "/", "/login/", "/profile/"
-"""Pages that signing in and out lead to."""
 
 LINK_IS_OVER = (
     "This sign-in link was used already, or its time is over. A start of the server prints another "
@@ -31,10 +28,6 @@ LINK_IS_OVER = (
 _LONGEST_TOKEN = 1_000
 
 Password = Annotated[str, Field(min_length=1, max_length=LONGEST), CARRIABLE]
-ChosenPassword = Annotated[
-    str, Field(max_length=LONGEST, json_schema_extra={"minLength": SHORTEST}), CARRIABLE
-]
-"""A password that somebody shall have; a shorter one is a 400."""
 
 
 class Credentials(Body):
@@ -63,30 +56,6 @@ class PasswordChange(Body):
     new: ChosenPassword
 
 
-class Profile(BaseModel):
-    """Somebody as they see themselves. `createdAt` is in milliseconds since 1970."""
-
-    id: str
-    email: str
-    displayName: str
-    avatarUrl: str | None
-    authProvider: str
-    isAdmin: bool
-    createdAt: int
-
-
-def profile_json(account: Account) -> dict[str, Any]:
-    return {
-        "id": account.id,
-        "email": account.email,
-        "displayName": account.shown_name,
-        "avatarUrl": account.avatar_url,
-        "authProvider": account.provider,
-        "isAdmin": account.admin,
-        "createdAt": round(parse_time(account.created_at).timestamp() * 1000),
-    }
-
-
 OPERATOR_PROFILE = {
     "id": "operator",
     "email": "",
@@ -112,10 +81,6 @@ def profile_of(principal: Principal | None, directory: Directory) -> dict[str, A
 def address_of(request: Request) -> str | None:
     """Where a request comes from, as far as the socket tells."""
     return request.client.host if request.client is not None else None
-
-
-def position_header(position: int) -> dict[str, str]:
-    return {"x-event-position": str(position)}
 
 
 _FORM = "application/x-www-form-urlencoded"

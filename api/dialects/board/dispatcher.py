@@ -6,7 +6,7 @@ import os
 
 from fastapi import APIRouter, Response
 
-from api.dialects.codeplane.jobs import json_bytes
+from api.edge.answers import json_bytes
 from api.edge.errors import SECURED
 from api.edge.security import Authenticated
 from domain.clock import Clock, format_time

@@ -9,15 +9,16 @@ from fastapi import APIRouter, Query, Request, Response
 from fastapi.concurrency import run_in_threadpool
 from pydantic import Field
 
+from api.dialects.board.crew_graph import graph_json
 from api.dialects.board.frames import BOARD
-from api.dialects.board.job_detail import comment_json
 from api.dialects.board.schedule_json import schedule_json
-from api.dialects.codeplane.job_json import JobChanged, etag, job_json
-from api.dialects.codeplane.job_requests import IfMatchHeader, status_of, version_of
-from api.dialects.codeplane.jobs import NameOf, json_bytes
+from api.dialects.job_detail import comment_json
+from api.dialects.job_json import JobChanged, job_json, status_of
 from api.edge.access import guarded, loaded_job, scope_of, seen_crew, seen_job
+from api.edge.answers import json_bytes
+from api.edge.entity_tags import IfMatchHeader, etag, version_of
 from api.edge.errors import SECURED, documented
-from api.edge.security import Admin, Authenticated, EmailOf, Principal
+from api.edge.security import Admin, Authenticated, EmailOf, NameOf, Principal
 from api.edge.short_forms import PAGE_BYTES, bounded
 from api.edge.sse import (
     STREAMED,
@@ -29,7 +30,7 @@ from api.edge.sse import (
     with_beginnings,
 )
 from api.edge.texts import CARRIABLE, Body
-from api.native.crew_json import crew_brief, crew_json, graph_json
+from api.native.crew_json import crew_brief, crew_json
 from domain.clock import Clock, format_time
 from domain.crew.commands import Crews
 from domain.errors import JobNotFound, WrongState

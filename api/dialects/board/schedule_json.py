@@ -7,7 +7,7 @@ from typing import Annotated, Any, Literal
 import orjson
 from pydantic import AliasChoices, BaseModel, ConfigDict, Field
 
-from api.dialects.codeplane.job_json import JobObject
+from api.dialects.job_json import JobObject
 from api.edge.short_forms import brief
 from api.edge.texts import CARRIABLE, Body
 from domain.clock import format_time, parse_time

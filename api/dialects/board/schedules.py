@@ -25,10 +25,10 @@ from api.dialects.board.schedule_json import (
     schedule_json,
     terms_of,
 )
-from api.dialects.codeplane.job_json import etag, job_json
-from api.dialects.codeplane.job_requests import IfMatchHeader, version_of
-from api.dialects.codeplane.jobs import json_bytes
+from api.dialects.job_json import job_json
 from api.edge.access import scope_of
+from api.edge.answers import json_bytes
+from api.edge.entity_tags import IfMatchHeader, etag, version_of
 from api.edge.errors import SECURED, documented
 from api.edge.security import Authenticated, Principal
 from domain.clock import Clock, format_time, system_clock

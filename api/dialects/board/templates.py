@@ -5,7 +5,7 @@ from typing import Annotated, Any
 from fastapi import APIRouter, Response
 from pydantic import Field
 
-from api.dialects.codeplane.jobs import json_bytes
+from api.edge.answers import json_bytes
 from api.edge.errors import SECURED, documented
 from api.edge.security import Authenticated
 from api.edge.texts import CARRIABLE, Body

@@ -6,13 +6,13 @@ from typing import Annotated, Literal
 from fastapi import APIRouter, HTTPException, Query, Request, Response
 from pydantic import AliasChoices, BaseModel, ConfigDict, Field
 
-from api.dialects.codeplane.approval_json import ApprovalObject, approval_json, approval_row
-from api.dialects.codeplane.jobs import NameOf, json_bytes
+from api.edge.answers import json_bytes
 from api.edge.errors import SECURED, documented
 from api.edge.owners import is_named
-from api.edge.security import Authenticated, EmailOf, Principal
+from api.edge.security import Authenticated, EmailOf, NameOf, Principal
 from api.edge.short_forms import bounded
 from api.edge.texts import CARRIABLE, Body
+from api.native.approval_json import ApprovalObject, approval_json, approval_row
 from domain.approval.aggregate import ApprovalNotFound
 from domain.approval.commands import Approvals
 from domain.errors import JobNotFound

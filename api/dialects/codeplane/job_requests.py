@@ -1,39 +1,16 @@
-"""What can be asked of ``/api/jobs``: bodies, headers and filters, and what they mean."""
+"""What can be asked of ``/api/jobs``: bodies and filters, and what they mean."""
 
 import os
 from typing import Annotated, Any
 
-from fastapi import Header
 from pydantic import Discriminator, Field, Tag, field_validator
 from pydantic.json_schema import SkipJsonSchema
 
-from api.dialects.codeplane.job_json import BOARD_STATUSES
 from api.edge.texts import CARRIABLE, Body
-from domain.errors import BadInput, Invalid, PreconditionFailed
-from domain.idempotency import fingerprint
-from domain.job.commands import IdempotencyKey
+from domain.errors import Invalid
 from projections.jobs import STATES
 from scheduler.intake import WorkRequest, limit_ms
 from scheduler.workspaces.environment import valid_name
-
-IdempotencyHeader = Annotated[
-    str | None,
-    Header(
-        alias="Idempotency-Key",
-        max_length=255,
-        pattern=r"^[\x20-\x7e]+$",
-        description="The same key and body give the same answer and no second job.",
-    ),
-]
-IfMatchHeader = Annotated[
-    str | None,
-    Header(
-        alias="If-Match",
-        max_length=100,
-        description="Only if the job has this version (its ETag).",
-        json_schema_extra={"pattern": r'^(?:\*|(?:W/)?"[0-9]{1,18}")$'},
-    ),
-]
 
 _SPELLINGS = {**{state: state for state in STATES}, "canceled": "cancelled"}
 """What a filter takes, and which state it means: CodePlane spells one of them in its own way."""
@@ -144,23 +121,6 @@ def work_of(body: JobRequest, workdir: str, default_timeout_s: int, owner: str) 
     )
 
 
-def key_of(principal: str, key: str | None, *parts: bytes) -> IdempotencyKey | None:
-    """The idempotency key of a request, if it has one, and what it asks."""
-    return None if key is None else IdempotencyKey(principal, key, fingerprint(*parts))
-
-
-def version_of(if_match: str | None) -> int | None:
-    """The version that If-Match asks for; None for any. PreconditionFailed for a tag that is none
-    of ours.
-    """
-    if if_match is None or if_match.strip() == "*":
-        return None
-    text = if_match.strip().removeprefix("W/").strip('"')
-    if not text.isdigit() or len(text) > 18:
-        raise PreconditionFailed("If-Match names no version of this job.")
-    return int(text)
-
-
 def states_of(given: str | None) -> frozenset[str]:
     """The states that a comma list selects, in either spelling. Unknown names select nothing, as
     CodePlane's page relies on (`contracts/codeplane.md` §3); Invalid if all are unknown.
@@ -172,10 +132,3 @@ def states_of(given: str | None) -> frozenset[str]:
     if names and not selected:
         raise Invalid(f"No such state. States are {', '.join(STATES)}.")
     return selected
-
-
-def status_of(given: str | None) -> str | None:
-    """The board's status that is asked for. BadInput for one that it does not have."""
-    if given is not None and given not in BOARD_STATUSES:
-        raise BadInput("status", f"There are {', '.join(BOARD_STATUSES)}.")
-    return given

@@ -2,71 +2,52 @@
 
 from collections.abc import Callable
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
-import orjson
 from fastapi import APIRouter, Query, Request, Response
 from fastapi.concurrency import run_in_threadpool
 from fastapi.routing import APIRoute
 
-from api.dialects.board.job_detail import detail_json, timeline_entry
-from api.dialects.codeplane.job_json import (
+from api.dialects.codeplane.job_requests import (
+    STATE_LIST,
+    CrewRequest,
+    Submitted,
+    states_of,
+    work_of,
+)
+from api.dialects.codeplane.quick_create import Endpoint
+from api.dialects.job_detail import detail_json, timeline_entry
+from api.dialects.job_json import (
     CrewCreated,
     JobChanged,
     JobDetail,
     JobObject,
     JobPage,
     Timeline,
-    etag,
     job_json,
-)
-from api.dialects.codeplane.job_requests import (
-    STATE_LIST,
-    CrewRequest,
-    IdempotencyHeader,
-    IfMatchHeader,
-    Submitted,
-    key_of,
-    states_of,
     status_of,
-    version_of,
-    work_of,
 )
-from api.dialects.codeplane.quick_create import Endpoint
 from api.edge.access import guarded, scope_of, seen_job
+from api.edge.answers import json_bytes
+from api.edge.entity_tags import IfMatchHeader, etag, version_of
 from api.edge.errors import SECURED, documented
-from api.edge.security import Authenticated, Principal
+from api.edge.idempotency import IdempotencyHeader, key_of
+from api.edge.security import Authenticated, NameOf, Principal
 from api.edge.short_forms import bounded
 from domain.event import Event
 from domain.idempotency import canonical
 from domain.job.aggregate import Job
-from domain.job.commands import Changed, Jobs, Submission
+from domain.job.commands import Changed, Jobs
 from domain.log import Recorded
 from projections.engine import Views
-from projections.jobs import JOBS, find_job, list_jobs
+from projections.jobs import find_job, first_row, list_jobs
 from projections.projection import Row
 from projections.timeline import job_timeline
 from scheduler.crews import CrewIntake, CrewSubmission, Occasion
 from scheduler.intake import Intake
 
-NameOf = Callable[[str], str]
-"""What people read for an actor or an owner."""
-
 _PAGE = 50
 _BOARD_PAGE = 500
-
-
-def first_row(submission: Submission) -> Row:
-    """The row that the jobs view gives this job at first, folded by the view's own folds."""
-    row: Row | None = None
-    for event in submission.events:
-        row = JOBS.folds[event.type](row, event)
-    assert row is not None
-    return row
-
-
-def json_bytes(value: Any, status: int = 200, headers: dict[str, str] | None = None) -> Response:
-    return Response(orjson.dumps(value), status, headers, media_type="application/json")
 
 
 def job_routes(
@@ -108,7 +89,7 @@ def job_routes(
         headers["Location"] = f"/api/jobs/{submission.job_id}"
         if submission.replayed:
             headers["Idempotency-Replayed"] = "true"
-        return json_bytes(job_json(first_row(submission)), 201, headers)
+        return json_bytes(job_json(first_row(submission.events)), 201, headers)
 
     async def create_crew(
         body: CrewRequest,

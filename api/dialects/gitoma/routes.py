@@ -23,11 +23,11 @@ from pydantic import (
     field_validator,
 )
 
-from api.dialects.codeplane.job_requests import IdempotencyHeader, key_of
-from api.dialects.codeplane.jobs import json_bytes
 from api.dialects.gitoma.state_files import StateDirectory
 from api.edge.access import guarded, loaded_job, scope_of, seen_job
+from api.edge.answers import json_bytes
 from api.edge.errors import SECURED, documented
+from api.edge.idempotency import IdempotencyHeader, key_of
 from api.edge.rate_limit import SlidingWindow
 from api.edge.security import Admin, Authenticated, Principal
 from api.edge.sse import STREAMED, Cursor, WireForm, cursor_of, event_stream, last_end, read_job

@@ -9,10 +9,8 @@ from typing import Any, Literal
 import orjson
 from pydantic import BaseModel, ConfigDict, Field
 
-from domain.job.events import (
-    ENDED,
-    JobState,
-)
+from domain.errors import BadInput
+from domain.job.events import ENDED, JobState
 from projections.jobs import exit_code, shortened
 from projections.projection import Row
 
@@ -289,6 +287,8 @@ def _failure(row: Row, state: JobState) -> str | None:
     return f"Exit code {code}."
 
 
-def etag(version: int) -> str:
-    """The entity tag of a job: its stream version (RFC 9110 section 8.8.3)."""
-    return f'"{version}"'
+def status_of(given: str | None) -> str | None:
+    """The board's status that is asked for. BadInput for one that it does not have."""
+    if given is not None and given not in BOARD_STATUSES:
+        raise BadInput("status", f"There are {', '.join(BOARD_STATUSES)}.")
+    return given

@@ -1,0 +1,49 @@
+"""A crew as the graph of its jobs (`contracts/board.md` §5.3)."""
+
+from typing import Any
+
+import orjson
+
+from api.dialects.job_json import job_json
+from projections.crews import find_crew
+from projections.engine import Reading
+from projections.jobs import jobs_of_ids
+from projections.projection import Row
+
+
+def graph_json(reading: Reading, job: Row) -> dict[str, Any]:
+    """The whole crew of a job in dependency order; a job of its own is a graph of one."""
+    if job["crew"] is None:
+        return {"crewId": None, "jobs": [_node(job_json(job))]}
+    members = orjson.loads(find_crew(reading, job["crew"])["members"])
+    rows = {row["id"]: row for row in jobs_of_ids(reading, [m["id"] for m in members])}
+    nodes = [
+        _node(job_json(rows[member["id"]]))
+        for member in members
+        if member["id"] in rows and not rows[member["id"]]["deleted"]
+    ]
+    return {"crewId": job["crew"], "jobs": nodes}
+
+
+def _node(job: dict[str, Any]) -> dict[str, Any]:
+    shown = (
+        "id",
+        "key",
+        "title",
+        "assignee",
+        "status",
+        "state",
+        "parents",
+        "outcome",
+        "attempts",
+        "failures",
+        "gaveUp",
+        "strandedBy",
+        "blockReason",
+        "failureReason",
+        "cancelRequestedAt",
+        "archivedAt",
+        "startedAt",
+        "completedAt",
+    )
+    return {name: job[name] for name in shown}
