@@ -7,8 +7,10 @@ import sys
 import time
 from pathlib import Path
 from types import TracebackType
-from typing import Self
+from typing import ClassVar, Self
 from urllib.request import ProxyHandler, build_opener
+
+from tests.kit.forkserver import ForkServer, Started
 
 CREWLOG = str(Path(sys.executable).with_name("crewlog"))
 """The installed command."""
@@ -30,6 +32,11 @@ class Server:
     the data directory. Jobs outlive it, as they do in life: end them before leaving.
     """
 
+    forks: ClassVar[ForkServer | None] = None
+    """Where servers come from, if not from an execution of the command: the suite sets it, the
+    benchmarks and the demo do not.
+    """
+
     def __init__(self, data: Path, *options: str, cwd: Path | None = None, **env: str) -> None:
         self.data = data
         self.output = data.with_name(f"{data.name}.out")
@@ -39,7 +46,9 @@ class Server:
         self._env = env
         self.prefix: tuple[str, ...] = ()
         """What the command is run through, for instance to take rights from it."""
-        self._process: subprocess.Popen[bytes] | None = None
+        self.executed = self.forks is None
+        """Whether the command is executed: for who looks at what an execution alone does."""
+        self._process: subprocess.Popen[bytes] | Started | None = None
 
     @classmethod
     def start(cls, data: Path, *options: str, cwd: Path | None = None, **env: str) -> Self:
@@ -93,23 +102,30 @@ class Server:
     def _launch(self, port: int) -> Self:
         # An old one would name the port of the last run.
         (self.data / "server.json").unlink(missing_ok=True)
-        command = [CREWLOG, "serve", "--port", str(port), "--data", str(self.data)]
+        command = ["serve", "--port", str(port), "--data", str(self.data), *self._options]
         with self.output.open("ab") as output:
-            self._process = subprocess.Popen(
-                [*self.prefix, *command, *self._options],
-                stdin=subprocess.DEVNULL,
-                stdout=output,
-                stderr=output,
-                cwd=self._cwd,
-                env=environment(**self._env),
-                process_group=0,  # Ctrl-C is for whoever started it, who then stops it
-            )
+            self._process = self._begun(command, output.fileno())
         try:
             self._wait_until_it_listens()
         except BaseException:
             self.kill()
             raise
         return self
+
+    def _begun(self, command: list[str], output: int) -> "subprocess.Popen[bytes] | Started":
+        env = environment(**self._env)
+        forks = None if self.executed or self.prefix else self.forks
+        if forks is not None and forks.takes(env):
+            return forks.start(command, env=env, cwd=self._cwd, output=output)
+        return subprocess.Popen(
+            [*self.prefix, CREWLOG, *command],
+            stdin=subprocess.DEVNULL,
+            stdout=output,
+            stderr=output,
+            cwd=self._cwd,
+            env=env,
+            process_group=0,  # Ctrl-C is for whoever started it, who then stops it
+        )
 
     def _wait_until_it_listens(self) -> None:
         deadline = time.monotonic() + _DEADLINE_S

@@ -31,7 +31,9 @@ def test_no_secret_is_in_the_environment_that_the_system_shows(tmp_path: Path) -
         "GH_TOKEN": "what-jobs-are-to-have",
         "PLAIN": "is there",
     }
-    with Server.start(tmp_path / "data", "--stop-jobs", **env) as server, connect(server) as http:
+    server = Server(tmp_path / "data", "--stop-jobs", **env)
+    server.executed = True
+    with server, connect(server) as http:
         shown = Path(f"/proc/{server.pid}/environ").read_bytes()
         for secret in (TOKEN, PASSWORD, "oidc-secret", "deploy-token"):
             assert secret.encode() not in shown
