@@ -31,7 +31,7 @@ from domain.errors import (
     VersionConflict,
     WrongState,
 )
-from scheduler.executors.shim import PASSING
+from scheduler.executors.passing import PASSING
 
 logger = logging.getLogger("crewlog.http")
 

@@ -32,7 +32,7 @@ from domain.redaction import HIDDEN, hide_key_lines
 from scheduler.drivers.lines import Lines, LineSplitter
 from scheduler.drivers.unfinished import LONGEST, Beginning, Unfinished
 from scheduler.executors.contract import Exit, Running
-from scheduler.executors.shim import PASSING
+from scheduler.executors.passing import PASSING
 
 logger = logging.getLogger("crewlog.runner")
 

@@ -1,6 +1,6 @@
 """The local executor: each attempt is a process on this machine, begun and watched by a shim.
 
-An attempt is a directory, `ROOT/JOB/ATTEMPT/`, described in `scheduler/executors/shim.py`. The
+An attempt is a directory, `ROOT/JOB/ATTEMPT/`, described in `scheduler/executors/shim/`. The
 server side here only reads it, so any server process can take over from any other at any time.
 Whether an attempt is alive is decided by the lock on its `lock` file, never by a process id.
 """
@@ -22,16 +22,21 @@ from typing import Any
 from uuid import uuid4
 
 from scheduler.executors.contract import CHUNK, AttemptSpec, Exit, Running, check_attempt
-from scheduler.executors.shim import PASSING
+from scheduler.executors.passing import PASSING
 
 LOOK_INTERVAL_S = 0.5
 """How often a running attempt is looked at when its bell is silent: a killed shim cannot ring."""
 
-_BOOT = "import sys; sys.path.append(sys.argv[1]); import shim; shim.{}(*sys.argv[2:])"
-"""Imports the shim, rather than running it as a script, for the sake of its cached bytecode."""
+_BOOT = (
+    "import sys; sys.path.append(sys.argv[1]); "
+    "from scheduler.executors.shim import main; main.{}(*sys.argv[2:])"
+)
 
 _SHIM_VARIABLES = ("LD_LIBRARY_PATH", "DYLD_LIBRARY_PATH", "LANG", "LC_ALL")
 """What the interpreter may need. No more: a job can read the environment of its shim."""
+
+_ROOT = str(Path(__file__).parents[2])
+"""Where the packages of crewlog are; the shim is run without site packages."""
 
 _HELD_BACK = (signal.SIGHUP, signal.SIGINT, signal.SIGTERM)
 _REMOVED = "~"  # begins what waits for removal; no job id does
@@ -434,7 +439,7 @@ def _prepare(directory: Path, spec: AttemptSpec) -> None:
 
 
 def _encode(spec: AttemptSpec) -> bytes:
-    """The form that `scheduler/executors/shim.py` reads."""
+    """The form that `scheduler/executors/shim/` reads."""
     numbers = (spec.timeout_ms, spec.output_limit, spec.grace_ms)
     variables = (f"{name}={value}" for name, value in spec.env.items())
     fields = (*map(str, numbers), spec.cwd, str(len(spec.argv)), *spec.argv, *variables)
@@ -448,7 +453,7 @@ def _spawn_shim(directory: Path, descriptors: int) -> int:
 def _spawn(function: str, *arguments: str) -> int:
     """Begins a process that calls a function of the shim."""
     boot = _BOOT.format(function)
-    argv = [sys.executable, "-ISE", "-c", boot, str(Path(__file__).parent), *arguments]
+    argv = [sys.executable, "-ISE", "-c", boot, _ROOT, *arguments]
     env = {name: os.environ[name] for name in _SHIM_VARIABLES if name in os.environ}
     return os.posix_spawn(
         sys.executable,

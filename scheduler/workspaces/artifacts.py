@@ -18,7 +18,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from secrets import token_hex
 
-from scheduler.executors.shim import PASSING
+from scheduler.executors.passing import PASSING
 
 CHUNK = 1_048_576
 MOST_DROPPED_NAMES = 100

@@ -35,7 +35,7 @@ from domain.job.aggregate import RESULT_FILE, Job
 from domain.job.events import JobArtifactsDropped, JobArtifactStored
 from domain.job.result import LARGEST_RESULT, ParentResult, check_result, too_large
 from domain.numbers import parse_json
-from scheduler.executors.shim import PASSING
+from scheduler.executors.passing import PASSING
 from scheduler.workspaces.artifacts import ArtifactStore, Collected, unreadable
 
 logger = logging.getLogger("crewlog.attempts")

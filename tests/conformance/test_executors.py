@@ -953,8 +953,8 @@ def test_a_job_and_its_shim_survive_the_signals_of_a_terminal(here: World) -> No
 def test_what_a_job_leaves_is_reaped_while_it_runs(here: World) -> None:
     script = (
         "for i in 1 2 3 4 5; do (true & echo $! > born); done; born=$(cat born); "
-        "while [ -e /proc/$born ]; do sleep 0.01; done; grep -l '^State:.Z' /proc/[0-9]*/status "
-        '| xargs grep -l "^PPid:.$PPID$"; true'
+        "while [ -e /proc/$born ]; do sleep 0.01; done; grep -sl '^State:.Z' /proc/[0-9]*/status "
+        '| xargs grep -sl "^PPid:.$PPID$"; true'
     )
     output, end = here.ends(here.shell(script))
     assert (output, end.exit_code) == (b"", 0)

@@ -1,0 +1,39 @@
+"""The attempt's directory, which is where this process works."""
+
+import fcntl
+import os
+
+READ_SIZE = 262_144
+
+
+def take_lock() -> bool:
+    """Holds the lock until this process ends, however it ends."""
+    fd = os.open("lock", os.O_RDWR | os.O_CREAT, 0o600)
+    try:
+        fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        os.close(fd)
+        return False
+    return True
+
+
+def mark_started() -> None:
+    os.close(os.open("started", os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600))
+    sync_directory()
+
+
+def sync_directory() -> None:
+    fd = os.open(".", os.O_RDONLY)
+    os.fsync(fd)
+    os.close(fd)
+
+
+def read_file(path: str) -> bytes:
+    fd = os.open(path, os.O_RDONLY)
+    try:
+        whole = b""
+        while data := os.read(fd, READ_SIZE):
+            whole += data
+        return whole
+    finally:
+        os.close(fd)

@@ -1,0 +1,61 @@
+"""The end of the attempt, written down as a whole or not at all."""
+
+import os
+import time
+
+from scheduler.executors.passing import PASSING
+from scheduler.executors.shim.directory import sync_directory
+from scheduler.executors.shim.spool import RETRY_INTERVAL_S
+
+
+def reserve_exit() -> None:
+    """Room for the end, which is to be written down also when the job has filled the disk."""
+    try:
+        fd = os.open("exit.json.new", os.O_WRONLY | os.O_CREAT, 0o600)
+        os.write(fd, b" " * 512)
+        os.close(fd)
+    except OSError:
+        pass  # it is full already: the end will wait
+
+
+def failure(stage: bytes, number: int, what: bytes) -> str:
+    """Why nothing ran, as JSON; the server makes a sentence of it."""
+    return f'{{"stage":{quoted(stage)},"errno":{number},"what":{quoted(what)}}}'
+
+
+def write_exit(
+    reason: str, code: int | None, written: int, kept: int, duration_ms: int, error: str = "null"
+) -> None:
+    """Keeps trying while the disk is full: an end that is not on disk has not happened."""
+    encoded = (
+        f'{{"reason":"{reason}","exit_code":{"null" if code is None else code},'
+        f'"output_bytes":{written},"kept_bytes":{kept},'
+        f'"duration_ms":{duration_ms},"error":{error}}}\n'
+    ).encode()
+    while True:
+        try:
+            fd = os.open("exit.json.new", os.O_WRONLY | os.O_CREAT, 0o600)
+            try:
+                if os.write(fd, encoded) == len(encoded):
+                    os.ftruncate(fd, len(encoded))
+                    os.fsync(fd)
+                    os.rename("exit.json.new", "exit.json")
+                    sync_directory()
+                    return
+            finally:
+                os.close(fd)
+        except OSError as error:
+            if error.errno not in PASSING:
+                return  # the directory is gone, or as good as that: nobody can be told
+        time.sleep(RETRY_INTERVAL_S)
+
+
+def quoted(text: bytes) -> str:
+    """A JSON string, in ASCII."""
+    units = text.decode("utf-8", "backslashreplace").encode("utf-16-be")
+    codes = (units[at] << 8 | units[at + 1] for at in range(0, len(units), 2))
+    return '"' + "".join(map(escaped, codes)) + '"'
+
+
+def escaped(code: int) -> str:
+    return chr(code) if 32 <= code < 127 and code not in b'"\\' else f"\\u{code:04x}"

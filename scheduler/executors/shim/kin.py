@@ -1,0 +1,161 @@
+"""The processes of an attempt, however they detached themselves."""
+
+import _signal as signal  # type: ignore[import-not-found]
+import errno
+import os
+import sys
+import time
+
+from scheduler.executors.shim.directory import read_file
+from scheduler.executors.shim.process_control import prctl
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+PR_SET_CHILD_SUBREAPER = 36
+
+
+class Process:
+    """What the system says of a process right now."""
+
+    __slots__ = ("began", "group", "lives", "parent", "pid", "session")
+
+    def __init__(self, pid: int, stat: bytes) -> None:
+        fields = stat[stat.rindex(b")") + 2 :].split()
+        self.pid = pid
+        self.parent, self.group, self.session = map(int, fields[1:4])
+        # Whose first thread has left is shown as a zombie while the others go on.
+        self.lives = fields[0] not in b"ZX" or int(fields[17]) > 1
+        self.began = fields[19]
+
+    def signal(self, *numbers: int) -> None:
+        """PermissionError: it runs as somebody else. Nothing where it has gone."""
+        try:
+            held = os.pidfd_open(self.pid)
+        except AttributeError:
+            held = -1
+        except OSError as error:
+            if error.errno != errno.ENOSYS:
+                return
+            held = -1
+        try:
+            # Numbers recur: from here on the descriptor holds on to what is looked at.
+            now = look_at_process(self.pid)
+            if now is None or now.began != self.began:
+                return
+            for number in numbers:
+                if held < 0:
+                    os.kill(self.pid, number)
+                else:
+                    signal.pidfd_send_signal(held, number)
+        except ProcessLookupError:
+            pass
+        finally:
+            if held >= 0:
+                os.close(held)
+
+
+class Kin:
+    """Finds the processes of an attempt, as long as it has /proc to look into.
+
+    They are those below this process, but for what has left the session and the environment that
+    the attempt began with; and, wherever they are, those that have `marks` in their environment.
+    """
+
+    def __init__(self, marks: tuple[bytes, bytes]) -> None:
+        self.marks = marks
+        self.session = -1
+        self.before = {os.getpid()}  # they cannot be of the attempt
+        self.beyond: set[int] = set()  # they are, and run as somebody else
+
+    def note_others(self) -> None:
+        """Before the attempt begins anything."""
+        self.before.update(numbers())
+
+    def find(self, below: bool = True) -> list[Process]:
+        """Those that live. `below`: whether there may be any below this process."""
+        if not below:
+            return self.elsewhere(pid for pid in numbers() if pid not in self.before)
+        seen = {pid: found for pid in numbers() if (found := look_at_process(pid)) is not None}
+        children: dict[int, list[int]] = {}
+        for pid, found in seen.items():
+            children.setdefault(found.parent, []).append(pid)
+        tree: list[int] = []
+        parents = [os.getpid()]
+        while parents:
+            born = children.get(parents.pop(), [])
+            tree += born
+            parents += born
+        mine = [seen[pid] for pid in tree if self.is_of_it(seen[pid])]
+        return mine + self.elsewhere(seen.keys() - self.before - set(tree))
+
+    def is_of_it(self, found: Process) -> bool:
+        """Whether a process below this one lives and has not gone its own way."""
+        if not found.lives or found.pid in self.beyond:
+            return False
+        return found.session == self.session or not self.has_gone_its_own_way(found.pid)
+
+    def has_gone_its_own_way(self, pid: int) -> bool:
+        for _ in range(3):
+            try:
+                environment = read_file(f"/proc/{pid}/environ")
+            except OSError:
+                return False  # it hides its environment, as an agent of keys does
+            if environment:
+                break
+            time.sleep(0.001)  # it may be about to become another program
+        # What writes its title over its environment leaves nothing in it but zeros.
+        return not environment or (
+            environment.strip(b"\0") != b"" and self.marks[0] not in environment.split(b"\0")
+        )
+
+    def elsewhere(self, pids: "Iterable[int]") -> list[Process]:
+        found = []
+        for pid in pids:
+            try:
+                environment = read_file(f"/proc/{pid}/environ").split(b"\0")
+            except OSError:
+                continue  # gone, or somebody else's
+            if self.marks[0] in environment and self.marks[1] in environment:
+                process = look_at_process(pid)
+                if process is not None and process.lives and pid not in self.beyond:
+                    found.append(process)
+        return found
+
+    def signal(self, found: "Iterable[Process]", *numbers: int) -> None:
+        for process in found:
+            try:
+                process.signal(*numbers)
+            except PermissionError:
+                self.beyond.add(process.pid)
+
+
+def become_reaper(marks: tuple[bytes, bytes]) -> Kin | None:
+    """From now on what loses its parent below this process becomes its child. None where the
+    system knows no such thing: there, the attempt is its first process and the group of that.
+    """
+    if sys.platform != "linux" or not os.path.exists("/proc/self/environ"):
+        return None
+    prctl(PR_SET_CHILD_SUBREAPER, 1)
+    kin = Kin(marks)
+    kin.note_others()
+    return kin
+
+
+def marks_of(env: dict[bytes, bytes]) -> tuple[bytes, bytes]:
+    """The variables by which a process of the attempt is known."""
+    job, attempt = env.get(b"CREWLOG_JOB_ID", b""), env.get(b"CREWLOG_ATTEMPT", b"")
+    return b"CREWLOG_JOB_ID=" + job, b"CREWLOG_ATTEMPT=" + attempt
+
+
+def numbers() -> list[int]:
+    return [int(name) for name in os.listdir("/proc") if name.isdecimal()]
+
+
+def look_at_process(pid: int) -> Process | None:
+    """None where there is none of that number."""
+    try:
+        return Process(pid, read_file(f"/proc/{pid}/stat"))
+    except OSError:
+        return None

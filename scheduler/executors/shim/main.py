@@ -1,0 +1,83 @@
+"""Where the process begins."""
+
+import _signal as signal  # type: ignore[import-not-found]
+import os
+import time
+
+from scheduler.executors.shim.attempt import LAST_WAIT_S, LOOK_INTERVAL_S, Attempt
+from scheduler.executors.shim.bell import Bell
+from scheduler.executors.shim.directory import mark_started, take_lock
+from scheduler.executors.shim.ending import failure, write_exit
+from scheduler.executors.shim.kin import Kin, marks_of
+from scheduler.executors.shim.spec import Spec, forget_spec, read_spec
+
+HELD_BACK = (signal.SIGHUP, signal.SIGINT, signal.SIGTERM)
+LEFT_GRACE_S = 5.0
+
+
+def limit_descriptors(soft: int) -> None:
+    if soft < 0:
+        return
+    import resource
+
+    hard = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
+    if hard == resource.RLIM_INFINITY or soft <= hard:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+
+
+def main(directory: str, descriptors: str = "-1") -> None:
+    """Runs the attempt in `directory`, unless somebody does or did. `descriptors` is the soft limit
+    of open files that it begins with; -1 leaves it as it is.
+    """
+    os.closerange(3, 65_536)
+    limit_descriptors(int(descriptors))
+    signal.pthread_sigmask(signal.SIG_BLOCK, HELD_BACK)
+    os.chdir(directory)
+    if not take_lock() or os.path.exists("started"):
+        if os.path.exists("started"):
+            forget_spec()
+        return
+    spec = read_spec()
+    if spec is None:
+        return
+    mark_started()
+    forget_spec()
+    control = os.open("control", os.O_RDWR | os.O_NONBLOCK)
+    bell = Bell()
+    bell.ring()
+    if os.path.exists("cancel"):
+        write_exit("cancelled", None, 0, 0, 0)
+    else:
+        attempt(spec, control, bell)
+    bell.ring()
+
+
+def attempt(spec: Spec, control: int, bell: Bell) -> None:
+    try:
+        child = Attempt(spec, control, bell)
+    except OSError as error:
+        why = failure(b"process", error.errno or 0, spec.argv[0])
+        write_exit("spawn_failed", None, 0, 0, 0, why)
+    else:
+        child.run()
+
+
+def end_left(job: str, attempt: str) -> None:
+    """Ends what a shim that was killed could not: the system ended its first process, no more."""
+    os.closerange(3, 65_536)
+    if not os.path.exists("/proc/self/environ"):
+        return
+    kin = Kin(marks_of({b"CREWLOG_JOB_ID": job.encode(), b"CREWLOG_ATTEMPT": attempt.encode()}))
+    left = kin.find(below=False)
+    kin.signal(left, signal.SIGTERM, signal.SIGCONT)
+    kill_at = time.monotonic() + LEFT_GRACE_S
+    took = 0.0
+    while left:
+        time.sleep(LOOK_INTERVAL_S + 20 * took)
+        now = time.monotonic()
+        if now >= kill_at + LAST_WAIT_S:
+            return
+        left = kin.find(below=False)
+        if now >= kill_at:
+            kin.signal(left, signal.SIGKILL)
+        took = time.monotonic() - now
