@@ -11,12 +11,18 @@ from collections.abc import AsyncIterator, Collection, Mapping
 from dataclasses import dataclass, field
 from typing import Literal, Protocol
 
+from scheduler.executors.inbox import Frame
+
 Reason = Literal["exited", "cancelled", "timed_out", "spawn_failed", "lost"]
 
 CHUNK = 262_144
 """The most bytes that `Running.output` yields at a time."""
 
+OUTPUT = "output"
+"""The channel that every attempt has."""
+
 _JOB_ID = re.compile(r"[A-Za-z0-9_-][A-Za-z0-9._-]{0,199}", re.ASCII)
+_CHANNEL = re.compile(r"[a-z][a-z0-9_]{0,30}", re.ASCII)
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,8 +40,14 @@ class AttemptSpec:
     # detached itself, or is left of a lost attempt, can be told from other processes, and ended.
     env: Mapping[str, str] = field(repr=False)
     timeout_ms: int  # wall clock from spawn; 0 = none
-    output_limit: int  # bytes kept of the merged output
+    output_limit: int  # bytes kept of each channel
     grace_ms: int = 5_000  # between SIGTERM and SIGKILL, for all that the attempt began
+    # What it writes beside `output`. With `stderr` that is kept apart, else it is in `output`. The
+    # process finds the descriptor of each in CREWLOG_CHANNELS, as in "stderr:2 journal:3".
+    channels: tuple[str, ...] = ()
+    # Whether it is spoken to: then the process finds its inbox at the path in CREWLOG_INBOX, and
+    # reads it with `scheduler/executors/inbox.py`.
+    inbox: bool = False
 
     def __post_init__(self) -> None:
         check_attempt(self.job_id, self.attempt)
@@ -47,6 +59,9 @@ class AttemptSpec:
             raise ValueError("A time or size of the attempt is below zero.")
         if any(not name or "=" in name for name in self.env):
             raise ValueError("The name of an environment variable is empty or contains '='.")
+        names = {OUTPUT, *self.channels}
+        if len(names) <= len(self.channels) or not all(map(_CHANNEL.fullmatch, names)):
+            raise ValueError("The names of the channels are not valid.")
         for text in (*self.argv, self.cwd, *self.env, *self.env.values()):
             if not _can_be_passed(text):
                 raise ValueError("An argument, path or variable holds a character no system takes.")
@@ -68,6 +83,15 @@ def _can_be_passed(text: str) -> bool:
 
 
 @dataclass(frozen=True, slots=True)
+class Kept:
+    """What an attempt wrote to a channel, in bytes, and what of it is in the spool."""
+
+    channel: str
+    written: int
+    kept: int
+
+
+@dataclass(frozen=True, slots=True)
 class Exit:
     """How an attempt ended.
 
@@ -80,21 +104,35 @@ class Exit:
 
     reason: Reason
     exit_code: int | None  # negative: killed by that signal; None: there was no process, or lost
-    output_bytes: int  # what the process wrote in all
+    output_bytes: int  # what the process wrote to `output`
     kept_bytes: int  # what is in the spool; the rest was dropped from this offset on
     duration_ms: int  # of the first process
     error: str | None = None  # a sentence for a person, with spawn_failed and lost
+    others: tuple[Kept, ...] = ()  # the other channels; none where it is lost
 
 
 class Running(Protocol):
     """An attempt that has begun or ended. Its methods may be called at any time, in any order."""
 
-    def output(self, offset: int = 0) -> AsyncIterator[bytes]:
-        """Every byte kept from `offset` on, live, in chunks of at most `CHUNK` bytes.
+    def output(self, offset: int = 0, channel: str = OUTPUT) -> AsyncIterator[bytes]:
+        """Every byte kept of the channel from `offset` on, live, in chunks of at most `CHUNK`.
 
         Ends when the attempt has ended and everything was yielded. May be called again, with
-        another offset.
+        another offset. A channel that the attempt does not have yields nothing.
         """
+        ...
+
+    async def send(self, frame: Frame) -> None:
+        """Puts the frame into the inbox; it is durable then. The process reads each once.
+
+        A frame whose number is not above that of the last one is passed over, so whoever does not
+        know whether a frame was sent before sends it again. Nothing happens where the attempt has
+        no inbox, or none any more. OSError when the disk refuses.
+        """
+        ...
+
+    async def sent(self) -> int:
+        """The number of the last frame in the inbox, by whichever server; 0 where there is none."""
         ...
 
     async def wait(self) -> Exit:

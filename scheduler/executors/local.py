@@ -21,8 +21,18 @@ from secrets import token_hex
 from typing import Any
 from uuid import uuid4
 
-from scheduler.executors.contract import CHUNK, AttemptSpec, Exit, Running, check_attempt
+from scheduler.executors.contract import (
+    CHUNK,
+    OUTPUT,
+    AttemptSpec,
+    Exit,
+    Kept,
+    Running,
+    check_attempt,
+)
+from scheduler.executors.inbox import Frame, Outbox, make
 from scheduler.executors.passing import PASSING
+from scheduler.executors.shim.channels import spool_of
 
 LOOK_INTERVAL_S = 0.5
 """How often a running attempt is looked at when its bell is silent: a killed shim cannot ring."""
@@ -39,6 +49,7 @@ _ROOT = str(Path(__file__).parents[2])
 """Where the packages of crewlog are; the shim is run without site packages."""
 
 _HELD_BACK = (signal.SIGHUP, signal.SIGINT, signal.SIGTERM)
+_INBOX = "inbox"
 _REMOVED = "~"  # begins what waits for removal; no job id does
 
 
@@ -204,14 +215,16 @@ class _LocalRun:
         self._exit: Exit | None = None
         self._cancelled = False
         self._began = False
+        self._outbox = Outbox(directory / _INBOX)
+        self._sending = asyncio.Lock()
         self._news = asyncio.Event()
         self._bell = _watched(self._loop, _open_bell(directory), self._hear)
         self._timer = self._loop.call_later(LOOK_INTERVAL_S, self._look_again)
         if shim is not None:
             shim.at_exit = self.look
 
-    async def output(self, offset: int = 0) -> AsyncIterator[bytes]:
-        spool = await self._open_spool()
+    async def output(self, offset: int = 0, channel: str = OUTPUT) -> AsyncIterator[bytes]:
+        spool = await self._open_spool(spool_of(channel))
         if spool is None:
             return
         try:
@@ -230,14 +243,25 @@ class _LocalRun:
         finally:
             os.close(spool)
 
-    async def _open_spool(self) -> int | None:
+    async def _open_spool(self, name: str) -> int | None:
         while True:
             try:
-                return os.open(self._directory / "spool", os.O_RDONLY)
+                return os.open(self._directory / name, os.O_RDONLY)
             except OSError as error:
                 if error.errno not in PASSING:
                     return None  # discarded, or nobody will ever read it
                 await asyncio.sleep(LOOK_INTERVAL_S)  # too many open files; it has time
+
+    async def send(self, frame: Frame) -> None:
+        async with self._sending:
+            with suppress(FileNotFoundError):
+                await asyncio.to_thread(self._outbox.put, frame)
+
+    async def sent(self) -> int:
+        async with self._sending:
+            with suppress(FileNotFoundError):
+                return await asyncio.to_thread(self._outbox.last)
+        return 0
 
     async def wait(self) -> Exit:
         while self._exit is None:
@@ -364,9 +388,15 @@ class _NeverBegan:
     def __init__(self, error: str) -> None:
         self._exit = _never_began(error)
 
-    async def output(self, offset: int = 0) -> AsyncIterator[bytes]:
+    async def output(self, offset: int = 0, channel: str = OUTPUT) -> AsyncIterator[bytes]:
         for nothing in b"":
             yield bytes(nothing)
+
+    async def send(self, frame: Frame) -> None:
+        pass
+
+    async def sent(self) -> int:
+        return 0
 
     async def wait(self) -> Exit:
         return self._exit
@@ -431,17 +461,34 @@ def _prepare(directory: Path, spec: AttemptSpec) -> None:
     for fifo in ("bell", "control"):
         with suppress(FileExistsError):
             os.mkfifo(directory / fifo, 0o600)
-    (directory / "spool").touch(0o600)
+    for channel in (OUTPUT, *spec.channels):
+        (directory / spool_of(channel)).touch(0o600)
+    if spec.inbox:
+        make(directory / _INBOX)
     fresh = directory / "spec.new"
     with open(os.open(fresh, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "wb") as file:
-        file.write(_encode(spec))
+        file.write(_encode(spec, _environment(directory, spec)))
     fresh.rename(directory / "spec")
 
 
-def _encode(spec: AttemptSpec) -> bytes:
+def _environment(directory: Path, spec: AttemptSpec) -> dict[str, str]:
+    """What the process finds, with the ways that lead here."""
+    env = dict(spec.env)
+    if spec.channels:
+        others = (channel for channel in spec.channels if channel != "stderr")
+        descriptors = [f"{channel}:{fd}" for fd, channel in enumerate(others, 3)]
+        if "stderr" in spec.channels:
+            descriptors.insert(0, "stderr:2")
+        env["CREWLOG_CHANNELS"] = " ".join(descriptors)
+    if spec.inbox:
+        env["CREWLOG_INBOX"] = str(directory / _INBOX)
+    return env
+
+
+def _encode(spec: AttemptSpec, env: dict[str, str]) -> bytes:
     """The form that `scheduler/executors/shim/` reads."""
     numbers = (spec.timeout_ms, spec.output_limit, spec.grace_ms)
-    variables = (f"{name}={value}" for name, value in spec.env.items())
+    variables = (f"{name}={value}" for name, value in env.items())
     fields = (*map(str, numbers), spec.cwd, str(len(spec.argv)), *spec.argv, *variables)
     return b"\0".join(map(os.fsencode, fields))
 
@@ -549,7 +596,9 @@ def _read_exit(directory: Path) -> Exit | None:
     except ValueError:
         return _lost(directory)
     error = end["error"]
-    return Exit(**{**end, "error": None if error is None else _sentence(error)})
+    others = (Kept(name, *counts) for name, counts in end.pop("channels", {}).items())
+    sentence = None if error is None else _sentence(error)
+    return Exit(**{**end, "error": sentence, "others": tuple(others)})
 
 
 def _lost(directory: Path) -> Exit:

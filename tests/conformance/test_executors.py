@@ -24,12 +24,23 @@ from typing import Any
 import pytest
 
 from scheduler.executors import local
-from scheduler.executors.contract import CHUNK, AttemptSpec, Executor, Exit, Running
+from scheduler.executors.contract import (
+    CHUNK,
+    OUTPUT,
+    AttemptSpec,
+    Executor,
+    Exit,
+    Kept,
+    Running,
+)
+from scheduler.executors.inbox import Frame, Inbox, Outbox, make
 from scheduler.executors.local import LocalExecutor
 
 EXECUTORS: list[Callable[[Path], Executor]] = [LocalExecutor]
 JOB = f"job-{token_hex(6)}"
 """Nobody else's on this machine: what has it in its environment is ended."""
+HERE = Path(local.__file__).parents[2]
+"""Where the packages are."""
 ROOM_S = 90.0  # how long a condition may take on a busy machine before it counts as never
 WAIT_FOR_GATE = "while [ ! -e gate ]; do sleep 0.01; done; "
 
@@ -97,8 +108,8 @@ def world(request: pytest.FixtureRequest, tmp_path: Path) -> World:
     return World(request.param, tmp_path)
 
 
-async def everything(running: Running, offset: int = 0) -> bytes:
-    return b"".join([chunk async for chunk in running.output(offset)])
+async def everything(running: Running, offset: int = 0, channel: str = OUTPUT) -> bytes:
+    return b"".join([chunk async for chunk in running.output(offset, channel)])
 
 
 def eventually(holds: Callable[[], bool]) -> None:
@@ -597,7 +608,7 @@ def test_a_job_outlives_a_server_that_is_killed_and_no_byte_is_lost(world: World
     server = subprocess.Popen(
         [sys.executable, "-c", SERVER, str(world.root), str(world.cwd)],
         stdout=subprocess.PIPE,
-        cwd=Path(local.__file__).parents[2],
+        cwd=HERE,
     )
     assert server.stdout is not None
     with server.stdout:
@@ -635,6 +646,311 @@ SERVER = textwrap.dedent(
     asyncio.run(main())
     """
 )
+
+
+# Channels, and what is said to a process.
+
+
+def test_each_channel_has_a_spool_of_its_own(world: World) -> None:
+    script = (
+        'echo "$CREWLOG_CHANNELS"; echo wrong >&2; echo {\\"n\\": 1} >&3; echo 2 >&4; '
+        "ls /proc/self/fd | wc -l"
+    )
+    names = ("journal", "stderr", "other")
+
+    async def scenario(executor: Executor) -> None:
+        running = await executor.start(world.shell(script, channels=names))
+        end = await running.wait()
+        assert await everything(running) == b"stderr:2 journal:3 other:4\n6\n"
+        found = {name: await everything(running, channel=name) for name in names}
+        assert found == {"stderr": b"wrong\n", "journal": b'{"n": 1}\n', "other": b"2\n"}
+        assert await everything(running, 5, channel="journal") == b" 1}\n"
+        assert await everything(running, channel="none") == b""
+        assert set(end.others) == {Kept("stderr", 6, 6), Kept("journal", 9, 9), Kept("other", 2, 2)}
+        assert end.output_bytes == len(await everything(running))
+
+    world.run(scenario)
+
+
+def test_many_channels_do_not_take_each_others_place(world: World) -> None:
+    names = tuple(f"c{number}" for number in range(12))
+    script = "".join(f'os.write({fd}, b"{name}"); ' for fd, name in enumerate(names, 3))
+
+    async def scenario(executor: Executor) -> None:
+        argv = (sys.executable, "-c", f"import os; {script}")
+        running = await executor.start(world.spec(*argv, channels=names))
+        assert (await running.wait()).exit_code == 0
+        for name in names:
+            assert await everything(running, channel=name) == name.encode()
+        failed = await executor.start(world.spec("no-such-thing", job="job-2", channels=names))
+        assert (await failed.wait()).reason == "spawn_failed"
+
+    world.run(scenario)
+
+
+def test_the_limit_holds_for_each_channel(world: World) -> None:
+    async def scenario(executor: Executor) -> None:
+        script = "echo out; head -c 500000 /dev/zero >&3; echo more >&2"
+        spec = world.shell(script, channels=("journal",), output_limit=1_000)
+        running = await executor.start(spec)
+        end = await running.wait()
+        assert await everything(running) == b"out\nmore\n"
+        assert await everything(running, channel="journal") == b"\0" * 1_000
+        assert end.others == (Kept("journal", 500_000, 1_000),)
+
+    world.run(scenario)
+
+
+def test_channels_are_live_and_are_adopted(world: World) -> None:
+    script = f"echo one >&3; {WAIT_FOR_GATE} echo two >&3; echo done"
+
+    async def first_life(executor: Executor) -> None:
+        running = await executor.start(world.shell(script, channels=("journal",)))
+        assert await anext(running.output(channel="journal")) == b"one\n"
+
+    async def second_life(executor: Executor) -> None:
+        running = await executor.adopt(JOB, 1)
+        assert running is not None
+        journal = running.output(channel="journal")
+        assert await anext(journal) == b"one\n"
+        world.open_gate()
+        assert await anext(journal) == b"two\n"
+        assert await everything(running) == b"done\n"
+
+    world.run(first_life)
+    world.run(second_life)
+
+
+READER = textwrap.dedent(
+    """
+    import os, sys
+    from pathlib import Path
+    sys.path.append(sys.argv[1])
+    from scheduler.executors.inbox import Inbox
+
+    # What a frame has it do is a line, which has the number of the frame: so it knows where it was.
+    heard = os.open("heard", os.O_RDWR | os.O_CREAT | os.O_APPEND)
+    lines = os.read(heard, 10**7).splitlines()
+    after = int(lines[-1].split()[0]) if lines else 0
+    inbox = Inbox(Path(os.environ["CREWLOG_INBOX"]), after)
+    Path("reader").write_text(f"{os.getpid()}\\n")
+    while True:
+        frame = inbox.next()
+        if frame.data == b"leave":
+            break
+        os.write(heard, b"%d %s\\n" % (frame.number, frame.data))
+    print("left")
+    """
+)
+"""Reads its inbox until it is told to leave."""
+
+
+def spoken_to(world: World) -> AttemptSpec:
+    """A job that begins its reader anew as often as that is killed."""
+    (world.cwd / "reader.py").write_text(READER)
+    script = 'until "$1" -ISE reader.py "$2"; do :; done'
+    return world.spec("sh", "-c", script, "sh", sys.executable, str(HERE), inbox=True)
+
+
+def heard(world: World) -> list[str]:
+    path = world.cwd / "heard"
+    return path.read_text().splitlines() if path.exists() else []
+
+
+def expected(count: int) -> list[str]:
+    return [f"{number} frame {number}" for number in range(1, count + 1)]
+
+
+async def says(running: Running, *numbers: int) -> None:
+    for number in numbers:
+        await running.send(Frame(number, b"frame %d" % number))
+
+
+async def leaves(world: World, running: Running, number: int) -> None:
+    await running.send(Frame(number, b"leave"))
+    assert (await everything(running)).endswith(b"left\n")  # the shell tells of who was killed
+    assert (await running.wait()).exit_code == 0
+
+
+def test_a_process_reads_each_frame_once_and_in_order(world: World) -> None:
+    async def scenario(executor: Executor) -> None:
+        running = await executor.start(spoken_to(world))
+        assert await running.sent() == 0
+        await says(running, 1, 2)
+        await soon(lambda: heard(world) == expected(2))
+        await says(running, 2, 1, 3, 3)
+        assert await running.sent() == 3
+        await leaves(world, running, 7)
+        assert heard(world) == expected(3)
+        await running.send(Frame(8, b"nobody reads it"))
+        await running.discard()
+        await running.send(Frame(9, b"nor this"))
+        assert await running.sent() == 0
+
+    world.run(scenario)
+
+
+def test_who_is_not_spoken_to_has_no_inbox(world: World) -> None:
+    async def scenario(executor: Executor) -> None:
+        running = await executor.start(world.shell("echo ${CREWLOG_INBOX-none}"))
+        await running.send(Frame(1, b"x"))
+        assert await running.sent() == 0
+        assert await everything(running) == b"none\n"
+
+    world.run(scenario)
+
+
+def test_large_frames_and_odd_bytes_arrive_as_they_are(world: World) -> None:
+    script = (
+        "import os, sys; from pathlib import Path; sys.path.append(sys.argv[1]); "
+        "from scheduler.executors.inbox import Inbox; "
+        "box = Inbox(Path(os.environ['CREWLOG_INBOX'])); "
+        "[sys.stdout.buffer.write(box.next().data) for _ in range(3)]"
+    )
+    frames = [b"", bytes(range(256)) * 8_000, b"\n\0"]
+
+    async def scenario(executor: Executor) -> None:
+        argv = (sys.executable, "-ISE", "-c", script, str(HERE))
+        running = await executor.start(world.spec(*argv, inbox=True, output_limit=10**7))
+        for number, data in enumerate(frames, 5):
+            await running.send(Frame(number, data))
+        assert await everything(running) == b"".join(frames)
+
+    world.run(scenario)
+
+
+def test_a_frame_is_read_once_also_when_its_reader_is_killed(world: World) -> None:
+    async def scenario(executor: Executor) -> None:
+        running = await executor.start(spoken_to(world))
+        for number in range(1, 31):
+            await says(running, number)
+            if number % 6 == 0:
+                await asyncio.to_thread(kill_reader, world)
+        await soon(lambda: len(heard(world)) >= 30)
+        await leaves(world, running, 31)
+        assert heard(world) == expected(30)
+
+    world.run(scenario)
+
+
+def kill_reader(world: World) -> None:
+    """Whatever it is doing."""
+    os.kill(world.pid("reader"), signal.SIGKILL)
+    (world.cwd / "reader").unlink(missing_ok=True)
+
+
+@pytest.mark.parametrize("reader_too", [False, True])
+def test_a_frame_is_read_once_also_when_its_server_is_killed(
+    world: World, reader_too: bool
+) -> None:
+    """A server says one frame after the other and is killed; the next says again what it may have
+    said.
+    """
+
+    async def begins(executor: Executor) -> None:
+        await executor.start(spoken_to(world))
+
+    world.run(begins)
+    said = 0
+    for _ in range(3):
+        server = subprocess.Popen(
+            [sys.executable, "-c", SPEAKER, str(world.root), str(said)],
+            stdout=subprocess.PIPE,
+            cwd=HERE,
+        )
+        assert server.stdout is not None
+        with server.stdout:
+            for _ in range(20):
+                said = int(server.stdout.readline())
+            if reader_too:
+                kill_reader(world)
+            server.kill()
+            server.wait()
+
+    async def ends(executor: Executor) -> None:
+        running = await executor.adopt(JOB, 1)
+        assert running is not None
+        last = await running.sent()
+        assert last >= said
+        await soon(lambda: len(heard(world)) >= last)
+        await leaves(world, running, last + 1)
+        assert heard(world) == expected(last)
+
+    world.run(ends)
+
+
+SPEAKER = textwrap.dedent(
+    f"""
+    import asyncio, itertools, sys
+    from pathlib import Path
+    from scheduler.executors.inbox import Frame
+    from scheduler.executors.local import LocalExecutor
+
+    async def main():
+        running = await LocalExecutor(Path(sys.argv[1])).adopt("{JOB}", 1)
+        for number in itertools.count(int(sys.argv[2])):
+            if number:
+                await running.send(Frame(number, b"frame %d" % number))
+            print(number, flush=True)
+
+    asyncio.run(main())
+    """
+)
+"""A server that says frames from a number on."""
+
+
+def test_a_frame_that_was_written_by_half_is_written_anew(tmp_path: Path) -> None:
+    path = tmp_path / "inbox"
+    make(path)
+    Outbox(path).put(Frame(3, b"whole"))
+    whole = path.read_bytes()
+    reader = Inbox(path)
+    Outbox(path).put(Frame(4, b"another frame"))
+    torn = path.read_bytes()
+    for length in range(len(whole), len(torn)):
+        path.write_bytes(torn[:length])
+        assert Outbox(path).last() == 3
+        path.write_bytes(torn[:length])
+        Outbox(path).put(Frame(4, b"another frame"))
+        assert path.read_bytes() == torn
+    Outbox(path).put(Frame(3, b"said again"))
+    assert path.read_bytes() == torn
+    within = tmp_path / "within"
+    make(within)
+    Outbox(within).put(Frame(9, b"what a longer one held"))
+    Outbox(path).put(Frame(5, b"AAAA" + within.read_bytes() + b"A"))
+    path.write_bytes(path.read_bytes()[:-1])
+    Outbox(path).put(Frame(5, b"BBBB"))
+    assert [frame.number for frame in iter(Inbox(path).take, None)] == [3, 4, 5]
+    path.write_bytes(torn)
+    assert [reader.next(0), reader.next(0), reader.next(0)] == [
+        Frame(3, b"whole"),
+        Frame(4, b"another frame"),
+        None,
+    ]
+    reader.close()
+
+
+def test_what_a_reader_is_not_done_with_is_given_again(tmp_path: Path) -> None:
+    path = tmp_path / "inbox"
+    make(path)
+    outbox = Outbox(path)
+    for number in (1, 2, 3):
+        outbox.put(Frame(number, b"x"))
+    for done, rest in ((0, [1, 2, 3]), (2, [3]), (3, [])):
+        reader = Inbox(path)
+        if done:
+            reader.done(done)
+            reader.close()
+            reader = Inbox(path)
+        assert [frame.number for frame in iter(reader.take, None)] == rest
+        reader.close()
+
+
+@pytest.mark.parametrize("number", [0, -1, 1 << 64])
+def test_a_frame_has_a_number_that_can_be_written(number: int) -> None:
+    with pytest.raises(ValueError, match="counted from 1"):
+        Frame(number, b"")
 
 
 def test_an_ended_attempt_is_discarded_and_a_running_one_is_not(world: World) -> None:
@@ -707,6 +1023,9 @@ def test_what_an_earlier_server_began_and_nobody_wants_is_named(world: World) ->
         {"env": {"A": "s3cr3t\0"}},
         {"timeout_ms": -1},
         {"output_limit": -1},
+        {"channels": ("output",)},
+        {"channels": ("journal", "journal")},
+        {"channels": ("a:b",)},
     ],
 )
 def test_what_no_system_can_run_is_refused(world: World, changes: dict[str, Any]) -> None:
@@ -737,6 +1056,52 @@ def shims(directory: Path, count: int = 1) -> list[int]:
 def reap(pids: list[int]) -> None:
     for pid in pids:
         os.waitpid(pid, 0)
+
+
+@pytest.mark.parametrize("version", ["0.2.0", "0.3.0"])
+def test_an_attempt_that_an_earlier_version_began_is_adopted(here: World, version: str) -> None:
+    """A shim outlives an upgrade, and so does what is in the directory of its attempt."""
+    text = (HERE / "tests" / "golden" / f"shim-{version}.txt").read_text()
+    (here.cwd / "shim.py").write_text(text)
+    running = prepared(here, here.shell(f"echo one; {WAIT_FOR_GATE} echo two; exit 5"))
+    to_cancel = prepared(here, here.shell("echo up; exec sleep 60", job=f"{JOB}-2"))
+    boot = "import sys; sys.path.append(sys.argv[1]); import shim; shim.main(*sys.argv[2:])"
+    began = [
+        subprocess.Popen(
+            [sys.executable, "-ISE", "-c", boot, str(here.cwd), str(directory)],
+            start_new_session=True,
+        )
+        for directory in (running, to_cancel)
+    ]
+    eventually(lambda: all((directory / "started").exists() for directory in (running, to_cancel)))
+
+    async def scenario(executor: Executor) -> None:
+        runs = [await executor.adopt(job, 1) for job in (JOB, f"{JOB}-2")]
+        assert runs[0] is not None
+        assert runs[1] is not None
+        assert await anext(runs[1].output()) == b"up\n"
+        await runs[1].cancel()
+        assert (await runs[1].wait()).reason == "cancelled"
+        here.open_gate()
+        assert await everything(runs[0]) == b"one\ntwo\n"
+        end = await runs[0].wait()
+        assert (end.reason, end.exit_code, end.others) == ("exited", 5, ())
+        await runs[0].send(Frame(1, b"nobody hears it"))
+        await runs[0].discard()
+
+    here.run(scenario)
+    for process in began:
+        process.wait()
+
+
+def test_an_earlier_version_runs_what_a_later_one_prepared(here: World) -> None:
+    """It may have been on its way when its server was killed."""
+    (here.cwd / "shim.py").write_text((HERE / "tests" / "golden" / "shim-0.3.0.txt").read_text())
+    directory = prepared(here, here.shell("echo out; echo err >&2", channels=("stderr",)))
+    boot = "import sys; sys.path.append(sys.argv[1]); import shim; shim.main(*sys.argv[2:])"
+    argv = [sys.executable, "-ISE", "-c", boot, str(here.cwd), str(directory)]
+    subprocess.run(argv, check=True, start_new_session=True)
+    assert (directory / "spool").read_bytes() == b"out\nerr\n"
 
 
 def test_two_shims_of_an_attempt_run_it_once(here: World) -> None:

@@ -7,7 +7,9 @@ A program of the standard library only. It lives in the attempt's directory:
 | `spec` | server | what to run (below); holds the environment, so it is removed once read |
 | `lock` | shim | the attempt is alive as long as somebody holds an flock on it |
 | `started` | shim | the attempt has begun; whoever finds it must not begin it again |
-| `spool` | shim | stdout and stderr, merged, up to the output limit |
+| `spool` | shim | the channel `output`, up to the limit: stdout, and stderr if that is no channel |
+| `spool.NAME` | shim | any other channel, likewise |
+| `inbox` | server | what is said to the process; `scheduler/executors/inbox.py` |
 | `bell` | shim | FIFO: a byte says "look again" |
 | `cancel` | server | marker: the attempt shall end |
 | `held` | server | marker: since its time of change, no time counts against the time limit |
@@ -15,7 +17,8 @@ A program of the standard library only. It lives in the attempt's directory:
 | `exit.json` | shim | the end; there as a whole or not at all |
 
 `spec` is NUL-separated: timeout_ms, output_limit, grace_ms, cwd, the number of arguments, the
-arguments, and NAME=value for each variable. Bytes, so that no locale changes them.
+arguments, and NAME=value for each variable. Bytes, so that no locale changes them. The channels are
+in a variable, CREWLOG_CHANNELS, which also tells the process of them: names and descriptors.
 
 The end of an attempt is the end of all that it started, however that detached itself: the shim is
 the parent of whatever loses its own (Linux), and looks for the rest by its environment. What has

@@ -1,15 +1,29 @@
-"""The bell."""
+"""How whoever follows the attempt hears that there is something new."""
 
 import os
+
+RING_INTERVAL_S = 0.005
 
 
 class Bell:
     """Tells whoever listens, if anybody does."""
 
-    __slots__ = ("fd",)
+    __slots__ = ("due", "fd", "rang_at")
 
     def __init__(self) -> None:
         self.fd = -1
+        self.due: float | None = None
+        self.rang_at = 0.0
+
+    def soon(self) -> None:
+        """It is to ring, not more often than every so often."""
+        if self.due is None:
+            self.due = self.rang_at + RING_INTERVAL_S
+
+    def keep_time(self, now: float) -> None:
+        if self.due is not None and now >= self.due:
+            self.due, self.rang_at = None, now
+            self.ring()
 
     def ring(self) -> None:
         try:

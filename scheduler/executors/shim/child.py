@@ -7,13 +7,14 @@ import errno
 import os
 import sys
 
+from scheduler.executors.shim.channels import Channel
 from scheduler.executors.shim.process_control import prctl
 from scheduler.executors.shim.spec import Spec
 
 PR_SET_PDEATHSIG = 1
 
 
-def become(spec: Spec, shim: int, output: int, trouble: int) -> None:
+def become(spec: Spec, shim: int, channels: list[Channel], trouble: int) -> None:
     """In the child: becomes the program, or reports at which stage that failed. Never returns."""
     stage = b"session"
     try:
@@ -25,8 +26,11 @@ def become(spec: Spec, shim: int, output: int, trouble: int) -> None:
         os.chdir(spec.cwd)
         stage = b"program"
         os.dup2(os.open("/dev/null", os.O_RDONLY), 0)
-        os.dup2(output, 1)
-        os.dup2(output, 2)
+        # A pipe has a higher number than the places of its channel and of those before: none is
+        # overwritten.
+        for channel in channels:
+            for target in channel.targets:
+                os.dup2(channel.child, target)
         restore_signals()
         execute(spec.argv, spec.env)
     except OSError as error:

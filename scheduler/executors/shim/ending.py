@@ -24,13 +24,23 @@ def failure(stage: bytes, number: int, what: bytes) -> str:
 
 
 def write_exit(
-    reason: str, code: int | None, written: int, kept: int, duration_ms: int, error: str = "null"
+    reason: str,
+    code: int | None,
+    written: int,
+    kept: int,
+    duration_ms: int,
+    error: str = "null",
+    others: str = "",
 ) -> None:
-    """Keeps trying while the disk is full: an end that is not on disk has not happened."""
+    """Keeps trying while the disk is full: an end that is not on disk has not happened.
+
+    `others` says, as members of a JSON object, what of the other channels was written and kept.
+    """
+    channels = f',"channels":{{{others}}}' if others else ""
     encoded = (
         f'{{"reason":"{reason}","exit_code":{"null" if code is None else code},'
         f'"output_bytes":{written},"kept_bytes":{kept},'
-        f'"duration_ms":{duration_ms},"error":{error}}}\n'
+        f'"duration_ms":{duration_ms},"error":{error}{channels}}}\n'
     ).encode()
     while True:
         try:

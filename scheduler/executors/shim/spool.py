@@ -1,4 +1,4 @@
-"""What the process wrote, on the disk."""
+"""What the attempt wrote to a channel, on the disk."""
 
 # ruff: noqa: SIM105
 
@@ -14,18 +14,18 @@ RETRY_INTERVAL_S = 0.5
 class Spool:
     """Keeps the first `limit` bytes; what a full disk does not take is held until it does."""
 
-    __slots__ = ("fd", "held", "kept", "limit", "retry_at")
+    __slots__ = ("fd", "held", "kept", "limit", "path", "retry_at")
 
-    def __init__(self, limit: int) -> None:
+    def __init__(self, path: str, limit: int) -> None:
+        self.path = path
         self.limit = limit
         self.kept = 0
         self.held = b""
         self.retry_at = 0.0
         self.fd = self._open()
 
-    @staticmethod
-    def _open() -> int:
-        return os.open("spool", os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
+    def _open(self) -> int:
+        return os.open(self.path, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
 
     def write(self, data: bytes) -> None:
         self.held += data[: self.limit - self.kept - len(self.held)]

@@ -1,0 +1,140 @@
+"""The first process of an attempt, and all that it began."""
+
+import _signal as signal  # type: ignore[import-not-found]
+import os
+
+from scheduler.executors.shim.channels import Channel
+from scheduler.executors.shim.child import become
+from scheduler.executors.shim.kin import Process, become_reaper, marks_of
+from scheduler.executors.shim.spec import Spec
+
+
+class Processes:
+    """All that runs of an attempt, from the fork of the first process on."""
+
+    def __init__(self, spec: Spec, channels: list[Channel]) -> None:
+        self.status: int | None = None
+        self.trouble, trouble = os.pipe()
+        os.set_blocking(self.trouble, False)
+        self.kin = become_reaper(marks_of(spec.env))
+        self.news = hear_of_children()
+        shim = os.getpid()
+        self.pid = os.fork()
+        if self.pid == 0:
+            become(spec, shim, channels, trouble)
+        os.close(trouble)
+        for channel in channels:
+            os.close(channel.child)
+        if self.kin is not None:
+            self.kin.session = self.pid
+
+    def has_ended(self) -> bool:
+        """Looks at the first process. Where only its number leads to its group, it is not reaped
+        yet, if the system lets one look without.
+        """
+        if self.status is not None:
+            return True
+        if self.kin is None and hasattr(os, "waitid"):
+            return os.waitid(os.P_PID, self.pid, os.WEXITED | os.WNOHANG | os.WNOWAIT) is not None
+        ended, status = os.waitpid(self.pid, os.WNOHANG)
+        if ended:
+            self.status = status
+        return bool(ended)
+
+    def reap(self) -> int:
+        return os.waitpid(self.pid, 0)[1] if self.status is None else self.status
+
+    def reap_orphans(self) -> None:
+        """All that has ended but the first process, if that is not known yet."""
+        if self.has_ended():
+            self.has_children()
+        elif self.kin is not None:
+            while True:
+                ended = os.waitid(os.P_ALL, 0, os.WEXITED | os.WNOHANG | os.WNOWAIT)
+                if ended is None or ended.si_pid == self.pid:
+                    return
+                os.waitpid(ended.si_pid, 0)
+
+    def has_children(self) -> bool:
+        """Whether anything is left below this process. Reaps what has ended."""
+        if self.status is None:
+            return True
+        try:
+            while os.waitpid(-1, os.WNOHANG)[0]:
+                pass
+        except ChildProcessError:
+            return False
+        return True
+
+    def hear(self) -> None:
+        """Something has ended."""
+        os.read(self.news, 4096)
+        self.reap_orphans()
+
+    def find(self) -> list[Process]:
+        """What lives of the attempt, as far as can be seen."""
+        if self.kin is None:
+            return []
+        # Where something is below, nothing counts as seen only the second time: it may have begun
+        # another behind the first look, and left before it was looked at.
+        return (self.has_children() and self.kin.find()) or self.kin.find(self.has_children())
+
+    def ask(self) -> bool:
+        """Asks all that lives to end. False: nothing does. A second SIGTERM means to many programs
+        that they are to end at once, so this is called once.
+        """
+        alive = not self.has_ended()
+        if alive:
+            # First, and at once, so that none of it can begin another unseen.
+            self.signal_group(signal.SIGTERM)
+            self.signal_group(signal.SIGCONT)  # a stopped process could not hear it
+        left = self.find()
+        if self.kin is not None:
+            others = [process for process in left if not alive or process.group != self.pid]
+            self.kin.signal(others, signal.SIGTERM, signal.SIGCONT)
+        return alive or bool(left)
+
+    def look(self, kills: bool) -> bool:
+        """Whether anything lives. Where it `kills`, nothing does much longer."""
+        if kills and self.status is None:
+            self.signal_group(signal.SIGKILL)
+        left = self.find()
+        if kills and self.kin is not None:
+            self.kin.signal(left, signal.SIGKILL)
+        return bool(left)
+
+    def end_without_kin(self) -> None:
+        """Where only the group of the first process is known: it is a zombie until it is reaped, so
+        nobody else can have got its number.
+        """
+        if self.kin is None:
+            self.signal_group(signal.SIGKILL)
+
+    def read_trouble(self) -> bytes:
+        """Stage and errno of a child that could not become the program; empty when it did."""
+        try:
+            return os.read(self.trouble, 64)
+        except BlockingIOError:
+            return b""
+
+    def signal_group(self, number: int) -> None:
+        try:
+            os.killpg(self.pid, number)
+        except ProcessLookupError:
+            self.signal_child(number)  # it has not made its group yet
+        except PermissionError:
+            pass  # what is left of the group runs as somebody else
+
+    def signal_child(self, number: int) -> None:
+        if self.status is None:
+            os.kill(self.pid, number)
+
+
+def hear_of_children() -> int:
+    """A descriptor that can be read once a child has ended."""
+    news, told = os.pipe()
+    os.set_blocking(news, False)
+    os.set_blocking(told, False)
+    signal.signal(signal.SIGCHLD, lambda *_: None)
+    signal.set_wakeup_fd(told, warn_on_full_buffer=False)
+    return news
