@@ -1,13 +1,13 @@
 """The approvals view: what was asked, of whom, and what was answered."""
 
-from collections.abc import Collection
+from collections.abc import Callable, Collection
 from typing import Any
 
 import orjson
 from sqlalchemy import Column, ColumnElement, Integer, Select, String, func, or_, select
 
 from domain.account.email import spellings
-from domain.approval.aggregate import ApprovalNotFound, ApprovalState, approval_id_of
+from domain.approval.aggregate import ApprovalNotFound, ApprovalState, approval_id_of, changes_by
 from domain.clock import elapsed_ms
 from domain.coverage import types
 from domain.errors import InvalidCursor
@@ -43,51 +43,48 @@ def _key(event: Recorded) -> str:
     return approval_id_of(event.subject) or event.subject
 
 
+def _columns_of(event: Recorded) -> Row:
+    """What the event changes of an approval, as columns."""
+    return {
+        "job_id" if name == "job" else name: _STORED[name](value) if name in _STORED else value
+        for name, value in changes_by(event).items()
+    }
+
+
+_STORED: dict[str, Callable[[Any], Any]] = {
+    "state": lambda state: state.value,
+    "explicit": int,
+    "approvers": lambda approvers: orjson.dumps(approvers).decode(),
+}
+
+
 def _requested(_: Row | None, event: Recorded) -> Row:
-    data = event.data
     return {
         "id": _key(event),
         "position": event.position,
-        "job_id": data["job"],
-        "attempt": data["attempt"],
-        "owner": data["owner"],
-        "description": data["description"],
-        "proposed_action": data["proposed_action"],
-        "explicit": int(data["explicit"]),
-        "approvers": orjson.dumps(data["approvers"]).decode(),
-        "state": ApprovalState.PENDING.value,
+        "proposed_action": event.data["proposed_action"],
         "comment": None,
         "requested_at": event.at,
         "requested_by": event.actor,
-        "expires_at": data["expires_at"],
         "resolved_at": None,
         "resolved_by": None,
         "by_trust": 0,
         "wait_ms": None,
+        **_columns_of(event),
     }
 
 
-def _over(row: Row | None, event: Recorded, **changes: Any) -> Row | None:
+def _over(row: Row | None, event: Recorded) -> Row | None:
     """None stays None: a stray event makes no approval."""
     if row is None:
         return None
     over = {
         "resolved_at": event.at,
         "resolved_by": event.actor,
+        "by_trust": int(event.data.get("by_trust", False)),
         "wait_ms": elapsed_ms(row["requested_at"], event.at),
     }
-    return {**row, **over, **changes}
-
-
-def _resolved(row: Row | None, event: Recorded) -> Row | None:
-    data = event.data
-    return _over(
-        row,
-        event,
-        state=data["resolution"],
-        comment=data["comment"],
-        by_trust=int(data["by_trust"]),
-    )
+    return {**row, **over, **_columns_of(event)}
 
 
 APPROVALS = Projection(
@@ -97,11 +94,9 @@ APPROVALS = Projection(
     key=_key,
     folds={
         "approval.requested": _requested,
-        "approval.resolved": _resolved,
-        "approval.expired": lambda row, event: _over(row, event, state="expired"),
-        "approval.withdrawn": lambda row, event: _over(
-            row, event, state="withdrawn", comment=event.data["reason"]
-        ),
+        "approval.resolved": _over,
+        "approval.expired": _over,
+        "approval.withdrawn": _over,
     },
     passes_over=types(
         "crew email identity job operator request schedule token user",

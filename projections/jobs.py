@@ -20,14 +20,16 @@ from sqlalchemy import (
 
 from domain.coverage import types
 from domain.errors import InvalidCursor, JobNotFound
+from domain.job.board import ARCHIVED, COLUMNS, column_of
 from domain.job.events import (
     ENDED,
     JobState,
     job_id_of,
 )
+from domain.job.transitions import OF_NO_CONSEQUENCE, TRANSITIONS, changes_by
 from domain.log import Recorded
 from projections.engine import Reading
-from projections.projection import Projection, Row
+from projections.projection import Fold, Projection, Row
 
 
 def _columns() -> tuple[Column[Any], ...]:
@@ -180,41 +182,82 @@ def _submitted(_: Row | None, event: Recorded) -> Row:
     }
 
 
-def _moved(row: Row | None, event: Recorded, **changes: Any) -> Row | None:
-    """The row with changes by an event of the job's own stream. None stays None: a stray event
-    makes no job.
+class _Stands:
+    """How a job stands by its row, for the transitions; most look at nothing of it."""
+
+    __slots__ = ("_row",)
+
+    def __init__(self, row: Row) -> None:
+        self._row = row
+
+    @property
+    def state(self) -> JobState:
+        return JobState(self._row["state"])
+
+    @property
+    def active(self) -> bool:
+        return bool(self._row["active"])
+
+    @property
+    def failures(self) -> int:
+        return int(self._row["failures"])
+
+    @property
+    def pending(self) -> tuple[str, ...]:
+        return tuple(orjson.loads(self._row["pending"]))
+
+
+def _json(value: Any) -> str | None:
+    return None if value is None else orjson.dumps(value).decode()
+
+
+_STORED: dict[str, tuple[str, Callable[[Any], Any]]] = {
+    "state": ("state", lambda state: state.value),
+    "active": ("active", int),
+    "gave_up": ("gave_up", int),
+    "deleted": ("deleted", int),
+    "pending": ("pending", _json),
+    "given": ("result", _json),
+}
+"""Column and stored form of those fields of a job that are not kept as they are."""
+
+
+def _moved(row: Row | None, event: Recorded) -> Row | None:
+    """The row after an event of the job's own stream. None stays None: a stray event makes no
+    job.
     """
     if row is None:
         return None
-    return {**row, "version": event.version, "updated_at": event.at, **changes}
+    after = {**row, "version": event.version, "updated_at": event.at}
+    for name, value in changes_by(event, _Stands(row)).items():
+        stored = _STORED.get(name)
+        if stored is None:
+            after[name] = value
+        else:
+            after[stored[0]] = stored[1](value)
+    shown = _SHOWN.get(event.type)
+    return after if shown is None else after | shown(event)
 
 
-def _queued(row: Row | None, event: Recorded) -> Row | None:
-    return _moved(
-        row,
-        event,
-        state=JobState.QUEUED.value,
-        queued_at=event.at,
-        queued_position=event.position,
-        cancel_requested_at=None,
-        finished_at=None,
-        stranded_by=None,
-        **_STANDS_STILL,
-    )
-
-
-def _started(row: Row | None, event: Recorded) -> Row | None:
+def _ended(event: Recorded) -> Row:
     data = event.data
-    return _moved(
-        row,
-        event,
-        state=JobState.RUNNING.value,
-        attempt=data["attempt"],
-        node=data["node"],
-        started_at=event.at,
-        active=1,
-        result=None,
-    )
+    return {name: data[name] for name in ("exit_code", "reason", "error_id", "run_ms")}
+
+
+_SHOWN: dict[str, Callable[[Recorded], Row]] = {
+    "job.queued": lambda event: {"queued_at": event.at, "queued_position": event.position},
+    "job.progressed": lambda event: {
+        "progress": event.data["fraction"],
+        "progress_text": event.data["text"],
+    },
+    "job.attempt_ended": _ended,
+    "job.finished": lambda event: {"block_reason": None, **_ended(event)},
+    "job.blocked": lambda event: {"block_reason": event.data["reason"]},
+    "job.unblocked": lambda _: {"block_reason": None},
+    "job.redone": lambda _: {"block_reason": None},
+    "job.made_stale": lambda _: {"block_reason": None},
+}
+"""What only the view shows, beside how the job stands."""
 
 
 def _output(row: Row | None, event: Recorded) -> Row | None:
@@ -235,162 +278,19 @@ def _dropped(row: Row | None, event: Recorded) -> Row | None:
     return {**row, "updated_at": event.at, "dropped_bytes": event.data["bytes"]}
 
 
-def _progressed(row: Row | None, event: Recorded) -> Row | None:
-    data = event.data
-    return _moved(row, event, progress=data["fraction"], progress_text=data["text"])
-
-
-def _cancel_requested(row: Row | None, event: Recorded) -> Row | None:
-    return _moved(row, event, cancel_requested_at=event.at)
-
-
-def _finished(row: Row | None, event: Recorded) -> Row | None:
-    data = event.data
-    return _moved(
-        row,
-        event,
-        state=data["outcome"],
-        block_reason=None,
-        gave_up=0,
-        finished_at=event.at,
-        exit_code=data["exit_code"],
-        reason=data["reason"],
-        error_id=data["error_id"],
-        run_ms=data["run_ms"],
-        **_STANDS_STILL,
-    )
-
-
-def _attempt_ended(row: Row | None, event: Recorded) -> Row | None:
-    data = event.data
-    failed = data["outcome"] != "blocked"
-    return _moved(
-        row,
-        event,
-        failures=(row["failures"] if row else 0) + failed,
-        exit_code=data["exit_code"],
-        reason=data["reason"],
-        error_id=data["error_id"],
-        run_ms=data["run_ms"],
-        **_STANDS_STILL,
-    )
-
-
-def _blocked(row: Row | None, event: Recorded) -> Row | None:
-    data = event.data
-    return _moved(
-        row,
-        event,
-        state=JobState.BLOCKED.value,
-        block_reason=data["reason"],
-        gave_up=int(data["gave_up"]),
-        **_STANDS_STILL,
-    )
-
-
-def _held_again(row: Row | None, event: Recorded) -> Row | None:
-    """Unblocked, redone, or made stale by a parent: to be released anew."""
-    redone = event.type != "job.unblocked"
-    afresh = {"result": None, "finished_at": None, "cancel_requested_at": None} if redone else {}
-    return _moved(
-        row,
-        event,
-        state=JobState.HELD.value,
-        failures=0,
-        block_reason=None,
-        gave_up=0,
-        **_STANDS_STILL,
-        **afresh,
-    )
-
-
-def _asked(row: Row | None, event: Recorded) -> Row | None:
-    if row is None:
-        return None
-    pending = [*orjson.loads(row["pending"]), event.data["approval"]]
-    return _moved(
-        row,
-        event,
-        state=JobState.WAITING_FOR_APPROVAL.value,
-        pending=orjson.dumps(pending).decode(),
-    )
-
-
-def _answered(row: Row | None, event: Recorded) -> Row | None:
-    if row is None:
-        return None
-    pending = [asked for asked in orjson.loads(row["pending"]) if asked != event.data["approval"]]
-    state = row["state"]
-    if not pending and state == JobState.WAITING_FOR_APPROVAL.value:
-        state = JobState.RUNNING.value if row["active"] else JobState.HELD.value
-    return _moved(row, event, state=state, pending=orjson.dumps(pending).decode())
-
-
-def _stranded(row: Row | None, event: Recorded) -> Row | None:
-    return _moved(row, event, stranded_by=event.data["parent"])
-
-
-def _freed(row: Row | None, event: Recorded) -> Row | None:
-    return _moved(row, event, stranded_by=None)
-
-
-def _result_given(row: Row | None, event: Recorded) -> Row | None:
-    return _moved(row, event, result=orjson.dumps(event.data["result"]).decode())
-
-
-_STANDS_STILL = {"active": 0, "pending": "[]"}
-
-
-def _archived(row: Row | None, event: Recorded) -> Row | None:
-    return _moved(row, event, archived_at=event.at)
-
-
-def _unarchived(row: Row | None, event: Recorded) -> Row | None:
-    return _moved(row, event, archived_at=None)
-
-
-def _deleted(row: Row | None, event: Recorded) -> Row | None:
-    return _moved(row, event, deleted=1)
-
+_FOLDS: dict[str, Fold] = {
+    **dict.fromkeys((*TRANSITIONS, *OF_NO_CONSEQUENCE), _moved),
+    "job.submitted": _submitted,
+    "job.output": _output,
+    "job.output_dropped": _dropped,
+}
 
 JOBS = Projection(
     name="jobs",
     version=4,
     columns=_columns,
     key=_key,
-    folds={
-        "job.submitted": _submitted,
-        "job.queued": _queued,
-        "job.started": _started,
-        "job.output": _output,
-        "job.output_dropped": _dropped,
-        "job.progressed": _progressed,
-        "job.messaged": _moved,
-        "job.cancel_requested": _cancel_requested,
-        "job.paused": lambda row, event: _moved(row, event, state=JobState.PAUSED.value),
-        "job.resumed": lambda row, event: _moved(row, event, state=JobState.RUNNING.value),
-        "job.attempt_lost": _moved,
-        "job.attempt_ended": _attempt_ended,
-        "job.blocked": _blocked,
-        "job.unblocked": _held_again,
-        "job.redone": _held_again,
-        "job.made_stale": _held_again,
-        "job.stranded": _stranded,
-        "job.freed": _freed,
-        "job.commented": _moved,
-        "job.result_given": _result_given,
-        "job.block_asked": _moved,
-        "job.artifact_stored": _moved,
-        "job.artifacts_dropped": _moved,
-        "job.approval_requested": _asked,
-        "job.approval_answered": _answered,
-        "job.trusted": _moved,
-        "job.lease_expired": _moved,
-        "job.finished": _finished,
-        "job.archived": _archived,
-        "job.unarchived": _unarchived,
-        "job.deleted": _deleted,
-    },
+    folds=_FOLDS,
     passes_over=types(
         "approval crew email identity operator request schedule token user",
     ),
@@ -550,32 +450,19 @@ its time limit has too, and can be asked for by itself.
 """
 
 
-_COLUMNS = {
-    "triage": (),
-    "todo": (JobState.HELD, JobState.WAITING_FOR_APPROVAL),
-    "ready": (JobState.QUEUED,),
-    "running": (JobState.RUNNING, JobState.PAUSED, JobState.WAITING_FOR_APPROVAL),
-    "blocked": (
-        JobState.BLOCKED,
-        JobState.REVIEW,
-        JobState.FAILED,
-        JobState.CANCELLED,
-        JobState.TIMED_OUT,
-    ),
-    "done": (JobState.COMPLETED,),
-}
-"""The states of each column of the board; archived is a mark."""
-
-
-def _standing(jobs: Table, status: str) -> list[ColumnElement[bool]]:
-    if status == "archived":
+def _standing(jobs: Table, column: str) -> list[ColumnElement[bool]]:
+    """The condition to stand in a column of the board."""
+    if column == ARCHIVED:
         return [jobs.c.archived_at.is_not(None)]
+    idle = {state for state in JobState if column_of(state, active=False) == column}
+    active = {state for state in JobState if column_of(state, active=True) == column}
     where: list[ColumnElement[bool]] = [
         jobs.c.archived_at.is_(None),
-        jobs.c.state.in_([state.value for state in _COLUMNS[status]]),
+        jobs.c.state.in_(sorted(idle | active)),
     ]
-    if status in ("todo", "running"):
-        where.append(jobs.c.active == int(status == "running"))
+    for states, flag in ((idle - active, 0), (active - idle, 1)):
+        if states:
+            where.append(or_(jobs.c.state.not_in(sorted(states)), jobs.c.active == flag))
     return where
 
 
@@ -610,7 +497,7 @@ def board_jobs(
     """For each column of the board how many jobs stand in it, and the newest of them."""
     jobs = reading.table("jobs")
     shown: dict[str, tuple[int, list[Row]]] = {}
-    for status in (*_COLUMNS, "archived"):
+    for status in (*COLUMNS, ARCHIVED):
         where = [jobs.c.deleted == 0, *_standing(jobs, status)]
         if owner is not None:
             where.append(jobs.c.owner == owner)

@@ -6,6 +6,7 @@ from typing import Any
 
 from sqlalchemy import Column, Integer, String, select
 
+from domain.account.aggregate import changes_by
 from domain.coverage import types
 from domain.log import Recorded
 from projections.engine import Reading
@@ -32,37 +33,35 @@ def _key(event: Recorded) -> str:
     return event.subject.removeprefix("user-")
 
 
+def _columns_of(event: Recorded) -> Row:
+    """What the event changes of an account, as columns."""
+    changes = changes_by(event)
+    stored: Row = {}
+    if "role" in changes:
+        stored["role"] = changes["role"].value
+    if "disabled" in changes:
+        stored["disabled"] = int(changes["disabled"])
+    return changes | stored
+
+
 def _registered(_: Row | None, event: Recorded) -> Row:
-    data = event.data
     return {
         "id": _key(event),
         "position": event.position,
-        "email": data["email"],
-        "name": data["name"],
-        "role": data["role"],
-        "provider": data["provider"],
-        "avatar_url": data["avatar_url"],
         "disabled": 0,
-        "created_at": event.at,
         "updated_at": event.at,
         "signed_in_at": None,
+        **_columns_of(event),
     }
 
 
-def _changed(row: Row | None, event: Recorded, **changes: Any) -> Row | None:
+def _changed(row: Row | None, event: Recorded) -> Row | None:
     """None stays None: a stray event makes no account."""
-    return None if row is None else {**row, "updated_at": event.at, **changes}
+    return None if row is None else {**row, "updated_at": event.at, **_columns_of(event)}
 
 
 def _signed_in(row: Row | None, event: Recorded) -> Row | None:
     return None if row is None else {**row, "signed_in_at": event.at}
-
-
-def _refreshed(row: Row | None, event: Recorded) -> Row | None:
-    data = event.data
-    return _changed(
-        row, event, email=data["email"], name=data["name"], avatar_url=data["avatar_url"]
-    )
 
 
 PEOPLE = Projection(
@@ -72,11 +71,11 @@ PEOPLE = Projection(
     key=_key,
     folds={
         "user.registered": _registered,
-        "user.role_changed": lambda row, event: _changed(row, event, role=event.data["role"]),
-        "user.renamed": lambda row, event: _changed(row, event, name=event.data["name"]),
-        "user.disabled": lambda row, event: _changed(row, event, disabled=1),
-        "user.enabled": lambda row, event: _changed(row, event, disabled=0),
-        "user.profile_refreshed": _refreshed,
+        "user.role_changed": _changed,
+        "user.renamed": _changed,
+        "user.disabled": _changed,
+        "user.enabled": _changed,
+        "user.profile_refreshed": _changed,
         "user.signed_in": _signed_in,
     },
     passes_over=types(

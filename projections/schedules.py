@@ -1,5 +1,6 @@
 """The schedules view, one row a schedule, and the firings view, one row a time that came."""
 
+from collections.abc import Callable
 from typing import Any
 
 import orjson
@@ -14,6 +15,7 @@ from domain.schedule.aggregate import (
     Schedule,
     ScheduleNotFound,
     ScheduleState,
+    changes_by,
     schedule_id_of,
 )
 from projections.engine import Reading
@@ -74,18 +76,31 @@ def _id(event: Recorded) -> str:
     return schedule_id_of(event.subject) or event.subject
 
 
+_STORED: dict[str, Callable[[Any], Any]] = {
+    "inputs": lambda inputs: orjson.dumps(inputs).decode(),
+    "rule": lambda rule: orjson.dumps(rule).decode(),
+    "catch_up": lambda catch_up: catch_up.value,
+    "overlap": lambda overlap: overlap.value,
+    "state": lambda state: state.value,
+    "deleted": int,
+}
+"""The stored form of those fields of a schedule that are not kept as they are."""
+
+
+def _columns_of(event: Recorded) -> Row:
+    """What the event changes of a schedule, as columns."""
+    return {
+        name: _STORED[name](value) if name in _STORED else value
+        for name, value in changes_by(event).items()
+    }
+
+
 def _created(_: Row | None, event: Recorded) -> Row:
-    data = event.data
     return {
         "id": _id(event),
         "position": event.position,
         "version": event.version,
-        **{name: data[name] for name in _TERMS},
-        **{name: orjson.dumps(data[name]).decode() for name in _JSON},
-        "state": "active" if data["enabled"] else "disabled",
         "state_reason": None,
-        "since": event.at,
-        "rule_at": event.at,
         "last_nominal": None,
         "firings": 0,
         "missed": 0,
@@ -97,39 +112,23 @@ def _created(_: Row | None, event: Recorded) -> Row:
         "created_at": event.at,
         "updated_at": event.at,
         "deleted": 0,
+        **_columns_of(event),
     }
 
 
-def _moved(row: Row | None, event: Recorded, **changes: Any) -> Row | None:
+def _moved(row: Row | None, event: Recorded) -> Row | None:
     """The row after an event of the schedule's own stream. None stays None: a stray event makes no
     schedule.
     """
     if row is None:
         return None
-    return {**row, "version": event.version, "updated_at": event.at, **changes}
-
-
-def _changed(row: Row | None, event: Recorded) -> Row | None:
-    given = event.data["changes"]
-    changes = {
-        name: orjson.dumps(value).decode() if name in _JSON else value
-        for name, value in given.items()
-    }
-    if given.keys() & {"rule", "timezone"}:
-        changes |= {"since": event.data.get("since") or event.at, "rule_at": event.at}
-    return _moved(row, event, **changes)
-
-
-def _enabled(row: Row | None, event: Recorded) -> Row | None:
-    state = ScheduleState.ACTIVE.value
-    return _moved(row, event, state=state, state_reason=None, since=event.at, failures=0)
-
-
-def _stopped(state: ScheduleState) -> Any:
-    def fold(row: Row | None, event: Recorded) -> Row | None:
-        return _moved(row, event, state=state.value, state_reason=event.data.get("reason"))
-
-    return fold
+    changes = _columns_of(event)
+    after = {**row, "version": event.version, "updated_at": event.at, **changes}
+    if "state" in changes:
+        after["state_reason"] = event.data.get("reason")
+    if event.type == "schedule.enabled":
+        after["failures"] = 0
+    return after
 
 
 def _fired(row: Row | None, event: Recorded) -> Row | None:
@@ -185,12 +184,12 @@ SCHEDULES = Projection(
     key=_id,
     folds={
         "schedule.created": _created,
-        "schedule.changed": _changed,
-        "schedule.enabled": _enabled,
-        "schedule.disabled": _stopped(ScheduleState.DISABLED),
-        "schedule.paused": _stopped(ScheduleState.PAUSED),
-        "schedule.ended": _stopped(ScheduleState.ENDED),
-        "schedule.deleted": lambda row, event: _moved(row, event, deleted=1),
+        "schedule.changed": _moved,
+        "schedule.enabled": _moved,
+        "schedule.disabled": _moved,
+        "schedule.paused": _moved,
+        "schedule.ended": _moved,
+        "schedule.deleted": _moved,
         "schedule.fired": _fired,
         "schedule.missed": _missed,
         "schedule.spawned": _spawned,

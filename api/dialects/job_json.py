@@ -10,6 +10,7 @@ import orjson
 from pydantic import BaseModel, ConfigDict, Field
 
 from domain.errors import BadInput
+from domain.job.board import ARCHIVED, COLUMNS, column_of
 from domain.job.events import ENDED, JobState
 from projections.jobs import exit_code, shortened
 from projections.projection import Row
@@ -37,22 +38,15 @@ def shown_state(state: JobState, *, gave_up: bool) -> str:
     return "failed" if gave_up and state is JobState.BLOCKED else SHOWN_STATES[state]
 
 
-BOARD_STATUSES = ("triage", "todo", "ready", "running", "blocked", "done", "archived")
+BOARD_STATUSES = (*COLUMNS, ARCHIVED)
 """The columns of the job board (`contracts/board.md` §5.1)."""
 
 
 def board_status(row: Row) -> str:
-    """The column in which a job stands. Whatever stands still without success is ``blocked``."""
+    """The column in which a job stands."""
     if row["archived_at"] is not None:
-        return "archived"
-    if row["active"]:
-        return "running"
-    state = JobState(row["state"])
-    if state in (JobState.HELD, JobState.WAITING_FOR_APPROVAL):
-        return "todo"
-    if state is JobState.QUEUED:
-        return "ready"
-    return "done" if state is JobState.COMPLETED else "blocked"
+        return ARCHIVED
+    return column_of(JobState(row["state"]), active=bool(row["active"]))
 
 
 class JobObject(BaseModel):

@@ -6,14 +6,15 @@ what it is lies in a private file. Session ids and the hashes of tokens are harm
 """
 
 import hashlib
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from enum import StrEnum
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 from domain.account.email import folded, same_but_for_unicode
 from domain.errors import NotFound, WrongState
 from domain.event import Event
+from domain.fact import Fact
 
 if TYPE_CHECKING:
     from domain.log import Recorded
@@ -333,39 +334,46 @@ def evolve(account: Account, recorded: "Recorded") -> Account:
         event = recorded.event()
     except KeyError:
         return account
+    if isinstance(event, UserProfileRefreshed) and account.is_separated_from(event.email):
+        return account
+    account = replace(account, **changes_by(recorded))
     match event:
-        case UserRegistered():
-            return replace(
-                account,
-                email=event.email,
-                name=event.name,
-                role=Role(event.role),
-                provider=event.provider,
-                avatar_url=event.avatar_url,
-                created_at=recorded.at,
-            )
         case UserPasswordSet():
             return replace(account, credential=event.credential)
-        case UserRoleChanged():
-            return replace(account, role=Role(event.role))
-        case UserRenamed():
-            return replace(account, name=event.name)
-        case UserDisabled():
-            return replace(account, disabled=True)
-        case UserEnabled():
-            return replace(account, disabled=False)
         case UserIdentityLinked():
             if same_but_for_unicode(event.email, account.email):
                 # An earlier version compared by Unicode's case folding: it is somebody else.
                 return replace(account, separated=(*account.separated, event.email))
             linked = account.identities | {(event.issuer, event.subject)}
             return replace(account, identities=linked)
-        case UserProfileRefreshed() if account.is_separated_from(event.email):
-            return account
-        case UserProfileRefreshed():
-            return replace(account, email=event.email, name=event.name, avatar_url=event.avatar_url)
         case _:
             return _evolve_access(account, event, recorded.at)
+
+
+def _fields(*names: str) -> Callable[[Fact], dict[str, Any]]:
+    return lambda fact: {name: fact.data[name] for name in names}
+
+
+_TRANSITIONS: dict[str, Callable[[Fact], dict[str, Any]]] = {
+    UserRegistered.type: lambda fact: {
+        **_fields("email", "name", "provider", "avatar_url")(fact),
+        "role": Role(fact.data["role"]),
+        "created_at": fact.at,
+    },
+    UserRoleChanged.type: lambda fact: {"role": Role(fact.data["role"])},
+    UserRenamed.type: _fields("name"),
+    UserDisabled.type: lambda _: {"disabled": True},
+    UserEnabled.type: lambda _: {"disabled": False},
+    UserProfileRefreshed.type: _fields("email", "name", "avatar_url"),
+}
+
+
+def changes_by(fact: Fact) -> dict[str, Any]:
+    """What an event changes of who somebody is and what they may, by the field names of
+    `Account`.
+    """
+    transition = _TRANSITIONS.get(fact.type)
+    return {} if transition is None else transition(fact)
 
 
 def _evolve_access(account: Account, event: Event, at: str) -> Account:

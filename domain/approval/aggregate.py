@@ -5,11 +5,14 @@ append as events of the job. So an answer outlives every restart, and a job is n
 for something that was answered.
 """
 
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from enum import StrEnum
+from typing import Any
 
 from domain.errors import NotFound, WrongState
 from domain.event import Event
+from domain.fact import Fact
 
 
 class ApprovalState(StrEnum):
@@ -86,6 +89,7 @@ class Approval:
     approvers: tuple[str, ...] = ()
     expires_at: str | None = None
     comment: str | None = None
+    """Of whoever answered it; of one that was withdrawn, why."""
 
     def overdue(self, at: str) -> bool:
         """Whether its time is over at a stored time, whether or not a timer has said so."""
@@ -113,27 +117,33 @@ def approval_id_of(subject: str) -> str | None:
     return subject[9:] if subject.startswith("approval-") else None
 
 
-def evolve_approval(approval: Approval, event: Event, version: int) -> Approval:
-    """Fold one event of its stream."""
-    approval = replace(approval, version=version)
-    match event:
-        case ApprovalRequested():
-            return replace(
-                approval,
-                job=event.job,
-                attempt=event.attempt,
-                owner=event.owner,
-                description=event.description,
-                explicit=event.explicit,
-                approvers=tuple(event.approvers),
-                expires_at=event.expires_at,
-            )
-        case ApprovalResolved():
-            state = ApprovalState(event.resolution)
-            return replace(approval, state=state, comment=event.comment)
-        case ApprovalExpired():
-            return replace(approval, state=ApprovalState.EXPIRED)
-        case ApprovalWithdrawn():
-            return replace(approval, state=ApprovalState.WITHDRAWN)
-        case _:
-            return approval
+def _requested(fact: Fact) -> dict[str, Any]:
+    asked = {name: fact.data[name] for name in _ASKED}
+    return {**asked, "state": ApprovalState.PENDING, "approvers": tuple(fact.data["approvers"])}
+
+
+_ASKED = ("job", "attempt", "owner", "description", "explicit", "expires_at")
+
+_TRANSITIONS: dict[str, Callable[[Fact], dict[str, Any]]] = {
+    ApprovalRequested.type: _requested,
+    ApprovalResolved.type: lambda fact: {
+        "state": ApprovalState(fact.data["resolution"]),
+        "comment": fact.data["comment"],
+    },
+    ApprovalExpired.type: lambda _: {"state": ApprovalState.EXPIRED},
+    ApprovalWithdrawn.type: lambda fact: {
+        "state": ApprovalState.WITHDRAWN,
+        "comment": fact.data["reason"],
+    },
+}
+
+
+def changes_by(fact: Fact) -> dict[str, Any]:
+    """What an event of its stream changes of an approval, by the field names of `Approval`."""
+    transition = _TRANSITIONS.get(fact.type)
+    return {} if transition is None else transition(fact)
+
+
+def moved(approval: Approval, fact: Fact) -> Approval:
+    """The approval after one more event of its stream."""
+    return replace(approval, version=fact.version, **changes_by(fact))

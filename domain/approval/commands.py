@@ -15,7 +15,7 @@ from domain.approval.aggregate import (
     ApprovalState,
     ApprovalWithdrawn,
     approval_stream,
-    evolve_approval,
+    moved,
 )
 from domain.clock import Clock, format_time, system_clock
 from domain.draft import Draft
@@ -239,5 +239,5 @@ class Approvals:
     def _raw(self, approval_id: str) -> Approval:
         approval = Approval(approval_id)
         for stored in self._log.blocking.stream(approval_stream(approval_id)):
-            approval = evolve_approval(approval, stored.event(), stored.version)
+            approval = moved(approval, stored)
         return approval

@@ -1,11 +1,12 @@
 """The job: the state of one, folded from its own stream, and which commands that state allows."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any
 
 from domain.errors import Invalid, JobAlreadyEnded, StaleAttempt, WrongState
 from domain.event import Event
+from domain.fact import Fact, drafted
 from domain.job.events import (
     ENDED,
     AttemptOutcome,
@@ -27,13 +28,11 @@ from domain.job.events import (
     JobMessaged,
     JobOutput,
     JobOutputDropped,
-    JobPaused,
     JobPlan,
     JobProgressed,
     JobQueued,
     JobRedone,
     JobResultGiven,
-    JobResumed,
     JobStarted,
     JobState,
     JobStranded,
@@ -45,6 +44,7 @@ from domain.job.events import (
     Outcome,
     job_stream,
 )
+from domain.job.transitions import Changes, changes_by
 
 LONGEST_TEXT = 10_000
 """Characters of a comment, a feedback or a reason."""
@@ -101,24 +101,32 @@ class Job:
     rejected: bool = False
     """The current attempt was told no, and its template says that this ends the job."""
     trusted: bool = False
-    pending: frozenset[str] = frozenset()
-    """Approvals that are waited for."""
+    pending: tuple[str, ...] = ()
+    """Approvals that are waited for, oldest first."""
     asked: tuple[str, ...] = ()
     """Approvals of which the job heard no answer, also those that it waits for no more, oldest
     first.
     """
     stranded_by: str | None = None
-    cancel_requested: bool = False
+    cancel_requested_at: str | None = None
     started_at: str | None = None
     finished_at: str | None = None
     ended_version: int = 0
     """The version of the stream with the last ``job.finished``."""
-    archived: bool = False
+    archived_at: str | None = None
     deleted: bool = False
 
     @property
     def stream(self) -> str:
         return job_stream(self.id)
+
+    @property
+    def cancel_requested(self) -> bool:
+        return self.cancel_requested_at is not None
+
+    @property
+    def archived(self) -> bool:
+        return self.archived_at is not None
 
     @property
     def ended(self) -> bool:
@@ -398,130 +406,58 @@ class Job:
 
 
 def evolve(job: Job, event: Event, version: int, at: str) -> Job:
-    """Fold one event of the job's own stream. Pure; an event of no consequence only moves the
+    """The job after one more event of its own stream, which is drafted and not in the log yet."""
+    return moved(job, drafted(event, version, at))
+
+
+def moved(job: Job, fact: Fact) -> Job:
+    """Fold one event of the job's own stream. Pure; one of no consequence only moves the
     version.
     """
-    job = replace(job, version=version)
-    match event:
-        case JobSubmitted():
-            return _submitted(job, event)
-        case JobQueued():
-            return replace(
-                job,
-                state=JobState.QUEUED,
-                cancel_requested=False,
-                **_STANDS_STILL,
-                stranded_by=None,
-            )
-        case JobStarted():
-            return replace(
-                job,
-                state=JobState.RUNNING,
-                attempt=event.attempt,
-                active=True,
-                node=event.node,
-                started_at=at,
-                given=None,
-                block_asked=None,
-                rejected=False,
-            )
-        case JobCancelRequested():
-            return replace(job, cancel_requested=True)
-        case JobPaused():
-            return replace(job, state=JobState.PAUSED)
-        case JobResumed():
-            return replace(job, state=JobState.RUNNING)
-        case JobAttemptEnded():
-            failed = event.outcome is not AttemptOutcome.BLOCKED
-            return replace(job, failures=job.failures + failed, **_STANDS_STILL)
-        case JobFinished():
-            return replace(
-                job,
-                state=JobState(event.outcome),
-                finished_at=at,
-                ended_version=version,
-                gave_up=False,
-                **_STANDS_STILL,
-            )
-        case JobArchived():
-            return replace(job, archived=True)
-        case JobUnarchived():
-            return replace(job, archived=False)
-        case JobDeleted():
-            return replace(job, deleted=True)
-        case _:
-            return _evolve_in_crew(job, event)
+    changes = changes_by(fact, job)
+    remember = _REMEMBERED.get(fact.type)
+    if remember is not None:
+        changes = {**changes, **remember(job, fact)}
+    return replace(job, version=fact.version, **changes)
 
 
-_STANDS_STILL: dict[str, Any] = {"active": False, "pending": frozenset()}
+def _submitted(_: Job, fact: Fact) -> Changes:
+    event = JobSubmitted.read(fact.data)
+    return {
+        "argv": tuple(event.argv),
+        "cwd": event.cwd,
+        "env_names": tuple(event.env_names),
+        "sealed": event.sealed,
+        "timeout_ms": event.timeout_ms,
+        "title": event.title,
+        "owner": event.owner,
+        "links": event.links,
+        "plan": event.plan,
+    }
 
 
-def _submitted(job: Job, event: JobSubmitted) -> Job:
-    return replace(
-        job,
-        state=JobState.HELD,
-        argv=tuple(event.argv),
-        cwd=event.cwd,
-        env_names=tuple(event.env_names),
-        sealed=event.sealed,
-        timeout_ms=event.timeout_ms,
-        title=event.title,
-        owner=event.owner,
-        links=event.links,
-        plan=event.plan,
-    )
-
-
-def _evolve_in_crew(job: Job, event: Event) -> Job:
-    """What happens only to jobs of a crew, and to those that ask."""
-    match event:
-        case JobBlocked():
-            return replace(job, state=JobState.BLOCKED, gave_up=event.gave_up, **_STANDS_STILL)
-        case JobUnblocked():
-            return replace(job, state=JobState.HELD, failures=0, gave_up=False)
-        case JobRedone() | JobMadeStale():
-            return replace(
-                job,
-                state=JobState.HELD,
-                failures=0,
-                given=None,
-                gave_up=False,
-                approved=False,
-                cancel_requested=False,
-                **_STANDS_STILL,
-            )
-        case JobStranded():
-            return replace(job, stranded_by=event.parent)
-        case JobFreed():
-            return replace(job, stranded_by=None)
-        case JobResultGiven():
-            return replace(job, given=event.result)
-        case JobBlockAsked():
-            return replace(job, block_asked=event.reason)
-        case JobApprovalRequested():
-            state = JobState.WAITING_FOR_APPROVAL
-            pending, asked = job.pending | {event.approval}, (*job.asked, event.approval)
-            return replace(job, state=state, pending=pending, asked=asked)
-        case JobApprovalAnswered():
-            return _answered(job, event)
-        case JobTrusted():
-            return replace(job, trusted=True)
-        case _:
-            return job
-
-
-def _answered(job: Job, event: JobApprovalAnswered) -> Job:
-    pending = job.pending - {event.approval}
-    asked = tuple(approval for approval in job.asked if approval != event.approval)
-    approved = job.approved or (not job.active and event.resolution == "approved")
+def _answered(job: Job, fact: Fact) -> Changes:
+    approval, resolution = fact.data["approval"], fact.data["resolution"]
     fails = job.active and job.terms.on_reject == "fail"
-    rejected = job.rejected or (fails and event.resolution == "rejected")
-    state = job.state
-    if not pending and state is JobState.WAITING_FOR_APPROVAL:
-        state = JobState.RUNNING if job.active else JobState.HELD
-    return replace(
-        job, pending=pending, asked=asked, approved=approved, rejected=rejected, state=state
-    )
+    return {
+        "asked": tuple(one for one in job.asked if one != approval),
+        "approved": job.approved or (not job.active and resolution == "approved"),
+        "rejected": job.rejected or (fails and resolution == "rejected"),
+    }
+
+
+_REMEMBERED: dict[str, Callable[[Job, Fact], Changes]] = {
+    JobSubmitted.type: _submitted,
+    JobStarted.type: lambda *_: {"block_asked": None, "rejected": False},
+    JobFinished.type: lambda _, fact: {"ended_version": fact.version},
+    JobRedone.type: lambda *_: {"approved": False},
+    JobMadeStale.type: lambda *_: {"approved": False},
+    JobBlockAsked.type: lambda _, fact: {"block_asked": fact.data["reason"]},
+    JobApprovalRequested.type: lambda job, fact: {"asked": (*job.asked, fact.data["approval"])},
+    JobApprovalAnswered.type: _answered,
+    JobTrusted.type: lambda *_: {"trusted": True},
+}
+"""What only commands ask about, beside how the job stands."""
 
 
 def _text(text: str, what: str) -> str:

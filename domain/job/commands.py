@@ -14,7 +14,7 @@ from domain.errors import (
 from domain.event import Event
 from domain.folded import FoldedStreams, Kept
 from domain.idempotency import RequestAccepted, idempotency_stream
-from domain.job.aggregate import Job, evolve
+from domain.job.aggregate import Job, moved
 from domain.job.events import (
     JobQueued,
     JobSubmitted,
@@ -151,7 +151,7 @@ def fold(job_id: str, events: Sequence[Recorded], job: Job | None = None) -> Job
     """The job after `events` of its own stream."""
     job = job or Job(job_id)
     for recorded in events:
-        job = evolve(job, recorded.event(), recorded.version, recorded.at)
+        job = moved(job, recorded)
     return job
 
 

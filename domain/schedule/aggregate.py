@@ -6,7 +6,7 @@ dealt with that time, so a time is fired or missed once, whatever crashes or rac
 """
 
 import hashlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 from enum import StrEnum
@@ -18,6 +18,7 @@ import orjson
 from domain.clock import format_time, parse_time
 from domain.errors import BadInput, NotFound, WrongState
 from domain.event import Event
+from domain.fact import Fact, drafted
 from domain.schedule.recurrence import Rule, parse_rule
 
 FAILURES_TO_PAUSE = 5
@@ -320,42 +321,59 @@ _ENDED = {
     EndReason.MAX_FIRINGS: "it has fired as often as it may.",
 }
 
-STATES: dict[str, ScheduleState] = {
-    ScheduleEnabled.type: ScheduleState.ACTIVE,
-    ScheduleDisabled.type: ScheduleState.DISABLED,
-    SchedulePaused.type: ScheduleState.PAUSED,
-    ScheduleEnded.type: ScheduleState.ENDED,
-}
-"""The state after each event that does nothing but change it."""
-
 _RULE = frozenset({"rule", "timezone"})
 """Terms that say at which times it fires."""
 
 _TYPED: dict[str, type[StrEnum]] = {"catch_up": CatchUp, "overlap": Overlap}
 
 
-def evolve(schedule: Schedule, event: Event, version: int, at: str) -> Schedule:
-    """The schedule after an event of its own stream."""
-    match event:
-        case ScheduleCreated():
-            terms = event.model_dump(exclude={"enabled"})
-            state = ScheduleState.ACTIVE if event.enabled else ScheduleState.DISABLED
-            schedule = replace(schedule, **_typed(terms), state=state, since=at, rule_at=at)
-        case ScheduleChanged():
-            schedule = replace(schedule, **_typed(event.changes))
-            if event.changes.keys() & _RULE:
-                schedule = replace(schedule, since=event.since or at, rule_at=at)
-        case ScheduleDeleted():
-            schedule = replace(schedule, deleted=True)
-        case _ if event.type in STATES:
-            schedule = replace(schedule, state=STATES[event.type])
-            if schedule.active:
-                schedule = replace(schedule, since=at)
-    return replace(schedule, version=version)
-
-
 def _typed(terms: Mapping[str, Any]) -> dict[str, Any]:
     return {name: _TYPED[name](value) if name in _TYPED else value for name, value in terms.items()}
+
+
+def _created(fact: Fact) -> dict[str, Any]:
+    terms = {name: value for name, value in fact.data.items() if name in _TERMS}
+    state = ScheduleState.ACTIVE if fact.data["enabled"] else ScheduleState.DISABLED
+    return {**_typed(terms), "state": state, "since": fact.at, "rule_at": fact.at}
+
+
+_TERMS = ScheduleCreated.model_fields.keys() - {"enabled"}
+
+
+def _changed(fact: Fact) -> dict[str, Any]:
+    changes = _typed(fact.data["changes"])
+    if changes.keys() & _RULE:
+        changes |= {"since": fact.data.get("since") or fact.at, "rule_at": fact.at}
+    return changes
+
+
+_TRANSITIONS: dict[str, Callable[[Fact], dict[str, Any]]] = {
+    ScheduleCreated.type: _created,
+    ScheduleChanged.type: _changed,
+    ScheduleEnabled.type: lambda fact: {"state": ScheduleState.ACTIVE, "since": fact.at},
+    ScheduleDisabled.type: lambda _: {"state": ScheduleState.DISABLED},
+    SchedulePaused.type: lambda _: {"state": ScheduleState.PAUSED},
+    ScheduleEnded.type: lambda _: {"state": ScheduleState.ENDED},
+    ScheduleDeleted.type: lambda _: {"deleted": True},
+}
+
+
+def changes_by(fact: Fact) -> dict[str, Any]:
+    """What an event of its own stream changes of a schedule, by the field names of `Schedule`."""
+    transition = _TRANSITIONS.get(fact.type)
+    return {} if transition is None else transition(fact)
+
+
+def evolve(schedule: Schedule, event: Event, version: int, at: str) -> Schedule:
+    """The schedule after one more event of its own stream, which is drafted and not in the log
+    yet.
+    """
+    return moved(schedule, drafted(event, version, at))
+
+
+def moved(schedule: Schedule, fact: Fact) -> Schedule:
+    """The schedule after one more event of its own stream."""
+    return replace(schedule, version=fact.version, **changes_by(fact))
 
 
 def _missed(moment: datetime) -> ScheduleMissed:

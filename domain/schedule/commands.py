@@ -22,6 +22,7 @@ from domain.schedule.aggregate import (
     ScheduleNotFound,
     evolve,
     firing_stream,
+    moved,
     schedule_stream,
 )
 from domain.schedule.catch_up import GRACE
@@ -212,7 +213,7 @@ def fold(
     """The schedule after `events` of its own stream."""
     schedule = schedule or Schedule(schedule_id)
     for recorded in events:
-        schedule = evolve(schedule, recorded.event(), recorded.version, recorded.at)
+        schedule = moved(schedule, recorded)
     return schedule
 
 

@@ -186,7 +186,7 @@ def test_an_answer_after_its_time_is_refused_whatever_timers_did(desk: Desk) -> 
             with pytest.raises(AlreadyResolved, match="expired"):
                 await desk.answer(asked)
         assert desk.of(asked) == "expired"
-        assert desk.jobs.load("j").pending == {other}
+        assert desk.jobs.load("j").pending == (other,)
         await desk.answer(other)
         assert (desk.of(other), desk.state()) == ("approved", JobState.RUNNING)
 

@@ -290,7 +290,7 @@ def test_the_jobs_view_and_the_aggregate_agree_along_any_walk(
             "state": row["state"],
             "attempt": row["attempt"],
             "active": bool(row["active"]),
-            "pending": frozenset(orjson.loads(row["pending"])),
+            "pending": tuple(orjson.loads(row["pending"])),
             "failures": row["failures"],
             "gave_up": bool(row["gave_up"]),
             "stranded_by": row["stranded_by"],

@@ -1,0 +1,30 @@
+"""The board: which column a job stands in."""
+
+from domain.job.events import JobState
+
+COLUMNS = ("triage", "todo", "ready", "running", "blocked", "done")
+"""In the order of the work; what is archived stands beside them."""
+
+ARCHIVED = "archived"
+
+_OF_STATE = {
+    JobState.HELD: "todo",
+    JobState.QUEUED: "ready",
+    JobState.RUNNING: "running",
+    JobState.PAUSED: "running",
+    JobState.BLOCKED: "blocked",
+    JobState.REVIEW: "blocked",
+    JobState.COMPLETED: "done",
+    JobState.FAILED: "blocked",
+    JobState.CANCELLED: "blocked",
+    JobState.TIMED_OUT: "blocked",
+}
+
+
+def column_of(state: JobState, *, active: bool) -> str:
+    """The column of a job that is not archived. Whatever stands still without success is
+    ``blocked``; one that waits for an answer is ``running`` while an attempt of it asks.
+    """
+    if state is JobState.WAITING_FOR_APPROVAL:
+        return "running" if active else "todo"
+    return _OF_STATE[state]
