@@ -40,6 +40,9 @@ from api.native.analytics import analytics_routes
 from api.native.app import mounted, native_app
 from api.native.artifacts import artifact_routes
 from api.native.health import health_routes
+from api.native.job_actions import JobActions
+from api.native.job_streams import JobStreams
+from api.native.jobs import job_routes as native_job_routes
 from api.native.lmstudio import LMStudioHealth, probe
 from api.native.log import log_routes
 from api.native.people import token_routes, user_routes
@@ -130,6 +133,11 @@ class Parts:
         """The address by which a template names whoever this is."""
         account = self.people.people.directory.find(principal.user_id or "")
         return account.email if account is not None else None
+
+    def owner_by_email(self, email: str) -> str:
+        """The owner of a person's things; for an address that nobody has, an owner of nothing."""
+        account = self.people.people.directory.by_email(email)
+        return f"user:{account.id}" if account is not None else email
 
     def close(self) -> None:
         """Let go of the files. For a server that never served; one that did
@@ -451,8 +459,20 @@ def _native(parts: Parts) -> FastAPI:
     sign_in = parts.people.sign_in
     owners = Owners(parts.log)
     named = parts.settings.model_fields_set & {"lm_studio_base_url", "lm_studio_model"}
+    streams = JobStreams(parts.log, parts.jobs, parts.dispatcher.unfinished)
     routers = (
-        log_routes(parts.log, parts.jobs, owners, parts.dispatcher.unfinished),
+        native_job_routes(
+            parts.log,
+            parts.intake,
+            JobActions(parts.jobs, parts.crews),
+            streams,
+            parts.views,
+            parts.name_of,
+            parts.owner_by_email,
+            workdir=parts.settings.workdir,
+            default_timeout_s=parts.settings.job_timeout_s,
+        ),
+        log_routes(parts.log, parts.jobs, owners, streams),
         _worker(parts),
         user_routes(sign_in, parts.views, parts.clock),
         token_routes(sign_in, parts.clock),

@@ -52,15 +52,17 @@ COMMENTS = Projection(
 )
 
 
-def job_comments(reading: Reading, job_id: str, newest: int) -> tuple[list[Row], bool]:
-    """The newest comments on one job, oldest first, and whether there are earlier ones."""
+def job_comments(
+    reading: Reading, job_id: str, newest: int, *, before: int | None = None
+) -> tuple[list[Row], bool]:
+    """The newest comments on one job, of those before a position, oldest first, and whether there
+    are earlier ones.
+    """
     comments = reading.table("comments")
-    rows = reading.rows(
-        select(comments)
-        .where(comments.c.job_id == job_id)
-        .order_by(comments.c.position.desc())
-        .limit(newest + 1)
-    )
+    statement = select(comments).where(comments.c.job_id == job_id)
+    if before is not None:
+        statement = statement.where(comments.c.position < before)
+    rows = reading.rows(statement.order_by(comments.c.position.desc()).limit(newest + 1))
     return rows[newest - 1 :: -1], len(rows) > newest
 
 

@@ -120,6 +120,21 @@ def exit_code(row: Row) -> int | None:
     return code if state in ENDED or state is JobState.BLOCKED else None
 
 
+def failure(row: Row) -> str | None:
+    """Why a job has failed or timed out, in a sentence; None where it has not."""
+    state = JobState(row["state"])
+    if state is JobState.TIMED_OUT:
+        return row["reason"] or "The time limit passed."
+    if state is not JobState.FAILED:
+        return None
+    if row["reason"]:
+        return str(row["reason"])
+    code = row["exit_code"]
+    if code is not None and code < 0:
+        return f"Killed by signal {-code}."
+    return f"Exit code {code}."
+
+
 def shortened(text: str) -> str:
     """The text, or its beginning with an ellipsis."""
     return text if len(text) <= _SHORT_TEXT else text[:_SHORT_TEXT] + "…"
@@ -336,6 +351,7 @@ def list_jobs(
     owner: str | None = None,
     crew: str | None = None,
     schedule: str | None = None,
+    conditions: Sequence[Callable[[Table], ColumnElement[bool]]] = (),
     cursor: str | None = None,
     limit: int,
 ) -> tuple[list[Row], bool]:
@@ -364,6 +380,7 @@ def list_jobs(
         statement = statement.where(
             jobs.c.archived_at.is_not(None) if archived else jobs.c.archived_at.is_(None)
         )
+    statement = statement.where(*(condition(jobs) for condition in conditions))
     if cursor is not None:
         seen = select(jobs.c.position).where(jobs.c.id == cursor).scalar_subquery()
         statement = statement.where(jobs.c.position < seen)

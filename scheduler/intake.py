@@ -5,12 +5,12 @@ beside it.
 import asyncio
 import contextlib
 import shlex
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import pairwise
 
 from domain.entropy import uuid4
-from domain.errors import LogUnavailable
+from domain.errors import JobNotFound, LogUnavailable, WrongState
 from domain.job.commands import IdempotencyKey, Jobs, Submission
 from domain.job.events import (
     JobSubmitted,
@@ -143,6 +143,29 @@ class Intake:
         except _Replayed as replayed:
             return replayed.submission
         return submission
+
+    async def rerun(
+        self,
+        job_id: str,
+        sees: Callable[[str], bool],
+        owner: str,
+        context: Context,
+        idempotency: IdempotencyKey | None = None,
+    ) -> Submission:
+        """A new job of the same command, of `owner`. JobNotFound, also where its owner's things are
+        not seen; WrongState for a job of a crew, and where the log has not all of the command.
+        """
+        submitted = await self._jobs.submitted(job_id)
+        if not sees(submitted.owner):
+            raise JobNotFound(job_id)
+        if submitted.plan is not None:
+            raise WrongState("It is a job of a crew: redo it, or run the crew again.")
+        if submitted.sealed:
+            raise WrongState("Its private values are not in the log: submit it anew.")
+        again = submitted.model_copy(
+            update={"owner": owner, "links": Links(parent=job_id, request=context.request_id)}
+        )
+        return await self._jobs.submit(uuid4(), again, context, idempotency)
 
 
 class _Replayed(Exception):

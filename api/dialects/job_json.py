@@ -12,7 +12,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from domain.errors import BadInput
 from domain.job.board import ARCHIVED, COLUMNS, column_of
 from domain.job.events import ENDED, JobState
-from projections.jobs import exit_code, shortened
+from projections.jobs import exit_code, failure, shortened
 from projections.projection import Row
 
 SHOWN_STATES = {
@@ -211,7 +211,7 @@ def job_json(row: Row) -> dict[str, Any]:
         "cancelRequestedAt": row["cancel_requested_at"],
         "archivedAt": row["archived_at"],
         "exitCode": exit_code(row),
-        "failureReason": _failure(row, state),
+        "failureReason": failure(row),
         "errorId": row["error_id"],
         "runMs": row["run_ms"],
         "lines": row["lines"],
@@ -266,19 +266,6 @@ def _board_fields(row: Row) -> dict[str, Any]:
         "costSpent": 0,
         "costSaved": 0,
     }
-
-
-def _failure(row: Row, state: JobState) -> str | None:
-    if state is JobState.TIMED_OUT:
-        return row["reason"] or "The time limit passed."
-    if state is not JobState.FAILED:
-        return None
-    if row["reason"]:
-        return str(row["reason"])
-    code = row["exit_code"]
-    if code is not None and code < 0:
-        return f"Killed by signal {-code}."
-    return f"Exit code {code}."
 
 
 def status_of(given: str | None) -> str | None:

@@ -115,9 +115,14 @@ def install(app: FastAPI, present: Present = detailed) -> None:
     app.add_exception_handler(Exception, answer(_unforeseen))
 
 
+def status_of(error: CrewlogError) -> int:
+    """The status of an error of the domain."""
+    return next((status for kind, status in STATUS if isinstance(error, kind)), 500)
+
+
 def domain_failure(request: Request, error: CrewlogError) -> Failure:
     """What an error of the domain is to a client, by STATUS."""
-    status = next((status for kind, status in STATUS if isinstance(error, kind)), 500)
+    status = status_of(error)
     detail = str(error)
     headers: dict[str, str] = {}
     if status == 503:

@@ -10,25 +10,16 @@ from fastapi.responses import StreamingResponse
 
 from api.edge.owners import Owners
 from api.edge.security import Authenticated
-from api.edge.sse import (
-    ENVELOPES,
-    STREAMED,
-    cursor_of,
-    event_stream,
-    last_end,
-    read_job,
-    read_log,
-    with_beginnings,
-)
+from api.edge.sse import ENVELOPES, STREAMED, event_stream, read_log
+from api.native.job_streams import JobStreams, Wanted, rest, whole_cursor
 from api.native.problems import SECURED, documented
-from domain.errors import InvalidCursor, NotFound
+from domain.errors import NotFound
 from domain.job.commands import Jobs
 from domain.job.events import (
     job_id_of,
 )
 from domain.log import EventLog
 from domain.log.archive import export_lines
-from scheduler.drivers.unfinished import Unfinished
 
 _NDJSON = "application/x-ndjson"
 
@@ -51,10 +42,9 @@ def types_of(given: str | None) -> tuple[str, ...]:
     return tuple(name.strip() for name in (given or "").split(",") if name.strip())
 
 
-def log_routes(log: EventLog, jobs: Jobs, owners: Owners, unfinished: Unfinished) -> APIRouter:
+def log_routes(log: EventLog, jobs: Jobs, owners: Owners, streams: JobStreams) -> APIRouter:
     """The whole log is for admins; everybody reads what is about their own things."""
     router = APIRouter(prefix="/log", tags=["log"], responses=SECURED)
-    over = last_end(jobs)
 
     @router.get(
         "/stream",
@@ -85,50 +75,31 @@ def log_routes(log: EventLog, jobs: Jobs, owners: Owners, unfinished: Unfinished
         the log has got there; it is 204 once all of that was seen.
         """
         await run_in_threadpool(owners.check, principal, subject)
-        cursor = cursor_of(request, log, after)
-        if cursor is not None and cursor.index is not None:
-            raise InvalidCursor("Last-Event-ID is of another stream: here each event is one frame.")
         types = types_of(type_names)
         job_id = job_id_of(subject) if subject is not None else None
-        job = await run_in_threadpool(jobs.load, job_id) if job_id is not None else None
-        end_at = None
-        if job is not None and job.ended:
-            end_at = await run_in_threadpool(log.blocking.last_about, job.stream)
-        if end_at is not None or (before is not None and before <= log.head + 1):
-            seen = cursor.after if cursor is not None else 0
-            rest = partial(log.blocking.read, seen, 1, subject, types, before=before, actor=actor)
-            if not await run_in_threadpool(rest):
+        if job_id is not None:
+            job = await run_in_threadpool(jobs.load, job_id)
+            wanted = Wanted(types, actor, after, before, limit, partial_lines)
+            return await streams.answer(request, principal, job, wanted)
+        cursor = whole_cursor(request, log, after)
+        if before is not None and before <= log.head + 1:
+            left = partial(rest, log, cursor, subject, types, before, actor)
+            if not await run_in_threadpool(left):
                 return Response(status_code=204)
-        if job_id is None:
-            return event_stream(
-                request,
-                principal,
-                read_log(
-                    log,
-                    ENVELOPES,
-                    cursor,
-                    subject=subject,
-                    types=types,
-                    actor=actor,
-                    before=before,
-                    limit=limit,
-                ),
-            )
-        chunks = read_job(
-            log,
-            ENVELOPES,
-            job_id,
-            cursor,
-            end_at=end_at,
-            over=over,
-            types=types,
-            actor=actor,
-            before=before,
-            limit=limit,
+        return event_stream(
+            request,
+            principal,
+            read_log(
+                log,
+                ENVELOPES,
+                cursor,
+                subject=subject,
+                types=types,
+                actor=actor,
+                before=before,
+                limit=limit,
+            ),
         )
-        if partial_lines:
-            chunks = with_beginnings(chunks, unfinished, job_id)
-        return event_stream(request, principal, chunks)
 
     @router.get(
         "/export",
@@ -202,3 +173,28 @@ async def _lines(pages: Iterator[bytes]) -> AsyncIterator[bytes]:
         if page is None:
             return
         yield page
+
+
+async def envelopes_page(
+    log: EventLog,
+    after: int,
+    limit: int,
+    subject: str | None,
+    types: tuple[str, ...],
+    *,
+    before: int | None = None,
+    actor: str | None = None,
+) -> Response:
+    """Events after a position as they are in the log; `cursor` is that of the next page.
+
+    The work and the bytes of one page are bounded: it may be short and still have a `cursor`.
+    """
+    events, following = await run_in_threadpool(
+        log.blocking.page, after, limit, before=before, subject=subject, types=types, actor=actor
+    )
+    body = b'{"items":[%s],"cursor":%s,"head":%d}' % (
+        b",".join(event.wire for event in events),
+        b"null" if following is None else b'"%d"' % following,
+        log.head,
+    )
+    return Response(body, media_type="application/json")

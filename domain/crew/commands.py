@@ -152,13 +152,7 @@ class Crews:
         self, job_id: str, context: Context, *, if_match: int | None = None
     ) -> Changed:
         """Let a blocked job go on. WrongState unless it is blocked."""
-
-        def decide(job: Job, draft: Draft) -> Job:
-            job = draft.job(job, job.unblock())
-            self.free(job, draft)
-            return self.release(job, draft)
-
-        return await self.change(job_id, decide, context, if_match=if_match)
+        return await self.change(job_id, self._unblocked, context, if_match=if_match)
 
     async def redo(
         self, job_id: str, feedback: str, context: Context, *, if_match: int | None = None
@@ -166,21 +160,40 @@ class Crews:
         """Have it done again. What was made of its old result is made anew, in its turn."""
 
         def decide(job: Job, draft: Draft) -> Job:
-            job = draft.job(job, job.redo(feedback))
-            again = {job.id}
-            for other in self._related(job, Crew.descendants, draft):
-                # One that is released in between must be looked at again.
-                draft.check(other)
-                # What is off the board keeps its result, and who used that one has nothing new.
-                if again.intersection(_parents(other)):
-                    other = draft.job(other, other.make_stale(job.id))
-                    if other.state is JobState.HELD:
-                        again.add(other.id)
-                if other.stranded_by in again:
-                    draft.job(other, other.free(other.stranded_by))
-            return self.release(job, draft)
+            return self._redone(job, feedback, draft)
 
         return await self.change(job_id, decide, context, if_match=if_match)
+
+    async def retry(self, job_id: str, context: Context, *, if_match: int | None = None) -> Changed:
+        """Set going again what stands still without success: what has ended is done again, and what
+        is blocked goes on. WrongState for every other job.
+        """
+        return await self.change(job_id, self._retried, context, if_match=if_match)
+
+    def _retried(self, job: Job, draft: Draft) -> Job:
+        if job.ended and job.state is not JobState.COMPLETED:
+            return self._redone(job, "", draft)
+        return self._unblocked(job, draft)
+
+    def _unblocked(self, job: Job, draft: Draft) -> Job:
+        job = draft.job(job, job.unblock())
+        self.free(job, draft)
+        return self.release(job, draft)
+
+    def _redone(self, job: Job, feedback: str, draft: Draft) -> Job:
+        job = draft.job(job, job.redo(feedback))
+        again = {job.id}
+        for other in self._related(job, Crew.descendants, draft):
+            # One that is released in between must be looked at again.
+            draft.check(other)
+            # What is off the board keeps its result, and who used that one has nothing new.
+            if again.intersection(_parents(other)):
+                other = draft.job(other, other.make_stale(job.id))
+                if other.state is JobState.HELD:
+                    again.add(other.id)
+            if other.stranded_by in again:
+                draft.job(other, other.free(other.stranded_by))
+        return self.release(job, draft)
 
     async def change(
         self,

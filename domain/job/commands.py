@@ -78,6 +78,15 @@ class Jobs:
             raise JobNotFound(job_id)
         return job
 
+    async def submitted(self, job_id: str) -> JobSubmitted:
+        """What was asked for when the job was made. JobNotFound as for `load`."""
+        await self._log.apart(partial(self.load, job_id))
+        first = await self._log.first_of_stream(job_stream(job_id))
+        assert first is not None
+        submitted = first.event()
+        assert isinstance(submitted, JobSubmitted)
+        return submitted
+
     def _present(self, job_id: str) -> Kept[Job]:
         kept = self._folded.latest(job_id)
         if kept.version == 0 or kept.state.deleted:

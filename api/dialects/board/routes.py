@@ -37,7 +37,7 @@ from domain.errors import JobNotFound, WrongState
 from domain.event import Event
 from domain.job.aggregate import LONGEST_TEXT, Job
 from domain.job.commands import Changed, Jobs
-from domain.job.events import JobDeleted, JobState
+from domain.job.events import JobDeleted
 from domain.log import EventLog
 from projections.comments import comment_at
 from projections.crews import crew_counts, list_crews
@@ -144,12 +144,10 @@ def board_routes(
         job_id: str, request: Request, principal: Authenticated, if_match: IfMatchHeader = None
     ) -> Response:
         """A job that has ended without success is done again; 409 for one that is not blocked."""
-        job = await run_in_threadpool(loaded_job, jobs, job_id, principal)
-        context, version = principal.context(request), version_of(if_match)
-        if job.ended and job.state is not JobState.COMPLETED:
-            changed = await crews.redo(job_id, "", context, if_match=version)
-        else:
-            changed = await crews.unblock(job_id, context, if_match=version)
+        await run_in_threadpool(loaded_job, jobs, job_id, principal)
+        changed = await crews.retry(
+            job_id, principal.context(request), if_match=version_of(if_match)
+        )
         return await _answer(changed)
 
     @router.post(

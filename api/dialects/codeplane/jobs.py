@@ -13,7 +13,6 @@ from api.dialects.codeplane.job_requests import (
     CrewRequest,
     Submitted,
     states_of,
-    work_of,
 )
 from api.dialects.codeplane.quick_create import Endpoint
 from api.dialects.job_detail import detail_json, timeline_entry
@@ -34,6 +33,7 @@ from api.edge.errors import SECURED, documented
 from api.edge.idempotency import IdempotencyHeader, key_of
 from api.edge.security import Authenticated, NameOf, Principal
 from api.edge.short_forms import bounded
+from api.native.job_requests import work_of
 from domain.event import Event
 from domain.idempotency import canonical
 from domain.job.aggregate import Job

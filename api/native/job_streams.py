@@ -1,0 +1,97 @@
+"""A job as Server-Sent Events: its envelopes from any position to its end."""
+
+from dataclasses import dataclass
+from functools import partial
+
+from fastapi import Request, Response
+from fastapi.concurrency import run_in_threadpool
+
+from api.edge.security import Principal
+from api.edge.sse import (
+    ENVELOPES,
+    Cursor,
+    cursor_of,
+    event_stream,
+    last_end,
+    read_job,
+    with_beginnings,
+)
+from domain.errors import InvalidCursor
+from domain.job.aggregate import Job
+from domain.job.commands import Jobs
+from domain.log import EventLog
+from scheduler.drivers.unfinished import Unfinished
+
+
+@dataclass(frozen=True, slots=True)
+class Wanted:
+    """Which of its events a reader wants, and up to where."""
+
+    types: tuple[str, ...] = ()
+    actor: str | None = None
+    after: int | None = None
+    before: int | None = None
+    limit: int | None = None
+    partial_lines: bool = False
+
+
+class JobStreams:
+    """Streams of single jobs over one log."""
+
+    def __init__(self, log: EventLog, jobs: Jobs, unfinished: Unfinished) -> None:
+        self._log = log
+        self._unfinished = unfinished
+        self._over = last_end(jobs)
+
+    async def answer(
+        self, request: Request, principal: Principal, job: Job, wanted: Wanted
+    ) -> Response:
+        """The stream, which ends with the job; 204 once all of it was seen. The principal may see
+        the job. InvalidCursor.
+        """
+        log = self._log
+        cursor = whole_cursor(request, log, wanted.after)
+        end_at = await run_in_threadpool(log.blocking.last_about, job.stream) if job.ended else None
+        closed = wanted.before is not None and wanted.before <= log.head + 1
+        if (closed or end_at is not None) and not await run_in_threadpool(
+            partial(rest, log, cursor, job.stream, wanted.types, wanted.before, wanted.actor)
+        ):
+            return Response(status_code=204)
+        chunks = read_job(
+            log,
+            ENVELOPES,
+            job.id,
+            cursor,
+            end_at=end_at,
+            over=self._over,
+            types=wanted.types,
+            actor=wanted.actor,
+            before=wanted.before,
+            limit=wanted.limit,
+        )
+        if wanted.partial_lines:
+            chunks = with_beginnings(chunks, self._unfinished, job.id)
+        return event_stream(request, principal, chunks)
+
+
+def whole_cursor(request: Request, log: EventLog, after: int | None) -> Cursor | None:
+    """The reader's cursor, where each event is one frame. InvalidCursor for one of other streams,
+    and as `cursor_of`.
+    """
+    cursor = cursor_of(request, log, after)
+    if cursor is not None and cursor.index is not None:
+        raise InvalidCursor("Last-Event-ID is of another stream: here each event is one frame.")
+    return cursor
+
+
+def rest(
+    log: EventLog,
+    cursor: Cursor | None,
+    subject: str | None,
+    types: tuple[str, ...],
+    before: int | None,
+    actor: str | None,
+) -> bool:
+    """Whether the log has something past the cursor that the reader wants. Blocks on the disk."""
+    seen = cursor.after if cursor is not None else 0
+    return bool(log.blocking.read(seen, 1, subject, types, before=before, actor=actor))
