@@ -34,9 +34,11 @@ from domain.account.aggregate import (
 )
 from domain.account.email import folded
 from domain.clock import Clock, format_time, system_clock
+from domain.decide import decide as decided
+from domain.draft import Draft
 from domain.errors import BadInput, WrongState
 from domain.event import Event
-from domain.log import Context, EventLog, NewEvent, Recorded, new_events
+from domain.log import Context, EventLog, Recorded
 
 LONGEST_EMAIL = 254
 """Characters of an address (RFC 5321 section 4.5.3.1)."""
@@ -293,33 +295,25 @@ class People:
         return await asyncio.shield(self._in_turn(whose, decide, context))
 
     async def _in_turn(self, whose: str | Account, decide: Decide, context: Context) -> Person:
-        async with self._turn:
+        def decision(draft: Draft) -> Account:
             account = whose if isinstance(whose, Account) else self.directory.get(whose)
             events = decide(account)
-            if not events:
+            for event in events:
+                stream = stream_of(account.id, event)
+                draft.add(stream, account.versions.get(stream, 0), [event])
+            for stream, claim in _claims(account, events):
+                last = self._log.blocking.last_of_stream(stream)
+                # What was given up may be claimed again. What is held was found by the directory.
+                draft.add(stream, last.version if last is not None else 0, [claim])
+            return account
+
+        async with self._turn:
+            account, recorded = await decided(self._log, decision, context, self._clock)
+            if not recorded:
                 return Person(account, account.position)
-            new, expected = await self._planned(account, events, context)
-            recorded = await self._log.append(new, expected)
             for one in recorded:
                 self.directory.apply(one)
             return Person(self.directory.get(account.id), recorded[-1].position)
-
-    async def _planned(
-        self, account: Account, events: list[Event], context: Context
-    ) -> tuple[list[NewEvent], dict[str, int]]:
-        """What to append, and the versions that it rests on."""
-        new: list[NewEvent] = []
-        expected: dict[str, int] = {}
-        for event in events:
-            stream = stream_of(account.id, event)
-            expected[stream] = account.versions.get(stream, 0)
-            new += new_events(stream, [event], context, self._clock)
-        for stream, claim in _claims(account, events):
-            last = await self._log.last_of_stream(stream)
-            # What was given up may be claimed again. What is held was found by the directory.
-            expected[stream] = last.version if last is not None else 0
-            new += new_events(stream, [claim], context, self._clock)
-        return new, expected
 
 
 def _claims(account: Account, events: list[Event]) -> Iterator[tuple[str, Event]]:

@@ -18,15 +18,14 @@ from domain.approval.aggregate import (
     moved,
 )
 from domain.clock import Clock, format_time, system_clock
+from domain.decide import decide
 from domain.draft import Draft
-from domain.errors import Invalid, VersionConflict
+from domain.errors import Invalid
 from domain.event import Event
 from domain.job.aggregate import LONGEST_TEXT, Job
 from domain.job.commands import Changed, Jobs
 from domain.job.events import JobState
 from domain.log import Context, EventLog
-
-_RETRIES = 64
 
 RESOLUTIONS = ("approved", "rejected")
 
@@ -146,12 +145,12 @@ class Approvals:
         """The current attempt asks. StaleAttempt from any other."""
         approval_id = str(uuid.uuid4())
 
-        def decide(draft: Draft) -> None:
+        def decision(draft: Draft) -> None:
             job = self._jobs.load(job_id)
             job.require_current(attempt)
             self.ask(job, question, draft, approval_id)
 
-        position = await self._append(decide, context)
+        position = await self._append(decision, context)
         return Resolved(await self._log.apart(partial(self.load, approval_id)), position)
 
     async def resolve(
@@ -167,7 +166,7 @@ class Approvals:
 
         late: ApprovalState | None = None
 
-        def decide(draft: Draft) -> None:
+        def decision(draft: Draft) -> None:
             nonlocal late
             approval = self.load(approval_id)
             approval.require_pending()
@@ -181,7 +180,7 @@ class Approvals:
             state = ApprovalState(resolution)
             self.tell(job, replace(approval, comment=comment), state, draft)
 
-        position = await self._append(decide, context)
+        position = await self._append(decision, context)
         if late is not None:
             raise AlreadyResolved(late)
         return Resolved(await self._log.apart(partial(self.load, approval_id)), position)
@@ -189,12 +188,12 @@ class Approvals:
     async def expire(self, approval_id: str, context: Context) -> None:
         """Its time is over; nothing when it was answered before."""
 
-        def decide(draft: Draft) -> None:
+        def decision(draft: Draft) -> None:
             approval = self._raw(approval_id)
             if approval.version and approval.state is ApprovalState.PENDING:
                 self._close(approval, self._jobs.ever(approval.job), ApprovalState.EXPIRED, draft)
 
-        await self._append(decide, context)
+        await self._append(decision, context)
 
     async def trust(self, job_id: str, context: Context) -> tuple[int, Changed]:
         """Approve all that the job asks, now and later, except what must be asked explicitly.
@@ -203,7 +202,7 @@ class Approvals:
         """
         count = 0
 
-        def decide(draft: Draft) -> None:
+        def decision(draft: Draft) -> None:
             nonlocal count
             job = self._jobs.load(job_id)
             count = 0
@@ -219,22 +218,12 @@ class Approvals:
                 draft.add(approval_stream(approval.id), approval.version, [event])
                 job = self.tell(job, approval, ApprovalState.APPROVED, draft)
 
-        position = await self._append(decide, context)
+        position = await self._append(decision, context)
         job = await self._log.apart(partial(self._jobs.load, job_id))
         return count, Changed(job, position or await self._log.last_about(job.stream))
 
-    async def _append(self, decide: Callable[[Draft], None], context: Context) -> int:
-        for tries in range(_RETRIES):
-            draft = Draft(context, self._clock)
-            await self._log.apart(partial(decide, draft))
-            if not draft:
-                return 0
-            try:
-                return (await self._log.append(draft.events, draft.expected))[-1].position
-            except VersionConflict:
-                if tries == _RETRIES - 1:
-                    raise
-        return 0
+    async def _append(self, decision: Callable[[Draft], None], context: Context) -> int:
+        return (await decide(self._log, decision, context, self._clock)).position
 
     def _raw(self, approval_id: str) -> Approval:
         approval = Approval(approval_id)

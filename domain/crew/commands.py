@@ -4,21 +4,18 @@ Each writes into a `Draft`, so that what follows from a step is in the same appe
 """
 
 from collections.abc import Callable, Sequence
-from functools import partial
 from typing import TypeVar
 
 from domain.approval.commands import Approvals, Question
 from domain.clock import Clock, format_time, system_clock
 from domain.crew.events import Crew, CrewCommitted, CrewNotFound, crew_stream
+from domain.decide import decide as decided
 from domain.draft import Draft
-from domain.errors import VersionConflict
 from domain.folded import FoldedStreams
 from domain.job.aggregate import Job
 from domain.job.commands import Changed, Jobs, precondition
 from domain.job.events import ENDED, JobState
 from domain.log import Context, EventLog, Recorded
-
-_RETRIES = 64
 
 T = TypeVar("T")
 
@@ -206,27 +203,16 @@ class Crews:
         """Let `decide` draft what is to happen, append it, and decide again when somebody else was
         first. Raises JobNotFound, PreconditionFailed, and what `decide` raises.
         """
-        conflict: VersionConflict | None = None
-        for _ in range(_RETRIES):
-            draft = Draft(context, self._clock)
-            after = await self._log.apart(partial(self._decided, job_id, decide, draft, if_match))
-            if not draft:
-                return Changed(after, await self._log.last_about(after.stream))
-            try:
-                recorded = await self._log.append(draft.events, draft.expected)
-            except VersionConflict as lost:
-                conflict = lost
-                continue
-            return Changed(after, recorded[-1].position)
-        assert conflict is not None
-        raise conflict
 
-    def _decided(
-        self, job_id: str, decide: Callable[[Job, Draft], Job], draft: Draft, if_match: int | None
-    ) -> Job:
-        job = self._jobs.load(job_id)
-        precondition(job, if_match)
-        return decide(job, draft)
+        def decision(draft: Draft) -> Job:
+            job = self._jobs.load(job_id)
+            precondition(job, if_match)
+            return decide(job, draft)
+
+        after, recorded = await decided(self._log, decision, context, self._clock)
+        if not recorded:
+            return Changed(after, await self._log.last_about(after.stream))
+        return Changed(after, recorded[-1].position)
 
 
 def _fold(crew_id: str, events: Sequence[Recorded], crew: Crew | None) -> Crew:

@@ -5,6 +5,8 @@ from dataclasses import dataclass
 from functools import partial
 
 from domain.clock import Clock, system_clock
+from domain.decide import decide as decided
+from domain.draft import Draft
 from domain.errors import (
     IdempotencyMismatch,
     JobNotFound,
@@ -21,9 +23,6 @@ from domain.job.events import (
     job_stream,
 )
 from domain.log import Context, EventLog, NewEvent, Recorded, new_events
-
-_RETRIES = 64
-"""How often a command decides again because somebody else was first."""
 
 Decide = Callable[[Job], list[Event]]
 
@@ -136,24 +135,16 @@ class Jobs:
         Raises JobNotFound, what `decide` raises, and PreconditionFailed when `if_match` is not the
         version.
         """
-        conflict: VersionConflict | None = None
-        for _ in range(_RETRIES):
-            kept = await self._log.apart(partial(self._present, job_id))
-            job = kept.state
-            precondition(job, if_match)
-            events = decide(job)
-            if not events:
-                return Changed(job, kept.position)
-            new = new_events(job.stream, events, context, self._clock)
-            try:
-                recorded = await self._log.append(new, {job.stream: job.version})
-            except VersionConflict as lost:
-                conflict = lost
-                continue
-            after = self._folded.further(job_id, recorded, kept)
-            return Changed(after.state, after.position)
-        assert conflict is not None
-        raise conflict
+
+        def decision(draft: Draft) -> Kept[Job]:
+            kept = self._present(job_id)
+            precondition(kept.state, if_match)
+            draft.add(kept.state.stream, kept.version, decide(kept.state))
+            return kept
+
+        kept, recorded = await decided(self._log, decision, context, self._clock)
+        after = self._folded.further(job_id, recorded, kept) if recorded else kept
+        return Changed(after.state, after.position)
 
 
 def fold(job_id: str, events: Sequence[Recorded], job: Job | None = None) -> Job:

@@ -4,13 +4,13 @@ import asyncio
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
-from functools import partial
 from typing import Any
 
 from domain.clock import Clock, format_time, parse_time, system_clock
+from domain.decide import decide as decided
 from domain.draft import Draft
 from domain.entropy import uuid4
-from domain.errors import BadInput, PreconditionFailed, VersionConflict
+from domain.errors import BadInput, PreconditionFailed
 from domain.event import Event
 from domain.folded import FoldedStreams
 from domain.log import Context, EventLog, Recorded, new_events
@@ -46,7 +46,6 @@ DEFAULTS: dict[str, Any] = {
 }
 """The terms of a schedule that nobody gave."""
 
-_RETRIES = 64
 _MOST_PENDING = 200
 
 Decide = Callable[[Schedule], list[Event]]
@@ -178,27 +177,21 @@ class Schedules:
         context: Context,
         if_match: int | None,
     ) -> ChangedSchedule:
-        conflict: VersionConflict | None = None
-        for _ in range(_RETRIES):
-            schedule = await self._log.apart(partial(self.load, schedule_id))
+        def decision(draft: Draft) -> Schedule:
+            schedule = self.load(schedule_id)
             if if_match is not None and schedule.version != if_match:
                 raise PreconditionFailed(
                     f"The schedule is at version {schedule.version}, not {if_match}: read it again."
                 )
-            # Its rule may have to be walked for its next time: not on the loop.
-            draft = Draft(context, self._clock)
-            await asyncio.to_thread(decide, schedule, draft)
-            if not draft:
-                return ChangedSchedule(schedule, await self._log.last_about(schedule.stream))
-            try:
-                recorded = await self._log.append(draft.events, draft.expected)
-            except VersionConflict as lost:
-                conflict = lost
-                continue
-            own = [event for event in recorded if event.stream == schedule.stream]
-            return ChangedSchedule(fold(schedule_id, own, schedule), recorded[-1].position)
-        assert conflict is not None
-        raise conflict
+            decide(schedule, draft)
+            return schedule
+
+        # Its rule may have to be walked for its next time.
+        schedule, recorded = await decided(self._log, decision, context, self._clock, long=True)
+        if not recorded:
+            return ChangedSchedule(schedule, await self._log.last_about(schedule.stream))
+        own = [event for event in recorded if event.stream == schedule.stream]
+        return ChangedSchedule(fold(schedule_id, own, schedule), recorded[-1].position)
 
 
 def _require_time(schedule: Schedule, now: datetime) -> None:

@@ -6,17 +6,22 @@ from collections.abc import Callable, Iterator
 
 import pytest
 
+from domain.account.aggregate import Account, Role
+from domain.account.commands import People
 from domain.approval.commands import Approvals, Question
 from domain.catalogue import CATALOGUE
+from domain.crew.commands import Crews
+from domain.crew.events import CrewCommitted, CrewMember, crew_stream
 from domain.event import Event
 from domain.folded import FoldedStreams
 from domain.job.aggregate import Job
 from domain.job.commands import Jobs, fold
-from domain.job.events import JobProgressed, job_stream
-from domain.log import Context, EventLog, MemoryStore, open_log
+from domain.job.events import JobPlan, JobProgressed, JobState, Links, job_stream
+from domain.log import Context, EventLog, MemoryStore, new_events, open_log
 from domain.log.store import Page, Query
 from domain.redaction import Redactor
 from domain.schedule.commands import Schedules, checked_terms
+from tests.domain.test_job import finished
 from tests.kit.jobs import submitted
 
 WHO = Context(actor="tester")
@@ -51,6 +56,37 @@ def log(store: Counting) -> Iterator[EventLog]:
 @pytest.fixture
 def read(store: Counting) -> list[int]:
     return store.counts
+
+
+def crew_committed(members: list[CrewMember]) -> CrewCommitted:
+    return CrewCommitted(
+        template="t",
+        name="t",
+        inputs={},
+        owner="operator",
+        schedule=None,
+        nominal=None,
+        not_before=None,
+        jobs=members,
+    )
+
+
+def in_crew(member: CrewMember) -> JobPlan:
+    return JobPlan(
+        local=member.local,
+        template="t",
+        body="",
+        assignee=None,
+        parents=member.parents,
+        workspace="scratch",
+        max_retries=0,
+        approval=False,
+        on_reject="answer",
+        approvers=[],
+        lease_ms=0,
+        result_schema=None,
+        not_before=None,
+    )
 
 
 async def started(jobs: Jobs, job_id: str) -> None:
@@ -113,6 +149,48 @@ def test_schedules_read_only_what_came_since(log: EventLog, read: list[int]) -> 
 
     asyncio.run(scenario())
     assert sum(read) <= 1
+
+
+def test_a_crew_reads_only_what_came_since_however_long_its_jobs_are(
+    log: EventLog, read: list[int]
+) -> None:
+    async def scenario() -> None:
+        jobs = Jobs(log)
+        crews = Crews(log, jobs, Approvals(log, jobs))
+        member = CrewMember(id="a", local="a", title="a", parents=[])
+        after = CrewMember(id="b", local="b", title="b", parents=["a"])
+        made = crew_committed([member, after])
+        await log.append(new_events(crew_stream("c"), [made], WHO), {crew_stream("c"): 0})
+        for one in (member, after):
+            plan = in_crew(one)
+            await jobs.submit(one.id, submitted(links=Links(crew="c"), plan=plan), WHO)
+            await jobs.execute(one.id, lambda job: job.start("here"), WHO)
+            await jobs.execute(one.id, lambda job: progress(job) * 1_000, WHO)
+            await jobs.execute(one.id, lambda job: job.end_attempt(finished(1)), WHO)
+        crews.load("c")
+        read.clear()
+        await crews.redo("a", "", WHO)
+        assert jobs.load("b").state is JobState.HELD
+
+    asyncio.run(scenario())
+    assert sum(read) <= 10
+
+
+def test_an_account_reads_none_of_its_thousand_sessions(log: EventLog, read: list[int]) -> None:
+    async def scenario() -> None:
+        people = People(log)
+        who = (await people.register("ada@example.com", "Ada", Role.USER, WHO)).account.id
+
+        def often(account: Account) -> list[Event]:
+            return account.sign_in("s", "password", None) * 1_000
+
+        await people.execute(who, often, WHO)
+        read.clear()
+        await people.execute(who, lambda account: account.sign_out_everywhere(), WHO)
+        await people.execute(who, lambda account: account.rename("Ada L."), WHO)
+
+    asyncio.run(scenario())
+    assert sum(read) == 0
 
 
 @pytest.mark.parametrize("seed", range(8))
