@@ -59,7 +59,7 @@ from domain.catalogue import CATALOGUE
 from domain.clock import Clock, system_clock
 from domain.crew.commands import Crews
 from domain.job.commands import Jobs
-from domain.log import EventLog, open_sqlite_log
+from domain.log import EventLog, Recorded, open_sqlite_log
 from domain.redaction import Redactor
 from domain.schedule.commands import Schedules
 from projections.engine import Views
@@ -69,6 +69,7 @@ from scheduler.dispatch.dispatcher import Dispatcher
 from scheduler.dispatch.launch import Launch
 from scheduler.dispatch.sealed import SealedSpecs
 from scheduler.executors.local import LocalExecutor, node_name
+from scheduler.follower import Follower
 from scheduler.intake import Intake, Sealing
 from scheduler.policies.clock import ScheduleClock
 from scheduler.policies.deadlines import Deadlines
@@ -138,6 +139,16 @@ class Parts:
         """The owner of a person's things; for an address that nobody has, an owner of nothing."""
         account = self.people.people.directory.by_email(email)
         return f"user:{account.id}" if account is not None else email
+
+    @property
+    def followers(self) -> tuple[tuple[str, Follower], ...]:
+        """Every reader of the log that makes something happen, with its kind."""
+        return (
+            ("dispatcher", self.dispatcher.follower),
+            *(("policy", following.follower) for following in self.followings),
+            ("clock", self.schedule_clock.follower),
+            ("deadlines", self.deadlines.follower),
+        )
 
     def close(self) -> None:
         """Let go of the files. For a server that never served; one that did
@@ -427,8 +438,7 @@ def create_app(parts: Parts) -> FastAPI:
             parts.log,
             parts.views,
             parts.dispatcher,
-            parts.followings,
-            parts.schedule_clock,
+            parts.followers,
             parts.stopped,
             VERSION,
         )
@@ -511,8 +521,11 @@ async def _lifespan(parts: Parts) -> AsyncIterator[None]:
         asyncio.create_task(parts.dispatcher.run(), name="dispatcher"),
         asyncio.create_task(parts.deadlines.run(), name="deadlines"),
         asyncio.create_task(parts.schedule_clock.run(), name="schedules"),
-        asyncio.create_task(_poke(parts), name="state feed"),
-        *(asyncio.create_task(f.run(), name=f"policy {f.name}") for f in parts.followings),
+        asyncio.create_task(_poking(parts.log, parts.feed).run(), name="state feed"),
+        *(
+            asyncio.create_task(following.run(), name=f"policy {following.follower.name}")
+            for following in parts.followings
+        ),
     ]
     for task in working:
         task.add_done_callback(partial(_report, parts.stopped))
@@ -531,10 +544,13 @@ async def _lifespan(parts: Parts) -> AsyncIterator[None]:
         await asyncio.to_thread(parts.close)
 
 
-async def _poke(parts: Parts) -> None:
+def _poking(log: EventLog, feed: StateFeed) -> Follower:
     """The state socket shows jobs too, so it is told when one starts or ends."""
-    async for _ in parts.log.tail(parts.log.head, types=("job.started", "job.finished")):
-        parts.feed.poke()
+
+    async def poke(_: Recorded) -> None:
+        feed.poke()
+
+    return Follower(log, "state feed", ("job.started", "job.finished"), poke, begin=log.newest)
 
 
 def _report(stopped: list[str], task: "asyncio.Task[None]") -> None:

@@ -251,6 +251,17 @@ def _readiness(client: "Client") -> Iterator[Check]:
 
 
 def _lag(readers: list[dict[str, Any]]) -> Check:
+    for reader in readers:
+        if reader.get("passedOver") or reader.get("problem"):
+            name = f"The {reader['kind']} {reader['name']}"
+            waits = f"{name} waits: {reader['problem']}"
+            passed = f"{name} could not deal with {reader['passedOver']} events."
+            return Check(
+                "lag",
+                "warn",
+                waits if reader["problem"] else passed,
+                "The server's log names each event, and says why.",
+            )
     slowest = max(readers, key=lambda reader: int(reader["lag"]))
     if slowest["lag"] > _MUCH_LAG:
         return Check(

@@ -1,7 +1,7 @@
 """``/healthz`` and ``/readyz``: is the process alive, and does it keep its promises."""
 
 from collections.abc import Sequence
-from typing import Any, Protocol
+from typing import Any
 
 from fastapi import APIRouter, Request, Response
 from fastapi.responses import PlainTextResponse
@@ -11,35 +11,21 @@ from api.edge.errors import documented
 from domain.log import EventLog
 from projections.engine import Views
 from scheduler.dispatch.dispatcher import Dispatcher
+from scheduler.follower import Follower, Lag
 
 _LOOPBACK = {"127.0.0.1", "::1"}
-
-
-class Reader(Protocol):
-    """Whoever follows the log from a place of its own."""
-
-    @property
-    def name(self) -> str: ...
-
-    @property
-    def position(self) -> int: ...
 
 
 def health_routes(
     log: EventLog,
     views: Views,
     dispatcher: Dispatcher,
-    policies: Sequence[Reader],
-    clock: Reader,
+    followers: Sequence[tuple[str, Follower]],
     stopped: Sequence[str],
     version: str,
 ) -> APIRouter:
+    """`followers` are the readers of the log, each with its kind."""
     router = APIRouter(tags=["system"])
-    readers: tuple[tuple[str, Reader], ...] = (
-        ("dispatcher", dispatcher),
-        *(("policy", policy) for policy in policies),
-        ("clock", clock),
-    )
 
     @router.get("/healthz", summary="Alive", response_class=PlainTextResponse)
     async def healthz() -> Response:
@@ -63,15 +49,7 @@ def health_routes(
                 {"name": s.name, "kind": "view", "position": s.position, "lag": s.lag}
                 for s in statuses
             ]
-            shown += [
-                {
-                    "name": reader.name,
-                    "kind": kind,
-                    "position": reader.position,
-                    "lag": max(0, log.head - reader.position),
-                }
-                for kind, reader in readers
-            ]
+            shown += [_following(kind, follower.status) for kind, follower in followers]
             said |= {
                 "version": version,
                 "head": log.head,
@@ -87,3 +65,14 @@ def health_routes(
         return json_bytes(said, 200 if ready else 503)
 
     return router
+
+
+def _following(kind: str, status: Lag) -> dict[str, Any]:
+    return {
+        "name": status.name,
+        "kind": kind,
+        "position": status.position,
+        "lag": status.lag,
+        "problem": status.problem,
+        "passedOver": status.passed_over,
+    }

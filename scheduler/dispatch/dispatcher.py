@@ -32,13 +32,14 @@ from domain.event import Event
 from domain.job.aggregate import Job
 from domain.job.commands import Jobs
 from domain.job.events import JobFinished, JobState, Outcome, job_id_of
-from domain.log import Context, EventLog, Recorded, Tail
-from projections.engine import Views, ViewsUnavailable
-from projections.jobs import OpenJobs, open_jobs
+from domain.log import Context, EventLog, Recorded
+from projections.engine import Views
+from projections.jobs import open_jobs
 from scheduler.dispatch.launch import CannotLaunch, Launch
 from scheduler.drivers.command import Runner
 from scheduler.drivers.unfinished import Unfinished
 from scheduler.executors.contract import AttemptSpec, Executor, Running
+from scheduler.follower import Follower
 from scheduler.policies.lease import Leases
 
 logger = logging.getLogger("crewlog.dispatcher")
@@ -117,18 +118,12 @@ class Dispatcher:
         self.owner_capacity = owner_capacity
         self.ticked_at: datetime | None = None
         """When it last gave a sign of life: once a second while it works."""
-        self._handling: int | None = None
-        """The position of the event that it deals with right now."""
-        self._position = 0
-        self._tail: Tail | None = None
+        self.follower = Follower(
+            log, self.name, _FOLLOWED, self._handle, begin=self._take_over, page_end=self._fill
+        )
         self._queue: dict[str, _Waiting] = {}
         self._attempts: dict[str, _Attempt] = {}
         self._stopping = False
-
-    @property
-    def position(self) -> int:
-        """How far this reader of the log is."""
-        return self._position if self._tail is None else self._tail.position
 
     @property
     def active(self) -> int:
@@ -151,13 +146,7 @@ class Dispatcher:
         """
         ticking = asyncio.create_task(self._tick(), name="dispatcher's heartbeat")
         try:
-            await self._take_over()
-            while True:
-                try:
-                    await self._follow()
-                except LogUnavailable as error:
-                    logger.error("The dispatcher cannot read the log: %s", error)
-                    await asyncio.sleep(_RETRY_S)
+            await self.follower.run()
         finally:
             ticking.cancel()
 
@@ -165,24 +154,13 @@ class Dispatcher:
         """No sign of life while one event takes longer than a tick: whatever that hangs in, nothing
         is started meanwhile.
         """
-        handled = -1
+        handled: int | None = None
         while True:
-            if self._handling is None or self._handling != handled:
-                handled = self._position if self._handling is None else self._handling
+            handling = self.follower.handling
+            if handling is None or handling != handled:
+                handled = handling
                 self.ticked_at = self._clock()
             await asyncio.sleep(_TICK_S)
-
-    async def _follow(self) -> None:
-        self._tail = self._log.tail(self._position, types=_FOLLOWED)
-        async for page in self._tail:
-            try:
-                for event in page:
-                    self._handling = event.position
-                    await self._handle(event)
-                    self._position = event.position
-                self._fill()
-            finally:
-                self._handling = None
 
     async def stop(self, *, cancel_jobs: bool, grace_s: float = 7.0) -> None:
         """Start nothing more. Leave what runs to be adopted, or cancel it and wait up to `grace_s`
@@ -215,9 +193,12 @@ class Dispatcher:
 
     # Taking over
 
-    async def _take_over(self) -> None:
+    async def _take_over(self) -> int:
         """Find the queue and the held jobs in the views; run on where an earlier server stopped."""
-        opened = await self._open_jobs()
+        await self._views.caught_up(timeout_s=60.0)
+        with self._views.reading() as reading:
+            opened = open_jobs(reading)
+            position = reading.positions["jobs"]
         self._launch.sealed.sweep(self._is_wanted)
         kept = {(row["id"], row["attempt"]) for row in opened.active}
         await self._executor.sweep(kept)
@@ -231,18 +212,7 @@ class Dispatcher:
             self._begin(name, None, self._end_left(list(attempts)))
         self._launch.sweep(kept)
         self._fill()
-
-    async def _open_jobs(self) -> OpenJobs:
-        while True:
-            try:
-                await self._views.caught_up(timeout_s=60.0)
-                with self._views.reading() as reading:
-                    opened = open_jobs(reading)
-                    self._position = reading.positions["jobs"]
-                return opened
-            except ViewsUnavailable as error:
-                logger.warning("The dispatcher waits for the views: %s", error)
-                await asyncio.sleep(_RETRY_S)
+        return position
 
     def _is_wanted(self, job_id: str) -> bool:
         try:

@@ -17,7 +17,7 @@ from sqlalchemy import select
 from domain.clock import Clock, format_time, parse_time, system_clock
 from domain.draft import Draft
 from domain.errors import BadInput, LogUnavailable, VersionConflict
-from domain.log import Context, EventLog, Recorded, Tail
+from domain.log import Context, EventLog, Recorded
 from domain.schedule.aggregate import (
     Schedule,
     ScheduleEnded,
@@ -29,8 +29,9 @@ from domain.schedule.aggregate import (
 )
 from domain.schedule.catch_up import GRACE, Due, Missed, settle
 from domain.schedule.commands import fold
-from projections.engine import Views, ViewsUnavailable
+from projections.engine import Views
 from projections.schedules import schedule_of
+from scheduler.follower import Follower
 from scheduler.policies.timers import Timers
 
 logger = logging.getLogger("crewlog.clock")
@@ -128,22 +129,15 @@ class ScheduleClock:
         self._timers = timers
         self._clock = clock
         self._watched: dict[str, _Watched] = {}
-        self._tail: Tail | None = None
-        self._position = 0
-
-    @property
-    def position(self) -> int:
-        """How far this reader of the log is."""
-        return self._position if self._tail is None else self._tail.position
+        self.follower = Follower(log, self.name, _FOLLOWED, self._follow, begin=self._take_over)
 
     async def run(self) -> None:
         """Take over from the views, catching up what was missed, then follow the log until
         cancelled. Goes on after any failure of the log. The timers must have been started.
         """
-        await self._take_over()
         watching = asyncio.create_task(self._watch_wall_clock(), name="wall clock")
         try:
-            await self._follow_log()
+            await self.follower.run()
         finally:
             watching.cancel()
 
@@ -160,39 +154,21 @@ class ScheduleClock:
                         self._arm(watched)
             seen = now
 
-    async def _follow_log(self) -> None:
-        while True:
-            try:
-                self._tail = self._log.tail(self._position, types=_FOLLOWED)
-                async for page in self._tail:
-                    for event in page:
-                        self._follow(event)
-                        self._position = event.position
-            except LogUnavailable as error:
-                self._tail = None
-                logger.error("The clock cannot read the log: %s", error)
-                await asyncio.sleep(_RETRY_S)
-
-    async def _take_over(self) -> None:
-        while True:
-            try:
-                await self._views.caught_up(timeout_s=60.0)
-                with self._views.reading() as reading:
-                    schedules = reading.table("schedules")
-                    rows = reading.rows(select(schedules).where(schedules.c.deleted == 0))
-                    self._position = reading.positions["schedules"]
-                break
-            except ViewsUnavailable as error:
-                logger.warning("The clock waits for the views: %s", error)
-                await asyncio.sleep(_RETRY_S)
+    async def _take_over(self) -> int:
+        await self._views.caught_up(timeout_s=60.0)
+        with self._views.reading() as reading:
+            schedules = reading.table("schedules")
+            rows = reading.rows(select(schedules).where(schedules.c.deleted == 0))
+            position = reading.positions["schedules"]
         breath = _Breath()
         for row in rows:
             watched = _Watched(schedule_of(row), row["firings"], row["last_nominal"] or "")
             self._watched[row["id"]] = watched
             self._arm(watched)
             await breath.now_and_then()
+        return position
 
-    def _follow(self, event: Recorded) -> None:
+    async def _follow(self, event: Recorded) -> None:
         schedule_id = schedule_id_of(event.subject)
         if schedule_id is None:
             return

@@ -3,7 +3,6 @@ nobody answered expire.
 """
 
 import asyncio
-import logging
 from collections.abc import Awaitable, Callable
 from functools import partial
 
@@ -16,11 +15,10 @@ from domain.errors import LogUnavailable, NotFound, VersionConflict
 from domain.job.aggregate import Job
 from domain.log import Context, EventLog, Recorded
 from projections.approvals import approvals_with_expiry
-from projections.engine import Views, ViewsUnavailable
+from projections.engine import Views
 from projections.jobs import jobs_held_until
+from scheduler.follower import Follower
 from scheduler.policies.timers import Timers
-
-logger = logging.getLogger("crewlog.deadlines")
 
 _FOLLOWED = ("crew.committed", "approval.requested")
 _RETRY_S = 0.5
@@ -39,42 +37,28 @@ class Deadlines:
         timers: Timers,
         clock: Clock = system_clock,
     ) -> None:
-        self._log = log
         self._views = views
         self._crews = crews
         self._approvals = approvals
         self._timers = timers
         self._clock = clock
+        self.follower = Follower(log, "deadlines", _FOLLOWED, self._set, begin=self._begin)
 
     async def run(self) -> None:
         """Until cancelled. Goes on after any failure of the log."""
-        position = await self._begin()
-        while True:
-            try:
-                async for page in self._log.tail(position, types=_FOLLOWED):
-                    for event in page:
-                        self._set(event)
-                        position = event.position
-            except LogUnavailable as error:
-                logger.error("Deadlines cannot be read from the log: %s", error)
-                await asyncio.sleep(_RETRY_S)
+        await self.follower.run()
 
     async def _begin(self) -> int:
-        while True:
-            try:
-                await self._views.caught_up(timeout_s=60.0)
-                now = format_time(self._clock())
-                with self._views.reading() as reading:
-                    for row in jobs_held_until(reading, now):
-                        self._release_at(row["id"], row["not_before"])
-                    for row in approvals_with_expiry(reading):
-                        self._expire_at(row["id"], row["expires_at"])
-                    return min(reading.positions["jobs"], reading.positions["approvals"])
-            except ViewsUnavailable as error:
-                logger.warning("Deadlines wait for the views: %s", error)
-                await asyncio.sleep(_RETRY_S)
+        await self._views.caught_up(timeout_s=60.0)
+        now = format_time(self._clock())
+        with self._views.reading() as reading:
+            for row in jobs_held_until(reading, now):
+                self._release_at(row["id"], row["not_before"])
+            for row in approvals_with_expiry(reading):
+                self._expire_at(row["id"], row["expires_at"])
+            return min(reading.positions["jobs"], reading.positions["approvals"])
 
-    def _set(self, event: Recorded) -> None:
+    async def _set(self, event: Recorded) -> None:
         if event.type == "crew.committed":
             until = event.data["not_before"]
             for member in event.data["jobs"]:

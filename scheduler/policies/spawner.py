@@ -13,7 +13,7 @@ from uuid import UUID, uuid5
 
 from domain.clock import Clock, format_time, parse_time, system_clock
 from domain.draft import Draft
-from domain.errors import BadInput, CrewlogError, LogUnavailable, NotFound, VersionConflict
+from domain.errors import BadInput, CrewlogError, NotFound, Unavailable, VersionConflict
 from domain.log import Context, EventLog, Recorded
 from domain.schedule.aggregate import (
     FAILURES_TO_PAUSE,
@@ -28,7 +28,7 @@ from domain.schedule.aggregate import (
     schedule_id_of,
 )
 from domain.schedule.commands import Schedules
-from projections.engine import Reading, Views, ViewsUnavailable
+from projections.engine import Reading, Views
 from projections.people import is_disabled
 from projections.schedules import find_schedule, open_crews
 from scheduler.crews import Occasion, Prepared
@@ -36,8 +36,6 @@ from scheduler.policies.policy import Reaction
 from scheduler.templates.plan import CrewPlan
 
 logger = logging.getLogger("crewlog.spawner")
-
-_RETRY_S = 0.5
 
 T = TypeVar("T")
 
@@ -125,7 +123,7 @@ class Spawner:
             prepared = await self._prepared(
                 schedule, draft.context, event.id, event.data["nominal"]
             )
-        except (LogUnavailable, ViewsUnavailable, VersionConflict):
+        except (Unavailable, VersionConflict):
             raise
         except Exception as error:
             return await self._fail(draft, schedule, event, error)
@@ -236,17 +234,12 @@ class Spawner:
             return False
 
     async def _seen(self, look: Callable[[Reading], T]) -> T:
-        """What the views show once they show all that this policy has appended, however long that
-        takes.
+        """What the views show once they show all that this policy has appended. ViewsUnavailable
+        where they do not in time: then it is asked about the event again.
         """
-        while True:
-            try:
-                await self._views.caught_up()
-                with self._views.reading() as reading:
-                    return look(reading)
-            except ViewsUnavailable as error:
-                logger.warning("The spawner waits for the views: %s", error)
-                await asyncio.sleep(_RETRY_S)
+        await self._views.caught_up()
+        with self._views.reading() as reading:
+            return look(reading)
 
 
 def _failures(reading: Reading, schedule_id: str) -> int:

@@ -627,7 +627,16 @@ def test_readyz_tells_the_kinds_of_readers_apart(http: httpx2.Client) -> None:
     assert {("view", "crews"), ("policy", "crews")} <= set(kinds)
     views = {name for kind, name in kinds if kind == "view"}
     assert views == {projection.name for projection in PROJECTIONS}
-    assert [kind for kind, _ in kinds if kind in ("dispatcher", "clock")] == ["dispatcher", "clock"]
+    following = [reader for reader in readers if reader["kind"] != "view"]
+    assert {reader["kind"] for reader in following} == {
+        "dispatcher",
+        "policy",
+        "clock",
+        "deadlines",
+    }
+    assert [(reader["problem"], reader["passedOver"]) for reader in following] == [
+        (None, 0) for _ in following
+    ]
 
 
 # Two readers of two kinds

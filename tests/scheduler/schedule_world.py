@@ -113,7 +113,7 @@ class World:
         """The clock knows all that is in the log."""
         head = self.log.head
         async with asyncio.timeout(_DEADLINE_S):
-            while self.firing.position < head:
+            while self.firing.follower.position < head:
                 await asyncio.sleep(0.001)
             await asyncio.sleep(0)
 

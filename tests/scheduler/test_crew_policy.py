@@ -236,7 +236,7 @@ def test_a_policy_that_begins_at_the_first_event_again_appends_nothing(table: Ta
         again = Following(table.log, table.policy)
         task = asyncio.create_task(again.run())
         try:
-            while again.position < head:
+            while again.follower.position < head:
                 await asyncio.sleep(0.005)
         finally:
             task.cancel()

@@ -769,7 +769,7 @@ def test_private_parts_of_a_job_that_ends_while_it_is_claimed_are_removed(house:
         async with working(dispatcher):
             dispatcher._begin(never, None, claim())
             await house.jobs.execute(never, lambda job: job.request_cancel("no"), WHO)
-            await soon(lambda: dispatcher.position >= house.log.head)
+            await soon(lambda: dispatcher.follower.position >= house.log.head)
             assert list((house.folder / "sealed").iterdir())
             claimed.set()
             await soon(lambda: not list((house.folder / "sealed").iterdir()))

@@ -1,0 +1,196 @@
+"""The follower: the one loop that reads the log from a position.
+
+The dispatcher, the clock, deadlines, policies and deliveries are built on it. It goes on where it
+was after any failure of what it reads or needs, says how far it is, and does with an error that
+nobody foresaw what it was told to.
+"""
+
+import asyncio
+import logging
+from collections.abc import Awaitable, Callable, Sequence
+from enum import Enum
+from typing import NamedTuple
+
+from domain.errors import LogUnavailable, Unavailable, VersionConflict
+from domain.log import EventLog, Recorded, Tail
+
+logger = logging.getLogger("crewlog.follower")
+
+_FIRST_WAIT_S = 0.1
+_LONGEST_WAIT_S = 5.0
+_REMEMBER_EVERY = 5_000
+_REMEMBER_S = 30.0
+
+
+class Unforeseen(Enum):
+    """What becomes of an event when its handling raises what nobody foresaw."""
+
+    STOP = "stop"
+    """The follower ends with the error."""
+    GO_ON = "go on"
+    """It is reported, and the next one is dealt with. For what can be put right from the log."""
+    STAY = "stay"
+    """It is reported, and the same event is dealt with again: nothing may ever be passed over."""
+
+
+class Lag(NamedTuple):
+    """How far a follower is."""
+
+    name: str
+    position: int
+    """All events up to here are dealt with."""
+    lag: int
+    problem: str | None
+    """What it waits for right now; None where it follows."""
+    passed_over: int
+    """Events since the start that it could not deal with."""
+
+
+class Follower:
+    """Deals with each event of some types once, in the order of the log, until cancelled.
+
+    `begin` gives the position after which it begins, and may do first what is to be done first.
+    `handle` deals with one event; it raises Unavailable where something that it needs is not there,
+    and is then asked again about the same one. So both may be called again after they failed.
+    """
+
+    def __init__(
+        self,
+        log: EventLog,
+        name: str,
+        types: Sequence[str],
+        handle: Callable[[Recorded], Awaitable[None]],
+        *,
+        begin: Callable[[], Awaitable[int]],
+        page_end: Callable[[], None] = lambda: None,
+        unforeseen: Unforeseen = Unforeseen.STOP,
+    ) -> None:
+        """`page_end` is called after several events that came together."""
+        self.name = name
+        self.problem: str | None = None
+        self.passed_over = 0
+        self.handling: int | None = None
+        """The position of the event that is dealt with right now."""
+        self._log = log
+        self._types = types
+        self._handle = handle
+        self._begin = begin
+        self._page_end = page_end
+        self._unforeseen = unforeseen
+        self._tail: Tail | None = None
+        self._position = 0
+        self._waited_s = 0.0
+
+    @property
+    def position(self) -> int:
+        """How far this reader of the log is: what came up to here is dealt with, or was not of its
+        types.
+        """
+        return self._position if self._tail is None else max(self._position, self._tail.position)
+
+    @property
+    def status(self) -> Lag:
+        lag = max(0, self._log.head - self.position)
+        return Lag(self.name, self.position, lag, self.problem, self.passed_over)
+
+    async def run(self) -> None:
+        """Follow the log until cancelled."""
+        begun = False
+        while True:
+            try:
+                if not begun:
+                    self._position = await self._begin()
+                    begun = True
+                await self._follow()
+            except Unavailable as error:
+                await self._wait(str(error))
+
+    async def _follow(self) -> None:
+        if self.problem is not None and not await self._log.read(
+            self._position, 1, types=self._types
+        ):
+            self._well()
+        tail = self._log.tail(self._position, types=self._types)
+        try:
+            self._tail = tail
+            async for page in tail:
+                # The tail stands at the end of the page already, and this does not.
+                self._tail = None
+                for event in page:
+                    await self._deal_with(event)
+                    self._position = event.position
+                    self._well()
+                self._page_end()
+                self._tail = tail
+        finally:
+            # What is not of its types was passed without a word from the tail.
+            self._position = self.position
+            self._tail = None
+
+    async def _deal_with(self, event: Recorded) -> None:
+        while True:
+            self.handling = event.position
+            try:
+                await self._handle(event)
+                return
+            except Unavailable:
+                raise
+            except Exception as error:
+                if self._unforeseen is Unforeseen.STOP:
+                    raise
+                logger.critical("%s cannot deal with %r", self.name, event, exc_info=error)
+                if self._unforeseen is Unforeseen.GO_ON:
+                    self.passed_over += 1
+                    return
+                await self._wait(f"It cannot deal with {event.type} at {event.position}.")
+            finally:
+                self.handling = None
+
+    def _well(self) -> None:
+        self.problem = None
+        self._waited_s = 0.0
+
+    async def _wait(self, problem: str) -> None:
+        """Longer each time in a row."""
+        self.problem = problem
+        self._waited_s = min(_LONGEST_WAIT_S, 2 * self._waited_s or _FIRST_WAIT_S)
+        logger.error("%s waits %.1f s: %s", self.name, self._waited_s, problem)
+        await asyncio.sleep(self._waited_s)
+
+
+class Checkpoint:
+    """Where a follower begins, as the log remembers it under its name.
+
+    Whoever appends what follows from an event gives `at` with it, so that both are there or
+    neither.
+    """
+
+    def __init__(self, log: EventLog, name: str) -> None:
+        self._log = log
+        self._name = name
+        self._remembered = 0
+
+    async def begin(self) -> int:
+        """The position up to which all is dealt with."""
+        self._remembered = await self._log.checkpoint(self._name)
+        return self._remembered
+
+    def at(self, event: Recorded) -> tuple[str, int]:
+        """For the append of what follows from this event."""
+        return self._name, event.position
+
+    def reached(self, event: Recorded) -> None:
+        """That append is done."""
+        self._remembered = event.position
+
+    async def keep(self, follower: Follower) -> None:
+        """Until cancelled: one that had nothing to do for long need not read all of it again."""
+        while True:
+            await asyncio.sleep(_REMEMBER_S)
+            position = follower.position
+            if position - self._remembered >= _REMEMBER_EVERY:
+                try:
+                    await self._log.append((), {}, checkpoint=(self._name, position))
+                    self._remembered = position
+                except (LogUnavailable, VersionConflict) as error:
+                    logger.warning("%s cannot keep its place: %s", self._name, error)
