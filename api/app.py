@@ -65,10 +65,13 @@ from domain.schedule.commands import Schedules
 from projections.engine import Views
 from projections.views import PROJECTIONS
 from scheduler.crews import CrewIntake
+from scheduler.dispatch.assignments import Assignments
 from scheduler.dispatch.dispatcher import Dispatcher
-from scheduler.dispatch.launch import Launch
 from scheduler.dispatch.sealed import SealedSpecs
-from scheduler.executors.local import LocalExecutor, node_name
+from scheduler.drivers.command import CommandDriver
+from scheduler.drivers.contract import Driver, Drivers
+from scheduler.drivers.unfinished import Unfinished
+from scheduler.executors.local import LocalExecutor
 from scheduler.follower import Follower
 from scheduler.intake import Intake, Sealing
 from scheduler.policies.clock import ScheduleClock
@@ -82,6 +85,7 @@ from scheduler.templates import SHIPPED, Catalog
 from scheduler.workspaces.artifacts import ArtifactStore
 from scheduler.workspaces.attempt_folder import AttemptFolders
 from scheduler.workspaces.environment import KEPT_SECRETS, SECRET_SUFFIXES
+from scheduler.workspaces.local import LocalWorkspaces, node_name
 
 logger = logging.getLogger("crewlog")
 
@@ -104,6 +108,8 @@ class Parts:
     jobs: Jobs
     intake: Intake
     dispatcher: Dispatcher
+    unfinished: Unfinished
+    """The lines that running jobs have begun and not ended."""
     executor: LocalExecutor
     crews: Crews
     approvals: Approvals
@@ -243,7 +249,8 @@ def build(
         jobs = Jobs(log, clock)
         sealed = SealedSpecs(data / "sealed")
         spool = data / "spool"
-        executor = LocalExecutor(spool, node_name(spool, socket.gethostname() or "local"))
+        executor = LocalExecutor(spool)
+        node = node_name(spool, socket.gethostname() or "local")
         folders = AttemptFolders(data / "attempts")
         artifacts = ArtifactStore(data / "artifacts", limit_bytes=settings.artifact_limit_bytes)
         people = people_of(settings, log, clock)
@@ -268,28 +275,28 @@ def build(
         }
 
     gitoma = command_of(settings.gitoma_command)
-    launch = Launch(
-        sealed=sealed,
-        base_env=environ,
+    workspaces = LocalWorkspaces(
+        node,
+        folders,
+        artifacts,
+        env=environ,
         keep_env=KEPT_SECRETS,
-        secret_env=(),
         default_cwd=str(settings.workdir),
-        output_limit=settings.output_limit_bytes,
         hints={
             gitoma[0]: f"The program {gitoma[0]!r} is not here: install gitoma so that it is on "
             "PATH, or set CREWLOG_GITOMA_COMMAND to the command that runs it."
         },
-        folders=folders,
-        artifacts=artifacts,
-        parents=crews.parents,
-        worker_env=worker_env,
     )
+    assignments = Assignments(sealed, settings.output_limit_bytes, crews.parents, worker_env)
+    unfinished = Unfinished()
     dispatcher = Dispatcher(
         log,
         views,
         jobs,
         executor,
-        launch,
+        workspaces,
+        assignments,
+        drivers_of(CommandDriver(log, jobs, unfinished, clock)),
         capacity=settings.capacity,
         owner_capacity=settings.owner_capacity,
         leases=leases,
@@ -313,6 +320,7 @@ def build(
         jobs=jobs,
         intake=Intake(jobs, sealing),
         dispatcher=dispatcher,
+        unfinished=unfinished,
         executor=executor,
         crews=crews,
         approvals=approvals,
@@ -333,6 +341,13 @@ def build(
         clock=clock,
         stopping=asyncio.Event(),
     )
+
+
+def drivers_of(command: Driver) -> Drivers:
+    """The driver of each kind of job. The agent of a template and gitoma are programs that are run
+    as any other command is.
+    """
+    return {"command": command, "agent": command, "gitoma": command}
 
 
 def agent_of(settings: Settings) -> Callable[[str], tuple[str, ...]]:
@@ -403,7 +418,7 @@ def create_app(parts: Parts) -> FastAPI:
             parts.jobs,
             parts.crews,
             parts.views,
-            parts.dispatcher.unfinished,
+            parts.unfinished,
             parts.email_of,
             parts.name_of,
             parts.clock,
@@ -469,7 +484,7 @@ def _native(parts: Parts) -> FastAPI:
     sign_in = parts.people.sign_in
     owners = Owners(parts.log)
     named = parts.settings.model_fields_set & {"lm_studio_base_url", "lm_studio_model"}
-    streams = JobStreams(parts.log, parts.jobs, parts.dispatcher.unfinished)
+    streams = JobStreams(parts.log, parts.jobs, parts.unfinished)
     routers = (
         native_job_routes(
             parts.log,

@@ -77,6 +77,8 @@ class Job:
 
     id: str
     version: int = 0
+    kind: str = ""
+    """Names the driver: what is done with its processes."""
     state: JobState = JobState.QUEUED
     attempt: int = 0
     active: bool = False
@@ -138,9 +140,16 @@ class Job:
         return self.plan or _NO_TERMS
 
     @property
+    def planned(self) -> bool:
+        """It has a plan, as jobs of crews do: what becomes of it after an attempt is for that to
+        say. A job of its own ends as its process does.
+        """
+        return self.plan is not None
+
+    @property
     def over(self) -> bool:
         """Nothing can make it run again."""
-        return self.deleted or self.archived or (self.ended and self.plan is None)
+        return self.deleted or self.archived or (self.ended and not self.planned)
 
     @property
     def needs_approval(self) -> bool:
@@ -197,7 +206,7 @@ class Job:
         if self.rejected:
             reason = "Approval rejected by operator"
             return [ended.model_copy(update={"outcome": Outcome.FAILED, "reason": reason})]
-        if self.plan is None:
+        if not self.planned:
             return [*self._not_kept(ended.attempt, problem), ended]
         if ended.outcome is Outcome.CANCELLED:
             return [ended]
@@ -216,7 +225,7 @@ class Job:
         timed_out = ended.outcome is Outcome.TIMED_OUT
         outcome = AttemptOutcome.TIMED_OUT if timed_out else AttemptOutcome.CRASHED
         over = _over(ended, outcome, problem or ended.reason)
-        if self.failures < self.plan.max_retries:
+        if self.failures < self.terms.max_retries:
             return [over, JobQueued(attempt=self.attempt + 1)]
         reason = over.reason or _plainly(over)
         return [over, JobBlocked(attempt=ended.attempt, reason=reason, gave_up=True)]
@@ -255,7 +264,7 @@ class Job:
         own.
         """
         self.require_current(attempt)
-        if self.plan is None:
+        if not self.planned:
             raise WrongState("A job of its own cannot be blocked: it ends as its exit code says.")
         return [JobBlockAsked(attempt=attempt, reason=_text(reason, "A reason"))]
 
@@ -285,7 +294,7 @@ class Job:
         if self.archived or self.deleted:
             gone = "deleted" if self.deleted else "archived"
             raise WrongState(f"Job is {gone}: it cannot be redone.")
-        if self.plan is None and self.sealed:
+        if self.sealed and not self.planned:
             raise WrongState("Its private values were removed when it ended: submit it anew.")
         comment: list[Event] = [JobCommented(text=feedback)] if feedback.strip() else []
         return [JobRedone(feedback=_text(feedback, "Feedback") if comment else ""), *comment]
@@ -369,7 +378,7 @@ class Job:
     def _put_away(self, done: str) -> list[Event]:
         if self.ended:
             return []
-        if self.active or self.plan is None:
+        if self.active or not self.planned:
             raise WrongState(f"Job is {self.state}: cancel it, then it can be {done}.")
         return [self._end(self.attempt, Outcome.CANCELLED, f"It was {done} before it was done.")]
 
@@ -425,6 +434,7 @@ def _submitted(_: Job, fact: Fact) -> Changes:
     event = JobSubmitted.read(fact.data)
     return {
         "argv": tuple(event.argv),
+        "kind": event.kind,
         "cwd": event.cwd,
         "env_names": tuple(event.env_names),
         "sealed": event.sealed,

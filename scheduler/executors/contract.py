@@ -165,11 +165,6 @@ class Running(Protocol):
 class Executor(Protocol):
     """Begins attempts, and finds again those that an earlier server began."""
 
-    @property
-    def name(self) -> str:
-        """The name of the node."""
-        ...
-
     async def start(self, spec: AttemptSpec) -> Running:
         """Begins the attempt. What cannot be run does not raise: it ends as `spawn_failed`.
 

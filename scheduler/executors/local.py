@@ -17,7 +17,6 @@ import sys
 from collections.abc import AsyncIterator, Callable, Collection
 from contextlib import suppress
 from pathlib import Path
-from secrets import token_hex
 from typing import Any
 from uuid import uuid4
 
@@ -53,32 +52,11 @@ _INBOX = "inbox"
 _REMOVED = "~"  # begins what waits for removal; no job id does
 
 
-def node_name(root: Path, host: str) -> str:
-    """The name of the node whose spools are in `root`: given at first, and kept beside the spools.
-
-    So a log that was copied to another place finds another name there, and nobody takes the
-    attempts that it speaks of for attempts that run there. A host that is renamed stays the same
-    node.
-    """
-    root.mkdir(mode=0o700, parents=True, exist_ok=True)
-    path = root / "node"
-    try:
-        file = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
-    except FileExistsError:
-        return path.read_text()
-    with open(file, "w") as stream:
-        stream.write(f"{host}-{token_hex(4)}")
-        stream.flush()
-        os.fsync(file)
-    return path.read_text()
-
-
 class LocalExecutor:
     """Runs attempts below `root`, a directory that only this executor uses; made with mode 0700."""
 
-    def __init__(self, root: Path, name: str = "local") -> None:
+    def __init__(self, root: Path) -> None:
         self._root = root.absolute()
-        self.name = name
         self._descriptors = resource.getrlimit(resource.RLIMIT_NOFILE)[0]
         """The soft limit of jobs: this process may raise its own, and programs that use `select`
         or close all that they might have open count on a low one.

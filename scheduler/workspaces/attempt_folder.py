@@ -22,7 +22,7 @@ import shutil
 import stat
 from collections.abc import Callable, Collection, Sequence
 from contextlib import suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from secrets import token_hex
 from typing import Any
@@ -37,13 +37,15 @@ from domain.job.result import LARGEST_RESULT, ParentResult, check_result, too_la
 from domain.numbers import parse_json
 from scheduler.executors.passing import PASSING
 from scheduler.workspaces.artifacts import ArtifactStore, Collected, unreadable
+from scheduler.workspaces.contract import Leavings
+from scheduler.workspaces.places import SCRATCH, place_of
 
 logger = logging.getLogger("crewlog.attempts")
 
 NO_RESULT = "The worker left without a result."
 
 _ARTIFACTS = Path("artifacts")
-_GIVEN = frozenset({"artifacts", "body.txt", "parents.json", "scratch"})
+_GIVEN = frozenset({"artifacts", "body.txt", "parents.json", SCRATCH})
 """What is in a folder from the beginning, and is not looked at in the end but for the first."""
 _OPEN_FOLDER = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 _OPEN_RESULT = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
@@ -58,17 +60,6 @@ class Prepared:
 
     cwd: str
     env: dict[str, str]
-
-
-@dataclass(frozen=True, slots=True)
-class Gathered:
-    """What an attempt left: its artifacts as `events`, the result in its file, and what is wrong
-    with it all, as a sentence, or None.
-    """
-
-    events: list[Event] = field(default_factory=list)
-    result: dict[str, Any] | None = None
-    problem: str | None = None
 
 
 class AttemptFolders:
@@ -93,17 +84,12 @@ class AttemptFolders:
             "CREWLOG_RESULT": str(folder / RESULT_FILE),
             "CREWLOG_ARTIFACTS": str(folder / _ARTIFACTS),
         }
-        if job.plan is not None:
+        if job.planned:
             env["CREWLOG_PARENTS"] = str(folder / "parents.json")
             env["CREWLOG_BODY"] = str(folder / "body.txt")
             _put(folder / "parents.json", orjson.dumps([parent.json() for parent in parents]))
-            _put(folder / "body.txt", job.plan.body.encode())
-        workspace = job.terms.workspace
-        if job.cwd or workspace != "scratch":
-            return Prepared(job.cwd or workspace, env)
-        scratch = folder / "scratch"
-        scratch.mkdir(mode=0o700, exist_ok=True)
-        return Prepared(str(scratch), env)
+            _put(folder / "body.txt", job.terms.body.encode())
+        return Prepared(place_of(job).enter(folder), env)
 
     def left_nothing(self, job: Job, attempt: int) -> bool:
         """Whether the attempt plainly left nothing, and need not leave anything. Reads two
@@ -117,7 +103,7 @@ class AttemptFolders:
         except OSError:
             return False
 
-    def gather(self, job: Job, attempt: int, store: ArtifactStore) -> Gathered:
+    def gather(self, job: Job, attempt: int, store: ArtifactStore) -> Leavings:
         """Read what the attempt left. Twice gives the same, as long as nobody changes it between.
 
         `job` is as it is now: with the result or the block that was handed in over HTTP. A folder
@@ -139,12 +125,12 @@ class AttemptFolders:
                 events = _artifacts(job.id, attempt, store.collect(_ARTIFACTS, dir_fd=folder))
                 result = _read_result(folder, job.terms.result_schema)
             except BadInput as bad:
-                return Gathered(events, None, f"Its result file is not valid. {bad}")
+                return Leavings(events, None, f"Its result file is not valid. {bad}")
             finally:
                 os.close(folder)
         none = result is None and job.given is None and job.block_asked is None
         wanted = none and _must_leave_a_result(job)
-        return Gathered(events, result, missing if wanted else None)
+        return Leavings(events, result, missing if wanted else None)
 
     def discard_empty(self, job_id: str, attempt: int) -> bool:
         """Remove the folder, if nothing but an empty one for artifacts is in it; at once."""

@@ -14,7 +14,8 @@ from domain.job.aggregate import Job
 from domain.job.events import JobArtifactsDropped, JobArtifactStored, JobPlan
 from domain.job.result import LARGEST_RESULT, ParentResult, check_result
 from scheduler.workspaces.artifacts import ArtifactStore
-from scheduler.workspaces.attempt_folder import NO_RESULT, AttemptFolders, Gathered, artifact_id
+from scheduler.workspaces.attempt_folder import NO_RESULT, AttemptFolders, artifact_id
+from scheduler.workspaces.contract import Leavings
 
 SCHEMA = {"type": "object", "required": ["n"], "properties": {"n": {"type": "integer"}}}
 
@@ -29,7 +30,7 @@ class House:
         self.folders.prepare(job, attempt)
         return self.folders.folder(job.id, attempt)
 
-    def gather(self, job: Job, attempt: int = 1) -> Gathered:
+    def gather(self, job: Job, attempt: int = 1) -> Leavings:
         return self.folders.gather(job, attempt, self.store)
 
 

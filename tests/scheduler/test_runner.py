@@ -9,7 +9,6 @@ import os
 import signal
 from collections import Counter
 from collections.abc import Awaitable, Callable, Coroutine, Iterator
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -31,25 +30,22 @@ from domain.log import SYSTEM, Context, Recorded, new_events, open_sqlite_log
 from domain.redaction import Redactor
 from projections.engine import Views
 from projections.views import PROJECTIONS
+from scheduler.dispatch.assignments import Assignments
+from scheduler.dispatch.attempt import Attempt
 from scheduler.dispatch.dispatcher import Dispatcher
-from scheduler.dispatch.launch import Launch
+from scheduler.dispatch.runner import Runner
 from scheduler.dispatch.sealed import SealedSpecs
-from scheduler.drivers.command import (
-    BATCH_BYTES,
-    BATCH_S,
-    LINE_COST,
-    Fenced,
-    OutputPump,
-    Pending,
-    Runner,
-)
+from scheduler.drivers.command import BATCH_S, CommandDriver
+from scheduler.drivers.contract import Driver, Fenced, Followed
 from scheduler.drivers.lines import Lines, LineSplitter
+from scheduler.drivers.output import BATCH_BYTES, LINE_COST, OutputPump, Pending
 from scheduler.drivers.unfinished import Unfinished
 from scheduler.executors.local import LocalExecutor
 from scheduler.intake import Intake, Sealing, WorkRequest
 from scheduler.policies.lease import Leases
 from scheduler.workspaces.artifacts import ArtifactStore
 from scheduler.workspaces.attempt_folder import AttemptFolders
+from scheduler.workspaces.local import LocalWorkspaces
 from tests.kit.jobs import submitted
 
 ROOM_S = 90.0
@@ -70,18 +66,31 @@ class House:
         self.intake = Intake(self.jobs, Sealing(self.sealed, Redactor()))
         self.approvals = Approvals(self.log, self.jobs)
         self.crews = Crews(self.log, self.jobs, self.approvals)
-        self.launch = Launch(
-            sealed=self.sealed,
-            base_env={"PATH": os.environ["PATH"]},
+        self.hints: dict[str, str] = {"absent-program": "Install it first."}
+        self.output_limit = 1_000_000
+        self.drivers: dict[str, Driver] = {
+            "command": CommandDriver(self.log, self.jobs, Unfinished())
+        }
+
+    @property
+    def assignments(self) -> Assignments:
+        return Assignments(
+            self.sealed, self.output_limit, self.crews.parents, lambda job_id, attempt: {}
+        )
+
+    @property
+    def workspaces(self) -> LocalWorkspaces:
+        return self.workspaces_on("here")
+
+    def workspaces_on(self, node: str) -> LocalWorkspaces:
+        return LocalWorkspaces(
+            node,
+            AttemptFolders(self.folder / "attempts"),
+            ArtifactStore(self.folder / "artifacts", limit_bytes=1_000_000),
+            env={"PATH": os.environ["PATH"]},
             keep_env=(),
-            secret_env=(),
-            default_cwd=str(folder),
-            output_limit=1_000_000,
-            hints={"absent-program": "Install it first."},
-            folders=AttemptFolders(folder / "attempts"),
-            artifacts=ArtifactStore(folder / "artifacts", limit_bytes=1_000_000),
-            parents=self.crews.parents,
-            worker_env=lambda job_id, attempt: {},
+            default_cwd=str(self.folder),
+            hints=self.hints,
         )
 
     def close(self) -> None:
@@ -92,7 +101,7 @@ class House:
         """One life of a server: a loop and an executor of its own."""
 
         async def life() -> None:
-            executor = LocalExecutor(self.folder / "spool", "here")
+            executor = LocalExecutor(self.folder / "spool")
             try:
                 async with asyncio.timeout(ROOM_S):
                     await scenario(executor)
@@ -101,13 +110,25 @@ class House:
 
         asyncio.run(life())
 
-    def dispatcher(self, executor: LocalExecutor, capacity: int = 4) -> Dispatcher:
-        return Dispatcher(self.log, self.views, self.jobs, executor, self.launch, capacity=capacity)
+    def dispatcher(
+        self, executor: LocalExecutor, capacity: int = 4, *, node: str = "here", **more: Any
+    ) -> Dispatcher:
+        return Dispatcher(
+            self.log,
+            self.views,
+            self.jobs,
+            executor,
+            self.workspaces_on(node),
+            self.assignments,
+            self.drivers,
+            capacity=capacity,
+            **more,
+        )
 
     async def submit(self, *argv: str, **fields: Any) -> str:
         """A job that waits in the queue; its id."""
         work = WorkRequest(
-            kind="command",
+            kind=fields.pop("kind", "command"),
             label="command",
             argv=argv,
             cwd=str(self.folder),
@@ -335,9 +356,11 @@ async def watch(house: House, executor: LocalExecutor, job_id: str) -> "asyncio.
     job = house.jobs.load(job_id)
     running = await executor.adopt(job_id, 1)
     if running is None:
-        running = await executor.start(house.launch.spec(job, 1))
-    runner = Runner(house.log, house.jobs, house.launch, lambda *_: None, Unfinished())
-    return asyncio.create_task(runner.see_through(job, 1, running, WHO))
+        assignment = await house.assignments.of(job, 1)
+        running = await executor.start(await house.workspaces.prepare(assignment))
+    runner = Runner(house.jobs, house.drivers, house.workspaces)
+    followed = Followed(job, 1, running, WHO, lambda: None)
+    return asyncio.create_task(runner.see_through(followed))
 
 
 def test_output_and_end_reach_the_log_and_nothing_stays_on_disk(
@@ -388,7 +411,7 @@ def test_no_part_of_a_secret_is_kept_at_the_limit_of_a_line(
 
 @pytest.mark.parametrize("kept", [5, 20, 39])
 def test_no_part_of_a_secret_is_kept_at_the_limit_of_the_output(house: House, kept: int) -> None:
-    house.launch = replace(house.launch, output_limit=len("first\nthe ") + kept)
+    house.output_limit = len("first\nthe ") + kept
 
     async def scenario(executor: LocalExecutor) -> None:
         job_id = await house.shell(f"echo first; echo the {GITHUB} is long; echo more")
@@ -558,8 +581,8 @@ def test_with_no_room_all_is_held(house: House) -> None:
 
 def test_of_two_dispatchers_one_gets_the_job(house: House, tmp_path: Path) -> None:
     async def scenario(executor: LocalExecutor) -> None:
-        other = LocalExecutor(tmp_path / "other spool", "there")
-        async with working(house.dispatcher(executor), house.dispatcher(other)):
+        other = LocalExecutor(tmp_path / "other spool")
+        async with working(house.dispatcher(executor), house.dispatcher(other, node="there")):
             known = [await house.shell('echo "$CREWLOG_JOB_ID" >> ran') for _ in range(20)]
             await house.ended(*known)
         await other.close()
@@ -698,15 +721,7 @@ def test_an_error_that_nobody_foresaw_ends_the_attempt_and_its_process(house: Ho
 
     async def scenario(executor: LocalExecutor) -> None:
         job_id = await house.shell(f"echo $$ > pid; echo on; {WAIT_FOR_GATE}")
-        dispatcher = Dispatcher(
-            house.log,
-            house.views,
-            house.jobs,
-            executor,
-            house.launch,
-            capacity=1,
-            leases=Surprise(),
-        )
+        dispatcher = house.dispatcher(executor, capacity=1, leases=Surprise())
         async with working(dispatcher):
             await house.ended(job_id)
             assert house.end(job_id)["outcome"] == "failed"
@@ -723,7 +738,7 @@ def test_an_error_that_nobody_foresaw_ends_the_attempt_and_its_process(house: Ho
 
 
 def test_an_error_that_nobody_foresaw_before_the_process_ends_the_attempt(house: House) -> None:
-    house.launch = replace(house.launch, hints=Surprises())
+    house.hints = Surprises()
 
     async def scenario(executor: LocalExecutor) -> None:
         async with working(house.dispatcher(executor)):
@@ -762,12 +777,12 @@ def test_private_parts_of_a_job_that_ends_while_it_is_claimed_are_removed(house:
         dispatcher = house.dispatcher(executor, capacity=0)
         claimed = asyncio.Event()
 
-        async def claim() -> None:
+        async def claim(attempt: Attempt) -> None:
             await claimed.wait()
-            await dispatcher._claim(never, None)
+            await attempt.claim(None)
 
         async with working(dispatcher):
-            dispatcher._begin(never, None, claim())
+            dispatcher._begin(never, None, claim)
             await house.jobs.execute(never, lambda job: job.request_cancel("no"), WHO)
             await soon(lambda: dispatcher.follower.position >= house.log.head)
             assert list((house.folder / "sealed").iterdir())

@@ -295,7 +295,7 @@ def _has_more(log: EventLog, job: Job, cursor: Cursor) -> bool:
 
 def _put_away(job: Job) -> list[Event]:
     """Delete; a job of its own that only waits is cancelled with it."""
-    if not job.ended and not job.active and job.plan is None:
+    if not job.ended and not job.active and not job.planned:
         return [*job.request_cancel("The board was cleared."), JobDeleted()]
     return job.delete()
 

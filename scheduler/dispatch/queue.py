@@ -1,0 +1,64 @@
+"""The fair queue: which jobs wait for a place, and whose turn it is."""
+
+from collections import Counter
+from collections.abc import Callable, Container, Iterable
+from dataclasses import dataclass
+
+from domain.log import Recorded
+
+
+@dataclass(slots=True)
+class Waiting:
+    """A job in the queue. `owner` is looked up only where it matters."""
+
+    job_id: str
+    event: Recorded | None
+    """What queued it, where this server saw it."""
+    owner: str | None = None
+
+
+class FairQueue:
+    """First queued first chosen, while no owner has more than `owner_capacity` places (0: no such
+    limit). `owner_of` may not know, then nothing is counted against the job.
+    """
+
+    def __init__(self, owner_capacity: int, owner_of: Callable[[str], str | None]) -> None:
+        self.owner_capacity = owner_capacity
+        self._owner_of = owner_of
+        self._waiting: dict[str, Waiting] = {}
+
+    def __len__(self) -> int:
+        return len(self._waiting)
+
+    def put(self, job_id: str, event: Recorded | None = None, owner: str | None = None) -> None:
+        self._waiting[job_id] = Waiting(job_id, event, owner)
+
+    def drop(self, job_id: str) -> None:
+        self._waiting.pop(job_id, None)
+
+    def choose(
+        self, room: int, owners: Iterable[str | None], busy: Container[str]
+    ) -> list[Waiting]:
+        """Take up to `room` jobs whose turn it is out of the queue. `owners` hold a place, each as
+        often as it is named; what is `busy` cannot start yet.
+        """
+        if room <= 0 or not self._waiting:
+            return []
+        held = Counter(owners)
+        chosen: list[Waiting] = []
+        for waiting in self._waiting.values():
+            if waiting.job_id not in busy and self._may_start(waiting, held):
+                chosen.append(waiting)
+                held[waiting.owner] += 1
+                if len(chosen) == room:
+                    break
+        for waiting in chosen:
+            del self._waiting[waiting.job_id]
+        return chosen
+
+    def _may_start(self, waiting: Waiting, held: "Counter[str | None]") -> bool:
+        if not self.owner_capacity:
+            return True
+        if waiting.owner is None:
+            waiting.owner = self._owner_of(waiting.job_id)
+        return waiting.owner is None or held[waiting.owner] < self.owner_capacity
