@@ -17,28 +17,23 @@ from fastapi import APIRouter, FastAPI
 from pydantic import SecretStr
 from starlette.types import ASGIApp
 
+from api.addresses import Addresses
+from api.dialects import BOARD, CODEPLANE, GITOMA
+from api.dialects.board.app import board_app
 from api.dialects.board.auth import auth_routes
-from api.dialects.board.dispatcher import dispatcher_routes
-from api.dialects.board.routes import board_routes
-from api.dialects.board.schedules import schedule_routes
-from api.dialects.board.templates import template_routes
-from api.dialects.codeplane.approval_routes import approval_routes
-from api.dialects.codeplane.event_routes import event_routes
-from api.dialects.codeplane.job_requests import CrewRequest, JobRequest
-from api.dialects.codeplane.jobs import create_job_of, job_routes
-from api.dialects.codeplane.quick_create import ShortCut
-from api.dialects.gitoma.routes import GitomaOptions, command_of, gitoma_routes
+from api.dialects.codeplane.app import codeplane_app
+from api.dialects.gitoma.app import UNCOMPRESSED, gitoma_app
+from api.dialects.gitoma.dispatches import Dispatches, command_of
 from api.dialects.gitoma.state_files import StateDirectory, StateFeed
 from api.dialects.gitoma.state_jobs import StateJobs
-from api.dialects.gitoma.state_socket import state_socket_routes
-from api.edge import errors, middleware
+from api.edge import middleware
+from api.edge.applications import application
 from api.edge.owners import Owners
 from api.edge.rate_limit import SlidingWindow
 from api.edge.security import Principal, Security
 from api.edge.worker_tokens import WorkerTokens, load_key
 from api.native.analytics import analytics_routes
 from api.native.app import mounted, native_app
-from api.native.artifacts import artifact_routes
 from api.native.health import health_routes
 from api.native.job_actions import JobActions
 from api.native.job_streams import JobStreams
@@ -356,112 +351,119 @@ def agent_of(settings: Settings) -> Callable[[str], tuple[str, ...]]:
     return lambda name: tuple(word.replace("{assignee}", name) for word in words)
 
 
-def create_app(parts: Parts) -> FastAPI:
-    """The routes over the parts, hot ones first. Wrap it with `edge` to serve it."""
+def create_app(parts: Parts) -> Addresses:
+    """The applications over the parts, each at its addresses. Wrap it with `edge` to serve it."""
+    wanted = {*parts.settings.dialects, *(door.dialect for door in parts.settings.listen)}
+    built = {name: make(parts) for name, make in _DIALECTS.items() if name in wanted}
+    return Addresses(built, _others(parts), main=parts.settings.dialects)
+
+
+def _gitoma(parts: Parts) -> ASGIApp:
     settings = parts.settings
-    app = FastAPI(
-        title="crewlog",
-        version=VERSION,
-        summary="A control plane for jobs, over one log of immutable events.",
-        lifespan=lambda _: _lifespan(parts),
-        telemetry={"tracing": False, "metrics": False},
-        # The framework's own readers of the document fetch their scripts from another host.
-        docs_url=None,
-        redoc_url=None,
-    )
-    app.state.security = parts.security
-    app.state.people = parts.people
-    errors.install(app)
 
     async def lm_studio() -> LMStudioHealth:
         return await probe(settings.lm_studio_base_url, settings.lm_studio_model)
 
-    job_router = job_routes(
+    dispatches = Dispatches(
+        parts.intake,
+        SlidingWindow(settings.gitoma_rate_limit),
+        command_of(settings.gitoma_command),
+        settings.workdir,
+        settings.gitoma_timeout_s,
+    )
+    return gitoma_app(
+        parts.log,
+        parts.jobs,
+        parts.views,
+        parts.states,
+        parts.feed,
+        dispatches,
+        parts.security,
+        health=lm_studio,
+        github_token_set=bool(_plain(settings.github_token)),
+        socket_origins=settings.ws_allowed_origins,
+        stopping=parts.stopping,
+        version=VERSION,
+    )
+
+
+def _codeplane(parts: Parts) -> ASGIApp:
+    settings = parts.settings
+    return codeplane_app(
+        parts.log,
         parts.jobs,
         parts.intake,
-        parts.crew_intake,
+        parts.approvals,
         parts.views,
-        parts.name_of,
+        parts.artifacts,
+        parts.security,
+        email_of=parts.email_of,
+        name_of=parts.name_of,
         workdir=settings.workdir,
         default_timeout_s=settings.job_timeout_s,
+        version=VERSION,
     )
-    app.include_router(job_router)
-    app.state.create_job = create_job_of(job_router)
-    app.router.routes.append(mounted(_native(parts)))
+
+
+def _board(parts: Parts) -> ASGIApp:
+    settings = parts.settings
+    return board_app(
+        parts.log,
+        parts.jobs,
+        parts.crews,
+        parts.crew_intake,
+        parts.schedules,
+        parts.spawner,
+        parts.catalog,
+        parts.dispatcher,
+        parts.unfinished,
+        parts.views,
+        parts.artifacts,
+        parts.people.sign_in,
+        parts.people.oidc,
+        parts.security,
+        may_register=settings.oidc_allow,
+        email_of=parts.email_of,
+        name_of=parts.name_of,
+        timezone=settings.timezone,
+        clock=parts.clock,
+        version=VERSION,
+    )
+
+
+def _sign_in(parts: Parts) -> APIRouter:
+    """The ways in, which the page needs also where the board is switched off."""
+    people = parts.people
+    return auth_routes(
+        people.sign_in, people.oidc, parts.security, may_register=parts.settings.oidc_allow
+    )
+
+
+_DIALECTS: dict[str, Callable[[Parts], ASGIApp]] = {
+    GITOMA: _gitoma,
+    CODEPLANE: _codeplane,
+    BOARD: _board,
+}
+
+
+def _others(parts: Parts) -> FastAPI:
+    """What is at the main address beside the dialects: the native API, the page, health."""
+    health = health_routes(
+        parts.log,
+        parts.views,
+        parts.dispatcher,
+        parts.followers,
+        parts.stopped,
+        VERSION,
+    )
     # Attempts outlive an upgrade, and those that 0.2.0 started ask where it listened.
-    app.include_router(_worker(parts, at="/api"), include_in_schema=False)
-    app.include_router(
-        gitoma_routes(
-            parts.log,
-            parts.jobs,
-            parts.intake,
-            parts.views,
-            parts.states,
-            SlidingWindow(settings.gitoma_rate_limit),
-            GitomaOptions(
-                command=command_of(settings.gitoma_command),
-                workdir=settings.workdir,
-                timeout_s=settings.gitoma_timeout_s,
-                health=lm_studio,
-                github_token_set=bool(_plain(settings.github_token)),
-            ),
-        )
-    )
-    sign_in = parts.people.sign_in
-    app.include_router(
-        auth_routes(sign_in, parts.people.oidc, parts.security, may_register=settings.oidc_allow)
-    )
-    owners = Owners(parts.log)
-    app.include_router(
-        board_routes(
-            parts.log,
-            parts.jobs,
-            parts.crews,
-            parts.views,
-            parts.unfinished,
-            parts.email_of,
-            parts.name_of,
-            parts.clock,
-        )
-    )
-    app.include_router(
-        approval_routes(
-            parts.log,
-            parts.jobs,
-            parts.approvals,
-            parts.views,
-            email_of=parts.email_of,
-            name_of=parts.name_of,
-        )
-    )
-    app.include_router(artifact_routes(parts.views, parts.artifacts))
-    app.include_router(
-        schedule_routes(
-            parts.schedules,
-            parts.spawner,
-            parts.crew_intake,
-            parts.views,
-            timezone=settings.timezone,
-            clock=parts.clock,
-        )
-    )
-    app.include_router(template_routes(parts.catalog, parts.clock))
-    app.include_router(event_routes(parts.log, parts.jobs, owners, parts.email_of))
-    app.include_router(dispatcher_routes(parts.dispatcher, parts.clock))
-    app.include_router(
-        health_routes(
-            parts.log,
-            parts.views,
-            parts.dispatcher,
-            parts.followers,
-            parts.stopped,
-            VERSION,
-        )
-    )
-    app.include_router(
-        state_socket_routes(parts.feed, parts.security, settings.ws_allowed_origins, parts.stopping)
-    )
-    app.include_router(page_routes(parts.security))
+    routers = [_worker(parts, at="/api"), health, page_routes(parts.security)]
+    if BOARD not in parts.settings.dialects:
+        routers.append(_sign_in(parts))
+    summary = "A control plane for jobs, over one log of immutable events."
+    app = application("crewlog", summary, VERSION, parts.security, routers, documents=())
+    app.router.lifespan_context = lambda _: _lifespan(parts)
+    app.router.routes.insert(0, mounted(_native(parts)))
     return app
 
 
@@ -508,21 +510,14 @@ def _native(parts: Parts) -> FastAPI:
     return native_app(routers, parts.security, VERSION)
 
 
-def edge(app: FastAPI, settings: Settings) -> ASGIApp:
-    """The app behind its middleware, as it is served."""
-    people: PeopleParts = app.state.people
-    short_cut = ShortCut(
-        RollingSessions(app, people.sign_in.cookies, people.accounts),
-        path="/api/jobs",
-        endpoint=app.state.create_job,
-        models=(JobRequest, CrewRequest),
-        security=app.state.security,
-    )
+def edge(app: ASGIApp, parts: Parts) -> ASGIApp:
+    """The application behind its middleware, as it is served."""
+    settings, people = parts.settings, parts.people
     return middleware.install(
-        app,
-        short_cut,
+        RollingSessions(app, people.sign_in.cookies, people.accounts),
         allowed_hosts=settings.allowed_hosts,
         cors_origins=settings.cors_origins,
+        uncompressed=UNCOMPRESSED,
     )
 
 

@@ -7,8 +7,8 @@ import logging
 import os
 import secrets
 import socket
-from collections.abc import Coroutine, Mapping
-from contextlib import suppress
+from collections.abc import Coroutine, Mapping, Sequence
+from contextlib import ExitStack, suppress
 from ipaddress import ip_address
 from pathlib import Path
 
@@ -18,6 +18,7 @@ from starlette.responses import JSONResponse
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from api.app import VERSION, Parts, build, create_app, edge
+from api.doors import Door, Doors
 from api.edge.descriptors import for_connections, raise_limit
 from api.edge.http_protocol import IDLE_S, bounded, sweep
 from api.edge.middleware import SecurityHeaders
@@ -62,34 +63,44 @@ def serve(settings: Settings, environ: Mapping[str, str]) -> None:
 
 def _serve(settings: Settings, environ: Mapping[str, str], records: RecordWriter) -> None:
     check_kinds(settings.data)
-    settings, where = with_token(settings)
-    listener = listen(settings.host, settings.port)
-    try:
-        parts = build(settings, environ, url=_url(settings, listener))
-    except BaseException:
-        listener.close()
-        raise
-    url = _url(settings, listener)
-    _announce(settings, url, where)
-    _run(parts, listener, records, settings.public_url.rstrip("/") or url)
+    with ExitStack() as opened:
+        needs_token(settings)
+        listener = opened.enter_context(listen(settings.host, settings.port))
+        doors = [
+            (door, opened.enter_context(listen(door.host, door.port, "--listen")))
+            for door in settings.listen
+        ]
+        settings, where = with_token(settings)
+        url = _url(settings.host, listener)
+        parts = build(settings, environ, url=url)
+        _announce(settings, url, where, [(d.dialect, _url(d.host, socket)) for d, socket in doors])
+        _run(parts, listener, doors, records, settings.public_url.rstrip("/") or url)
+
+
+def needs_token(settings: Settings) -> None:
+    """CannotServe off loopback when there is no token at all: nothing is open there by accident."""
+    path = settings.data / "token"
+    if (settings.token is not None and settings.token.get_secret_value()) or path.exists():
+        return
+    for host in (settings.host, *(door.host for door in settings.listen)):
+        if not is_loopback(host):
+            raise CannotServe(
+                f"Listening on {host} needs a token: set CREWLOG_TOKEN, or start once on "
+                f"127.0.0.1 so that one is made in {path}."
+            )
 
 
 def with_token(settings: Settings) -> tuple[Settings, str]:
     """The settings with a token, and a phrase that says where it is from.
 
     Without one in the settings, the file ``token`` in the data directory is read, or made on first
-    start (0600). CannotServe off loopback when there is none at all, for nothing is open there by
-    accident, and for a file that holds no token.
+    start (0600). CannotServe for a file that holds no token, and as `needs_token`.
     """
     if settings.token is not None and settings.token.get_secret_value():
         return settings, "from the settings"
     path = settings.data / "token"
+    needs_token(settings)
     if not path.exists():
-        if not is_loopback(settings.host):
-            raise CannotServe(
-                f"Listening on {settings.host} needs a token: set CREWLOG_TOKEN, or start once on "
-                f"127.0.0.1 so that one is made in {path}."
-            )
         _make_token(path)
     try:
         token = path.read_text().strip()
@@ -133,8 +144,10 @@ def is_loopback(host: str) -> bool:
         return False
 
 
-def listen(host: str, port: int) -> socket.socket:
-    """A listening socket. CannotServe when the address is taken or is not this machine's."""
+def listen(host: str, port: int, option: str = "--host and --port") -> socket.socket:
+    """A listening socket. CannotServe when the address is taken or is not this machine's; `option`
+    is where another one can be given.
+    """
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
     listener = socket.socket(family, socket.SOCK_STREAM)
     try:
@@ -144,25 +157,29 @@ def listen(host: str, port: int) -> socket.socket:
     except OSError as error:
         listener.close()
         raise CannotServe(
-            f"Cannot listen on {host}:{port}: {error.strerror}. "
-            "Give another one with --host and --port."
+            f"Cannot listen on {host}:{port}: {error.strerror}. Give another one with {option}."
         ) from error
     return listener
 
 
-def _url(settings: Settings, listener: socket.socket) -> str:
+def _url(host: str, listener: socket.socket) -> str:
     """Where this machine reaches the server: what listens everywhere listens on loopback too."""
     anywhere = {"0.0.0.0": "127.0.0.1", "::": "::1"}  # noqa: S104 - to be replaced
-    host = anywhere.get(settings.host, settings.host)
+    host = anywhere.get(host, host)
     host = f"[{host}]" if ":" in host else host
     return f"http://{host}:{listener.getsockname()[1]}"
 
 
-def _announce(settings: Settings, url: str, where: str) -> None:
+def _announce(
+    settings: Settings, url: str, where: str, dialects: Sequence[tuple[str, str]]
+) -> None:
     told = settings.data / "server.json"
     told.touch(mode=0o600)
-    told.write_text(json.dumps({"url": url, "pid": os.getpid()}))
-    say(f"crewlog {VERSION} listens on {url}\n  data   {settings.data}\n  token  {where}\n")
+    alone = [{"dialect": dialect, "url": own} for dialect, own in dialects]
+    told.write_text(json.dumps({"url": url, "pid": os.getpid(), "listen": alone}))
+    said = [f"  data   {settings.data}", f"  token  {where}"]
+    said += [f"  {dialect} alone  {own}" for dialect, own in dialects]
+    say("\n".join((f"crewlog {VERSION} listens on {url}", *said, "")))
 
 
 async def _tell_way_in(people: PeopleParts, url: str) -> None:
@@ -187,11 +204,22 @@ def tune_collector() -> None:
     gc.enable()
 
 
-def _run(parts: Parts, listener: socket.socket, records: RecordWriter, url: str) -> None:
+def _run(
+    parts: Parts,
+    listener: socket.socket,
+    doors: Sequence[tuple[Door, socket.socket]],
+    records: RecordWriter,
+    url: str,
+) -> None:
     tune_collector()
     most = for_connections(raise_limit(), parts.settings.capacity)
+    addresses = create_app(parts)
+    app: ASGIApp = addresses
+    if doors:
+        alone = [(s.getsockname()[:2], addresses.dialects[door.dialect]) for door, s in doors]
+        app = Doors(addresses, alone)
     config = uvicorn.Config(
-        _Cuttable(edge(create_app(parts), parts.settings), parts.stopping),
+        _Cuttable(edge(app, parts), parts.stopping),
         log_config=None,
         access_log=False,
         proxy_headers=False,
@@ -204,7 +232,7 @@ def _run(parts: Parts, listener: socket.socket, records: RecordWriter, url: str)
         lifespan="on",
     )
     server = _Server(config, parts.stopping, most, records, _tell_way_in(parts.people, url))
-    server.run(sockets=[listener])
+    server.run(sockets=[listener, *(socket for _, socket in doors)])
 
 
 class _Cuttable:

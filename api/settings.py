@@ -20,6 +20,8 @@ from pydantic_settings import (
     TomlConfigSettingsSource,
 )
 
+from api.dialects import DIALECTS
+from api.doors import Door, known_dialect
 from api.edge.middleware import DEFAULT_ALLOWED_HOSTS, host_pattern
 
 SHORTEST_SECRET = 8
@@ -42,8 +44,16 @@ Names = Annotated[tuple[str, ...], NoDecode]
 """A list that is written with commas in the environment."""
 
 
+Listened = Annotated[tuple[Door, ...], NoDecode]
+"""Addresses of dialects, each ``NAME=HOST:PORT``, with commas in the environment."""
+
+
 Paths = Annotated[tuple[Path, ...], NoDecode]
 """A list of directories, written as PATH is in the environment."""
+
+
+def _parts(text: str) -> tuple[str, ...]:
+    return tuple(part.strip() for part in text.split(",") if part.strip())
 
 
 class OidcProvider(BaseModel):
@@ -73,6 +83,13 @@ class Settings(BaseSettings):
 
     host: str = Field("127.0.0.1", description="Address to listen on.")
     port: int = Field(8080, ge=0, le=65535, description="Port to listen on; 0 takes a free one.")
+    dialects: Names = Field(
+        DIALECTS, description="Dialects that are served at the main address, beside the native API."
+    )
+    listen: Listened = Field(
+        (),
+        description="Addresses of one dialect alone, each `NAME=HOST:PORT`, from the same process.",
+    )
     data: Path = Field(
         default_factory=_default_data,
         description="Data directory: the log, the views, spools. One server each.",
@@ -191,13 +208,16 @@ class Settings(BaseSettings):
     )
 
     @field_validator(
-        "allowed_hosts", "cors_origins", "ws_allowed_origins", "oidc_allow", mode="before"
+        "allowed_hosts",
+        "cors_origins",
+        "dialects",
+        "oidc_allow",
+        "ws_allowed_origins",
+        mode="before",
     )
     @classmethod
     def _split(cls, value: Any) -> Any:
-        if isinstance(value, str):
-            return tuple(part.strip() for part in value.split(",") if part.strip())
-        return value
+        return _parts(value) if isinstance(value, str) else value
 
     @field_validator("allowed_hosts")
     @classmethod
@@ -205,6 +225,17 @@ class Settings(BaseSettings):
         for entry in filter(str.strip, value):
             host_pattern(entry)
         return value
+
+    @field_validator("dialects")
+    @classmethod
+    def _are_dialects(cls, value: tuple[str, ...]) -> tuple[str, ...]:
+        return tuple(map(known_dialect, value))
+
+    @field_validator("listen", mode="before")
+    @classmethod
+    def _are_doors(cls, value: Any) -> Any:
+        said = _parts(value) if isinstance(value, str) else value
+        return tuple(Door.parse(one) if isinstance(one, str) else one for one in said)
 
     @field_validator("token")
     @classmethod

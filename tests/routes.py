@@ -6,6 +6,9 @@ from typing import Any, NamedTuple
 from fastapi import FastAPI
 from starlette.routing import Match, Mount
 
+from api.addresses import Addresses
+from api.dialects.codeplane.quick_create import ShortCut
+
 
 class Found(NamedTuple):
     method: str
@@ -15,8 +18,23 @@ class Found(NamedTuple):
     route: Any
 
 
+def applications(app: Any) -> Iterator[Any]:
+    """Those that an application hands its requests to; itself where it has routes."""
+    if isinstance(app, Addresses):
+        for one in (*app.dialects.values(), app.others):
+            yield from applications(one)
+    elif isinstance(app, ShortCut):
+        yield app.app
+    else:
+        yield app
+
+
 def every_route(app: Any, prefix: str = "") -> Iterator[Found]:
     """Each route by its methods, but for HEAD."""
+    if isinstance(app, Addresses):
+        for one in applications(app):
+            yield from every_route(one)
+        return
     for route in app.routes:
         # The framework keeps an included router as it is.
         router = getattr(route, "original_router", None)
@@ -30,8 +48,12 @@ def every_route(app: Any, prefix: str = "") -> Iterator[Found]:
                     yield Found(method, prefix + route.path, route)
 
 
-def documented(app: FastAPI, prefix: str = "") -> Iterator[tuple[str, str, dict[str, Any]]]:
+def documented(app: Any, prefix: str = "") -> Iterator[tuple[str, str, dict[str, Any]]]:
     """Method, whole path and description of each operation of the documents."""
+    if isinstance(app, Addresses):
+        for one in applications(app):
+            yield from documented(one)
+        return
     for path, item in app.openapi()["paths"].items():
         for method, operation in item.items():
             yield method.upper(), prefix + path, operation
@@ -42,6 +64,8 @@ def documented(app: FastAPI, prefix: str = "") -> Iterator[tuple[str, str, dict[
 
 def answers(app: Any, method: str, path: str) -> bool:
     """Whether a route takes this very path."""
+    if isinstance(app, Addresses):
+        return any(answers(one, method, path) for one in applications(app))
     kind = "websocket" if method == "WS" else "http"
     scope = {"type": kind, "method": method, "path": path, "headers": [], "path_params": {}}
     for route in app.routes:

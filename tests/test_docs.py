@@ -19,11 +19,11 @@ from typing import Any, cast
 
 import pytest
 import typer
-from fastapi import FastAPI
 
+from api.addresses import Addresses
 from api.app import build, create_app
 from api.commands.main import app as commands
-from api.dialects.gitoma.routes import STATUSES
+from api.dialects.gitoma.job_json import STATUSES
 from api.dialects.job_json import SHOWN_STATES
 from api.settings import Settings
 from domain.catalogue import CATALOGUE
@@ -82,16 +82,15 @@ def no_settings_from_outside() -> Iterator[None]:
 
 
 @pytest.fixture(scope="module")
-def api(tmp_path_factory: pytest.TempPathFactory) -> FastAPI:
+def api(tmp_path_factory: pytest.TempPathFactory) -> Addresses:
     parts = build(Settings(data=tmp_path_factory.mktemp("docs") / "data"))
     app = create_app(parts)
-    app.openapi()
     parts.close()
     return app
 
 
 @pytest.fixture(scope="module")
-def routes(api: FastAPI) -> set[tuple[str, str]]:
+def routes(api: Addresses) -> set[tuple[str, str]]:
     """Method and path of every route, WS for the method of a socket."""
     return {(found.method, found.path) for found in every_route(api)}
 
@@ -104,7 +103,7 @@ def test_every_route_is_in_the_api_page_and_no_other(routes: set[tuple[str, str]
 
 
 def test_the_routes_found_here_are_those_of_the_document(
-    api: FastAPI, routes: set[tuple[str, str]]
+    api: Addresses, routes: set[tuple[str, str]]
 ) -> None:
     described = {(method, path) for method, path, _ in documented(api)}
     # The document leaves out what a parameter takes.
@@ -115,7 +114,7 @@ def test_the_routes_found_here_are_those_of_the_document(
 
 @pytest.mark.parametrize("page", PAGES, ids=named)
 def test_no_page_names_a_route_that_is_not_there(
-    page: Path, api: FastAPI, routes: set[tuple[str, str]]
+    page: Path, api: Addresses, routes: set[tuple[str, str]]
 ) -> None:
     for method, path in _ROUTE.findall(prose(page)):
         known = (method, path) in routes or answers(api, method, path)
@@ -123,7 +122,7 @@ def test_no_page_names_a_route_that_is_not_there(
 
 
 @pytest.mark.parametrize("page", PAGES, ids=named)
-def test_every_curl_asks_a_route_that_is_there(page: Path, api: FastAPI) -> None:
+def test_every_curl_asks_a_route_that_is_there(page: Path, api: Addresses) -> None:
     for block in blocks(page):
         for line in re.findall(r"curl (.*?)(?=\n\w|\n\n|\Z)", block, re.DOTALL):
             asked = re.search(r"\$U(/[^\s\"'?|)]*)", line)
@@ -163,6 +162,8 @@ VALUES = {
     "host": "::1",
     "allowed_hosts": "elsewhere",
     "port": "81",
+    "dialects": "board",
+    "listen": "board=127.0.0.1:81",
     "capacity": "77",
     "owner_capacity": "77",
     "timezone": "Europe/Berlin",

@@ -92,6 +92,22 @@ def serve(
         Path | None,
         typer.Option(metavar="FILE", help="Settings file (TOML).", exists=True, dir_okay=False),
     ] = None,
+    dialects: Annotated[
+        str | None,
+        typer.Option(
+            metavar="NAME,…",
+            help="APIs of others that are spoken at this address beside crewlog's own; '' is none.",
+            show_default="gitoma,codeplane,board",
+        ),
+    ] = None,
+    listen: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="NAME=HOST:PORT",
+            help="Another address, at which one of them is spoken alone. Can be given again.",
+            show_default=False,
+        ),
+    ] = None,
     capacity: Annotated[
         int | None,
         typer.Option(
@@ -123,6 +139,8 @@ def serve(
         "host": host,
         "port": port,
         "data": data,
+        "dialects": dialects,
+        "listen": listen or None,
         "capacity": capacity,
         "stop_jobs": stop_jobs,
         "log_level": None if log_level is None else log_level.value,

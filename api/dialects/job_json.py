@@ -139,13 +139,6 @@ class JobPage(BaseModel):
     jobs: list[JobObject] | None = None
 
 
-class CrewCreated(BaseModel):
-    """A committed crew; `jobIds` stand in dependency order."""
-
-    jobIds: list[str]
-    crewId: str
-
-
 class JobChanged(JobObject):
     """A job after a change; `job` is the same again, as the board's clients read it."""
 

@@ -47,9 +47,6 @@ STATUS: tuple[tuple[type[CrewlogError], int], ...] = (
     (Unavailable, 503),
 )
 
-_TAGS = frozenset({"crew-request", "job-request"})
-"""Names of the bodies that one route takes; a client does not know them."""
-
 _METHODS = ("DELETE", "GET", "HEAD", "PATCH", "POST", "PUT")
 
 _REFUSED = PASSING | {errno.EACCES, errno.EFBIG, errno.EIO, errno.EPERM, errno.ESTALE}
@@ -72,6 +69,9 @@ class Failure:
     error_id: str | None = None
     headers: Mapping[str, str] = field(default_factory=dict)
 
+
+ALLOWED = "crewlog.allowed"
+"""Where in the scope the methods of a path stand that several applications answer."""
 
 Present = Callable[[Failure], Response]
 """How an API shows what has failed."""
@@ -149,7 +149,7 @@ def _storage_failure(request: Request, error: OSError) -> Failure:
 def _invalid(request: Request, error: RequestValidationError) -> Failure:
     faults = tuple(
         Fault(
-            loc=[part for part in problem["loc"] if part not in _TAGS],
+            loc=list(problem["loc"]),
             msg=problem["msg"],
             type=problem["type"],
         )
@@ -172,8 +172,12 @@ def _refused(request: Request, error: HTTPException) -> Failure:
 
 def _allowed(request: Request) -> Sequence[str]:
     """Every method of the path (RFC 9110 section 10.2.1), not only of one route: of the path that
-    is written out most, where a parameter would fit too.
+    is written out most, where a parameter would fit too. Whoever handed the request to this
+    application may know of more that others answer.
     """
+    known: Sequence[str] | None = request.scope.get(ALLOWED)
+    if known is not None:
+        return known
     routed = {m: path for m in _METHODS if (path := _path_of(request, m)) is not None}
     exact = min((path.count("{") for path in routed.values()), default=0)
     return [method for method, path in routed.items() if path.count("{") == exact]

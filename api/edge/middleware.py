@@ -376,7 +376,7 @@ class SelectiveGZip:
         self,
         app: ASGIApp,
         minimum: int = 1024,
-        except_prefixes: tuple[str, ...] = ("/api/v1/stream/", "/ws/"),
+        except_prefixes: tuple[str, ...] = (),
     ) -> None:
         self.app = app
         self.minimum = minimum
@@ -455,23 +455,23 @@ def cors(app: ASGIApp, origins: Sequence[str]) -> ASGIApp:
 
 def install(
     app: ASGIApp,
-    entry: ASGIApp | None = None,
     *,
     allowed_hosts: Iterable[str] = DEFAULT_ALLOWED_HOSTS,
     cors_origins: Sequence[str] = (),
     body_limit: int = DEFAULT_BODY_LIMIT,
+    uncompressed: tuple[str, ...] = (),
 ) -> ASGIApp:
     """`app` behind the whole edge, in the order of `contracts/gitoma.md` §2.
 
     Request id, security headers, CORS, trusted hosts, body limit, gzip, app: the headers stand
     outside of everything that can refuse, so that the refusals carry them too. A Starlette or
     FastAPI app answers its own unhandled errors; it is given `internal_error` to do so with,
-    unless it has a handler for `Exception` already. Requests are given to `entry` where there is
-    one: something of the caller's that stands before `app`.
+    unless it has a handler for `Exception` already.
+    `uncompressed` are beginnings of paths below which nothing is compressed.
     """
     if isinstance(app, Starlette):
         handlers = app.exception_handlers
         if 500 not in handlers:
             handlers.setdefault(Exception, internal_error)
-    inner = BodyLimit(SelectiveGZip(entry or app), body_limit)
+    inner = BodyLimit(SelectiveGZip(app, except_prefixes=uncompressed), body_limit)
     return RequestContext(SecurityHeaders(cors(TrustedHosts(inner, allowed_hosts), cors_origins)))

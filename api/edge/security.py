@@ -15,7 +15,7 @@ from starlette.requests import HTTPConnection
 
 from domain.log import Context
 
-NO_TOKEN = "GITOMA_API_TOKEN is not configured on the server."  # noqa: S105 - the contract's sentence
+NO_TOKEN = "The server has no token: nobody can be let in."  # noqa: S105 - a sentence
 MALFORMED = "Missing or malformed Authorization header."
 WRONG = "Invalid authentication token."
 NOT_READY = "The accounts are being read. Try again in a moment."
@@ -104,6 +104,13 @@ class Identities(Protocol):
 
     def of_cookie(self, cookie: str) -> Principal | None:
         """The principal of a session cookie that is good at this moment."""
+
+
+class NoToken(HTTPException):
+    """The server has no token, and nobody an account: nobody can be let in."""
+
+    def __init__(self) -> None:
+        super().__init__(503, NO_TOKEN)
 
 
 class Security:
@@ -212,7 +219,7 @@ class Security:
         """The token in a header. Its two refusals are made before any token is looked at."""
         people = self.identities
         if not self.token() and (people is None or people.empty):
-            raise HTTPException(503, NO_TOKEN)
+            raise NoToken
         scheme, _, given = (authorization or "").partition(" ")
         given = given.strip()
         if scheme.lower() != "bearer" or not given:

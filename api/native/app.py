@@ -6,7 +6,7 @@ from collections.abc import Iterable
 from fastapi import APIRouter, FastAPI
 from starlette.routing import Mount
 
-from api.edge import errors
+from api.edge.applications import application
 from api.edge.security import Security
 from api.native.problems import problem
 
@@ -15,19 +15,14 @@ PREFIX = "/crewlog/v1"
 
 def native_app(routers: Iterable[APIRouter], security: Security, version: str) -> FastAPI:
     """The routes as an application. Its document is `openapi.json` below `PREFIX`."""
-    app = FastAPI(
-        title="crewlog",
-        version=version,
-        summary="A control plane for jobs, over one log of immutable events.",
-        telemetry={"tracing": False, "metrics": False},
-        docs_url=None,
-        redoc_url=None,
+    return application(
+        "crewlog",
+        "A control plane for jobs, over one log of immutable events.",
+        version,
+        security,
+        routers,
+        problem,
     )
-    app.state.security = security
-    errors.install(app, problem)
-    for router in routers:
-        app.include_router(router)
-    return app
 
 
 def mounted(app: FastAPI) -> Mount:

@@ -4,7 +4,12 @@ const follow = () => document.documentElement.classList.toggle('dark-mode', dark
 dark.addEventListener('change', follow);
 follow();
 
-const documents = { native: '/crewlog/v1/openapi.json', others: '/openapi.json' };
+const documents = {
+  native: '/crewlog/v1/openapi.json',
+  gitoma: '/openapi/gitoma.json',
+  codeplane: '/openapi/codeplane.json',
+  board: '/openapi/board.json',
+};
 const named = new URLSearchParams(window.location.search).get('api');
 const shown = Object.hasOwn(documents, named) ? named : 'native';
 document.querySelector(`nav a[href="?api=${shown}"]`).setAttribute('aria-current', 'page');

@@ -38,9 +38,9 @@ async def serving(data: Path, clock: Clock) -> AsyncIterator[tuple[Parts, httpx2
     """The whole application in this process."""
     parts = build(Settings(data=data, token=TOKEN, stop_jobs=True), clock=clock)
     app = create_app(parts)
-    transport = httpx2.ASGITransport(edge(app, parts.settings), client=("127.0.0.1", 1))
+    transport = httpx2.ASGITransport(edge(app, parts), client=("127.0.0.1", 1))
     async with (
-        app.router.lifespan_context(app),
+        app.lifespan(),
         httpx2.AsyncClient(
             transport=transport,
             base_url="http://localhost",

@@ -17,7 +17,7 @@ from hypothesis import strategies as st
 from starlette.types import Message, Scope
 
 from api.dialects.board.frames import BOARD
-from api.dialects.gitoma.routes import LINES
+from api.dialects.gitoma.lines import LINES
 from api.edge import sse
 from api.edge.frames import Frames
 from api.edge.security import Security

@@ -182,12 +182,12 @@ def _main(data: Path, port_file: Path) -> None:
 
     running: set[asyncio.Task[None]] = set()
 
-    @app.post("/go")
+    @app.others.post("/go")
     async def go() -> dict[str, str]:
         running.add(asyncio.create_task(append_all()))
         return {}
 
-    serve(edge(app, settings), port_file)
+    serve(edge(app, parts), port_file)
 
 
 if __name__ == "__main__":

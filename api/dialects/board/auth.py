@@ -11,7 +11,7 @@ from pydantic import Field, ValidationError
 
 from api.edge.answers import json_bytes, position_header
 from api.edge.errors import Refusal, documented
-from api.edge.security import FOREIGN_PAGE, NO_TOKEN, OPERATOR, WRONG, Principal, Security
+from api.edge.security import FOREIGN_PAGE, OPERATOR, WRONG, NoToken, Principal, Security
 from api.edge.texts import CARRIABLE, Body
 from api.native.profile_json import ChosenPassword, Profile, profile_json
 from api.people.oidc import GOOGLE, OpenIdConnect, SignInFailed
@@ -177,7 +177,7 @@ def auth_routes(
         """Sets the session cookie, of the operator. 403 for any other token."""
         refuse_foreign(request, security)
         if not security.token():
-            raise HTTPException(503, NO_TOKEN)
+            raise NoToken
         right = security.is_token(body.token.encode())
         request_id = request.state.request_id[:200]
         done = await sign_in.by_token(right, address_of(request), request_id)

@@ -10,30 +10,26 @@ from fastapi.routing import APIRoute
 
 from api.dialects.codeplane.job_requests import (
     STATE_LIST,
-    CrewRequest,
-    Submitted,
     states_of,
 )
 from api.dialects.codeplane.quick_create import Endpoint
 from api.dialects.job_detail import detail_json, timeline_entry
 from api.dialects.job_json import (
-    CrewCreated,
     JobChanged,
     JobDetail,
     JobObject,
     JobPage,
     Timeline,
     job_json,
-    status_of,
 )
 from api.edge.access import guarded, scope_of, seen_job
 from api.edge.answers import json_bytes
 from api.edge.entity_tags import IfMatchHeader, etag, version_of
 from api.edge.errors import SECURED, documented
 from api.edge.idempotency import IdempotencyHeader, key_of
-from api.edge.security import Authenticated, NameOf, Principal
+from api.edge.security import Authenticated, NameOf
 from api.edge.short_forms import bounded
-from api.native.job_requests import work_of
+from api.native.job_requests import NewJob, work_of
 from domain.event import Event
 from domain.idempotency import canonical
 from domain.job.aggregate import Job
@@ -43,17 +39,14 @@ from projections.engine import Views
 from projections.jobs import find_job, first_row, list_jobs
 from projections.projection import Row
 from projections.timeline import job_timeline
-from scheduler.crews import CrewIntake, CrewSubmission, Occasion
 from scheduler.intake import Intake
 
 _PAGE = 50
-_BOARD_PAGE = 500
 
 
 def job_routes(
     jobs: Jobs,
     intake: Intake,
-    crew_intake: CrewIntake,
     views: Views,
     name_of: NameOf,
     *,
@@ -67,20 +60,16 @@ def job_routes(
     @router.post(
         "",
         status_code=201,
-        summary="Accept a job, or a crew",
-        response_model=JobObject | CrewCreated,
-        responses=documented(404, 409, 413),
+        summary="Accept a job",
+        response_model=JobObject,
+        responses=documented(409, 413),
     )
     async def create_job(
-        body: Submitted,
+        body: NewJob,
         request: Request,
         principal: Authenticated,
         key: IdempotencyHeader = None,
-        scheduled_at: Annotated[str | None, Query(alias="scheduledAt", max_length=64)] = None,
     ) -> Response:
-        """A body with `argv` is a job of its own; one with `templateId` is a crew."""
-        if isinstance(body, CrewRequest):
-            return await create_crew(body, request, principal, key, scheduled_at)
         asked = (b"POST /api/jobs", canonical(body.model_dump())) if key is not None else ()
         idempotency = key_of(principal.actor, key, *asked)
         work = work_of(body, root, default_timeout_s, principal.owner)
@@ -91,43 +80,10 @@ def job_routes(
             headers["Idempotency-Replayed"] = "true"
         return json_bytes(job_json(first_row(submission.events)), 201, headers)
 
-    async def create_crew(
-        body: CrewRequest,
-        request: Request,
-        principal: Principal,
-        key: str | None,
-        scheduled_at: str | None,
-    ) -> Response:
-        until = crew_intake.not_before(body.scheduled_at or scheduled_at)
-        idempotency = None
-        if key is not None:
-            # Not by the model: it refuses to write what the template is to refuse at its place.
-            said = canonical({name: getattr(body, name) for name in CrewRequest.model_fields})
-            asked = (b"POST /api/jobs", said, (scheduled_at or "").encode())
-            idempotency = key_of(principal.actor, key, *asked)
-        if idempotency is not None and (earlier := await crew_intake.replayed(idempotency)):
-            return crew_made(earlier)
-        plan = await run_in_threadpool(
-            crew_intake.plan, body.template_id, body.inputs, timezone=body.timezone or "UTC"
-        )
-        occasion = Occasion(principal.owner, principal.context(request), not_before=until)
-        return crew_made(await crew_intake.commit(plan, occasion, idempotency))
-
-    def crew_made(submission: CrewSubmission) -> Response:
-        headers = {
-            "x-event-position": str(submission.position),
-            "Location": f"/api/crews/{submission.crew_id}",
-        }
-        if submission.replayed:
-            headers["Idempotency-Replayed"] = "true"
-        made = {"jobIds": submission.job_ids, "crewId": submission.crew_id}
-        return json_bytes(made, 201, headers)
-
     @router.get(
         "", summary="List jobs, newest first", response_model=JobPage, responses=documented(404)
     )
     async def get_jobs(
-        request: Request,
         principal: Authenticated,
         state: Annotated[
             str | None,
@@ -137,10 +93,6 @@ def job_routes(
                 json_schema_extra={"pattern": STATE_LIST},
             ),
         ] = None,
-        status: Annotated[
-            str | None, Query(max_length=20, description="A column of the board.")
-        ] = None,
-        mine: Annotated[bool, Query(description="Only one's own, also for an admin.")] = False,
         text: Annotated[
             str | None,
             Query(
@@ -153,17 +105,11 @@ def job_routes(
         archived: bool | None = None,
         crew: Annotated[str | None, Query(max_length=200)] = None,
         schedule: Annotated[str | None, Query(max_length=200)] = None,
-        limit: Annotated[int | None, Query(ge=1, le=100)] = None,
+        limit: Annotated[int, Query(ge=1, le=100)] = _PAGE,
         cursor: Annotated[str | None, Query(max_length=200)] = None,
     ) -> Response:
-        """A page has 50 jobs, or those that make 2 MiB; long texts in it are shortened. With
-        `status` or `mine`, or with no parameter at all, it is also under ``jobs``, as the board's
-        clients read it; they know no pages, so that with one of these two and no `limit` it has
-        500.
-        """
+        """A page has 50 jobs, or those that make 2 MiB; long texts in it are shortened."""
         states = states_of(state)
-        column = status_of(status)
-        of_board = mine or column is not None
         await views.caught_up()
 
         def read() -> tuple[list[Row], bool]:
@@ -171,15 +117,14 @@ def job_routes(
                 return list_jobs(
                     reading,
                     states=states,
-                    status=column,
                     text=text,
                     label=label,
                     archived=archived,
-                    owner=scope_of(principal, mine=mine),
+                    owner=scope_of(principal),
                     crew=crew,
                     schedule=schedule,
                     cursor=cursor,
-                    limit=limit or (_BOARD_PAGE if of_board else _PAGE),
+                    limit=limit,
                 )
 
         # A text is looked for in every job.
@@ -187,9 +132,7 @@ def job_routes(
         items, whole = bounded(map(job_json, rows))
         more = more or not whole
         following = rows[len(items) - 1]["id"] if more else None
-        page = {"items": items, "cursor": following, "hasMore": more}
-        as_board = of_board or not request.query_params
-        return json_bytes(page | {"jobs": items} if as_board else page)
+        return json_bytes({"items": items, "cursor": following, "hasMore": more})
 
     @router.get("/{job_id}", summary="One job", response_model=JobDetail, responses=documented(404))
     async def get_job(job_id: str, principal: Authenticated) -> Response:
@@ -224,19 +167,6 @@ def job_routes(
         job_id: str, request: Request, principal: Authenticated, if_match: IfMatchHeader = None
     ) -> Response:
         return await _command(job_id, request, principal, if_match, Job.archive)
-
-    @router.delete("/{job_id}", summary="Hide a job for good", responses=documented(404, 409, 412))
-    async def delete_job(
-        job_id: str, request: Request, principal: Authenticated, if_match: IfMatchHeader = None
-    ) -> Response:
-        """The log keeps what happened; lists and look-ups do not show the job any more."""
-        changed = await jobs.execute(
-            job_id,
-            guarded(principal, Job.delete),
-            principal.context(request),
-            if_match=version_of(if_match),
-        )
-        return json_bytes({"ok": True}, headers={"x-event-position": str(changed.position)})
 
     @router.get(
         "/{job_id}/timeline",

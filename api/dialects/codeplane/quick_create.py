@@ -7,9 +7,10 @@ from collections.abc import Awaitable, Callable, Sequence
 
 from fastapi import HTTPException, Request, Response
 from pydantic import BaseModel, ValidationError
-from starlette.types import ASGIApp, Message, Receive, Scope, Send
+from starlette.types import ASGIApp, Receive, Scope, Send
 
 from api.edge.errors import detailed, domain_failure
+from api.edge.request_body import given_again, whole_body
 from api.edge.security import Principal, Security, allow
 from domain.errors import CrewlogError
 
@@ -51,7 +52,7 @@ class ShortCut:
         ):
             await self.app(scope, receive, send)
             return
-        body = await _read(receive)
+        body = await whole_body(receive)
         if body is None:
             return
         try:
@@ -59,7 +60,7 @@ class ShortCut:
             allow(principal, "POST")
             asked = self._validated(body)
         except (HTTPException, ValidationError):
-            await self.app(scope, _again(body, receive), send)
+            await self.app(scope, given_again(body, receive), send)
             return
         request = Request(scope, receive)
         try:
@@ -75,27 +76,3 @@ class ShortCut:
             with contextlib.suppress(ValidationError):
                 return model.model_validate_json(body)
         return last.model_validate_json(body)
-
-
-async def _read(receive: Receive) -> bytes | None:
-    """The whole body; None when the client has gone."""
-    message = await receive()
-    body: bytes = message.get("body", b"")
-    while message.get("more_body", False):
-        message = await receive()
-        body += message.get("body", b"")
-    return None if message["type"] == "http.disconnect" else body
-
-
-def _again(body: bytes, receive: Receive) -> Receive:
-    """A `receive` that gives the body once more, and then what comes after it."""
-    given = False
-
-    async def replay() -> Message:
-        nonlocal given
-        if given:
-            return await receive()
-        given = True
-        return {"type": "http.request", "body": body, "more_body": False}
-
-    return replay

@@ -1,0 +1,287 @@
+"""The main address: which dialect answers which method of which path.
+
+Each address that a dialect publishes stands here once. Where several publish the same one, its line
+names the rule by which one of them is picked, by what was sent; so the answer is always that of one
+dialect. A dialect that is switched off is as if it had no line.
+"""
+
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import AbstractAsyncContextManager
+from dataclasses import dataclass
+from typing import Any
+from urllib.parse import parse_qsl
+
+import orjson
+from fastapi import FastAPI
+from starlette.types import ASGIApp, Receive, Scope, Send
+
+from api.dialects import BOARD, CODEPLANE, DIALECTS, GITOMA
+from api.edge.errors import ALLOWED
+from api.edge.request_body import given_again, whole_body
+
+SOCKET = "WS"
+"""The method of a WebSocket, in the table."""
+
+
+@dataclass(frozen=True)
+class Rule:
+    """How one of several dialects is picked. `owners` are those that publish the address; `pick`
+    gives, with the application of each, the one that picks.
+    """
+
+    name: str
+    owners: tuple[str, ...]
+    pick: Callable[[Mapping[str, ASGIApp]], ASGIApp]
+
+    def among(self, apps: Mapping[str, ASGIApp]) -> ASGIApp | None:
+        """Who answers, of the dialects that are switched on."""
+        found = [apps[owner] for owner in self.owners if owner in apps]
+        if len(found) < len(self.owners):
+            return found[0] if found else None
+        return self.pick(apps)
+
+
+def first_of(*owners: str) -> Rule:
+    """The first of them that is switched on: nothing that is sent tells them apart."""
+    return Rule("first", owners, lambda apps: apps[owners[0]])
+
+
+_TEMPLATE = ("templateId", "template_id")
+_SIGNS = (b"templateId", b"template_id", rb"\u")
+"""Without one of these, no name in a body is that of a template, however it is written."""
+
+
+def names_a_template(body: bytes) -> bool:
+    """Whether a JSON body names a template, so that it asks for a crew."""
+    if not any(sign in body for sign in _SIGNS):
+        return False
+    try:
+        asked = orjson.loads(body)
+    except orjson.JSONDecodeError:
+        return False
+    return isinstance(asked, dict) and any(asked.get(name) is not None for name in _TEMPLATE)
+
+
+def asks_the_board(query: bytes) -> bool:
+    """Whether a query has a word of the board's: `status` or `mine`."""
+    if b"status" not in query and b"mine" not in query and b"%" not in query:
+        return False
+    said = parse_qsl(query.decode("latin-1"), keep_blank_values=True)
+    return any(name in ("status", "mine") for name, _ in said)
+
+
+def _by_body(apps: Mapping[str, ASGIApp]) -> ASGIApp:
+    board, codeplane = apps[BOARD], apps[CODEPLANE]
+
+    async def picked(scope: Scope, receive: Receive, send: Send) -> None:
+        body = await whole_body(receive)
+        if body is not None:
+            app = board if names_a_template(body) else codeplane
+            await app(scope, given_again(body, receive), send)
+
+    return picked
+
+
+def _by_query(apps: Mapping[str, ASGIApp]) -> ASGIApp:
+    board, codeplane = apps[BOARD], apps[CODEPLANE]
+
+    async def picked(scope: Scope, receive: Receive, send: Send) -> None:
+        app = board if asks_the_board(scope["query_string"]) else codeplane
+        await app(scope, receive, send)
+
+    return picked
+
+
+BY_BODY = Rule("a body with templateId: board; else codeplane", (CODEPLANE, BOARD), _by_body)
+BY_QUERY = Rule("status or mine in the query: board; else codeplane", (CODEPLANE, BOARD), _by_query)
+
+ADDRESSES: Mapping[str, str | Rule] = {
+    # gitoma
+    "GET /api/v1/health": GITOMA,
+    "POST /api/v1/run": GITOMA,
+    "POST /api/v1/fix-ci": GITOMA,
+    "POST /api/v1/analyze": GITOMA,
+    "POST /api/v1/review": GITOMA,
+    "GET /api/v1/status/{job_id}": GITOMA,
+    "GET /api/v1/jobs": GITOMA,
+    "POST /api/v1/jobs/{job_id}/cancel": GITOMA,
+    "GET /api/v1/stream/{job_id}": GITOMA,
+    "DELETE /api/v1/state/{owner}/{name}": GITOMA,
+    "WS /ws/state": GITOMA,
+    # Jobs, of CodePlane and the board
+    "POST /api/jobs": BY_BODY,
+    "GET /api/jobs": BY_QUERY,
+    "GET /api/jobs/{job_id}": first_of(CODEPLANE, BOARD),
+    "POST /api/jobs/{job_id}/archive": first_of(CODEPLANE, BOARD),
+    # CodePlane
+    "POST /api/jobs/{job_id}/cancel": CODEPLANE,
+    "GET /api/jobs/{job_id}/timeline": CODEPLANE,
+    "GET /api/jobs/{job_id}/approvals": CODEPLANE,
+    "POST /api/jobs/{job_id}/approvals/trust": CODEPLANE,
+    "POST /api/jobs/{job_id}/trust": CODEPLANE,
+    "GET /api/jobs/{job_id}/artifacts": CODEPLANE,
+    "GET /api/artifacts/{artifact_id}": CODEPLANE,
+    "GET /api/approvals": CODEPLANE,
+    "GET /api/approvals/{approval_id}": CODEPLANE,
+    "POST /api/approvals/{approval_id}/resolve": CODEPLANE,
+    "GET /api/events": CODEPLANE,
+    # The board
+    "POST /api/jobs/clear": BOARD,
+    "DELETE /api/jobs/{job_id}": BOARD,
+    "GET /api/jobs/{job_id}/artifact": BOARD,
+    "POST /api/jobs/{job_id}/comments": BOARD,
+    "GET /api/jobs/{job_id}/graph": BOARD,
+    "POST /api/jobs/{job_id}/redo": BOARD,
+    "GET /api/jobs/{job_id}/stream": BOARD,
+    "POST /api/jobs/{job_id}/unblock": BOARD,
+    "GET /api/board": BOARD,
+    "GET /api/crews": BOARD,
+    "GET /api/crews/{crew_id}": BOARD,
+    "GET /api/dispatcher/status": BOARD,
+    "GET /api/templates": BOARD,
+    "POST /api/templates/render": BOARD,
+    "GET /api/templates/{template_id:path}": BOARD,
+    "GET /api/schedules": BOARD,
+    "POST /api/schedules": BOARD,
+    "POST /api/schedules/preview": BOARD,
+    "GET /api/schedules/{schedule_id}": BOARD,
+    "PATCH /api/schedules/{schedule_id}": BOARD,
+    "DELETE /api/schedules/{schedule_id}": BOARD,
+    "POST /api/schedules/{schedule_id}/enable": BOARD,
+    "POST /api/schedules/{schedule_id}/disable": BOARD,
+    "POST /api/schedules/{schedule_id}/run-now": BOARD,
+    "GET /api/schedules/{schedule_id}/preview": BOARD,
+    "GET /api/schedules/{schedule_id}/firings": BOARD,
+    "GET /api/schedules/{schedule_id}/jobs": BOARD,
+    "POST /auth/login": BOARD,
+    "POST /auth/token": BOARD,
+    "POST /auth/link": BOARD,
+    "GET /auth/logout": BOARD,
+    "POST /auth/logout": BOARD,
+    "GET /auth/me": BOARD,
+    "GET /auth/google-enabled": BOARD,
+    "GET /auth/providers": BOARD,
+    "GET /auth/google": BOARD,
+    "GET /auth/google/callback": BOARD,
+    "GET /auth/oidc/{name}": BOARD,
+    "GET /auth/oidc/{name}/callback": BOARD,
+    "POST /auth/password": BOARD,
+    # The documents: gitoma publishes the place of its own; each has one of its own name too
+    "GET /openapi.json": first_of(GITOMA, CODEPLANE, BOARD),
+    "GET /openapi/gitoma.json": GITOMA,
+    "GET /openapi/codeplane.json": CODEPLANE,
+    "GET /openapi/board.json": BOARD,
+}
+
+
+def owners_of(said: str | Rule) -> tuple[str, ...]:
+    """The dialects that a line of the table names."""
+    return said.owners if isinstance(said, Rule) else (said,)
+
+
+class _Place:
+    """A segment of paths, and what lies below it."""
+
+    __slots__ = ("answers", "any", "below", "refuser", "rest")
+
+    def __init__(self) -> None:
+        self.below: dict[str, _Place] = {}
+        self.any: _Place | None = None
+        """Below any segment: a parameter."""
+        self.rest: _Place | None = None
+        """Whatever follows, with its slashes."""
+        self.answers: dict[str, ASGIApp] = {}
+        self.refuser: ASGIApp | None = None
+        """Who refuses a method that nobody answers here."""
+
+    def step(self, segment: str) -> "_Place":
+        """The place below that a segment of the table leads to, made if there is none."""
+        if not segment.startswith("{"):
+            return self.below.setdefault(segment, _Place())
+        if segment.endswith(":path}"):
+            self.rest = self.rest or _Place()
+            return self.rest
+        self.any = self.any or _Place()
+        return self.any
+
+    def find(self, segments: Sequence[str], at: int = 0) -> Iterator["_Place"]:
+        """The places that a path leads to, the one that is written out most first."""
+        if at == len(segments):
+            if self.answers:
+                yield self
+            return
+        segment = segments[at]
+        if (below := self.below.get(segment)) is not None:
+            yield from below.find(segments, at + 1)
+        if self.any is not None and segment:
+            yield from self.any.find(segments, at + 1)
+        if self.rest is not None:
+            yield self.rest
+
+
+class Addresses:
+    """The application of the main address: it hands each request to the one that owns its address,
+    and what no dialect owns to `others`. `main` are the dialects that are there.
+    """
+
+    def __init__(
+        self,
+        dialects: Mapping[str, ASGIApp],
+        others: FastAPI,
+        table: Mapping[str, str | Rule] = ADDRESSES,
+        *,
+        main: Iterable[str] = DIALECTS,
+    ) -> None:
+        self.dialects = dialects
+        """Every one that is served, also those that have an address of their own alone."""
+        self._main = {name: app for name, app in dialects.items() if name in main}
+        self.others = others
+        self._exact: dict[tuple[str, str], ASGIApp] = {}
+        """Those without a parameter: most of what is asked often is one look-up."""
+        self._root = _Place()
+        for address, said in table.items():
+            self._add(address, said)
+
+    def lifespan(self) -> AbstractAsyncContextManager[Any]:
+        """What runs as long as the server: that of `others`."""
+        return self.others.router.lifespan_context(self.others)
+
+    def _add(self, address: str, said: str | Rule) -> None:
+        rule = said if isinstance(said, Rule) else first_of(said)
+        app = rule.among(self._main)
+        if app is None:
+            return
+        method, path = address.split(" ")
+        place = self._root
+        for segment in path.split("/"):
+            place = place.step(segment)
+        place.answers[method] = app
+        place.refuser = place.refuser or first_of(*rule.owners).among(self._main)
+        if "{" not in path:
+            self._exact[method, path] = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] == "lifespan":
+            await self.others(scope, receive, send)
+            return
+        await self.owner(scope)(scope, receive, send)
+
+    def owner(self, scope: Scope) -> ASGIApp:
+        """Who answers a request, or refuses it."""
+        method = scope["method"] if scope["type"] == "http" else SOCKET
+        return self._exact.get((method, scope["path"])) or self._found(method, scope)
+
+    def _found(self, method: str, scope: Scope) -> ASGIApp:
+        path: str = scope["path"]
+        places = tuple(self._root.find(path.split("/")))
+        for place in places:
+            if method in place.answers:
+                return place.answers[method]
+        if not places:
+            # With or without a slash at its end it may be one: its owner leads on to that.
+            near = path.removesuffix("/") if path.endswith("/") else path + "/"
+            places = tuple(self._root.find(near.split("/")))
+        elif method != SOCKET:
+            scope[ALLOWED] = sorted(places[0].answers.keys() - {SOCKET})
+        refuser = places[0].refuser if places else None
+        return refuser or self.others

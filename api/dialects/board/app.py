@@ -1,0 +1,79 @@
+"""The job board's API as an application of its own (`contracts/board.md`)."""
+
+from collections.abc import Collection
+
+from fastapi import FastAPI
+
+from api.dialects.board.artifact import artifact_routes
+from api.dialects.board.auth import auth_routes
+from api.dialects.board.clearing import clearing_routes
+from api.dialects.board.crews import crew_routes
+from api.dialects.board.dispatcher import dispatcher_routes
+from api.dialects.board.feedback import feedback_routes
+from api.dialects.board.jobs import job_routes
+from api.dialects.board.overview import overview_routes
+from api.dialects.board.refusals import refusal
+from api.dialects.board.schedules import schedule_routes
+from api.dialects.board.stream import stream_routes
+from api.dialects.board.templates import template_routes
+from api.edge.applications import application
+from api.edge.security import EmailOf, NameOf, Security
+from api.people.oidc import OpenIdConnect
+from api.people.sign_in import SignIn
+from domain.clock import Clock
+from domain.crew.commands import Crews
+from domain.job.commands import Jobs
+from domain.log import EventLog
+from domain.schedule.commands import Schedules
+from projections.engine import Views
+from scheduler.crews import CrewIntake
+from scheduler.dispatch.dispatcher import Dispatcher
+from scheduler.drivers.unfinished import Unfinished
+from scheduler.policies.spawner import Spawner
+from scheduler.templates import Catalog
+from scheduler.workspaces.artifacts import ArtifactStore
+
+DOCUMENTS = ("/openapi.json", "/openapi/board.json")
+"""Where the OpenAPI document is: by itself, and beside those of others."""
+
+
+def board_app(
+    log: EventLog,
+    jobs: Jobs,
+    crews: Crews,
+    crew_intake: CrewIntake,
+    schedules: Schedules,
+    spawner: Spawner,
+    catalog: Catalog,
+    dispatcher: Dispatcher,
+    unfinished: Unfinished,
+    views: Views,
+    artifacts: ArtifactStore,
+    sign_in: SignIn,
+    oidc: OpenIdConnect,
+    security: Security,
+    *,
+    may_register: Collection[str],
+    email_of: EmailOf,
+    name_of: NameOf,
+    timezone: str,
+    clock: Clock,
+    version: str,
+) -> FastAPI:
+    routers = (
+        auth_routes(sign_in, oidc, security, may_register=may_register),
+        clearing_routes(jobs, views),
+        job_routes(jobs, views, name_of),
+        crew_routes(crew_intake, views, name_of),
+        feedback_routes(jobs, crews, views, name_of),
+        stream_routes(log, jobs, unfinished),
+        artifact_routes(views, artifacts),
+        overview_routes(views, email_of, name_of, clock),
+        schedule_routes(schedules, spawner, crew_intake, views, timezone=timezone, clock=clock),
+        template_routes(catalog, clock),
+        dispatcher_routes(dispatcher, clock),
+    )
+    summary = "The API of the job board, over crewlog."
+    return application(
+        "The job board", summary, version, security, routers, refusal, documents=DOCUMENTS
+    )

@@ -1,0 +1,55 @@
+"""CodePlane's API as an application of its own (`contracts/codeplane.md`): what of it there is."""
+
+from pathlib import Path
+
+from starlette.types import ASGIApp
+
+from api.dialects.codeplane.approval_routes import approval_routes
+from api.dialects.codeplane.artifacts import artifact_routes
+from api.dialects.codeplane.event_routes import event_routes
+from api.dialects.codeplane.jobs import create_job_of, job_routes
+from api.dialects.codeplane.quick_create import ShortCut
+from api.edge.applications import application
+from api.edge.owners import Owners
+from api.edge.security import EmailOf, NameOf, Security
+from api.native.job_requests import NewJob
+from domain.approval.commands import Approvals
+from domain.job.commands import Jobs
+from domain.log import EventLog
+from projections.engine import Views
+from scheduler.intake import Intake
+from scheduler.workspaces.artifacts import ArtifactStore
+
+DOCUMENTS = ("/openapi.json", "/openapi/codeplane.json")
+"""Where the OpenAPI document is: by itself, and beside those of others."""
+
+
+def codeplane_app(
+    log: EventLog,
+    jobs: Jobs,
+    intake: Intake,
+    approvals: Approvals,
+    views: Views,
+    artifacts: ArtifactStore,
+    security: Security,
+    *,
+    email_of: EmailOf,
+    name_of: NameOf,
+    workdir: Path,
+    default_timeout_s: int,
+    version: str,
+) -> ASGIApp:
+    """The application, and what stands before it: the short cut to creating jobs."""
+    job_router = job_routes(
+        jobs, intake, views, name_of, workdir=workdir, default_timeout_s=default_timeout_s
+    )
+    routers = (
+        job_router,
+        approval_routes(log, jobs, approvals, views, email_of=email_of, name_of=name_of),
+        artifact_routes(views, artifacts),
+        event_routes(log, jobs, Owners(log), email_of),
+    )
+    summary = "The API of CodePlane, as far as crewlog speaks it."
+    app = application("CodePlane", summary, version, security, routers, documents=DOCUMENTS)
+    endpoint = create_job_of(job_router)
+    return ShortCut(app, "/api/jobs", endpoint, (NewJob,), security)

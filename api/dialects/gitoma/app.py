@@ -1,0 +1,65 @@
+"""gitoma's API as an application of its own (`contracts/gitoma.md`)."""
+
+import asyncio
+from collections.abc import Awaitable, Callable, Collection
+
+from fastapi import APIRouter, FastAPI
+
+from api.dialects.gitoma import errors
+from api.dialects.gitoma.dispatches import Dispatches, dispatch_routes
+from api.dialects.gitoma.health import health_routes
+from api.dialects.gitoma.jobs import job_routes
+from api.dialects.gitoma.state_files import StateDirectory, StateFeed
+from api.dialects.gitoma.state_socket import state_socket_routes
+from api.dialects.gitoma.states import state_routes
+from api.dialects.gitoma.stream import stream_routes
+from api.edge.applications import application
+from api.edge.errors import SECURED
+from api.edge.security import Security
+from api.native.lmstudio import LMStudioHealth
+from domain.job.commands import Jobs
+from domain.log import EventLog
+from projections.engine import Views
+
+DOCUMENTS = ("/openapi.json", "/openapi/gitoma.json")
+"""Where the OpenAPI document is: by itself, and beside those of others."""
+
+UNCOMPRESSED = ("/api/v1/stream/", "/ws/")
+"""Addresses whose answers are never compressed (`contracts/gitoma.md` §2)."""
+
+
+def gitoma_app(
+    log: EventLog,
+    jobs: Jobs,
+    views: Views,
+    states: StateDirectory,
+    feed: StateFeed,
+    dispatches: Dispatches,
+    security: Security,
+    *,
+    health: Callable[[], Awaitable[LMStudioHealth]],
+    github_token_set: bool,
+    socket_origins: Collection[str],
+    stopping: asyncio.Event,
+    version: str,
+) -> FastAPI:
+    api = APIRouter(prefix="/api/v1", responses=SECURED)
+    for router in (
+        dispatch_routes(dispatches),
+        job_routes(log, jobs, views),
+        stream_routes(log, jobs, views),
+        health_routes(health, github_token_set=github_token_set),
+        state_routes(states),
+    ):
+        api.include_router(router)
+    socket = state_socket_routes(feed, security, socket_origins, stopping)
+    app = application(
+        "gitoma",
+        "The API of gitoma, over crewlog.",
+        version,
+        security,
+        (api, socket),
+        documents=DOCUMENTS,
+    )
+    errors.install(app)
+    return app

@@ -1,0 +1,190 @@
+"""The table of addresses: every route of every dialect is in it once, and the line of an address
+that several publish names the rule that tells them apart.
+"""
+
+import asyncio
+import re
+from collections import defaultdict
+from collections.abc import Iterator
+
+import httpx2
+import pytest
+
+from api.addresses import (
+    ADDRESSES,
+    Addresses,
+    Rule,
+    asks_the_board,
+    names_a_template,
+    owners_of,
+)
+from api.app import Parts, build, create_app, edge
+from api.dialects import BOARD, CODEPLANE, DIALECTS, GITOMA
+from api.settings import Settings
+from tests.routes import applications, every_route
+
+TOKEN = "the-token-of-this-test"
+
+
+@pytest.fixture(scope="module")
+def parts(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Parts]:
+    built = build(Settings(data=tmp_path_factory.mktemp("addresses") / "data", token=TOKEN))
+    yield built
+    built.close()
+
+
+@pytest.fixture(scope="module")
+def main(parts: Parts) -> Addresses:
+    return create_app(parts)
+
+
+def plain(address: str) -> str:
+    """An address without the names of its parameters."""
+    return re.sub(r"\{\w+(:path)?\}", "{}", address)
+
+
+@pytest.fixture(scope="module")
+def published(main: Addresses) -> dict[str, set[str]]:
+    """The dialects that publish each address."""
+    found: dict[str, set[str]] = defaultdict(set)
+    for dialect, app in main.dialects.items():
+        for one in applications(app):
+            for route in every_route(one):
+                found[plain(f"{route.method} {route.path}")].add(dialect)
+    return found
+
+
+def test_the_table_has_every_route_of_every_dialect_and_no_other(
+    published: dict[str, set[str]],
+) -> None:
+    table = {plain(address): set(owners_of(said)) for address, said in ADDRESSES.items()}
+
+    assert len(table) == len(ADDRESSES)
+    assert table == published
+
+
+def test_an_address_that_several_dialects_publish_names_its_rule(
+    published: dict[str, set[str]],
+) -> None:
+    doubled = {address for address, owners in published.items() if len(owners) > 1}
+    ruled = {plain(address) for address, said in ADDRESSES.items() if isinstance(said, Rule)}
+
+    assert doubled == ruled
+    assert doubled == {
+        "GET /api/jobs",
+        "GET /api/jobs/{}",
+        "GET /openapi.json",
+        "POST /api/jobs",
+        "POST /api/jobs/{}/archive",
+    }
+
+
+def test_no_dialect_publishes_an_address_of_the_native_api_or_the_page(main: Addresses) -> None:
+    others = {plain(f"{route.method} {route.path}") for route in every_route(main.others)}
+
+    assert not others & {plain(address) for address in ADDRESSES}
+
+
+@pytest.mark.parametrize("address", [a for a, s in ADDRESSES.items() if isinstance(s, str)])
+def test_each_address_leads_to_its_owner_and_not_to_one_that_fits_too(
+    main: Addresses, address: str
+) -> None:
+    method, path = address.split(" ")
+    asked = re.sub(r"\{\w+(:path)?\}", "some-thing", path)
+    scope = {"type": "websocket" if method == "WS" else "http", "method": method, "path": asked}
+
+    assert main.owner(scope) is main.dialects[str(ADDRESSES[address])]
+
+
+@pytest.mark.parametrize(
+    ("body", "named"),
+    [
+        (b'{"templateId": "t"}', True),
+        (b'{"template_id": "t", "argv": ["true"]}', True),
+        (rb'{"\u0074emplateId": "t"}', True),
+        (b'{"templateId": 7}', True),
+        (b'{"templateId": null, "argv": ["true"]}', False),
+        (b'{"argv": ["templateId"]}', False),
+        (b'{"inputs": {"templateId": "t"}}', False),
+        (b'["templateId"]', False),
+        (b'{"templateId"', False),
+        (b"", False),
+    ],
+)
+def test_a_body_is_the_boards_when_it_names_a_template(body: bytes, named: bool) -> None:
+    assert names_a_template(body) is named
+
+
+@pytest.mark.parametrize(
+    ("query", "asked"),
+    [
+        (b"status=done", True),
+        (b"mine=true", True),
+        (b"limit=1&status=", True),
+        (b"%73tatus=done", True),
+        (b"", False),
+        (b"text=status", False),
+        (b"state=running&limit=5", False),
+    ],
+)
+def test_a_query_is_the_boards_when_it_has_one_of_its_words(query: bytes, asked: bool) -> None:
+    assert asks_the_board(query) is asked
+
+
+def ask(parts: Parts, app: Addresses, method: str, path: str) -> httpx2.Response:
+    async def asked() -> httpx2.Response:
+        transport = httpx2.ASGITransport(edge(app, parts))
+        headers = {"Authorization": f"Bearer {TOKEN}"}
+        async with httpx2.AsyncClient(
+            transport=transport, base_url="http://localhost", headers=headers
+        ) as http:
+            return await http.request(method, path)
+
+    return asyncio.run(asked())
+
+
+def test_a_method_that_nobody_answers_is_told_of_those_that_any_dialect_does(
+    parts: Parts, main: Addresses
+) -> None:
+    for path, allowed in (
+        ("/api/jobs", "GET, POST"),
+        ("/api/jobs/1", "DELETE, GET"),
+        ("/api/jobs/clear", "POST"),
+        ("/api/v1/run", "POST"),
+    ):
+        refused = ask(parts, main, "PUT", path)
+        assert (refused.status_code, refused.headers["allow"]) == (405, allowed)
+        assert refused.json()["detail"] == "Method Not Allowed"
+
+
+def test_a_slash_too_many_leads_to_the_address_without_it(parts: Parts, main: Addresses) -> None:
+    for path in ("/api/v1/jobs", "/api/jobs", "/api/schedules"):
+        led = ask(parts, main, "GET", path + "/")
+        assert (led.status_code, led.headers["location"]) == (307, f"http://localhost{path}")
+
+
+@pytest.mark.parametrize("kept", [(), (GITOMA,), (BOARD,), (CODEPLANE,)], ids=str)
+def test_a_dialect_that_is_switched_off_is_not_there(
+    parts: Parts, main: Addresses, kept: tuple[str, ...]
+) -> None:
+    app = Addresses(main.dialects, main.others, main=kept)
+
+    for address, said in ADDRESSES.items():
+        method, path = address.split(" ")
+        scope = {
+            "type": "websocket" if method == "WS" else "http",
+            "method": method,
+            "path": re.sub(r"\{\w+(:path)?\}", "some-thing", path),
+        }
+        owners = [main.dialects[owner] for owner in owners_of(said) if owner in kept]
+        if owners:
+            assert app.owner(scope) is owners[0], address
+        else:  # it may fit an address of another one, which then refuses the method
+            refuser = app.owner(scope)
+            assert refuser is main.others or "crewlog.allowed" in scope, address
+    gone = {"/api/v1/jobs": GITOMA, "/api/events": CODEPLANE, "/api/schedules": BOARD}
+    for path, dialect in gone.items():
+        if dialect not in kept:
+            assert (ask(parts, app, "GET", path)).status_code == 404
+    assert (ask(parts, app, "GET", "/healthz")).status_code == 200
+    assert set(kept) <= set(DIALECTS)
