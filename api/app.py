@@ -461,7 +461,7 @@ def _others(parts: Parts) -> FastAPI:
     if BOARD not in parts.settings.dialects:
         routers.append(_sign_in(parts))
     summary = "A control plane for jobs, over one log of immutable events."
-    app = application("crewlog", summary, VERSION, parts.security, routers, documents=())
+    app = application("crewlog", summary, VERSION, parts.security, routers, document=None)
     app.router.lifespan_context = lambda _: _lifespan(parts)
     app.router.routes.insert(0, mounted(_native(parts)))
     return app

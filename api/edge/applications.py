@@ -1,6 +1,6 @@
 """An application of one API: its routes, its way to show what has failed, its own document."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 
 from fastapi import APIRouter, FastAPI, Response
 
@@ -17,17 +17,19 @@ def application(
     routers: Iterable[APIRouter],
     present: errors.Present = errors.detailed,
     *,
-    documents: Sequence[str] = ("/openapi.json",),
+    document: str | None = "/openapi.json",
+    also: str | None = None,
 ) -> FastAPI:
-    """The routes as an application; `documents` are the addresses of its OpenAPI document. It has
-    no reader of the document: the framework's own fetch their scripts from another host.
+    """The routes as an application; `document` is where its OpenAPI document is, and `also` where
+    it is too. It has no reader of the document: the framework's own fetch their scripts from
+    another host.
     """
     app = FastAPI(
         title=title,
         version=version,
         summary=summary,
         telemetry={"tracing": False, "metrics": False},
-        openapi_url=None,
+        openapi_url=document,
         docs_url=None,
         redoc_url=None,
     )
@@ -35,8 +37,8 @@ def application(
     errors.install(app, present)
     for router in routers:
         app.include_router(router)
-    for path in documents:
-        _add_document(app, path)
+    if also is not None:
+        _add_document(app, also)
     return app
 
 

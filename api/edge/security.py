@@ -181,6 +181,15 @@ class Security:
         allow(principal, method)
         return principal
 
+    def authenticate_socket(self, connection: HTTPConnection) -> Principal:
+        """Who opens this socket, as `authenticate`. A browser opens sockets for every page, so with
+        a session it is as with a change: the page must be one of this server.
+        """
+        principal = self.authenticate(connection, "GET")
+        if principal.session is not None and not self.own_page(connection):
+            raise HTTPException(403, FOREIGN_PAGE)
+        return principal
+
     def standing(self, connection: HTTPConnection, principal: Principal) -> "Standing":
         """To ask later on whether what let this principal in still does."""
         return Standing(self, connection, principal)

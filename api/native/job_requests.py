@@ -40,7 +40,9 @@ class NewJob(Body):
             min_length=1,
             max_length=4_096,
             description="The program and its arguments.",
-            json_schema_extra={"prefixItems": [{"type": "string", "pattern": r"^[^\x00]*[!-~]"}]},
+            json_schema_extra={
+                "prefixItems": [{"type": "string", "pattern": r"^[^\x00]*[!-~][^\x00]*$"}]
+            },
         ),
     ]
     cwd: Annotated[str, Field(min_length=1, max_length=4_096), CARRIABLE] | None = None

@@ -26,8 +26,10 @@ from websockets.asyncio.client import ClientConnection, connect
 from websockets.exceptions import InvalidStatus
 from websockets.typing import Origin, Subprotocol
 
-from api.dialects.gitoma.state_files import State, StateDirectory, StateFeed, websocket_state
+from api.dialects.gitoma.state_files import State, StateDirectory, StateFeed
+from api.dialects.gitoma.state_socket import TokenInSubprotocol, websocket_state
 from api.edge.middleware import DEFAULT_ALLOWED_HOSTS, install
+from api.edge.security import Security
 
 TOKEN = "gitoma_tök/en+"
 DEADLINE_S = 90.0
@@ -515,17 +517,13 @@ class Server:
 
     async def state(self, ws: WebSocket) -> None:
         self.loop = asyncio.get_running_loop()
-        await websocket_state(
-            ws,
-            self.feed,
-            token=lambda: self.token,
-            session=lambda _: None,
-            allowed_origins=["https://board.example"],
-            stop=self.stop,
-        )
+        await websocket_state(ws, self.feed, ["https://board.example"], self.stop)
 
     def app(self) -> Starlette:
-        return Starlette(routes=[WebSocketRoute("/ws/state", self.state)])
+        app = Starlette(routes=[WebSocketRoute("/ws/state", self.state)])
+        app.state.security = Security(lambda: self.token)
+        app.add_middleware(TokenInSubprotocol)
+        return app
 
     def tasks(self) -> int:
         """How many tasks of ours the server's loop holds."""

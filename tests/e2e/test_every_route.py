@@ -502,6 +502,20 @@ def test_a_socket_opens_for_the_operator_and_for_nobody_else(world: World, path:
     assert {who: status(who) for who in WHO} == dict.fromkeys(WHO, 403)
 
 
+@pytest.mark.parametrize("path", sorted(SOCKETS))
+def test_a_socket_opens_for_an_administrator_at_a_page_of_this_server(
+    world: World, path: str
+) -> None:
+    def status(who: str, origin: str) -> int:
+        jar = world.clients[who].cookies
+        cookie = "; ".join(f"{name}={value}" for name, value in jar.items())
+        return handshake(world.server, path, Cookie=cookie, Origin=origin)
+
+    assert status("admin", world.server.url) == 101
+    assert status("admin", "http://localhost:9") == 403
+    assert status("other", world.server.url) == 403
+
+
 @pytest.mark.parametrize(
     ("path_of_it", "prefix"),
     [

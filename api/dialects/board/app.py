@@ -33,8 +33,8 @@ from scheduler.policies.spawner import Spawner
 from scheduler.templates import Catalog
 from scheduler.workspaces.artifacts import ArtifactStore
 
-DOCUMENTS = ("/openapi.json", "/openapi/board.json")
-"""Where the OpenAPI document is: by itself, and beside those of others."""
+DOCUMENT = "/openapi/board.json"
+"""Where the OpenAPI document is beside those of others; by itself it is at ``/openapi.json``."""
 
 
 def board_app(
@@ -74,6 +74,4 @@ def board_app(
         dispatcher_routes(dispatcher, clock),
     )
     summary = "The API of the job board, over crewlog."
-    return application(
-        "The job board", summary, version, security, routers, refusal, documents=DOCUMENTS
-    )
+    return application("The job board", summary, version, security, routers, refusal, also=DOCUMENT)

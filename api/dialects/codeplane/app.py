@@ -20,8 +20,8 @@ from projections.engine import Views
 from scheduler.intake import Intake
 from scheduler.workspaces.artifacts import ArtifactStore
 
-DOCUMENTS = ("/openapi.json", "/openapi/codeplane.json")
-"""Where the OpenAPI document is: by itself, and beside those of others."""
+DOCUMENT = "/openapi/codeplane.json"
+"""Where the OpenAPI document is beside those of others; by itself it is at ``/openapi.json``."""
 
 
 def codeplane_app(
@@ -50,6 +50,6 @@ def codeplane_app(
         event_routes(log, jobs, Owners(log), email_of),
     )
     summary = "The API of CodePlane, as far as crewlog speaks it."
-    app = application("CodePlane", summary, version, security, routers, documents=DOCUMENTS)
+    app = application("CodePlane", summary, version, security, routers, also=DOCUMENT)
     endpoint = create_job_of(job_router)
     return ShortCut(app, "/api/jobs", endpoint, (NewJob,), security)

@@ -10,7 +10,7 @@ from api.dialects.gitoma.dispatches import Dispatches, dispatch_routes
 from api.dialects.gitoma.health import health_routes
 from api.dialects.gitoma.jobs import job_routes
 from api.dialects.gitoma.state_files import StateDirectory, StateFeed
-from api.dialects.gitoma.state_socket import state_socket_routes
+from api.dialects.gitoma.state_socket import TokenInSubprotocol, state_socket_routes
 from api.dialects.gitoma.states import state_routes
 from api.dialects.gitoma.stream import stream_routes
 from api.edge.applications import application
@@ -21,8 +21,8 @@ from domain.job.commands import Jobs
 from domain.log import EventLog
 from projections.engine import Views
 
-DOCUMENTS = ("/openapi.json", "/openapi/gitoma.json")
-"""Where the OpenAPI document is: by itself, and beside those of others."""
+DOCUMENT = "/openapi/gitoma.json"
+"""Where the OpenAPI document is beside those of others; by itself it is at ``/openapi.json``."""
 
 UNCOMPRESSED = ("/api/v1/stream/", "/ws/")
 """Addresses whose answers are never compressed (`contracts/gitoma.md` §2)."""
@@ -52,14 +52,15 @@ def gitoma_app(
         state_routes(states),
     ):
         api.include_router(router)
-    socket = state_socket_routes(feed, security, socket_origins, stopping)
+    socket = state_socket_routes(feed, socket_origins, stopping)
     app = application(
         "gitoma",
         "The API of gitoma, over crewlog.",
         version,
         security,
         (api, socket),
-        documents=DOCUMENTS,
+        also=DOCUMENT,
     )
     errors.install(app)
+    app.add_middleware(TokenInSubprotocol)
     return app

@@ -1,20 +1,18 @@
 """The state files that gitoma keeps for each repository, as they are seen and pushed.
 
 gitoma writes `<owner>__<name>.json`; we only read and delete. The rules are those of
-`contracts/gitoma.md` §8 (liveness, the socket) and §3 (slugs), but for its failing 9.14: a state
+`contracts/gitoma.md` §8 (liveness) and §3 (slugs), but for its failing 9.14: a state
 names its job, and a job that was cancelled left no orphan.
 """
 
 import asyncio
-import base64
-import hmac
 import logging
 import os
 import re
 import stat
 import time
-from collections.abc import AsyncGenerator, Callable, Collection, Coroutine, Mapping
-from contextlib import aclosing, suppress
+from collections.abc import AsyncGenerator, Callable, Collection, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from functools import cached_property
@@ -22,7 +20,6 @@ from pathlib import Path
 from typing import Any
 
 import orjson
-from starlette.websockets import WebSocket, WebSocketDisconnect, WebSocketState
 
 from api.dialects.gitoma.state_jobs import StateJob
 from domain.errors import Unavailable
@@ -30,9 +27,6 @@ from domain.errors import Unavailable
 logger = logging.getLogger("crewlog.gitoma")
 
 State = dict[str, Any]
-
-Holds = Callable[[], bool]
-"""Whether what let somebody in still does."""
 
 _FILE_LIMIT = 8 * 1024 * 1024
 _HEARTBEAT_GRACE_S = 90.0
@@ -43,13 +37,6 @@ _PHASES_AT_WORK = ("IDLE", "ANALYZING", "PLANNING", "WORKING", "PR_OPEN", "REVIE
 _CLOCK_TICK_NS = 1_000_000_000
 
 _slug = re.compile(r"(?!\.)[A-Za-z0-9._-]{1,100}").fullmatch
-
-_POLICY_VIOLATION = 1008
-_SERVICE_RESTART = 1012
-_CLOSE_TIMEOUT_S = 1.0
-_SUBPROTOCOL = "gitoma-bearer."
-_LOOPBACK = frozenset({"localhost", "127.0.0.1", "[::1]", "0.0.0.0"})  # noqa: S104 - compared only
-_origin = re.compile(r"https?://(\[[0-9a-f:.]+\]|[a-z0-9._-]+)(?::[0-9]+)?").fullmatch
 
 
 def _no_jobs(_: Collection[str]) -> Mapping[str, StateJob]:
@@ -368,104 +355,3 @@ class StateFeed:
             if self._readers == 0:
                 self._watch = None
                 await watch.stop()
-
-
-async def websocket_state(
-    ws: WebSocket,
-    feed: StateFeed,
-    *,
-    token: Callable[[], str],
-    session: Callable[[WebSocket], Holds | None],
-    allowed_origins: Collection[str],
-    stop: asyncio.Event,
-) -> None:
-    """Serve `/ws/state`: every frame of `feed` as text, until either side or `stop` ends it.
-
-    Refused before it opens (HTTP 403 on the wire): a foreign Origin, a missing or wrong token
-    without a `session`, and everybody while the server has no token. A session is given as what
-    says whether it still holds, and the socket ends with it. What the client sends is ignored. When
-    `stop` is set the socket closes with 1012, so that a server that stops need not wait for it.
-    """
-    offered = [name for name in ws.scope["subprotocols"] if name.startswith(_SUBPROTOCOL)]
-    holds: Holds | None = None
-    if _origin_trusted(ws, allowed_origins):
-        holds = _always if _token_matches(ws, offered, token()) else session(ws)
-    if holds is None:
-        await ws.close(_POLICY_VIOLATION)
-        return
-    await ws.accept(subprotocol=offered[0] if offered else None)
-    await _first_to_end(_send_frames(ws, feed, holds), _ignore_frames(ws), _event(stop))
-    if stop.is_set() and WebSocketState.DISCONNECTED not in (ws.client_state, ws.application_state):
-        # A client that does not read could hold the close frame back for ever.
-        with suppress(TimeoutError, WebSocketDisconnect):
-            async with asyncio.timeout(_CLOSE_TIMEOUT_S):
-                await ws.close(_SERVICE_RESTART)
-
-
-def _always() -> bool:
-    return True
-
-
-def _origin_trusted(ws: WebSocket, allowed: Collection[str]) -> bool:
-    host = ws.headers.get("host", "").lower()
-    return all(_origin_allowed(origin, host, allowed) for origin in ws.headers.getlist("origin"))
-
-
-def _origin_allowed(origin: str, host: str, allowed: Collection[str]) -> bool:
-    if origin in allowed:
-        return True
-    match = _origin(origin.lower())
-    return match is not None and (match[1] in _LOOPBACK or origin.lower().endswith(f"://{host}"))
-
-
-def _token_matches(ws: WebSocket, offered: list[str], expected: str) -> bool:
-    presented = _presented_token(ws, offered)
-    if not expected or presented is None:
-        return False
-    return hmac.compare_digest(presented, expected.encode())
-
-
-def _presented_token(ws: WebSocket, offered: list[str]) -> bytes | None:
-    scheme, _, credentials = ws.headers.get("authorization", "").partition(" ")
-    if scheme.lower() == "bearer":
-        return credentials.strip().encode("latin-1")
-    return _decoded(offered[0].removeprefix(_SUBPROTOCOL)) if offered else None
-
-
-def _decoded(base64url: str) -> bytes | None:
-    padding = "=" * (-len(base64url) % 4)
-    try:
-        return base64.b64decode(base64url + padding, altchars=b"-_", validate=True)
-    except ValueError:
-        return None
-
-
-async def _send_frames(ws: WebSocket, feed: StateFeed, holds: Holds) -> None:
-    with suppress(WebSocketDisconnect):
-        async with aclosing(feed.subscribe()) as frames:
-            async for frame in frames:
-                if not holds():
-                    return
-                await ws.send_text(frame.decode())
-
-
-async def _ignore_frames(ws: WebSocket) -> None:
-    while (await ws.receive())["type"] != "websocket.disconnect":
-        pass
-
-
-async def _event(event: asyncio.Event) -> None:
-    await event.wait()
-
-
-async def _first_to_end(*works: Coroutine[Any, Any, None]) -> None:
-    """Run all until one ends, end the others, and raise what the first raised."""
-    tasks = [asyncio.create_task(work) for work in works]
-    try:
-        done, _ = await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
-    finally:
-        for task in tasks:
-            task.cancel()
-        await asyncio.wait(tasks)
-    for task in done:
-        task.result()
