@@ -34,15 +34,24 @@ from api.edge.security import Principal, Security
 from api.edge.worker_tokens import WorkerTokens, load_key
 from api.native.analytics import analytics_routes
 from api.native.app import mounted, native_app
-from api.native.health import health_routes
+from api.native.approvals import approval_routes
+from api.native.artifacts import artifact_routes
+from api.native.board import board_routes
+from api.native.crews import crew_routes
+from api.native.dispatcher import dispatcher_routes
+from api.native.events import event_routes
+from api.native.health import Health, health_routes, probe_routes
 from api.native.job_actions import JobActions
 from api.native.job_streams import JobStreams
-from api.native.jobs import job_routes as native_job_routes
+from api.native.jobs import job_routes
 from api.native.lmstudio import LMStudioHealth, probe
 from api.native.log import log_routes
 from api.native.people import token_routes, user_routes
 from api.native.projections import projection_routes
+from api.native.schedule_actions import ScheduleActions
+from api.native.schedules import schedule_routes
 from api.native.system import system_routes
+from api.native.templates import template_routes
 from api.native.worker import worker_routes
 from api.page.routes import page_routes
 from api.people.oidc import GOOGLE, Provider
@@ -412,8 +421,7 @@ def _board(parts: Parts) -> ASGIApp:
         parts.jobs,
         parts.crews,
         parts.crew_intake,
-        parts.schedules,
-        parts.spawner,
+        _schedule_actions(parts),
         parts.catalog,
         parts.dispatcher,
         parts.unfinished,
@@ -425,7 +433,6 @@ def _board(parts: Parts) -> ASGIApp:
         may_register=settings.oidc_allow,
         email_of=parts.email_of,
         name_of=parts.name_of,
-        timezone=settings.timezone,
         clock=parts.clock,
         version=VERSION,
     )
@@ -448,16 +455,12 @@ _DIALECTS: dict[str, Callable[[Parts], ASGIApp]] = {
 
 def _others(parts: Parts) -> FastAPI:
     """What is at the main address beside the dialects: the native API, the page, health."""
-    health = health_routes(
-        parts.log,
-        parts.views,
-        parts.dispatcher,
-        parts.followers,
-        parts.stopped,
-        VERSION,
-    )
     # Attempts outlive an upgrade, and those that 0.2.0 started ask where it listened.
-    routers = [_worker(parts, at="/api"), health, page_routes(parts.security)]
+    routers = [
+        _worker(parts, at="/api"),
+        probe_routes(_health(parts)),
+        page_routes(parts.security),
+    ]
     if BOARD not in parts.settings.dialects:
         routers.append(_sign_in(parts))
     summary = "A control plane for jobs, over one log of immutable events."
@@ -481,6 +484,28 @@ def _worker(parts: Parts, at: str = "") -> APIRouter:
     )
 
 
+def _schedule_actions(parts: Parts) -> ScheduleActions:
+    return ScheduleActions(
+        parts.schedules,
+        parts.spawner,
+        parts.crew_intake,
+        parts.views,
+        timezone=parts.settings.timezone,
+        clock=parts.clock,
+    )
+
+
+def _health(parts: Parts) -> Health:
+    return Health(
+        parts.log,
+        parts.views,
+        parts.dispatcher,
+        parts.followers,
+        parts.stopped,
+        VERSION,
+    )
+
+
 def _native(parts: Parts) -> FastAPI:
     """The native API over the parts."""
     sign_in = parts.people.sign_in
@@ -488,7 +513,7 @@ def _native(parts: Parts) -> FastAPI:
     named = parts.settings.model_fields_set & {"lm_studio_base_url", "lm_studio_model"}
     streams = JobStreams(parts.log, parts.jobs, parts.unfinished)
     routers = (
-        native_job_routes(
+        job_routes(
             parts.log,
             parts.intake,
             JobActions(parts.jobs, parts.crews),
@@ -499,6 +524,19 @@ def _native(parts: Parts) -> FastAPI:
             workdir=parts.settings.workdir,
             default_timeout_s=parts.settings.job_timeout_s,
         ),
+        crew_routes(
+            parts.crews, parts.crew_intake, parts.views, parts.name_of, parts.owner_by_email
+        ),
+        approval_routes(
+            parts.log, parts.jobs, parts.approvals, parts.views, parts.email_of, parts.name_of
+        ),
+        schedule_routes(_schedule_actions(parts)),
+        template_routes(parts.catalog, parts.clock),
+        artifact_routes(parts.views, parts.artifacts),
+        board_routes(parts.views, parts.email_of, parts.name_of, parts.clock),
+        event_routes(parts.log, owners, parts.email_of, tuple(CATALOGUE)),
+        dispatcher_routes(parts.dispatcher, parts.clock),
+        health_routes(_health(parts)),
         log_routes(parts.log, parts.jobs, owners, streams),
         _worker(parts),
         user_routes(sign_in, parts.views, parts.clock),

@@ -7,11 +7,17 @@ import orjson
 from sqlalchemy import Column, ColumnElement, Integer, Select, String, func, or_, select
 
 from domain.account.email import spellings
-from domain.approval.aggregate import ApprovalNotFound, ApprovalState, approval_id_of, changes_by
+from domain.approval.aggregate import (
+    ApprovalNotFound,
+    ApprovalState,
+    approval_id_of,
+    approval_stream,
+    changes_by,
+)
 from domain.clock import elapsed_ms
 from domain.coverage import types
 from domain.errors import InvalidCursor
-from domain.log import Recorded
+from domain.log import EventLog, Recorded
 from projections.engine import Reading
 from projections.projection import Projection, Row
 
@@ -114,6 +120,18 @@ def find_approval(reading: Reading, approval_id: str) -> Row:
     return rows[0]
 
 
+def approval_of_log(log: EventLog, approval_id: str) -> Row:
+    """The row that the view has, or will have, of an approval: by its own folds, from the log, so
+    whoever has just changed it sees that. ApprovalNotFound when there is none. Blocks on the disk.
+    """
+    row: Row | None = None
+    for event in log.blocking.stream(approval_stream(approval_id)):
+        row = APPROVALS.folds[event.type](row, event)
+    if row is None:
+        raise ApprovalNotFound(approval_id)
+    return row
+
+
 def job_approvals(reading: Reading, job_id: str) -> list[Row]:
     """All that was asked for one job, oldest first."""
     approvals = reading.table("approvals")
@@ -128,6 +146,7 @@ def list_approvals(
     owner: str | None = None,
     approver: str | None = None,
     job_id: str | None = None,
+    crew: str | None = None,
     cursor: str | None = None,
     limit: int,
 ) -> tuple[list[Row], bool]:
@@ -138,9 +157,7 @@ def list_approvals(
     that this person was named to answer. InvalidCursor for an id that names no approval.
     """
     approvals = reading.table("approvals")
-    statement = _inbox(reading, states, owner, approver)
-    if job_id is not None:
-        statement = statement.where(approvals.c.job_id == job_id)
+    statement = _inbox(reading, states, owner, approver, job_id, crew)
     if cursor is not None:
         seen = select(approvals.c.position).where(approvals.c.id == cursor)
         if not reading.rows(seen):
@@ -156,9 +173,11 @@ def count_approvals(
     states: Collection[str] = (),
     owner: str | None = None,
     approver: str | None = None,
+    job_id: str | None = None,
+    crew: str | None = None,
 ) -> int:
     """How many there are of those that `list_approvals` lists."""
-    listed = _inbox(reading, states, owner, approver).subquery()
+    listed = _inbox(reading, states, owner, approver, job_id, crew).subquery()
     return int(reading.connection.execute(select(func.count()).select_from(listed)).scalar_one())
 
 
@@ -173,10 +192,19 @@ def approvals_with_expiry(reading: Reading) -> list[Row]:
 
 
 def _inbox(
-    reading: Reading, states: Collection[str], owner: str | None, approver: str | None
+    reading: Reading,
+    states: Collection[str],
+    owner: str | None,
+    approver: str | None,
+    job_id: str | None,
+    crew: str | None,
 ) -> Select[Any]:
     approvals = reading.table("approvals")
     statement = _of_jobs(reading)
+    if job_id is not None:
+        statement = statement.where(approvals.c.job_id == job_id)
+    if crew is not None:
+        statement = statement.where(reading.table("jobs").c.crew == crew)
     if states:
         statement = statement.where(approvals.c.state.in_(sorted(states)))
     if owner is None:

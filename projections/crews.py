@@ -1,9 +1,21 @@
 """The crews view: what was committed together. How a crew stands follows from its jobs."""
 
+from dataclasses import dataclass
 from typing import Any
 
 import orjson
-from sqlalchemy import Column, Integer, String, and_, case, func, select
+from sqlalchemy import (
+    Column,
+    ColumnElement,
+    Integer,
+    Select,
+    String,
+    and_,
+    case,
+    func,
+    or_,
+    select,
+)
 
 from domain.coverage import types
 from domain.crew.events import STRANDED, CrewNotFound, crew_state
@@ -11,7 +23,12 @@ from domain.errors import InvalidCursor
 from domain.job.events import JobState
 from domain.log import Recorded
 from projections.engine import Reading
+from projections.jobs import has_label
 from projections.projection import Projection, Row
+
+_LOOKED_AT = 200
+_LOOKS = 10
+"""How many crews are looked at, and how often, to find those in a state."""
 
 
 def _columns() -> tuple[Column[Any], ...]:
@@ -27,6 +44,7 @@ def _columns() -> tuple[Column[Any], ...]:
         Column("not_before", String),
         Column("created_at", String, nullable=False),
         Column("members", String, nullable=False),
+        Column("number", Integer),
     )
 
 
@@ -44,12 +62,13 @@ def _committed(_: Row | None, event: Recorded) -> Row:
         "not_before": data["not_before"],
         "created_at": event.at,
         "members": orjson.dumps(data["jobs"]).decode(),
+        "number": None,
     }
 
 
 CREWS = Projection(
     name="crews",
-    version=1,
+    version=2,  # crews of a template are numbered
     columns=_columns,
     key=lambda event: event.subject[5:],
     folds={"crew.committed": _committed},
@@ -57,7 +76,8 @@ CREWS = Projection(
         "approval email identity job operator request schedule token user",
     ),
     births=frozenset({"crew.committed"}),
-    indexes=(("owner", "position"), ("position",), ("schedule",)),
+    indexes=(("owner", "position"), ("position",), ("schedule",), ("template", "number")),
+    numbered=("number", "template"),
 )
 
 
@@ -70,23 +90,108 @@ def find_crew(reading: Reading, crew_id: str) -> Row:
     return rows[0]
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CrewFilter:
+    """What a crew must be to be shown; None and empty ask for nothing. Times are as the log writes
+    them, and bounds are part of what they bound.
+    """
+
+    states: frozenset[str] = frozenset()
+    """As `state_of` gives them."""
+    owner: str | None = None
+    template: str | None = None
+    number: int | None = None
+    schedule: str | None = None
+    label: str | None = None
+    """That one of its jobs has."""
+    text: str | None = None
+    """In its name or template, or how its id begins."""
+    created_after: str | None = None
+    created_before: str | None = None
+
+
+EVERY_CREW = CrewFilter()
+
+
 def list_crews(
-    reading: Reading, *, owner: str | None, cursor: str | None, limit: int
-) -> tuple[list[Row], bool]:
-    """The newest crews first, and whether there are more; the cursor is the id of the last one
-    seen.
+    reading: Reading,
+    wanted: CrewFilter = EVERY_CREW,
+    *,
+    owner: str | None,
+    cursor: str | None,
+    limit: int,
+) -> tuple[list[Row], str | None]:
+    """The newest crews first, and the cursor of the next page: the id of the last one looked at.
+    `owner` is to whom the list is limited.
+
+    States follow from jobs. The work of one page is bounded: with states that are rare it may be
+    short and still have a cursor.
     """
     crews = reading.table("crews")
-    statement = select(crews)
-    if owner is not None:
-        statement = statement.where(crews.c.owner == owner)
+    statement = select(crews).where(*_conditions(reading, wanted, owner))
+    size = _LOOKED_AT if wanted.states else limit
+    found: list[Row] = []
+    for _ in range(_LOOKS):
+        rows = _crews_after(reading, statement, cursor, size + 1)
+        more = len(rows) > size
+        rows = rows[:size]
+        if rows:
+            cursor = rows[-1]["id"]
+        if wanted.states:
+            counts = crew_counts(reading, [row["id"] for row in rows])
+            rows = [row for row in rows if state_of(counts[row["id"]]) in wanted.states]
+        found += rows
+        if len(found) >= limit:
+            beyond = more or len(found) > limit
+            return found[:limit], found[limit - 1]["id"] if beyond else None
+        if not more:
+            return found, None
+    return found, cursor
+
+
+def _crews_after(
+    reading: Reading, statement: Select[Any], cursor: str | None, size: int
+) -> list[Row]:
+    crews = reading.table("crews")
     if cursor is not None:
         seen = reading.rows(select(crews.c.position).where(crews.c.id == cursor))
         if not seen:
             raise InvalidCursor("The cursor names no crew of this server.")
         statement = statement.where(crews.c.position < seen[0]["position"])
-    rows = reading.rows(statement.order_by(crews.c.position.desc()).limit(limit + 1))
-    return rows[:limit], len(rows) > limit
+    return reading.rows(statement.order_by(crews.c.position.desc()).limit(size))
+
+
+def _conditions(
+    reading: Reading, wanted: CrewFilter, owner: str | None
+) -> list[ColumnElement[bool]]:
+    crews = reading.table("crews")
+    equal = (
+        (crews.c.owner, owner),
+        (crews.c.owner, wanted.owner),
+        (crews.c.template, wanted.template),
+        (crews.c.number, wanted.number),
+        (crews.c.schedule, wanted.schedule),
+    )
+    where: list[ColumnElement[bool]] = [column == one for column, one in equal if one is not None]
+    if wanted.created_after is not None:
+        where.append(crews.c.created_at >= wanted.created_after)
+    if wanted.created_before is not None:
+        where.append(crews.c.created_at <= wanted.created_before)
+    if wanted.text is not None:
+        where.append(
+            or_(
+                crews.c.id.istartswith(wanted.text, autoescape=True),
+                crews.c.name.icontains(wanted.text, autoescape=True),
+                crews.c.template.icontains(wanted.text, autoescape=True),
+            )
+        )
+    if wanted.label is not None:
+        jobs = reading.table("jobs")
+        labelled = select(jobs.c.crew).where(
+            jobs.c.deleted == 0, jobs.c.crew.is_not(None), has_label(jobs, wanted.label)
+        )
+        where.append(crews.c.id.in_(labelled))
+    return where
 
 
 def crew_counts(reading: Reading, crew_ids: list[str]) -> dict[str, dict[str, int]]:

@@ -13,7 +13,7 @@ from operator import itemgetter
 from typing import Any, NamedTuple
 
 import orjson
-from sqlalchemy import Connection, Table, bindparam, delete, select, text
+from sqlalchemy import Connection, Table, bindparam, delete, func, select, text
 from sqlalchemy.exc import SQLAlchemyError
 
 from domain.log import Recorded
@@ -72,6 +72,7 @@ class Filling:
         self.failure: CannotFold | None = None
         self._sum = 0
         self._rows: OrderedDict[Any, tuple[Row, int]] = OrderedDict()
+        self._numbers: dict[Any, int] = {}
         self._columns = [column.name for column in table.columns]
         self._values: Callable[[Row], _Values] = itemgetter(*self._columns)
         self._key_name = self._columns[0]
@@ -89,6 +90,7 @@ class Filling:
         self._sum = int(digest, 16)
         self.unknown = unknown
         self._rows.clear()
+        self._numbers.clear()
         self.publish()
 
     def publish(self) -> None:
@@ -135,10 +137,25 @@ class Filling:
         for key, fold, event in work:
             row = now[key] if key in now else before.get(key)
             try:
-                now[key] = fold(row, event)
+                after = fold(row, event)
             except Exception as error:
                 raise CannotFold(_at(event), error) from error
+            if row is None and after is not None and self.projection.numbered is not None:
+                after = self._numbered(connection, after, *self.projection.numbered)
+            now[key] = after
         return now
+
+    def _numbered(self, connection: Connection, row: Row, name: str, of: str) -> Row:
+        """The new row with its number among those of the same value."""
+        last = self._numbers.get(row[of])
+        if last is None:
+            columns = self.table.c
+            newest = select(func.max(columns[name])).where(columns[of] == row[of])
+            last = connection.execute(newest).scalar() or 0
+            if len(self._numbers) >= _CACHED_ROWS:
+                self._numbers.clear()
+        self._numbers[row[of]] = last + 1
+        return {**row, name: last + 1}
 
     def _load(
         self, connection: Connection, work: list[tuple[Any, Fold, Recorded]]

@@ -28,6 +28,8 @@ class JobFilter:
     states: frozenset[str] = frozenset()
     """Of STANDINGS."""
     outcomes: frozenset[str] = frozenset()
+    column: str | None = None
+    """Of the board."""
     owner: str | None = None
     label: str | None = None
     crew: str | None = None
@@ -83,6 +85,7 @@ def filtered_jobs(
     """
     return list_jobs(
         reading,
+        status=wanted.column,
         text=wanted.text,
         label=wanted.label,
         archived=wanted.archived,

@@ -370,9 +370,7 @@ def list_jobs(
     if text:
         statement = statement.where(_says(reading, text))
     if label is not None:
-        statement = statement.where(
-            or_(jobs.c.label == label, func.instr(jobs.c.labels, orjson.dumps(label).decode()) > 0)
-        )
+        statement = statement.where(has_label(jobs, label))
     for column, wanted in ((jobs.c.owner, owner), (jobs.c.crew, crew), (jobs.c.schedule, schedule)):
         if wanted is not None:
             statement = statement.where(column == wanted)
@@ -417,6 +415,11 @@ def _overlaid(row: Row) -> Row:
         row["plan"] = None if brief["plan"] is None else orjson.dumps(brief["plan"]).decode()
     row["shortened"] = cut
     return row
+
+
+def has_label(jobs: Table, label: str) -> ColumnElement[bool]:
+    listed = func.instr(jobs.c.labels, orjson.dumps(label).decode()) > 0
+    return or_(jobs.c.label == label, listed)
 
 
 def _says(reading: Reading, text: str) -> ColumnElement[bool]:

@@ -34,6 +34,10 @@ class Projection:
     births: frozenset[str] = frozenset()
     """Types before which there can be no row of that key, so none is looked for."""
     indexes: tuple[tuple[str, ...], ...] = ()
+    numbered: tuple[str, str] | None = None
+    """A column that numbers rows from 1 in the order in which they are born, and the column for
+    each value of which it does so. Rows stay; a fold gives null for it.
+    """
 
     def table(self, generation: int, metadata: MetaData) -> Table:
         """The table of one filling; generations stand beside each other while

@@ -1,8 +1,10 @@
 """From a plan to a crew in the log: the crew and all its jobs in one append, or nothing."""
 
+import asyncio
 import hashlib
+import json
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from functools import partial
@@ -10,7 +12,7 @@ from typing import Any, Protocol
 
 from domain.clock import Clock, format_time, system_clock
 from domain.crew.commands import Crews
-from domain.crew.events import CrewCommitted, CrewMember, crew_stream
+from domain.crew.events import CrewCommitted, CrewMember, CrewNotFound, crew_stream
 from domain.draft import Draft
 from domain.entropy import uuid4
 from domain.errors import BadInput, CrewlogError, VersionConflict
@@ -19,6 +21,7 @@ from domain.job.aggregate import Job
 from domain.job.commands import IdempotencyKey, Jobs, replay_of
 from domain.job.events import JobPlan, JobSubmitted, Links, job_stream
 from domain.log import Context, EventLog, NewEvent
+from domain.redaction import HIDDEN
 from domain.schedule.wall_clock import zone_of
 from scheduler.dispatch.sealed import Sealed
 from scheduler.intake import Sealing, limit_ms
@@ -248,19 +251,41 @@ class CrewIntake:
         """Whether any of its jobs may still do something."""
         return self._crews.active(crew_id)
 
-    async def cancel_crew(self, crew_id: str, reason: str, context: Context) -> None:
-        """Ask for the end of every job that has not ended."""
+    async def cancel_crew(self, crew_id: str, reason: str, context: Context) -> int | None:
+        """Ask for the end of every job that has not ended: the position of the newest event of
+        that; None where all have.
+        """
         crew = await self._log.apart(partial(self._crews.load, crew_id))
+        position: int | None = None
         for member in crew.members:
             if not (await self._log.apart(partial(self._crews.job, member.id))).ended:
                 try:
-                    await self._jobs.execute(
+                    changed = await self._jobs.execute(
                         member.id,
                         lambda job: [] if job.ended else job.request_cancel(reason),
                         context,
                     )
                 except VersionConflict:  # it moves: the next look at it is the dispatcher's
-                    continue
+                    position = position or 0
+                else:
+                    position = max(position or 0, changed.position)
+        return position
+
+    async def rerun(
+        self, crew_id: str, inputs: Mapping[str, Any], occasion: Occasion, timezone: str
+    ) -> CrewSubmission:
+        """The same template again as it is now, with the inputs that the crew had; `inputs` are in
+        place of those. BadInput for one that the log does not have, and as `plan`.
+        """
+        first = await self._log.first_of_stream(crew_stream(crew_id))
+        if first is None:
+            raise CrewNotFound(crew_id)
+        had = {**first.data["inputs"], **inputs}
+        for name, value in had.items():
+            if name not in inputs and HIDDEN in json.dumps(value, ensure_ascii=False):
+                raise BadInput(f"inputs.{name}", "The log does not have it whole: give it again.")
+        plan = await asyncio.to_thread(self.plan, first.data["template"], had, timezone=timezone)
+        return await self.commit(plan, occasion)
 
     def not_before(self, text: str | None) -> str | None:
         """A time at which to start, as the log writes it. BadInput unless it is ISO 8601."""

@@ -2,9 +2,11 @@
 (`contracts/board.md` §1).
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 
+from api.edge.owners import is_named
 from api.edge.security import Principal
+from domain.approval.commands import Approvals
 from domain.crew.events import CrewNotFound
 from domain.errors import JobNotFound
 from domain.event import Event
@@ -14,6 +16,8 @@ from projections.crews import find_crew
 from projections.engine import Reading
 from projections.jobs import find_job
 from projections.projection import Row
+
+NOT_YOURS_TO_ANSWER = "Others were named to answer this."
 
 
 def seen_job(reading: Reading, job_id: str, principal: Principal) -> Row:
@@ -56,3 +60,26 @@ def guarded(
 def scope_of(principal: Principal, *, mine: bool = False) -> str | None:
     """The owner to whom a list is limited; None for an admin who asks for all."""
     return None if principal.admin and not mine else principal.owner
+
+
+def sees_approval(
+    principal: Principal, email: str | None, owner: str, approvers: Collection[str]
+) -> bool:
+    """Whether an approval may be shown: also to whom it names."""
+    return principal.sees(owner) or is_named(email, approvers)
+
+
+def may_answer(
+    principal: Principal, email: str | None, owner: str, approvers: Collection[str]
+) -> bool:
+    """Administrators; whom it names by ``owner`` or an address; the owner where it names nobody."""
+    if principal.admin or is_named(email, approvers):
+        return True
+    return owner == principal.owner and (not approvers or "owner" in approvers)
+
+
+def may_trust(principal: Principal, email: str | None, job: Job, approvals: Approvals) -> bool:
+    """Trust answers for everybody, so it takes somebody who might answer each question."""
+    named = [job.terms.approvers]
+    named += [list(a.approvers) for a in approvals.pending(job) if not a.explicit]
+    return all(may_answer(principal, email, job.owner, approvers) for approvers in named)

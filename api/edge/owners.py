@@ -1,7 +1,7 @@
 """Whose a thing of the log is: what a reader of the log may see follows from it."""
 
 from collections import OrderedDict
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
 from typing import NamedTuple
 
 from fastapi import HTTPException
@@ -9,7 +9,7 @@ from fastapi import HTTPException
 from api.edge.security import NOT_ADMIN, Principal
 from domain.account.email import folded
 from domain.errors import NotFound
-from domain.log import EventLog
+from domain.log import EventLog, Recorded
 
 _KEPT = 20_000
 
@@ -42,6 +42,12 @@ class Owners:
         if found is None:
             return principal.sees("")
         return principal.sees(found.owner) or is_named(email, found.approvers)
+
+    def concerned(
+        self, page: Sequence[Recorded], principal: Principal, email: str | None
+    ) -> list[Recorded]:
+        """The events that this principal may see. Blocks on the disk."""
+        return [event for event in page if self.concerns(event.subject, principal, email)]
 
     def _of(self, subject: str) -> _Concerned | None:
         known = self._known.get(subject)

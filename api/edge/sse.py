@@ -31,7 +31,7 @@ from domain.log import EventLog, Recorded
 from scheduler.drivers.unfinished import Beginning, Unfinished
 
 _CURSOR = re.compile(r"(0|[1-9][0-9]{0,17})(?::(0|[1-9][0-9]{0,8}))?")
-_RETRY = b"retry: 1000\n\n"
+RETRY = b"retry: 1000\n\n"
 _CHUNK_BYTES = 256 * 1024
 _PAGE = 64
 PAGE_BYTES = 128 * 1024
@@ -240,7 +240,7 @@ async def read_log(
     limit: int | None = None,
 ) -> AsyncIterator[bytes]:
     """All that matches past the cursor, for ever; or up to `before`, or the first `limit` of it."""
-    yield _RETRY
+    yield RETRY
     after = cursor.after if cursor else 0
     left = _NO_LIMIT if limit is None else limit
     tail = log.tail(after, subject, types, limit=4 * _PAGE, before=before, page_bytes=PAGE_BYTES)
@@ -274,7 +274,7 @@ async def read_job(
     """What matches of a job, from the cursor to its end, or as `read_log`. `end_at` is the position
     to stop at when it has ended already; `over` says of a ``job.finished`` whether it is the last.
     """
-    yield _RETRY
+    yield RETRY
     after = cursor.after if cursor else 0
     if end_at is not None and after >= end_at:
         return

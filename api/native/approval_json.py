@@ -1,21 +1,19 @@
-"""An approval as JSON: the CodePlane dialect's object (`contracts/codeplane.md` §2), and what it
-lacks.
-"""
+"""An approval as JSON."""
 
-from collections.abc import Callable, Sequence
 from typing import Any, Literal
 
 import orjson
 from pydantic import BaseModel, ConfigDict, Field
 
-from domain.approval.aggregate import ApprovalNotFound, ApprovalState, approval_stream
-from domain.log import EventLog, Recorded
-from projections.approvals import APPROVALS
+from api.edge.security import NameOf
+from domain.approval.commands import RESOLUTIONS
 from projections.projection import Row
+
+ApprovalStateName = Literal["pending", "approved", "rejected", "expired", "withdrawn"]
 
 
 class ApprovalObject(BaseModel):
-    """An approval, for the document. Nulls are given, never left out."""
+    """An approval. Nulls are given, never left out; times are ISO 8601 in UTC."""
 
     model_config = ConfigDict(extra="forbid")
 
@@ -24,65 +22,49 @@ class ApprovalObject(BaseModel):
     attempt: int = Field(description="0 when it was asked before the first attempt.")
     description: str
     proposedAction: str | None
-    requiresExplicitApproval: bool = Field(description="Trust in the job does not answer it.")
+    explicit: bool = Field(description="Trust in the job does not answer it.")
     approvers: list[str] = Field(
         description="Who may answer beside administrators; nobody named is the owner."
     )
     ownerId: str
-    requestedAt: str = Field(description="ISO 8601 in UTC, like every time.")
-    expiresAt: str | None
-    state: Literal["pending", "approved", "rejected", "expired", "withdrawn"]
+    state: ApprovalStateName
     resolution: Literal["approved", "rejected"] | None
-    resolvedAt: str | None
+    requestedAt: str
     requestedBy: str
     requestedByName: str
+    expiresAt: str | None
+    resolvedAt: str | None
     resolvedBy: str | None
     resolvedByName: str | None
     trusted: bool = Field(description="Trust in the job answered it.")
     comment: str | None
     waitMs: int | None
+    position: int = Field(description="Where in the log it was asked.")
 
 
-def approval_json(row: Row, name_of: Callable[[str], str]) -> dict[str, Any]:
+def approval_json(row: Row, name_of: NameOf) -> dict[str, Any]:
     """The object of a row of the approvals view."""
     resolver = row["resolved_by"]
-    answered = row["state"] in (ApprovalState.APPROVED, ApprovalState.REJECTED)
     return {
         "id": row["id"],
         "jobId": row["job_id"],
         "attempt": row["attempt"],
         "description": row["description"],
         "proposedAction": row["proposed_action"],
-        "requiresExplicitApproval": bool(row["explicit"]),
+        "explicit": bool(row["explicit"]),
         "approvers": orjson.loads(row["approvers"]),
         "ownerId": row["owner"],
-        "requestedAt": row["requested_at"],
-        "expiresAt": row["expires_at"],
         "state": row["state"],
-        "resolution": row["state"] if answered else None,
-        "resolvedAt": row["resolved_at"],
+        "resolution": row["state"] if row["state"] in RESOLUTIONS else None,
+        "requestedAt": row["requested_at"],
         "requestedBy": row["requested_by"],
         "requestedByName": name_of(row["requested_by"]),
+        "expiresAt": row["expires_at"],
+        "resolvedAt": row["resolved_at"],
         "resolvedBy": resolver,
         "resolvedByName": name_of(resolver) if resolver is not None else None,
         "trusted": bool(row["by_trust"]),
         "comment": row["comment"],
         "waitMs": row["wait_ms"],
+        "position": row["position"],
     }
-
-
-def approval_row(log: EventLog, approval_id: str) -> Row:
-    """The row that the view has, or will have, of an approval: by its own folds, from the log, so
-    whoever has just changed it sees that. ApprovalNotFound when there is none.
-    """
-    row = _folded(log.blocking.stream(approval_stream(approval_id)))
-    if row is None:
-        raise ApprovalNotFound(approval_id)
-    return row
-
-
-def _folded(events: Sequence[Recorded]) -> Row | None:
-    row: Row | None = None
-    for event in events:
-        row = APPROVALS.folds[event.type](row, event)
-    return row

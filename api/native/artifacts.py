@@ -1,88 +1,120 @@
-"""The files that jobs left. Their bytes are foreign: they are given as what can do no harm."""
+"""``/artifacts``: the files that jobs left."""
 
-import asyncio
-from collections.abc import Sequence
-from pathlib import Path
-from typing import Any
+from typing import Annotated, Any, Literal
 
-from fastapi import HTTPException, Response
-from fastapi.responses import FileResponse, HTMLResponse
+from fastapi import APIRouter, Query, Response
+from fastapi.responses import FileResponse
+from pydantic import BaseModel, ConfigDict, Field
 
-from api.edge.errors import documented
-from api.edge.foreign_texts import LARGEST, POLICY, is_text, page
-from domain.errors import NotFound
-from projections.artifacts import ArtifactNotFound
+from api.edge.access import seen_job
+from api.edge.answers import json_bytes
+from api.edge.files import file_answer, page_answer
+from api.edge.security import Authenticated, Principal
+from api.native.problems import SECURED, documented
+from projections.artifacts import ArtifactNotFound, find_artifact, job_artifacts
+from projections.engine import Views
 from projections.projection import Row
 from scheduler.workspaces.artifacts import ArtifactStore
 
-INLINE = frozenset(
-    {"text/plain", "application/json", "image/png", "image/jpeg", "image/gif", "image/webp"}
-)
-"""What a browser may show by itself; all else is for saving."""
-
-_PREFERRED = ("report.md", "index.md", "index.html", "index.txt")
-
-BYTES: dict[int | str, dict[str, Any]] = {
+_BYTES: dict[int | str, dict[str, Any]] = {
     200: {"content": {"application/octet-stream": {"schema": {"type": "string"}}}},
     206: {"description": "The range that was asked for."},
     400: {"description": "The range is malformed, or the request is foreign."},
     416: {"description": "The range is beyond the end."},
-    **documented(404),
+    **documented(404, 406, 413),
 }
 
 
-class NoFile(NotFound):
-    def __init__(self) -> None:
-        super().__init__("The job has left no such file")
+class ArtifactObject(BaseModel):
+    """A file, without its bytes."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    id: str
+    jobId: str
+    attempt: int
+    name: str = Field(description="A path, with `/`.")
+    mime: str
+    size: int = Field(description="In bytes.")
+    sha256: str
+    createdAt: str
+    position: int
 
 
-def chosen(rows: Sequence[Row], name: str | None) -> Row | None:
-    """The file that is meant: of the latest attempt that left one, or one of that name."""
-    named = [row for row in rows if name is None or row["name"] == name]
-    latest = max((row["attempt"] for row in named), default=0)
-    found = [row for row in named if row["attempt"] == latest]
-    return min(found, key=_rank, default=None)
+class ArtifactList(BaseModel):
+    model_config = ConfigDict(extra="forbid")
+
+    items: list[ArtifactObject]
 
 
-def _rank(row: Row) -> tuple[int, str]:
-    name = row["name"].casefold()
-    place = _PREFERRED.index(name) if name in _PREFERRED else len(_PREFERRED)
-    return place, row["name"]
+def artifact_routes(views: Views, store: ArtifactStore) -> APIRouter:
+    """The routes. Every file carries a policy under which it can neither run nor fetch anything."""
+    router = APIRouter(tags=["artifacts"], responses=SECURED)
 
-
-def file_answer(row: Row, store: ArtifactStore, *, download: bool) -> Response:
-    inline = row["mime"] in INLINE and not download
-    return FileResponse(
-        _path(row, store),
-        media_type=row["mime"],
-        filename=row["name"].rpartition("/")[2],
-        content_disposition_type="inline" if inline else "attachment",
-        headers={**_HEADERS, "ETag": f'"{row["sha256"]}"'},
+    @router.get(
+        "/jobs/{job_id}/artifacts",
+        summary="The files that a job left",
+        response_model=ArtifactList,
+        responses=documented(404),
     )
+    async def get_artifacts(job_id: str, principal: Authenticated) -> Response:
+        """Of all its attempts."""
+        await views.caught_up()
+        with views.reading() as reading:
+            seen_job(reading, job_id, principal)
+            rows = job_artifacts(reading, job_id)
+        return json_bytes({"items": list(map(artifact_json, rows))})
+
+    @router.get(
+        "/artifacts/{artifact_id}",
+        summary="One file, without its bytes",
+        response_model=ArtifactObject,
+        responses=documented(404),
+    )
+    async def get_artifact(artifact_id: str, principal: Authenticated) -> Response:
+        return json_bytes(artifact_json(await _seen(artifact_id, principal)))
+
+    @router.get(
+        "/artifacts/{artifact_id}/content",
+        summary="The bytes of a file",
+        response_class=FileResponse,
+        responses=_BYTES,
+    )
+    async def get_content(
+        artifact_id: str,
+        principal: Authenticated,
+        download: Annotated[bool, Query(description="To be saved, not shown.")] = False,
+        format: Annotated[Literal["raw", "html"], Query()] = "raw",
+    ) -> Response:
+        """Takes Range (RFC 9110 section 14); the ETag is the SHA-256. With `format=html` text is
+        made a page.
+        """
+        row = await _seen(artifact_id, principal)
+        if format == "html" and not download:
+            return await page_answer(row, store)
+        return file_answer(row, store, download=download)
+
+    async def _seen(artifact_id: str, principal: Principal) -> Row:
+        await views.caught_up()
+        with views.reading() as reading:
+            row, job = find_artifact(reading, artifact_id)
+        if not principal.sees(job["owner"]):
+            raise ArtifactNotFound(artifact_id)
+        return row
+
+    return router
 
 
-async def page_answer(row: Row, store: ArtifactStore) -> Response:
-    if not is_text(row["mime"]):
-        raise HTTPException(406, f"A file of type {row['mime']} cannot be shown: download it.")
-    if row["size"] > LARGEST:
-        raise HTTPException(413, f"Over {LARGEST} bytes a file is not shown: download it.")
-    shown = await asyncio.to_thread(_read_page, _path(row, store), row)
-    return HTMLResponse(shown, headers=_HEADERS)
-
-
-def _read_page(path: Path, row: Row) -> str:
-    return page(row["name"], row["mime"], path.read_bytes().decode("utf-8", "replace"))
-
-
-def _path(row: Row, store: ArtifactStore) -> Path:
-    path = store.path(row["sha256"])
-    if path is None:
-        raise ArtifactNotFound(row["id"])
-    return path
-
-
-_HEADERS = {
-    "Content-Security-Policy": POLICY,
-    "X-Content-Type-Options": "nosniff",
-    "Cross-Origin-Resource-Policy": "same-origin",
-}
+def artifact_json(row: Row) -> dict[str, Any]:
+    """The object of a row of the artifacts view."""
+    return {
+        "id": row["id"],
+        "jobId": row["job_id"],
+        "attempt": row["attempt"],
+        "name": row["name"],
+        "mime": row["mime"],
+        "size": row["size"],
+        "sha256": row["sha256"],
+        "createdAt": row["at"],
+        "position": row["position"],
+    }

@@ -1,21 +1,76 @@
-"""Crews as JSON."""
+"""Crews as JSON. Nulls are given, never left out; times are ISO 8601 in UTC."""
 
-from typing import Any
+from typing import Any, Literal
 
 import orjson
+from pydantic import BaseModel, ConfigDict, Field
 
 from api.edge.security import NameOf
 from api.edge.short_forms import brief
-from projections.crews import state_of
+from api.native.job_json import JobBrief, listed
+from projections.crews import crew_counts, state_of
+from projections.engine import Reading
+from projections.jobs import jobs_of_ids
 from projections.projection import Row
+
+CREW_STATES = (
+    "held",
+    "running",
+    "waiting_for_approval",
+    "blocked",
+    "failed",
+    "completed",
+    "deleted",
+)
+
+
+class CrewBrief(BaseModel):
+    """A crew. `state` follows from its jobs."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    id: str
+    number: int = Field(description="Which crew of its template it is: `deploy #42`.")
+    name: str
+    template: str
+    inputs: dict[str, Any]
+    state: Literal[
+        "held", "running", "waiting_for_approval", "blocked", "failed", "completed", "deleted"
+    ]
+    counts: dict[str, int] = Field(
+        description="Jobs by state; `stranded` are held and cannot start as things are."
+    )
+    ownerId: str
+    owner: str
+    scheduleId: str | None
+    nominalAt: str | None = Field(description="The time of the schedule that it was made for.")
+    notBefore: str | None
+    createdAt: str
+    jobIds: list[str] = Field(description="In dependency order.")
+    position: int
+    shortened: list[str] = Field(description="Fields that lists show only the beginning of.")
+
+
+class CrewObject(CrewBrief):
+    """A crew with its jobs, in dependency order; those that were deleted are left out."""
+
+    jobs: list[JobBrief]
+
+
+class CrewPage(BaseModel):
+    model_config = ConfigDict(extra="forbid")
+
+    items: list[CrewBrief]
+    cursor: str | None
 
 
 def crew_json(row: Row, counts: dict[str, int], name_of: NameOf) -> dict[str, Any]:
-    """A crew; `state` follows from its jobs, which `counts` has by state."""
+    """A crew; `counts` has its jobs by state."""
     return {
         "id": row["id"],
+        "number": row["number"],
         "name": row["name"],
-        "templateId": row["template"],
+        "template": row["template"],
         "inputs": orjson.loads(row["inputs"]),
         "state": state_of(counts),
         "counts": counts,
@@ -23,15 +78,24 @@ def crew_json(row: Row, counts: dict[str, int], name_of: NameOf) -> dict[str, An
         "owner": name_of(row["owner"]),
         "scheduleId": row["schedule"],
         "nominalAt": row["nominal"],
-        "scheduledAt": row["not_before"],
+        "notBefore": row["not_before"],
         "createdAt": row["created_at"],
         "jobIds": [member["id"] for member in orjson.loads(row["members"])],
         "position": row["position"],
+        "shortened": [],
     }
 
 
-def crew_brief(row: Row, counts: dict[str, int], name_of: NameOf) -> dict[str, Any]:
-    """A crew as lists show it: inputs that are long are shortened, and `shortened` names them."""
+def crew_listed(row: Row, counts: dict[str, int], name_of: NameOf) -> dict[str, Any]:
+    """A crew as lists show it: inputs that are long are shortened."""
     crew = crew_json(row, counts, name_of)
-    crew["inputs"], whole = brief(crew["inputs"])
-    return {**crew, "shortened": [] if whole else ["inputs"]}
+    inputs, whole = brief(crew["inputs"])
+    return crew if whole else {**crew, "inputs": inputs or {}, "shortened": ["inputs"]}
+
+
+def crew_whole(reading: Reading, row: Row, name_of: NameOf) -> dict[str, Any]:
+    """The crew with its jobs."""
+    crew = crew_json(row, crew_counts(reading, [row["id"]])[row["id"]], name_of)
+    rows = {found["id"]: found for found in jobs_of_ids(reading, crew["jobIds"])}
+    there = (rows[one] for one in crew["jobIds"] if one in rows and not rows[one]["deleted"])
+    return {**crew, "jobs": [listed(job, name_of) for job in there]}

@@ -1,4 +1,4 @@
-"""``/healthz`` and ``/readyz``: is the process alive, and does it keep its promises."""
+"""``/healthz``, ``/readyz`` and ``/health``: is the process alive, does it keep its promises."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -8,6 +8,8 @@ from fastapi.responses import PlainTextResponse
 
 from api.edge.answers import json_bytes
 from api.edge.errors import documented
+from api.edge.security import Authenticated
+from api.native.problems import SECURED
 from domain.log import EventLog
 from projections.engine import Views
 from scheduler.dispatch.dispatcher import Dispatcher
@@ -16,15 +18,57 @@ from scheduler.follower import Follower, Lag
 _LOOPBACK = {"127.0.0.1", "::1"}
 
 
-def health_routes(
-    log: EventLog,
-    views: Views,
-    dispatcher: Dispatcher,
-    followers: Sequence[tuple[str, Follower]],
-    stopped: Sequence[str],
-    version: str,
-) -> APIRouter:
-    """`followers` are the readers of the log, each with its kind."""
+class Health:
+    """Whether the server keeps its promises, and how far each reader of the log is."""
+
+    def __init__(
+        self,
+        log: EventLog,
+        views: Views,
+        dispatcher: Dispatcher,
+        followers: Sequence[tuple[str, Follower]],
+        stopped: Sequence[str],
+        version: str,
+    ) -> None:
+        """`followers` are the readers of the log, each with its kind."""
+        self._log = log
+        self._views = views
+        self._dispatcher = dispatcher
+        self._stopped = stopped
+        self._version = version
+        self._followers = followers
+
+    async def look(self) -> dict[str, Any]:
+        """``ready`` when every view is live, the log can be read, log and views can be written, and
+        nothing of the server has failed.
+        """
+        log, views, dispatcher = self._log, self._views, self._dispatcher
+        statuses = views.status()
+        live = all(status.failure is None for status in statuses) and views.position >= 0
+        problem = await log.problem()
+        writable = {"log": await log.writable(), "views": views.error is None}
+        ready = live and problem is None and all(writable.values()) and not self._stopped
+        shown = [
+            {"name": s.name, "kind": "view", "position": s.position, "lag": s.lag} for s in statuses
+        ]
+        shown += [_following(kind, follower.status) for kind, follower in self._followers]
+        return {
+            "status": "ready" if ready else "not ready",
+            "version": self._version,
+            "head": log.head,
+            "readers": shown,
+            "writable": writable,
+            "problem": problem,
+            "stopped": list(self._stopped),
+            "running": dispatcher.active,
+            "queued": dispatcher.queued,
+            "capacity": dispatcher.capacity,
+            "storage": log.versions(),
+        }
+
+
+def probe_routes(health: Health) -> APIRouter:
+    """What supervisors and load balancers ask, without a token."""
     router = APIRouter(tags=["system"])
 
     @router.get("/healthz", summary="Alive", response_class=PlainTextResponse)
@@ -38,31 +82,22 @@ def health_routes(
         """200 when every view is live, the log can be read, log and views can be written, and
         nothing of the server has failed; 503 otherwise. Strangers off loopback are told only which.
         """
-        statuses = views.status()
-        live = all(status.failure is None for status in statuses) and views.position >= 0
-        problem = await log.problem()
-        writable = {"log": await log.writable(), "views": views.error is None}
-        ready = live and problem is None and all(writable.values()) and not stopped
-        said: dict[str, Any] = {"status": "ready" if ready else "not ready"}
-        if request.client is not None and request.client.host in _LOOPBACK:
-            shown = [
-                {"name": s.name, "kind": "view", "position": s.position, "lag": s.lag}
-                for s in statuses
-            ]
-            shown += [_following(kind, follower.status) for kind, follower in followers]
-            said |= {
-                "version": version,
-                "head": log.head,
-                "readers": shown,
-                "writable": writable,
-                "problem": problem,
-                "stopped": list(stopped),
-                "running": dispatcher.active,
-                "queued": dispatcher.queued,
-                "capacity": dispatcher.capacity,
-                "storage": log.versions(),
-            }
-        return json_bytes(said, 200 if ready else 503)
+        said = await health.look()
+        status = 200 if said["status"] == "ready" else 503
+        if request.client is None or request.client.host not in _LOOPBACK:
+            said = {"status": said["status"]}
+        return json_bytes(said, status)
+
+    return router
+
+
+def health_routes(health: Health) -> APIRouter:
+    router = APIRouter(prefix="/health", tags=["health"], responses=SECURED)
+
+    @router.get("", summary="Whether the server is ready, and how far each reader of the log is")
+    async def get_health(principal: Authenticated) -> Response:
+        """What `/readyz` says on loopback, from anywhere. `status` is `ready` or `not ready`."""
+        return json_bytes(await health.look())
 
     return router
 

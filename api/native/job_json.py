@@ -7,6 +7,7 @@ import orjson
 from pydantic import BaseModel, ConfigDict, Field
 
 from api.edge.security import NameOf
+from domain.job.board import ARCHIVED, column_of
 from domain.job.events import ENDED, JobState
 from projections.jobs import exit_code, failure
 from projections.projection import Row
@@ -36,6 +37,7 @@ class JobBrief(BaseModel):
     kind: str = Field(description="What runs it: `command` or `agent`.")
     state: StateName
     outcome: OutcomeName | None = Field(description="How it ended; null until it has.")
+    column: str = Field(description="Where it stands on the board.")
     gaveUp: bool = Field(description="It is blocked because its retries are used up.")
     title: str
     label: str
@@ -137,6 +139,7 @@ def job_json(row: Row, name_of: NameOf) -> dict[str, Any]:
         "kind": row["kind"],
         "state": state.value,
         "outcome": state.value if state in ENDED else None,
+        "column": column_of_row(row),
         "gaveUp": bool(row["gave_up"]),
         "title": row["title"],
         "label": row["label"],
@@ -201,6 +204,13 @@ def _planned(row: Row) -> dict[str, Any]:
         "approvers": plan.get("approvers", []),
         "resultSchema": plan.get("result_schema"),
     }
+
+
+def column_of_row(row: Row) -> str:
+    """The column of the board, or ``archived``."""
+    if row["archived_at"] is not None:
+        return ARCHIVED
+    return column_of(JobState(row["state"]), active=bool(row["active"]))
 
 
 def _seconds(ms: int) -> float | None:

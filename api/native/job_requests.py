@@ -14,6 +14,7 @@ from api.native.job_json import FIELDS, SHORT
 from domain.clock import format_time
 from domain.errors import BadInput
 from domain.job.aggregate import LONGEST_TEXT
+from domain.job.board import ARCHIVED, COLUMNS
 from domain.job.events import Outcome
 from projections.job_filters import STANDINGS, JobFilter
 from scheduler.intake import WorkRequest, limit_ms
@@ -99,6 +100,9 @@ class JobQuery(BaseModel):
 
     state: Word | None = Field(None, description=f"By comma: {', '.join(STANDINGS)}.")
     outcome: Word | None = Field(None, description=f"By comma: {', '.join(Outcome)}.")
+    column: Word | None = Field(
+        None, description=f"Where it stands on the board: {', '.join((*COLUMNS, ARCHIVED))}."
+    )
     owner: Word | None = Field(None, description="`me`, an owner's id or a person's address.")
     label: Annotated[str, Field(max_length=64), CARRIABLE] | None = None
     crew: Word | None = Field(None, description="The id of its crew.")
@@ -121,6 +125,7 @@ class JobQuery(BaseModel):
         return JobFilter(
             states=words_of("state", self.state, STANDINGS),
             outcomes=words_of("outcome", self.outcome, tuple(Outcome)),
+            column=_one_of("column", self.column, (*COLUMNS, ARCHIVED)),
             owner=None if self.owner is None else owner_of(self.owner),
             label=self.label,
             crew=self.crew,
@@ -183,6 +188,12 @@ def words_of(name: str, given: str | None, known: tuple[str, ...]) -> frozenset[
     if not words.issubset(known):
         raise BadInput(name, f"There are {', '.join(known)}.")
     return words
+
+
+def _one_of(name: str, given: str | None, known: tuple[str, ...]) -> str | None:
+    if given is not None and given not in known:
+        raise BadInput(name, f"There are {', '.join(known)}.")
+    return given
 
 
 def moment_of(name: str, given: str | None) -> str | None:

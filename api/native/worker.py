@@ -16,7 +16,7 @@ from api.edge.answers import json_bytes
 from api.edge.security import Worker
 from api.edge.texts import CARRIABLE, Body
 from api.edge.worker_tokens import WorkerPrincipal
-from api.native.approval_json import ApprovalObject, approval_json, approval_row
+from api.native.approval_json import ApprovalObject, approval_json
 from api.native.problems import SECURED, documented
 from domain.account.email import folded
 from domain.approval.aggregate import ApprovalNotFound, ApprovalState, approval_stream
@@ -37,6 +37,7 @@ from domain.job.events import (
 )
 from domain.job.result import check_result, parent_results
 from domain.log import EventLog, Recorded
+from projections.approvals import approval_of_log
 
 LONGEST_WAIT_S = 60
 LONGEST_EXPIRY_S = 366 * 24 * 3600
@@ -223,7 +224,7 @@ def _add_questions(
             "Location": f"/crewlog/v1/worker/approvals/{asked.approval.id}",
         }
         return json_bytes(
-            approval_json(approval_row(log, asked.approval.id), name_of), 201, headers
+            approval_json(approval_of_log(log, asked.approval.id), name_of), 201, headers
         )
 
     @router.get(
@@ -238,7 +239,7 @@ def _add_questions(
             )
             if event.data["attempt"] == worker.attempt
         ]
-        return json_bytes([approval_json(approval_row(log, asked), name_of) for asked in ids])
+        return json_bytes([approval_json(approval_of_log(log, asked), name_of) for asked in ids])
 
     @router.get("/approvals/{approval_id}", summary="The answer", response_model=ApprovalObject)
     async def answer(
@@ -251,13 +252,13 @@ def _add_questions(
         """As soon as it is answered; still pending when the wait is over or the server stops."""
         _current(jobs, worker, beat)
         head = log.head
-        row = approval_row(log, approval_id)
+        row = approval_of_log(log, approval_id)
         if row["job_id"] != worker.job_id:
             raise ApprovalNotFound(approval_id)
         if wait and row["state"] == ApprovalState.PENDING:
             await _next_event(log, approval_stream(approval_id), head, wait, stopping)
             beat(worker.job_id, worker.attempt)
-            row = approval_row(log, approval_id)
+            row = approval_of_log(log, approval_id)
         return json_bytes(approval_json(row, name_of))
 
 

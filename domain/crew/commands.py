@@ -11,6 +11,7 @@ from domain.clock import Clock, format_time, system_clock
 from domain.crew.events import Crew, CrewCommitted, CrewNotFound, crew_stream
 from domain.decide import decide as decided
 from domain.draft import Draft
+from domain.errors import WrongState
 from domain.folded import FoldedStreams
 from domain.job.aggregate import Job
 from domain.job.commands import Changed, Jobs, precondition
@@ -167,6 +168,25 @@ class Crews:
         """
         return await self.change(job_id, self._retried, context, if_match=if_match)
 
+    async def retry_crew(self, crew_id: str, context: Context) -> tuple[list[str], int]:
+        """Set going again whatever stands still in it without success, and what waits for that: the
+        jobs, and the position. WrongState where there is nothing of the kind.
+        """
+
+        def decision(draft: Draft) -> list[str]:
+            retried: list[str] = []
+            for member in self.load(crew_id).members:
+                job = self._seen(member.id, draft)
+                if stands_still(job) and not (job.archived or job.deleted):
+                    retried.append(job.id)
+                    self._retried(job, draft)
+            if not retried:
+                raise WrongState("Nothing in this crew has failed, was cancelled or is blocked.")
+            return retried
+
+        done = await decided(self._log, decision, context, self._clock)
+        return done.outcome, done.position
+
     def _retried(self, job: Job, draft: Draft) -> Job:
         if job.ended and job.state is not JobState.COMPLETED:
             return self._redone(job, "", draft)
@@ -226,6 +246,11 @@ def _fold(crew_id: str, events: Sequence[Recorded], crew: Crew | None) -> Crew:
 
 def _parents(job: Job) -> list[str]:
     return job.terms.parents
+
+
+def stands_still(job: Job) -> bool:
+    """It has ended without success, or is blocked: only a person sets it going again."""
+    return job.state is JobState.BLOCKED or (job.ended and job.state is not JobState.COMPLETED)
 
 
 def failed(job: Job) -> bool:

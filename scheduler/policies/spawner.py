@@ -68,7 +68,7 @@ class CrewMaker(Protocol):
         """Whether any of its jobs may still do something."""
         ...
 
-    async def cancel_crew(self, crew_id: str, reason: str, context: Context) -> None:
+    async def cancel_crew(self, crew_id: str, reason: str, context: Context) -> int | None:
         """Ask for the end of all its jobs."""
         ...
 

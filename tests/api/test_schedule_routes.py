@@ -13,6 +13,7 @@ from fastapi import FastAPI, Request
 from api.dialects.board.schedules import schedule_routes
 from api.edge import errors
 from api.edge.security import OPERATOR, Authenticated, Principal
+from api.native.schedule_actions import ScheduleActions
 from domain.clock import format_time
 from domain.log import SYSTEM, new_events
 from domain.schedule.aggregate import ScheduleChanged
@@ -70,16 +71,15 @@ def play(
             request.state.request_id = "a-request"
             return await following(request)
 
-        app.include_router(
-            schedule_routes(
-                world.schedules,
-                world.spawner,
-                world.crews,
-                world.views,
-                timezone="Europe/Berlin",
-                clock=timers.clock,
-            )
+        actions = ScheduleActions(
+            world.schedules,
+            world.spawner,
+            world.crews,
+            world.views,
+            timezone="Europe/Berlin",
+            clock=timers.clock,
         )
+        app.include_router(schedule_routes(actions, world.views))
         app.dependency_overrides[get_args(Authenticated)[1].dependency] = principal_of
         transport = httpx2.ASGITransport(app)
         async with (

@@ -154,6 +154,38 @@ TABLE: dict[tuple[str, str], Row] = {
     ("GET", "/crewlog/v1/jobs/{job_id}/timeline"): Row(OWNER),
     ("GET", "/crewlog/v1/jobs/{job_id}/events"): Row(OWNER),
     ("GET", "/crewlog/v1/jobs/{job_id}/stream"): Row(OWNER),
+    ("GET", "/crewlog/v1/jobs/{job_id}/approvals"): Row(OWNER),
+    ("POST", "/crewlog/v1/jobs/{job_id}/trust"): Row(OWNER),
+    ("GET", "/crewlog/v1/jobs/{job_id}/artifacts"): Row(OWNER),
+    ("GET", "/crewlog/v1/artifacts/{artifact_id}"): Row(OWNER),
+    ("GET", "/crewlog/v1/artifacts/{artifact_id}/content"): Row(OWNER),
+    ("GET", "/crewlog/v1/approvals"): Row(LOGIN),
+    ("GET", "/crewlog/v1/approvals/{approval_id}"): Row(OWNER),
+    ("POST", "/crewlog/v1/approvals/{approval_id}/resolve"): Row(OWNER, {"resolution": "approved"}),
+    ("GET", "/crewlog/v1/board"): Row(LOGIN),
+    ("GET", "/crewlog/v1/events/stream"): Row(LOGIN),
+    ("GET", "/crewlog/v1/dispatcher"): Row(LOGIN),
+    ("GET", "/crewlog/v1/health"): Row(LOGIN),
+    ("GET", "/crewlog/v1/templates"): Row(LOGIN),
+    ("GET", "/crewlog/v1/templates/{template_id:path}"): Row(LOGIN),
+    ("POST", "/crewlog/v1/templates/render"): Row(LOGIN, {"template": "every"}),
+    ("GET", "/crewlog/v1/schedules"): Row(LOGIN),
+    ("POST", "/crewlog/v1/schedules"): Row(LOGIN, {"template": "every", "name": "empty"}),
+    ("POST", "/crewlog/v1/schedules/preview"): Row(LOGIN, {"rule": YEARLY}),
+    ("GET", "/crewlog/v1/schedules/{schedule_id}"): Row(OWNER),
+    ("PATCH", "/crewlog/v1/schedules/{schedule_id}"): Row(OWNER, {"name": "another"}),
+    ("DELETE", "/crewlog/v1/schedules/{schedule_id}"): Row(OWNER),
+    ("POST", "/crewlog/v1/schedules/{schedule_id}/enable"): Row(OWNER),
+    ("POST", "/crewlog/v1/schedules/{schedule_id}/disable"): Row(OWNER),
+    ("POST", "/crewlog/v1/schedules/{schedule_id}/run-now"): Row(OWNER),
+    ("GET", "/crewlog/v1/schedules/{schedule_id}/preview"): Row(OWNER),
+    ("GET", "/crewlog/v1/schedules/{schedule_id}/firings"): Row(OWNER),
+    ("GET", "/crewlog/v1/crews"): Row(LOGIN),
+    ("POST", "/crewlog/v1/crews"): Row(LOGIN, {"template": "every"}),
+    ("GET", "/crewlog/v1/crews/{crew_id}"): Row(OWNER),
+    ("POST", "/crewlog/v1/crews/{crew_id}/cancel"): Row(OWNER),
+    ("POST", "/crewlog/v1/crews/{crew_id}/retry"): Row(OWNER),
+    ("POST", "/crewlog/v1/crews/{crew_id}/rerun"): Row(OWNER),
     # Templates and schedules
     ("GET", "/api/templates"): Row(LOGIN),
     ("GET", "/api/templates/{template_id:path}"): Row(LOGIN),
@@ -299,6 +331,13 @@ class World:
         self.position = int(answer.headers["x-event-position"])
         return str(answer.json()["id"])
 
+    def crew(self) -> str:
+        """One that only waits."""
+        body = {"template": "every", "notBefore": "2100-01-01T00:00:00Z"}
+        answer = self.clients["owner"].post("/crewlog/v1/crews", json=body)
+        assert answer.status_code == 201, answer.text
+        return str(answer.json()["id"])
+
     def schedule(self) -> str:
         body = {"name": "yearly", "templateId": "every", "rule": YEARLY, "timezone": "UTC"}
         answer = self.clients["owner"].post("/api/schedules", json=body)
@@ -316,7 +355,7 @@ class World:
             "{job_id}": self.artifact_job.__str__ if "/artifact" in path else self.job,
             "{schedule_id}": self.schedule,
             "{template_id:path}": lambda: "every",
-            "{crew_id}": self.crew_id.__str__,
+            "{crew_id}": self.crew_id.__str__ if not path.endswith("cancel") else self.crew,
             "{approval_id}": self.approval_id.__str__,
             "{artifact_id}": self.artifact_id.__str__,
             "{position}": lambda: (self.job(), self.position)[1],

@@ -89,6 +89,28 @@ KEYS = {
         "ids": '["none"]',
         "filter": '{"text": "none"}',
     },
+    ("POST", "/crewlog/v1/crews"): {
+        "template": '"odd"',
+        "inputs": "{}",
+        "timezone": '"UTC"',
+        "notBefore": '"2100-01-01T00:00:00Z"',
+    },
+    ("POST", "/crewlog/v1/templates/render"): {"template": '"odd"', "inputs": "{}"},
+    ("POST", "/crewlog/v1/schedules"): {
+        "name": '"n"',
+        "template": '"odd"',
+        "rule": '{"cron": "0 7 * * *"}',
+        "inputs": "{}",
+        "timezone": '"UTC"',
+        "jitterS": "1",
+        "catchUp": '"none"',
+        "endsAt": "null",
+        "maxFirings": "1",
+    },
+    ("POST", "/crewlog/v1/schedules/preview"): {
+        "rule": '{"cron": "0 7 * * *"}',
+        "n": "1",
+    },
     ("POST", "/api/templates/render"): {"templateId": '"odd"', "inputs": "{}"},
     ("POST", "/api/schedules"): {
         "name": '"n"',

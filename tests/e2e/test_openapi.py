@@ -45,9 +45,22 @@ checks.negative_data_rejection.expected-statuses = [400, 401, 403, 404, 405, 409
 
 NATIVE = """
 [[operations]]
-include-path = ["/jobs", "/jobs/actions"]
+include-path = [
+    "/jobs", "/jobs/actions", "/crews", "/approvals", "/templates/render",
+    "/templates/{template_id}", "/schedules/preview",
+]
 # A word, a time or a cursor that names nothing: well-formed, and still not acceptable.
-checks.positive_data_acceptance.expected-statuses = [200, 201, 400, 401, 403, 422]
+checks.positive_data_acceptance.expected-statuses = [200, 201, 400, 401, 403, 404, 422]
+
+[[operations]]
+include-path-regex = "^/schedules"
+# Rules, zones and templates are looked at one by one, and the mistake is named with its path.
+checks.positive_data_acceptance.expected-statuses = [200, 201, 400, 401, 403, 404, 409, 412]
+checks.negative_data_rejection.expected-statuses = [400, 401, 403, 404, 405, 409, 412, 422]
+
+[[operations]]
+include-path-regex = "^/crews/|^/approvals/|^/artifacts/"
+checks.positive_data_acceptance.expected-statuses = [200, 201, 400, 401, 403, 404, 406, 409, 413]
 
 [[operations]]
 include-path-regex = "^/jobs/{job_id}"
@@ -134,7 +147,7 @@ def test_schemathesis_finds_nothing(
             *("--checks=all", "--max-examples=10", "--generation-deterministic"),
             *("--continue-on-failure", "--no-shrink"),
             # These streams have no end to wait for. Those of jobs are asked for jobs that are not.
-            *("--exclude-path-regex=/log/stream|/api/events", "--request-timeout=60"),
+            *("--exclude-path-regex=/log/stream|/events", "--request-timeout=60"),
         ],
         cwd=tmp_path,
         env=environment(SCHEMATHESIS_HOOKS=str(HOOKS), NO_PROXY="*", PYTHONWARNINGS="ignore"),

@@ -376,7 +376,7 @@ def test_a_wait_ends_with_the_answer(http: httpx2.Client, held: tuple[str, httpx
     with ThreadPoolExecutor() as pool:
         waiting = pool.submit(client.get, f"/approvals/{approval['id']}?wait=60")
         body = {"resolution": "rejected", "comment": "Too much."}
-        resolved = http.post(f"/api/approvals/{approval['id']}/resolve", json=body)
+        resolved = http.post(f"/crewlog/v1/approvals/{approval['id']}/resolve", json=body)
         answer = waiting.result().json()
 
     assert resolved.json() == answer

@@ -18,18 +18,17 @@ from api.dialects.board.stream import stream_routes
 from api.dialects.board.templates import template_routes
 from api.edge.applications import application
 from api.edge.security import EmailOf, NameOf, Security
+from api.native.schedule_actions import ScheduleActions
 from api.people.oidc import OpenIdConnect
 from api.people.sign_in import SignIn
 from domain.clock import Clock
 from domain.crew.commands import Crews
 from domain.job.commands import Jobs
 from domain.log import EventLog
-from domain.schedule.commands import Schedules
 from projections.engine import Views
 from scheduler.crews import CrewIntake
 from scheduler.dispatch.dispatcher import Dispatcher
 from scheduler.drivers.unfinished import Unfinished
-from scheduler.policies.spawner import Spawner
 from scheduler.templates import Catalog
 from scheduler.workspaces.artifacts import ArtifactStore
 
@@ -42,8 +41,7 @@ def board_app(
     jobs: Jobs,
     crews: Crews,
     crew_intake: CrewIntake,
-    schedules: Schedules,
-    spawner: Spawner,
+    schedules: ScheduleActions,
     catalog: Catalog,
     dispatcher: Dispatcher,
     unfinished: Unfinished,
@@ -56,7 +54,6 @@ def board_app(
     may_register: Collection[str],
     email_of: EmailOf,
     name_of: NameOf,
-    timezone: str,
     clock: Clock,
     version: str,
 ) -> FastAPI:
@@ -69,7 +66,7 @@ def board_app(
         stream_routes(log, jobs, unfinished),
         artifact_routes(views, artifacts),
         overview_routes(views, email_of, name_of, clock),
-        schedule_routes(schedules, spawner, crew_intake, views, timezone=timezone, clock=clock),
+        schedule_routes(schedules, views),
         template_routes(catalog, clock),
         dispatcher_routes(dispatcher, clock),
     )

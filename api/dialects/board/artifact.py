@@ -6,8 +6,8 @@ from fastapi import APIRouter, Query, Response
 from fastapi.responses import FileResponse
 
 from api.edge.errors import SECURED, Refusal, documented
+from api.edge.files import BYTES, NoFile, chosen, file_answer, page_answer
 from api.edge.security import Authenticated
-from api.native.artifacts import BYTES, NoFile, chosen, file_answer, page_answer
 from domain.errors import JobNotFound
 from projections.artifacts import job_artifacts
 from projections.engine import Views

@@ -6,6 +6,7 @@ from fastapi import APIRouter, Query, Request, Response
 from fastapi.concurrency import run_in_threadpool
 
 from api.dialects.board.crew_graph import graph_json
+from api.dialects.board.crew_json import crew_brief, crew_json
 from api.dialects.board.crew_requests import CrewCreated, CrewRequest
 from api.edge.access import scope_of, seen_crew, seen_job
 from api.edge.answers import json_bytes, position_header
@@ -13,7 +14,6 @@ from api.edge.errors import SECURED, documented
 from api.edge.idempotency import IdempotencyHeader, key_of
 from api.edge.security import Authenticated, NameOf
 from api.edge.short_forms import bounded
-from api.native.crew_json import crew_brief, crew_json
 from domain.idempotency import canonical
 from projections.crews import crew_counts, list_crews
 from projections.engine import Views
@@ -91,13 +91,14 @@ def _add_reading(router: APIRouter, views: Views, name_of: NameOf) -> None:
     ) -> Response:
         await views.caught_up()
         with views.reading() as reading:
-            rows, more = list_crews(
+            rows, following = list_crews(
                 reading, owner=scope_of(principal, mine=mine), cursor=cursor, limit=limit
             )
             counts = crew_counts(reading, [row["id"] for row in rows])
         items, whole = bounded(crew_brief(row, counts[row["id"]], name_of) for row in rows)
-        more = more or not whole
-        following = rows[len(items) - 1]["id"] if more else None
+        if not whole:
+            following = rows[len(items) - 1]["id"]
+        more = following is not None
         return json_bytes({"items": items, "cursor": following, "hasMore": more})
 
     @router.get("/crews/{crew_id}", summary="One crew, with its jobs", responses=documented(404))

@@ -6,14 +6,14 @@ from typing import Annotated, Any
 from fastapi import APIRouter, Query, Response
 from fastapi.concurrency import run_in_threadpool
 
-from api.dialects.board.schedule_json import schedule_json
+from api.dialects.board.crew_json import crew_brief
 from api.dialects.job_json import job_json
 from api.edge.access import scope_of
 from api.edge.answers import json_bytes
 from api.edge.errors import SECURED
 from api.edge.security import Authenticated, EmailOf, NameOf
 from api.edge.short_forms import PAGE_BYTES, bounded
-from api.native.crew_json import crew_brief
+from api.native.schedule_json import schedule_json
 from domain.clock import Clock, format_time
 from projections.crews import crew_counts, list_crews
 from projections.engine import Views

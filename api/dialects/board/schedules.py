@@ -2,67 +2,45 @@
 (`contracts/board.md` §8).
 """
 
-from collections.abc import Sequence
-from itertools import islice
-from typing import Annotated, Any
+from typing import Annotated
 
 from fastapi import APIRouter, Query, Request, Response
-from fastapi.concurrency import run_in_threadpool
 
 from api.dialects.board.schedule_json import (
     FiringPage,
-    Preview,
-    PreviewRequest,
     RunNowAnswer,
     ScheduleAnswer,
     ScheduleChange,
     ScheduleJobs,
     ScheduleList,
     ScheduleRequest,
-    begin_of,
-    firing_json,
-    schedule_brief,
-    schedule_json,
-    terms_of,
+    board_schedule,
 )
 from api.dialects.job_json import job_json
-from api.edge.access import scope_of
-from api.edge.answers import json_bytes
+from api.edge.answers import json_bytes, position_header
 from api.edge.entity_tags import IfMatchHeader, etag, version_of
 from api.edge.errors import SECURED, documented
-from api.edge.security import Authenticated, Principal
-from domain.clock import Clock, format_time, system_clock
+from api.edge.security import Authenticated
+from api.native.schedule_actions import ScheduleActions, seen_schedule
+from api.native.schedule_json import Preview, firing_json, schedule_brief
+from api.native.schedule_requests import RulePreview, terms_of
 from domain.errors import BadInput
-from domain.schedule.aggregate import Schedule, ScheduleNotFound
-from domain.schedule.commands import ChangedSchedule, Decide, Schedules, checked_terms
-from domain.schedule.recurrence import Rule, parse_rule
-from projections.engine import Reading, Views
+from domain.schedule.aggregate import Schedule
+from domain.schedule.commands import ChangedSchedule
+from projections.engine import Views
 from projections.jobs import list_jobs
-from projections.projection import Row
-from projections.schedules import find_schedule, list_firings, list_schedules, schedule_of
-from scheduler.policies.spawner import CrewMaker, Spawner
 
 _MOST_TIMES = 100
 
 
-def schedule_routes(
-    schedules: Schedules,
-    spawner: Spawner,
-    crews: CrewMaker,
-    views: Views,
-    *,
-    timezone: str = "UTC",
-    clock: Clock = system_clock,
-) -> APIRouter:
-    """The routes. `timezone` is that of a schedule which names none."""
+def schedule_routes(actions: ScheduleActions, views: Views) -> APIRouter:
     router = APIRouter(prefix="/api/schedules", tags=["schedules"], responses=SECURED)
 
     @router.get("", summary="List schedules, newest first", response_model=ScheduleList)
     async def get_schedules(principal: Authenticated, mine: bool = False) -> Response:
-        await views.caught_up()
-        with views.reading() as reading:
-            rows = list_schedules(reading, owner=scope_of(principal, mine=mine))
-        return json_bytes({"schedules": [schedule_brief(one) for one in await _objects(rows)]})
+        rows = await actions.rows(principal, mine=mine)
+        shown = [board_schedule(schedule_brief(one)) for one in await actions.objects(rows)]
+        return json_bytes({"schedules": shown})
 
     @router.post(
         "",
@@ -77,29 +55,22 @@ def schedule_routes(
         """400, with the path of the mistake, for a rule, time zone or input that cannot be used;
         404 for an unknown template.
         """
-        terms = await run_in_threadpool(checked_terms, {"timezone": timezone, **terms_of(body)})
-        if body.template_id is None:
-            raise BadInput("templateId", "It is missing.")
-        terms["template"] = body.template_id
-        await run_in_threadpool(
-            crews.plan, terms["template"], terms.get("inputs", {}), timezone=terms["timezone"]
-        )
-        created = await schedules.create(
-            terms, principal.owner, principal.context(request), enabled=body.enabled
+
+        def template() -> str:
+            if body.template_id is None:
+                raise BadInput("templateId", "It is missing.")
+            return body.template_id
+
+        context = principal.context(request)
+        created = await actions.create(
+            template, terms_of(body), principal, context, enabled=body.enabled
         )
         return await _shown(created, 201)
 
     @router.post("/preview", summary="The next times of a rule", response_model=Preview)
-    async def preview_rule(body: PreviewRequest, principal: Authenticated) -> Response:
+    async def preview_rule(body: RulePreview, principal: Authenticated) -> Response:
         """Of a rule that is not saved yet."""
-
-        def look() -> Response:
-            now = clock()
-            rule = parse_rule(body.rule, body.timezone or timezone, now)
-            times = islice(rule.times_after(now), body.n)
-            return _preview(rule, [format_time(moment) for moment in times])
-
-        return await run_in_threadpool(look)
+        return json_bytes(await actions.times_of_rule(body.rule, body.timezone, body.n))
 
     @router.get(
         "/{schedule_id}",
@@ -108,9 +79,10 @@ def schedule_routes(
         responses=documented(404),
     )
     async def get_schedule(schedule_id: str, principal: Authenticated) -> Response:
-        row = await _row(schedule_id, principal)
-        [shown] = await _objects([row])
-        return json_bytes({"schedule": shown}, headers={"ETag": etag(row["version"])})
+        row = await actions.row(schedule_id, principal)
+        [shown] = await actions.objects([row])
+        headers = {"ETag": etag(row["version"])}
+        return json_bytes({"schedule": board_schedule(shown)}, headers=headers)
 
     @router.patch(
         "/{schedule_id}",
@@ -129,14 +101,9 @@ def schedule_routes(
         for name, fixed in (("template_id", "templateId"), ("enabled", "enabled")):
             if name in body.model_fields_set:
                 raise BadInput(fixed, "This cannot be changed here.")
-        schedule = schedule_of(await _row(schedule_id, principal))
-        terms = terms_of(body)
-        if "inputs" in terms:
-            zone = terms.get("timezone", schedule.timezone)
-            await run_in_threadpool(crews.plan, schedule.template, terms["inputs"], timezone=zone)
-        changed = await schedules.change(
-            schedule_id, terms, principal.context(request), if_match=version_of(if_match)
-        )
+        await actions.row(schedule_id, principal)
+        context, version = principal.context(request), version_of(if_match)
+        changed = await actions.change(schedule_id, terms_of(body), principal, context, version)
         return await _shown(changed)
 
     @router.delete(
@@ -146,7 +113,8 @@ def schedule_routes(
         schedule_id: str, request: Request, principal: Authenticated, if_match: IfMatchHeader = None
     ) -> Response:
         """It fires no more; the jobs that it made stay."""
-        changed = await _execute(schedule_id, request, principal, if_match, Schedule.delete)
+        context, version = principal.context(request), version_of(if_match)
+        changed = await actions.execute(schedule_id, Schedule.delete, principal, context, version)
         return json_bytes({"ok": True}, headers={"x-event-position": str(changed.position)})
 
     @router.post(
@@ -159,14 +127,8 @@ def schedule_routes(
         schedule_id: str, request: Request, principal: Authenticated, if_match: IfMatchHeader = None
     ) -> Response:
         """From its next time on: what passed while it was off is not missed. 409 without one."""
-        row = await _row(schedule_id, principal)
-        changed = await schedules.enable(
-            schedule_id,
-            row["firings"],
-            principal.context(request),
-            if_match=version_of(if_match),
-        )
-        return await _shown(changed)
+        context, version = principal.context(request), version_of(if_match)
+        return await _shown(await actions.enable(schedule_id, principal, context, version))
 
     @router.post(
         "/{schedule_id}/disable",
@@ -178,9 +140,9 @@ def schedule_routes(
         schedule_id: str, request: Request, principal: Authenticated, if_match: IfMatchHeader = None
     ) -> Response:
         """It fires no more until it is enabled. What it made goes on."""
-        return await _shown(
-            await _execute(schedule_id, request, principal, if_match, Schedule.disable)
-        )
+        context, version = principal.context(request), version_of(if_match)
+        changed = await actions.execute(schedule_id, Schedule.disable, principal, context, version)
+        return await _shown(changed)
 
     @router.post(
         "/{schedule_id}/run-now",
@@ -193,8 +155,7 @@ def schedule_routes(
         """At once, also when it is disabled, and beside what still runs. 400 when its template
         cannot be rendered.
         """
-        await _row(schedule_id, principal)
-        spawned = await spawner.run_now(schedule_id, principal.context(request))
+        spawned = await actions.run_now(schedule_id, principal, principal.context(request))
         return json_bytes(
             {"jobIds": spawned.job_ids, "crewId": spawned.crew_id},
             201,
@@ -213,8 +174,7 @@ def schedule_routes(
         n: Annotated[int, Query(ge=1, le=_MOST_TIMES)] = 10,
     ) -> Response:
         """As if it were enabled now; without jitter."""
-        row = await _row(schedule_id, principal)
-        return await run_in_threadpool(lambda: _preview(schedule_of(row).parsed, _times(row, n)))
+        return json_bytes(await actions.times(schedule_id, principal, n))
 
     @router.get(
         "/{schedule_id}/firings",
@@ -228,10 +188,7 @@ def schedule_routes(
         limit: Annotated[int, Query(ge=1, le=500)] = 50,
         before: Annotated[int | None, Query(ge=1, le=2**62)] = None,
     ) -> Response:
-        await views.caught_up()
-        with views.reading() as reading:
-            _seen(reading, schedule_id, principal)
-            rows, more = list_firings(reading, schedule_id, before=before, limit=limit)
+        rows, more = await actions.firings(schedule_id, principal, before, limit)
         cursor = rows[-1]["position"] if more else None
         items = [firing_json(row) for row in rows]
         return json_bytes({"items": items, "cursor": cursor, "hasMore": more})
@@ -250,68 +207,17 @@ def schedule_routes(
     ) -> Response:
         await views.caught_up()
         with views.reading() as reading:
-            _seen(reading, schedule_id, principal)
+            seen_schedule(reading, schedule_id, principal)
             rows, more = list_jobs(reading, schedule=schedule_id, cursor=cursor, limit=limit)
         shown = [job_json(row) for row in rows]
         following = rows[-1]["id"] if more else None
         return json_bytes({"jobs": shown, "cursor": following, "hasMore": more})
 
-    async def _objects(rows: Sequence[Row]) -> list[dict[str, Any]]:
-        """As they are shown. A rule may have to be walked for its next time: not on the loop."""
-        now = clock()
-        return await run_in_threadpool(lambda: [schedule_json(row, now) for row in rows])
-
-    def _times(row: Row, n: int) -> list[str]:
-        schedule = schedule_of(row)
-        moment = begin_of(row, clock())
-        times: list[str] = []
-        while len(times) < n:
-            following = schedule.next_after(moment, row["firings"] + len(times))
-            if following is None:
-                break
-            times.append(format_time(following))
-            moment = following
-        return times
-
-    def _preview(rule: Rule, times: list[str]) -> Response:
-        return json_bytes({"times": times, "ruleText": rule.describe(), "timezone": rule.timezone})
-
-    async def _row(schedule_id: str, principal: Principal) -> Row:
-        await views.caught_up()
-        with views.reading() as reading:
-            return _seen(reading, schedule_id, principal)
-
     async def _shown(changed: ChangedSchedule, status: int = 200) -> Response:
-        await views.caught_up()
-        with views.reading() as reading:
-            row = find_schedule(reading, changed.schedule.id)
-        headers = {
-            "x-event-position": str(changed.position),
-            "ETag": etag(changed.schedule.version),
-        }
+        shown = await actions.shown(changed.schedule.id)
+        headers = {**position_header(changed.position), "ETag": etag(changed.schedule.version)}
         if status == 201:
             headers["Location"] = f"/api/schedules/{changed.schedule.id}"
-        [shown] = await _objects([row])
-        return json_bytes({"schedule": shown}, status, headers)
-
-    async def _execute(
-        schedule_id: str,
-        request: Request,
-        principal: Principal,
-        if_match: str | None,
-        decide: Decide,
-    ) -> ChangedSchedule:
-        await _row(schedule_id, principal)
-        return await schedules.execute(
-            schedule_id, decide, principal.context(request), if_match=version_of(if_match)
-        )
+        return json_bytes({"schedule": board_schedule(shown)}, status, headers)
 
     return router
-
-
-def _seen(reading: Reading, schedule_id: str, principal: Principal) -> Row:
-    """The row, if it is one that this principal may see; else ScheduleNotFound."""
-    row = find_schedule(reading, schedule_id)
-    if not principal.sees(row["owner"]):
-        raise ScheduleNotFound(schedule_id)
-    return row

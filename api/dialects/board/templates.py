@@ -9,11 +9,10 @@ from api.edge.answers import json_bytes
 from api.edge.errors import SECURED, documented
 from api.edge.security import Authenticated
 from api.edge.texts import CARRIABLE, Body
+from api.native.template_json import fault_json, plan_json, template_json, template_whole
 from domain.clock import Clock, system_clock
 from domain.schedule.wall_clock import zone_of
-from scheduler.templates import Catalog, Template, TemplateFault
-from scheduler.templates.format import TemplateJob
-from scheduler.templates.plan import CrewPlan, PlannedJob
+from scheduler.templates import Catalog
 
 
 class RenderRequest(Body):
@@ -35,7 +34,7 @@ def template_routes(catalog: Catalog, clock: Clock = system_clock) -> APIRouter:
         """An administrator also sees the files, and the mistakes in those that are left out."""
         listing = catalog.listing()
         shown: dict[str, Any] = {
-            "templates": [summary_json(t, files=principal.admin) for t in listing.templates]
+            "templates": [template_json(t, files=principal.admin) for t in listing.templates]
         }
         if principal.admin:
             shown["faults"] = [fault_json(fault) for fault in listing.faults]
@@ -51,94 +50,12 @@ def template_routes(catalog: Catalog, clock: Clock = system_clock) -> APIRouter:
         at = clock()
         nominal = at.astimezone(zone_of(body.timezone or "UTC"))
         plan = catalog.render(body.template_id, body.inputs, at=at, nominal=nominal)
-        return json_bytes(plan_json(plan))
+        shown = plan_json(plan)
+        return json_bytes({"templateId": shown.pop("template"), **shown})
 
     @router.get("/{template_id:path}", summary="One template", responses=documented(404))
     def get_template(template_id: str, principal: Authenticated) -> Response:
         """With its jobs, not rendered; an administrator also sees the file and its text."""
-        template = catalog.get(template_id)
-        shown = summary_json(template, files=principal.admin)
-        shown["jobs"] = [_job_json(template.jobs[i]) for i in template.order]
-        if principal.admin:
-            shown["source"] = template.source
-        return json_bytes(shown)
+        return json_bytes(template_whole(catalog.get(template_id), files=principal.admin))
 
     return router
-
-
-def summary_json(template: Template, *, files: bool) -> dict[str, Any]:
-    """A template as lists show it (`contracts/board.md` §7)."""
-    shown: dict[str, Any] = {
-        "id": template.id,
-        "name": template.name,
-        "description": template.description,
-        "inputs": {
-            name: {**wanted.declared, "required": wanted.required}
-            for name, wanted in template.inputs.items()
-        },
-    }
-    if files:
-        shown["file"] = str(template.file)
-    return shown
-
-
-def fault_json(fault: TemplateFault) -> dict[str, Any]:
-    return {
-        "file": fault.file,
-        "line": fault.line,
-        "path": fault.path,
-        "reason": fault.reason,
-    }
-
-
-def _job_json(job: TemplateJob) -> dict[str, Any]:
-    """A job as its template has it. Of the environment only the names, as everywhere."""
-    return {
-        "id": job.id,
-        "title": job.title.source,
-        "body": job.body.source,
-        "assignee": job.assignee,
-        "argv": [item.source for item in job.argv],
-        "parents": list(job.parents),
-        "cwd": None if job.cwd is None else job.cwd.source,
-        "envNames": sorted(job.env),
-        **_settings_json(job),
-    }
-
-
-def plan_json(plan: CrewPlan) -> dict[str, Any]:
-    """A crew that was rendered, with its jobs in dependency order."""
-    return {
-        "templateId": plan.template,
-        "name": plan.name,
-        "inputs": plan.inputs,
-        "jobs": [
-            {
-                "key": job.key,
-                "title": job.title,
-                "body": job.body,
-                "assignee": job.assignee,
-                "argv": list(job.argv),
-                "parents": list(job.parents),
-                "cwd": job.cwd,
-                "envNames": sorted(job.env),
-                **_settings_json(job),
-            }
-            for job in plan.jobs
-        ],
-    }
-
-
-def _settings_json(job: TemplateJob | PlannedJob) -> dict[str, Any]:
-    """What is the same before and after rendering."""
-    return {
-        "workspace": job.workspace,
-        "timeoutS": job.timeout_s,
-        "maxRetries": job.max_retries,
-        "approval": "required" if job.approval else "none",
-        "onReject": job.on_reject,
-        "approvers": list(job.approvers),
-        "leaseS": job.lease_s,
-        "labels": list(job.labels),
-        "resultSchema": job.result_schema,
-    }

@@ -1,28 +1,31 @@
 """``/api/approvals``: the questions that wait for a person, and their answers."""
 
-from collections.abc import Collection
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 from fastapi import APIRouter, HTTPException, Query, Request, Response
 from pydantic import AliasChoices, BaseModel, ConfigDict, Field
 
+from api.dialects.codeplane.approval_json import ApprovalObject, approval_json
+from api.edge.access import NOT_YOURS_TO_ANSWER, may_answer, may_trust, sees_approval
 from api.edge.answers import json_bytes
 from api.edge.errors import SECURED, documented
-from api.edge.owners import is_named
-from api.edge.security import Authenticated, EmailOf, NameOf, Principal
+from api.edge.security import Authenticated, EmailOf, NameOf
 from api.edge.short_forms import bounded
 from api.edge.texts import CARRIABLE, Body
-from api.native.approval_json import ApprovalObject, approval_json, approval_row
 from domain.approval.aggregate import ApprovalNotFound
 from domain.approval.commands import Approvals
 from domain.errors import JobNotFound
-from domain.job.aggregate import LONGEST_TEXT, Job
+from domain.job.aggregate import LONGEST_TEXT
 from domain.job.commands import Jobs
 from domain.log import EventLog
-from projections.approvals import count_approvals, find_approval, job_approvals, list_approvals
+from projections.approvals import (
+    approval_of_log,
+    count_approvals,
+    find_approval,
+    job_approvals,
+    list_approvals,
+)
 from projections.engine import Views
-
-NOT_YOURS_TO_ANSWER = "Others were named to answer this."
 
 State = Literal["pending", "approved", "rejected", "expired", "withdrawn"]
 
@@ -115,7 +118,7 @@ def _add_reading(router: APIRouter, views: Views, email_of: EmailOf, name_of: Na
         await views.caught_up()
         with views.reading() as reading:
             shown = approval_json(find_approval(reading, approval_id), name_of)
-        if not sees(principal, email_of(principal), shown["ownerId"], shown["approvers"]):
+        if not sees_approval(principal, email_of(principal), shown["ownerId"], shown["approvers"]):
             raise ApprovalNotFound(approval_id)
         return json_bytes(shown)
 
@@ -130,9 +133,11 @@ def _add_reading(router: APIRouter, views: Views, email_of: EmailOf, name_of: Na
         await views.caught_up()
         with views.reading() as reading:
             found = [approval_json(row, name_of) for row in job_approvals(reading, job_id)]
-        return json_bytes(
-            [one for one in found if sees(principal, email, one["ownerId"], one["approvers"])]
-        )
+
+        def seen(one: dict[str, Any]) -> bool:
+            return sees_approval(principal, email, one["ownerId"], one["approvers"])
+
+        return json_bytes(list(filter(seen, found)))
 
 
 def _add_answering(
@@ -157,7 +162,7 @@ def _add_answering(
         """
         approval = approvals.load(approval_id)
         email = email_of(principal)
-        if not sees(principal, email, approval.owner, approval.approvers):
+        if not sees_approval(principal, email, approval.owner, approval.approvers):
             raise ApprovalNotFound(approval_id)
         if not may_answer(principal, email, approval.owner, approval.approvers):
             raise HTTPException(403, NOT_YOURS_TO_ANSWER)
@@ -166,7 +171,8 @@ def _add_answering(
             approval_id, resolution, body.comment, principal.context(request)
         )
         headers = {"x-event-position": str(resolved.position)}
-        return json_bytes(approval_json(approval_row(log, approval_id), name_of), headers=headers)
+        row = approval_of_log(log, approval_id)
+        return json_bytes(approval_json(row, name_of), headers=headers)
 
     @router.post("/jobs/{job_id}/trust", summary="Trust a job", response_model=Trusted)
     @router.post("/jobs/{job_id}/approvals/trust", summary="Trust a job", response_model=Trusted)
@@ -180,29 +186,8 @@ def _add_answering(
             return json_bytes({"resolved": 0})
         if not principal.sees(job.owner):
             return json_bytes({"resolved": 0})
-        if not _may_trust(principal, email_of(principal), job, approvals):
+        if not may_trust(principal, email_of(principal), job, approvals):
             raise HTTPException(403, NOT_YOURS_TO_ANSWER)
         count, changed = await approvals.trust(job_id, principal.context(request))
         headers = {"x-event-position": str(changed.position)}
         return json_bytes({"resolved": count}, headers=headers)
-
-
-def sees(principal: Principal, email: str | None, owner: str, approvers: Collection[str]) -> bool:
-    """Whether an approval may be shown: also to whom it names."""
-    return principal.sees(owner) or is_named(email, approvers)
-
-
-def may_answer(
-    principal: Principal, email: str | None, owner: str, approvers: Collection[str]
-) -> bool:
-    """Administrators; whom it names by ``owner`` or an address; the owner where it names nobody."""
-    if principal.admin or is_named(email, approvers):
-        return True
-    return owner == principal.owner and (not approvers or "owner" in approvers)
-
-
-def _may_trust(principal: Principal, email: str | None, job: Job, approvals: Approvals) -> bool:
-    """Trust answers for everybody, so it takes somebody who might answer each question."""
-    named = [job.terms.approvers]
-    named += [list(a.approvers) for a in approvals.pending(job) if not a.explicit]
-    return all(may_answer(principal, email, job.owner, approvers) for approvers in named)

@@ -6,15 +6,15 @@ from fastapi import APIRouter, Response
 from fastapi.responses import FileResponse
 from pydantic import BaseModel, ConfigDict, Field
 
+from api.edge.access import seen_job
 from api.edge.answers import json_bytes
 from api.edge.errors import SECURED
+from api.edge.files import BYTES, file_answer
 from api.edge.foreign_texts import is_text
 from api.edge.security import Authenticated
-from api.native.artifacts import BYTES, file_answer
 from domain.errors import JobNotFound
 from projections.artifacts import ArtifactNotFound, find_artifact, job_artifacts
 from projections.engine import Views
-from projections.jobs import find_job
 from projections.projection import Row
 from scheduler.workspaces.artifacts import ArtifactStore
 
@@ -55,10 +55,10 @@ def artifact_routes(views: Views, store: ArtifactStore) -> APIRouter:
         await views.caught_up()
         with views.reading() as reading:
             try:
-                seen = principal.sees(find_job(reading, job_id)["owner"])
+                seen_job(reading, job_id, principal)
+                rows = job_artifacts(reading, job_id)
             except JobNotFound:
-                seen = False
-            rows = job_artifacts(reading, job_id) if seen else []
+                rows = []
         return json_bytes({"items": [artifact_json(row) for row in rows]})
 
     @router.get(

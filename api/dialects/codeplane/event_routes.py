@@ -77,9 +77,7 @@ def event_routes(log: EventLog, jobs: Jobs, owners: Owners, email_of: EmailOf) -
         if principal.admin:
             return page
         email = email_of(principal)
-        return await run_in_threadpool(
-            lambda: [e for e in page if owners.concerns(e.subject, principal, email)]
-        )
+        return await run_in_threadpool(owners.concerned, page, principal, email)
 
     return router
 

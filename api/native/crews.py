@@ -1,0 +1,176 @@
+"""``/crews``: make one of a template, find them, and say what is to happen with all of one."""
+
+from typing import Annotated
+
+from fastapi import APIRouter, Query, Request, Response
+from fastapi.concurrency import run_in_threadpool
+
+from api.edge.access import scope_of, seen_crew
+from api.edge.answers import json_bytes, position_header
+from api.edge.idempotency import IdempotencyHeader, key_of
+from api.edge.security import Authenticated, NameOf, Principal
+from api.edge.short_forms import bounded
+from api.native.crew_json import CrewObject, CrewPage, crew_listed, crew_whole
+from api.native.crew_requests import CrewAgain, CrewQuery, NewCrew
+from api.native.job_requests import OwnerOf, moment_of, owner_named
+from api.native.problems import SECURED, documented
+from domain.crew.commands import Crews
+from domain.errors import WrongState
+from domain.idempotency import canonical
+from projections.crews import crew_counts, find_crew, list_crews
+from projections.engine import Views
+from projections.projection import Row
+from scheduler.crews import CrewIntake, CrewSubmission, Occasion
+
+
+def crew_routes(
+    crews: Crews, intake: CrewIntake, views: Views, name_of: NameOf, user_by_email: OwnerOf
+) -> APIRouter:
+    """The routes. `user_by_email` is the owner behind an address."""
+    router = APIRouter(prefix="/crews", tags=["crews"], responses=SECURED)
+    _add_intake(router, intake, views, name_of)
+    _add_reading(router, views, name_of, user_by_email)
+    _add_commands(router, crews, intake, views, name_of)
+    return router
+
+
+def _add_intake(router: APIRouter, intake: CrewIntake, views: Views, name_of: NameOf) -> None:
+    @router.post(
+        "",
+        status_code=201,
+        summary="Make a crew of a template",
+        response_model=CrewObject,
+        responses=documented(404, 413),
+    )
+    async def make(
+        body: NewCrew, request: Request, principal: Authenticated, key: IdempotencyHeader = None
+    ) -> Response:
+        """400, with the path of the mistake, for inputs or a template that cannot be used."""
+        until = moment_of("notBefore", body.not_before)
+        idempotency = None
+        if key is not None:
+            # Not by the model: it refuses to write what the template is to refuse at its place.
+            said = canonical({name: getattr(body, name) for name in NewCrew.model_fields})
+            idempotency = key_of(principal.actor, key, b"POST /crewlog/v1/crews", said)
+        if idempotency is not None and (earlier := await intake.replayed(idempotency)):
+            return await _made(earlier)
+        plan = await run_in_threadpool(
+            intake.plan, body.template, body.inputs, timezone=body.timezone or "UTC"
+        )
+        occasion = Occasion(principal.owner, principal.context(request), not_before=until)
+        return await _made(await intake.commit(plan, occasion, idempotency))
+
+    @router.post(
+        "/{crew_id}/rerun",
+        status_code=201,
+        summary="Make another crew of the same",
+        response_model=CrewObject,
+        responses=documented(404),
+    )
+    async def rerun(
+        crew_id: str, request: Request, principal: Authenticated, body: CrewAgain | None = None
+    ) -> Response:
+        """Of its template as it is now, with the inputs that it had, or others."""
+        again = body or CrewAgain()
+        await views.caught_up()
+        with views.reading() as reading:
+            seen_crew(reading, crew_id, principal)
+        occasion = Occasion(principal.owner, principal.context(request))
+        zone = again.timezone or "UTC"
+        return await _made(await intake.rerun(crew_id, again.inputs, occasion, zone))
+
+    async def _made(submission: CrewSubmission) -> Response:
+        headers = {
+            **position_header(submission.position),
+            "Location": f"/crewlog/v1/crews/{submission.crew_id}",
+        }
+        if submission.replayed:
+            headers["Idempotency-Replayed"] = "true"
+        return await _answer(views, submission.crew_id, name_of, headers, 201)
+
+
+def _add_reading(router: APIRouter, views: Views, name_of: NameOf, user_by_email: OwnerOf) -> None:
+    @router.get("", summary="List crews, newest first", response_model=CrewPage)
+    async def get_crews(principal: Authenticated, query: Annotated[CrewQuery, Query()]) -> Response:
+        """Of one's own, for an administrator of all. The work of a page is bounded: with states
+        that are rare it may be short and still have a `cursor`.
+        """
+        wanted = query.filter(owner_named(principal, user_by_email))
+        await views.caught_up()
+
+        def read() -> tuple[list[Row], dict[str, dict[str, int]], str | None]:
+            with views.reading() as reading:
+                rows, cursor = list_crews(
+                    reading,
+                    wanted,
+                    owner=scope_of(principal),
+                    cursor=query.cursor,
+                    limit=query.limit,
+                )
+                return rows, crew_counts(reading, [row["id"] for row in rows]), cursor
+
+        rows, counts, cursor = await run_in_threadpool(read)
+        items, whole = bounded(crew_listed(row, counts[row["id"]], name_of) for row in rows)
+        if not whole:
+            cursor = rows[len(items) - 1]["id"]
+        return json_bytes({"items": items, "cursor": cursor})
+
+    @router.get(
+        "/{crew_id}",
+        summary="One crew, with its jobs",
+        response_model=CrewObject,
+        responses=documented(404),
+    )
+    async def get_crew(crew_id: str, principal: Authenticated) -> Response:
+        await views.caught_up()
+        with views.reading() as reading:
+            crew = crew_whole(reading, seen_crew(reading, crew_id, principal), name_of)
+        return json_bytes(crew)
+
+
+def _add_commands(
+    router: APIRouter, crews: Crews, intake: CrewIntake, views: Views, name_of: NameOf
+) -> None:
+    @router.post(
+        "/{crew_id}/cancel",
+        summary="Cancel what has not ended of a crew",
+        response_model=CrewObject,
+        responses=documented(404, 409),
+    )
+    async def cancel(crew_id: str, request: Request, principal: Authenticated) -> Response:
+        """Asks for the end of each job; asking again is only acknowledged. 409 once all have
+        ended.
+        """
+        await _open(crew_id, principal)
+        position = await intake.cancel_crew(crew_id, "By request.", principal.context(request))
+        if position is None:
+            raise WrongState("Every job of this crew has ended.")
+        return await _answer(views, crew_id, name_of, position_header(position))
+
+    @router.post(
+        "/{crew_id}/retry",
+        summary="Set going again what stands still in a crew",
+        response_model=CrewObject,
+        responses=documented(404, 409),
+    )
+    async def retry(crew_id: str, request: Request, principal: Authenticated) -> Response:
+        """What failed or was cancelled is done again, what is blocked goes on, and what waits for
+        them follows. 409 where nothing stands still.
+        """
+        await _open(crew_id, principal)
+        _, position = await crews.retry_crew(crew_id, principal.context(request))
+        return await _answer(views, crew_id, name_of, position_header(position))
+
+    async def _open(crew_id: str, principal: Principal) -> None:
+        await views.caught_up()
+        with views.reading() as reading:
+            seen_crew(reading, crew_id, principal)
+
+
+async def _answer(
+    views: Views, crew_id: str, name_of: NameOf, headers: dict[str, str], status: int = 200
+) -> Response:
+    await views.caught_up()
+    with views.reading() as reading:
+        crew = crew_whole(reading, find_crew(reading, crew_id), name_of)
+    return json_bytes(crew, status, headers)

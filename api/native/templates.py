@@ -1,0 +1,64 @@
+"""``/templates``: which templates there are, what one says, and what it would become."""
+
+from typing import Annotated, Any
+
+from fastapi import APIRouter, Response
+from pydantic import Field
+
+from api.edge.answers import json_bytes
+from api.edge.security import Authenticated
+from api.edge.texts import CARRIABLE, Body
+from api.native.problems import SECURED, documented
+from api.native.template_json import fault_json, plan_json, template_json, template_whole
+from domain.clock import Clock, system_clock
+from domain.schedule.wall_clock import zone_of
+from scheduler.templates import Catalog
+
+
+class Rendering(Body):
+    """A template and its inputs, to see what would be committed."""
+
+    template: Annotated[str, Field(min_length=1, max_length=4_096), CARRIABLE]
+    inputs: dict[str, Any] = Field(default_factory=dict)
+    timezone: Annotated[str, Field(max_length=64), CARRIABLE] | None = Field(
+        None, description="Whose date `today` is, and of `nominal`; else UTC."
+    )
+
+
+def template_routes(catalog: Catalog, clock: Clock = system_clock) -> APIRouter:
+    """The routes over a catalog; `clock` says what ``today`` is."""
+    router = APIRouter(prefix="/templates", tags=["templates"], responses=SECURED)
+
+    @router.get("", summary="List templates")
+    def get_templates(principal: Authenticated) -> Response:
+        """All of them, on one page. An administrator also sees the files, and under `faults` the
+        mistakes in those that are left out.
+        """
+        listing = catalog.listing()
+        shown: dict[str, Any] = {
+            "items": [template_json(t, files=principal.admin) for t in listing.templates],
+            "cursor": None,
+        }
+        if principal.admin:
+            shown["faults"] = [fault_json(fault) for fault in listing.faults]
+        return json_bytes(shown)
+
+    @router.post(
+        "/render",
+        summary="What a crew would be, without committing it",
+        responses=documented(404),
+    )
+    def render_template(body: Rendering, principal: Authenticated) -> Response:
+        """400 with the place of the mistake, in the inputs or in the template."""
+        at = clock()
+        nominal = at.astimezone(zone_of(body.timezone or "UTC"))
+        return json_bytes(
+            plan_json(catalog.render(body.template, body.inputs, at=at, nominal=nominal))
+        )
+
+    @router.get("/{template_id:path}", summary="One template", responses=documented(404))
+    def get_template(template_id: str, principal: Authenticated) -> Response:
+        """With its jobs, not rendered; an administrator also sees the file and its text."""
+        return json_bytes(template_whole(catalog.get(template_id), files=principal.admin))
+
+    return router

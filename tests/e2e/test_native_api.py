@@ -1,0 +1,169 @@
+"""The other nouns of ``/crewlog/v1``: approvals, artifacts, templates, schedules, the board,
+events, the dispatcher and health.
+"""
+
+import json
+from collections.abc import Iterator
+from typing import Any
+
+import httpx2
+import pytest
+
+from tests.e2e.client import connect, until
+from tests.e2e.crews import job, write_template
+from tests.e2e.people import add_user, sign_in
+from tests.server import Server
+
+Json = dict[str, Any]
+ROOT = "/crewlog/v1"
+YEARLY = {"cron": "0 0 1 1 *"}
+
+
+@pytest.fixture(scope="module")
+def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
+    data = tmp_path_factory.mktemp("native") / "data"
+    with Server.start(data, "--stop-jobs", "--log-level=warning") as started:
+        leaves = job("leaves", 'echo "# Hi" > "$CREWLOG_ARTIFACTS/report.md"')
+        write_template(data, "asks", leaves, job("asked", "true", "leaves", approval="required"))
+        yield started
+
+
+@pytest.fixture(scope="module")
+def http(server: Server) -> Iterator[httpx2.Client]:
+    with connect(server) as client:
+        yield client
+
+
+def get(http: httpx2.Client, path: str, **query: Any) -> Json:
+    answer = http.get(f"{ROOT}{path}", params=query)
+    assert answer.status_code == 200, answer.text
+    found: Json = answer.json()
+    return found
+
+
+@pytest.fixture(scope="module")
+def crew(http: httpx2.Client) -> Json:
+    """A crew whose first job has left a file, and whose second one waits for a person."""
+    answer = http.post(f"{ROOT}/crews", json={"template": "asks"})
+    assert answer.status_code == 201, answer.text
+    made: str = answer.json()["id"]
+
+    def asked() -> Json | None:
+        now = get(http, f"/crews/{made}")
+        return now if now["state"] == "waiting_for_approval" else None
+
+    return until(asked, "an approval is asked for")
+
+
+def test_an_approval_is_found_by_its_crew_and_answered_once(
+    http: httpx2.Client, crew: Json
+) -> None:
+    page = get(http, "/approvals", crew=crew["id"], state="pending")
+    assert (page["count"], page["cursor"]) == (1, None)
+    (asked,) = page["items"]
+    of_job = get(http, f"/jobs/{asked['jobId']}/approvals")
+    assert of_job["items"] == [asked] == [get(http, f"/approvals/{asked['id']}")]
+    assert get(http, "/approvals", crew="none")["items"] == []
+    assert get(http, "/approvals", state="rejected,expired")["items"] == []
+    assert http.get(f"{ROOT}/approvals", params={"state": "open"}).status_code == 400
+    assert asked.keys().isdisjoint({"requiresExplicitApproval", "hasMore"})
+
+    path = f"{ROOT}/approvals/{asked['id']}/resolve"
+    assert http.post(path, json={"decision": "approve"}).status_code == 422
+    answered = http.post(path, json={"resolution": "approved", "comment": "Go."})
+    assert (answered.json()["state"], answered.json()["comment"]) == ("approved", "Go.")
+    assert int(answered.headers["x-event-position"]) > asked["position"]
+    assert http.post(path, json={"resolution": "approved"}).status_code == 409
+    trusted = http.post(f"{ROOT}/jobs/{asked['jobId']}/trust")
+    assert trusted.json() == {"approved": 0}
+
+
+def test_a_file_has_a_description_of_its_own_beside_its_bytes(
+    http: httpx2.Client, crew: Json
+) -> None:
+    (file,) = get(http, f"/jobs/{crew['jobIds'][0]}/artifacts")["items"]
+    assert (file["name"], file["mime"], file["size"]) == ("report.md", "text/markdown", 5)
+    assert get(http, f"/artifacts/{file['id']}") == file
+    content = http.get(f"{ROOT}/artifacts/{file['id']}/content")
+    assert (content.content, content.headers["etag"]) == (b"# Hi\n", f'"{file["sha256"]}"')
+    assert "sandbox" in content.headers["content-security-policy"]
+    page = http.get(f"{ROOT}/artifacts/{file['id']}/content", params={"format": "html"})
+    assert "<h1>Hi</h1>" in page.text
+    assert http.get(f"{ROOT}/jobs/nowhere/artifacts").status_code == 404
+
+
+def test_templates_are_listed_shown_and_rendered(http: httpx2.Client) -> None:
+    assert "asks" in [template["id"] for template in get(http, "/templates")["items"]]
+    assert [one["id"] for one in get(http, "/templates/asks")["jobs"]] == ["leaves", "asked"]
+    rendered = http.post(f"{ROOT}/templates/render", json={"template": "asks"}).json()
+    assert (rendered["template"], len(rendered["jobs"])) == ("asks", 2)
+    wrong = http.post(f"{ROOT}/templates/render", json={"template": "asks", "inputs": {"x": 1}})
+    assert wrong.json()["errors"][0]["path"] == "inputs.x"
+
+
+def test_a_schedule_is_made_changed_fired_and_deleted(http: httpx2.Client) -> None:
+    made = http.post(
+        f"{ROOT}/schedules", json={"template": "asks", "name": "yearly", "rule": YEARLY}
+    )
+    assert made.status_code == 201, made.text
+    schedule = made.json()
+    path = f"/schedules/{schedule['id']}"
+    assert made.headers["location"] == ROOT + path
+    assert (schedule["state"], schedule["template"]) == ("active", "asks")
+    assert get(http, "/schedules") == {"items": [get(http, path)], "cursor": None}
+
+    stale = {"If-Match": made.headers["etag"]}
+    changed = http.patch(f"{ROOT}{path}", json={"name": "every year"}, headers=stale)
+    assert (changed.status_code, changed.json()["name"]) == (200, "every year")
+    assert http.post(f"{ROOT}{path}/disable", headers=stale).status_code == 412
+    off = http.post(f"{ROOT}{path}/disable").json()
+    assert (off["state"], off["nextRunAt"]) == ("disabled", None)
+    assert http.post(f"{ROOT}{path}/enable").json()["state"] == "active"
+    fired = http.post(f"{ROOT}{path}/run-now").json()
+    assert [crew["id"] for crew in get(http, "/crews", schedule=schedule["id"])["items"]] == [
+        fired["crewId"]
+    ]
+    firing, *others = get(http, f"{path}/firings")["items"]
+    assert (firing["crewId"], firing["manual"], others) == (fired["crewId"], True, [])
+    assert len(get(http, f"{path}/preview", n=3)["times"]) == 3
+    asked = http.post(f"{ROOT}/schedules/preview", json={"rule": YEARLY, "n": 2}).json()
+    assert len(asked["times"]) == 2
+    assert http.delete(f"{ROOT}{path}").json() == {"ok": True}
+    assert http.get(f"{ROOT}{path}").status_code == 404
+
+
+def test_the_board_shows_columns_of_short_jobs(http: httpx2.Client, crew: Json) -> None:
+    board = get(http, "/board", crew=crew["id"])
+    columns = {column["name"]: column for column in board["columns"]}
+    shown = [one for column in board["columns"] for one in column["jobs"]]
+    assert {one["id"] for one in shown} == set(crew["jobIds"])
+    for column in board["columns"]:
+        assert {one["column"] for one in column["jobs"]} <= {column["name"]}
+        assert column["count"] == len(column["jobs"])
+    assert columns["done"]["jobs"]
+    assert board["crews"][0]["number"] >= 1
+
+
+def test_events_are_those_of_what_one_may_see(server: Server, http: httpx2.Client) -> None:
+    add_user(server, "watcher@example.org")
+    head = get(http, "/health")["head"]
+    with sign_in(server, "watcher@example.org") as watcher:
+        http.post(f"{ROOT}/jobs", json={"argv": ["true"], "title": "Foreign"})
+        mine = watcher.post(f"{ROOT}/jobs", json={"argv": ["true"], "title": "Mine"}).json()["id"]
+        with watcher.stream("GET", f"{ROOT}/events/stream", params={"after": head}) as answer:
+            for line in answer.iter_lines():
+                if line.startswith("data: "):
+                    event = json.loads(line.removeprefix("data: "))
+                    if event["type"] == "user.signed_in":
+                        continue  # one's own account is one's own too
+                    assert event["stream"] == f"job-{mine}", event
+                    if event["type"] == "job.finished":
+                        break
+    assert http.get(f"{ROOT}/events/stream", headers={"Last-Event-ID": "1:2"}).status_code == 400
+
+
+def test_the_dispatcher_and_the_server_say_how_they_are(http: httpx2.Client) -> None:
+    assert get(http, "/dispatcher")["running"] is True
+    health = get(http, "/health")
+    assert health["status"] == "ready"
+    assert {"dispatcher", "jobs"} <= {reader["name"] for reader in health["readers"]}

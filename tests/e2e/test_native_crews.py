@@ -1,0 +1,145 @@
+"""``/crewlog/v1/crews``: crews as things of their own, with numbers, filters and commands."""
+
+from collections.abc import Iterator
+from typing import Any
+
+import httpx2
+import pytest
+
+from tests.e2e.client import connect, until
+from tests.e2e.crews import job, write_template
+from tests.server import Server
+
+Json = dict[str, Any]
+CREWS = "/crewlog/v1/crews"
+
+
+@pytest.fixture(scope="module")
+def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
+    data = tmp_path_factory.mktemp("native-crews") / "data"
+    with Server.start(data, "--stop-jobs", "--log-level=warning") as started:
+        inputs = {"who": {"type": "string", "default": "Ada"}}
+        greet = {**job("say"), "argv": ["echo", "{{ who }}"], "labels": ["polite"]}
+        write_template(data, "greet", greet, inputs=inputs)
+        write_template(data, "other", job("only"))
+        yield started
+
+
+@pytest.fixture(scope="module")
+def http(server: Server) -> Iterator[httpx2.Client]:
+    with connect(server) as client:
+        yield client
+
+
+def make(http: httpx2.Client, template: str, **body: Any) -> Json:
+    answer = http.post(CREWS, json={"template": template, **body})
+    assert answer.status_code == 201, answer.text
+    made: Json = answer.json()
+    assert answer.headers["location"] == f"{CREWS}/{made['id']}"
+    return made
+
+
+def stands(http: httpx2.Client, crew_id: str, state: str) -> Json:
+    def now() -> Json | None:
+        crew: Json = http.get(f"{CREWS}/{crew_id}").json()
+        return crew if crew["state"] == state else None
+
+    return until(now, f"the crew is {state}")
+
+
+def listed(http: httpx2.Client, **query: Any) -> list[str]:
+    answer = http.get(CREWS, params=query)
+    assert answer.status_code == 200, answer.text
+    return [crew["id"] for crew in answer.json()["items"]]
+
+
+def test_crews_of_a_template_are_numbered_as_they_are_made(http: httpx2.Client) -> None:
+    made = [make(http, name) for name in ("greet", "other", "greet", "greet", "other")]
+    numbers = [(crew["template"], crew["number"]) for crew in made]
+    assert numbers == [("greet", 1), ("other", 1), ("greet", 2), ("greet", 3), ("other", 2)]
+    assert listed(http, template="greet", number=2) == [made[2]["id"]]
+    key = {"Idempotency-Key": "crew-once"}
+    first = http.post(CREWS, json={"template": "other"}, headers=key)
+    again = http.post(CREWS, json={"template": "other"}, headers=key)
+    assert (first.json()["id"], first.json()["number"]) == (again.json()["id"], 3)
+    assert again.headers["idempotency-replayed"] == "true"
+
+
+def test_filters_select_by_state_template_label_owner_and_time(http: httpx2.Client) -> None:
+    waits = make(http, "other", notBefore="2100-01-01T00:00:00Z")
+    done = make(http, "greet", inputs={"who": "Grace"})
+    stands(http, done["id"], "completed")
+    assert listed(http, state="held") == [waits["id"]]
+    assert done["id"] in listed(http, state="completed,failed", label="polite")
+    assert waits["id"] not in listed(http, label="polite")
+    assert waits["id"] in listed(http, owner="me", text="OTH")
+    assert listed(http, owner="nobody@example.org") == []
+    assert listed(http, created_after=done["createdAt"]) == [done["id"]]
+    seen: list[str] = []
+    cursor: str | None = None
+    while True:
+        params: Json = {"template": "greet", "state": "completed", "limit": 2}
+        page = http.get(CREWS, params=params | ({"cursor": cursor} if cursor else {})).json()
+        seen += [crew["id"] for crew in page["items"]]
+        cursor = page["cursor"]
+        if cursor is None:
+            break
+    assert len(seen) == len(set(seen)) == 4
+    for wrong in ({"state": "done"}, {"created_after": "now"}, {"cursor": "none"}):
+        assert http.get(CREWS, params=wrong).status_code == 400
+
+
+def test_cancel_ends_what_has_not_ended_and_retry_sets_it_going_again(http: httpx2.Client) -> None:
+    crew = make(http, "other", notBefore="2100-01-01T00:00:00Z")
+    assert http.post(f"{CREWS}/{crew['id']}/retry").status_code == 409
+    cancelled = http.post(f"{CREWS}/{crew['id']}/cancel")
+    assert (cancelled.status_code, cancelled.json()["counts"]) == (200, {"cancelled": 1})
+    assert http.post(f"{CREWS}/{crew['id']}/cancel").status_code == 409
+    again = http.post(f"{CREWS}/{crew['id']}/retry").json()
+    assert again["counts"] == {"held": 1}
+
+
+def test_retry_does_what_failed_again_and_what_waits_for_it_follows(
+    server: Server, http: httpx2.Client
+) -> None:
+    marker = server.data.parent / "open"
+    write_template(
+        server.data,
+        "gate",
+        job("first", f"test -e {marker}", maxRetries=0),
+        job("second", "true", "first"),
+        job("third"),
+    )
+    crew = make(http, "gate")
+    failed = until(
+        lambda: next((c for c in [http.get(f"{CREWS}/{crew['id']}").json()] if _still(c)), None),
+        "the crew stands still",
+    )
+    first, second, third = failed["jobs"]
+    assert (first["gaveUp"], second["strandedBy"], third["outcome"]) == (
+        True,
+        first["id"],
+        "completed",
+    )
+    marker.touch()
+    assert http.post(f"{CREWS}/{crew['id']}/retry").status_code == 200
+    done = stands(http, crew["id"], "completed")
+    assert [one["attempt"] for one in done["jobs"]] == [2, 1, 1]
+
+
+def _still(crew: Json) -> bool:
+    return bool(crew["jobs"][0]["gaveUp"] and crew["jobs"][2]["outcome"])
+
+
+def test_rerun_takes_the_inputs_that_it_had_or_others(http: httpx2.Client) -> None:
+    first = make(http, "greet", inputs={"who": "Grace"})
+    same = http.post(f"{CREWS}/{first['id']}/rerun").json()
+    assert (same["inputs"], same["number"]) == (first["inputs"], first["number"] + 1)
+    other = http.post(f"{CREWS}/{first['id']}/rerun", json={"inputs": {"who": "Alan"}}).json()
+    assert other["inputs"] == {"who": "Alan"}
+    wrong = http.post(f"{CREWS}/{first['id']}/rerun", json={"inputs": {"whom": "Alan"}})
+    assert (wrong.status_code, wrong.json()["errors"][0]["path"]) == (400, "inputs.whom")
+
+    secret = make(http, "greet", inputs={"who": "ghp_0123456789abcdefghijABCDEFGHIJ012345"})
+    refused = http.post(f"{CREWS}/{secret['id']}/rerun")
+    assert (refused.status_code, refused.json()["errors"][0]["path"]) == (400, "inputs.who")
