@@ -38,6 +38,7 @@ from api.native.approvals import approval_routes
 from api.native.artifacts import artifact_routes
 from api.native.board import board_routes
 from api.native.crews import crew_routes
+from api.native.deliveries import delivery_routes
 from api.native.dispatcher import dispatcher_routes
 from api.native.events import event_routes
 from api.native.health import Health, health_routes, probe_routes
@@ -62,6 +63,7 @@ from domain.approval.commands import Approvals
 from domain.catalogue import CATALOGUE
 from domain.clock import Clock, system_clock
 from domain.crew.commands import Crews
+from domain.delivery.commands import Deliveries
 from domain.job.commands import Jobs
 from domain.log import EventLog, Recorded, open_sqlite_log
 from domain.redaction import Redactor
@@ -69,6 +71,8 @@ from domain.schedule.commands import Schedules
 from projections.engine import Views
 from projections.views import PROJECTIONS
 from scheduler.crews import CrewIntake
+from scheduler.deliveries.sender import Sender
+from scheduler.deliveries.webhook import Webhooks
 from scheduler.dispatch.assignments import Assignments
 from scheduler.dispatch.dispatcher import Dispatcher
 from scheduler.dispatch.sealed import SealedSpecs
@@ -127,6 +131,8 @@ class Parts:
     spawner: Spawner
     schedule_clock: ScheduleClock
     deadlines: Deadlines
+    deliveries: Deliveries
+    sender: Sender
     states: StateDirectory
     feed: StateFeed
     security: Security
@@ -158,6 +164,7 @@ class Parts:
             *(("policy", following.follower) for following in self.followings),
             ("clock", self.schedule_clock.follower),
             ("deadlines", self.deadlines.follower),
+            ("deliveries", self.sender.follower),
         )
 
     def close(self) -> None:
@@ -308,6 +315,7 @@ def build(
     )
     timers = ApsTimers()
     schedules = Schedules(log, clock)
+    deliveries = Deliveries(log, clock)
     spawner = Spawner(log, views, schedules, crew_intake, clock)
     followings = (
         Following(log, Promotion(crews, approvals, clock)),
@@ -338,6 +346,8 @@ def build(
         spawner=spawner,
         schedule_clock=ScheduleClock(log, views, timers, clock),
         deadlines=Deadlines(log, views, crews, approvals, timers, clock),
+        deliveries=deliveries,
+        sender=Sender(log, views, deliveries, {"webhook": Webhooks({})}, timers, clock),
         states=states,
         feed=StateFeed(states),
         security=security,
@@ -542,6 +552,7 @@ def _native(parts: Parts) -> FastAPI:
         user_routes(sign_in, parts.views, parts.clock),
         token_routes(sign_in, parts.clock),
         projection_routes(parts.log, parts.views),
+        delivery_routes(parts.deliveries, parts.views),
         analytics_routes(parts.views, parts.clock, parts.email_of),
         system_routes(lm_studio=bool(named)),
     )
@@ -569,6 +580,7 @@ async def _lifespan(parts: Parts) -> AsyncIterator[None]:
         asyncio.create_task(parts.dispatcher.run(), name="dispatcher"),
         asyncio.create_task(parts.deadlines.run(), name="deadlines"),
         asyncio.create_task(parts.schedule_clock.run(), name="schedules"),
+        asyncio.create_task(parts.sender.run(), name="deliveries"),
         asyncio.create_task(_poking(parts.log, parts.feed).run(), name="state feed"),
         *(
             asyncio.create_task(following.run(), name=f"policy {following.follower.name}")

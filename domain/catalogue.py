@@ -36,6 +36,13 @@ from domain.approval.aggregate import (
 from domain.crew.events import (
     CrewCommitted,
 )
+from domain.delivery.aggregate import (
+    DeliveryDelivered,
+    DeliveryFailed,
+    DeliveryPostponed,
+    DeliveryRenewed,
+    DeliveryRequested,
+)
 from domain.event import Catalogue, Event
 from domain.idempotency import (
     RequestAccepted,
@@ -124,6 +131,11 @@ CATALOGUE = catalogue_of(
     ApprovalResolved,
     ApprovalWithdrawn,
     CrewCommitted,
+    DeliveryDelivered,
+    DeliveryFailed,
+    DeliveryPostponed,
+    DeliveryRenewed,
+    DeliveryRequested,
     RequestAccepted,
     JobApprovalAnswered,
     JobApprovalRequested,

@@ -105,7 +105,7 @@ APPROVALS = Projection(
         "approval.withdrawn": _over,
     },
     passes_over=types(
-        "crew email identity job operator request schedule token user",
+        "crew delivery email identity job operator request schedule token user",
     ),
     births=frozenset({"approval.requested"}),
     indexes=(("job_id", "position"), ("state", "position"), ("owner", "position")),

@@ -55,7 +55,7 @@ ARTIFACTS = Projection(
     key=lambda event: event.data["artifact"],
     folds={"job.artifact_stored": _stored},
     passes_over=types(
-        "approval crew email identity operator request schedule token user",
+        "approval crew delivery email identity operator request schedule token user",
         job=(
             "approval_answered approval_requested archived artifacts_dropped attempt_ended "
             "attempt_lost block_asked blocked cancel_requested commented deleted finished freed "

@@ -106,7 +106,7 @@ ATTEMPTS = Projection(
     key=_key,
     folds=_FOLDS,
     passes_over=types(
-        "approval crew email identity operator request schedule token user",
+        "approval crew delivery email identity operator request schedule token user",
         job=(
             "approval_answered approval_requested archived artifact_stored artifacts_dropped "
             "attempt_lost block_asked cancel_requested commented deleted freed messaged output "

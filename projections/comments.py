@@ -38,7 +38,7 @@ COMMENTS = Projection(
     key=lambda event: event.position,
     folds={"job.commented": _commented},
     passes_over=types(
-        "approval crew email identity operator request schedule token user",
+        "approval crew delivery email identity operator request schedule token user",
         job=(
             "approval_answered approval_requested archived artifact_stored artifacts_dropped "
             "attempt_ended attempt_lost block_asked blocked cancel_requested deleted finished "

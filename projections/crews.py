@@ -73,7 +73,7 @@ CREWS = Projection(
     key=lambda event: event.subject[5:],
     folds={"crew.committed": _committed},
     passes_over=types(
-        "approval email identity job operator request schedule token user",
+        "approval delivery email identity job operator request schedule token user",
     ),
     births=frozenset({"crew.committed"}),
     indexes=(("owner", "position"), ("position",), ("schedule",), ("template", "number")),

@@ -307,7 +307,7 @@ JOBS = Projection(
     key=_key,
     folds=_FOLDS,
     passes_over=types(
-        "approval crew email identity operator request schedule token user",
+        "approval crew delivery email identity operator request schedule token user",
     ),
     births=frozenset({"job.submitted"}),
     indexes=(

@@ -45,7 +45,7 @@ OUTPUT = Projection(
     key=lambda event: event.position,
     folds={"job.output": _entry},
     passes_over=types(
-        "approval crew email identity operator request schedule token user",
+        "approval crew delivery email identity operator request schedule token user",
         job=(
             "approval_answered approval_requested archived artifact_stored artifacts_dropped "
             "attempt_ended attempt_lost block_asked blocked cancel_requested commented deleted "

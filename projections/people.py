@@ -79,7 +79,7 @@ PEOPLE = Projection(
         "user.signed_in": _signed_in,
     },
     passes_over=types(
-        "approval crew email identity job operator request schedule token",
+        "approval crew delivery email identity job operator request schedule token",
         user="identity_linked password_set sign_in_refused signed_out signed_out_everywhere",
     ),
     births=frozenset({"user.registered"}),

@@ -197,7 +197,7 @@ SCHEDULES = Projection(
         "schedule.failed": _failed,
     },
     passes_over=types(
-        "approval crew email identity job operator request token user",
+        "approval crew delivery email identity job operator request token user",
     ),
     births=frozenset({"schedule.created"}),
     indexes=(("deleted", "position"), ("owner", "position")),
@@ -314,7 +314,7 @@ FIRINGS = Projection(
         "schedule.failed": _firing_failed,
     },
     passes_over=types(
-        "approval crew email identity job operator request token user",
+        "approval crew delivery email identity job operator request token user",
         schedule="changed created deleted disabled enabled ended paused",
     ),
     births=frozenset({"schedule.fired", "schedule.missed"}),

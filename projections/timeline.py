@@ -127,7 +127,7 @@ TIMELINE = Projection(
     key=lambda event: event.position,
     folds=dict.fromkeys(SENTENCES, _entry),
     passes_over=types(
-        "approval crew email identity operator request schedule token user",
+        "approval crew delivery email identity operator request schedule token user",
         job="output",
     ),
     births=frozenset(SENTENCES),

@@ -6,6 +6,7 @@ from projections.artifacts import ARTIFACTS
 from projections.attempts import ATTEMPTS
 from projections.comments import COMMENTS
 from projections.crews import CREWS
+from projections.deliveries import DELIVERIES
 from projections.jobs import JOBS
 from projections.output import OUTPUT
 from projections.people import PEOPLE
@@ -26,5 +27,6 @@ PROJECTIONS: tuple[Projection, ...] = (
     PEOPLE,
     SCHEDULES,
     FIRINGS,
+    DELIVERIES,
 )
 """The order is that in which a page of the log is folded into them."""

@@ -41,13 +41,16 @@ class Policy(Protocol):
 class Following:
     """Runs one policy over the log, from its checkpoint, until cancelled.
 
-    What a policy cannot deal with is reported and passed over: it looks at the state of things, so
-    a later event about the same thing finds what was left to do.
+    What a policy cannot deal with is reported and passed over, unless `unforeseen` says otherwise:
+    it looks at the state of things, so a later event about the same thing finds what was left to
+    do.
     """
 
-    def __init__(self, log: EventLog, policy: Policy) -> None:
+    def __init__(
+        self, log: EventLog, policy: Policy, unforeseen: Unforeseen = Unforeseen.GO_ON
+    ) -> None:
         self._log = log
-        self._policy = policy
+        self.policy = policy
         self._checkpoint = Checkpoint(log, policy.name)
         self.follower = Follower(
             log,
@@ -55,7 +58,7 @@ class Following:
             policy.types,
             self._deal_with,
             begin=self._checkpoint.begin,
-            unforeseen=Unforeseen.GO_ON,
+            unforeseen=unforeseen,
         )
 
     async def run(self) -> None:
@@ -69,7 +72,7 @@ class Following:
     async def _deal_with(self, event: Recorded) -> None:
         while True:
             try:
-                reaction = await self._policy.react(event)
+                reaction = await self.policy.react(event)
                 if reaction is not None:
                     at = self._checkpoint.at(event)
                     await self._log.append(reaction.events, reaction.expected, checkpoint=at)

@@ -8,6 +8,7 @@ import socket
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -19,6 +20,10 @@ from api.dialects import DIALECTS
 from api.edge.security import SAFE_METHODS
 from api.edge.worker_tokens import WorkerTokens, load_key
 from api.settings import Settings
+from domain.catalogue import CATALOGUE
+from domain.delivery.aggregate import DeliveryRequested, delivery_stream
+from domain.log import SYSTEM, new_events, open_sqlite_log
+from domain.redaction import Redactor
 from tests.e2e.client import until
 from tests.e2e.people import PASSWORD, add_user, client, issue_token, sign_in
 from tests.routes import every_route
@@ -224,6 +229,9 @@ TABLE: dict[tuple[str, str], Row] = {
     ("GET", "/crewlog/v1/log/stream"): Row(ADMIN),
     ("GET", "/crewlog/v1/log/export"): Row(ADMIN),
     ("GET", "/crewlog/v1/log/{position}"): Row(OWNER),
+    ("GET", "/crewlog/v1/deliveries"): Row(ADMIN),
+    ("GET", "/crewlog/v1/deliveries/{delivery_id}"): Row(ADMIN),
+    ("POST", "/crewlog/v1/deliveries/{delivery_id}/retry"): Row(ADMIN),
     ("GET", "/crewlog/v1/projections"): Row(LOGIN),
     ("POST", "/crewlog/v1/projections/{name}/rebuild"): Row(ADMIN),
     # gitoma's dialect
@@ -354,6 +362,7 @@ class World:
         samples: dict[str, Callable[[], Any]] = {
             "{job_id}": self.artifact_job.__str__ if "/artifact" in path else self.job,
             "{schedule_id}": self.schedule,
+            "{delivery_id}": DELIVERY.__str__,
             "{template_id:path}": lambda: "every",
             "{crew_id}": self.crew_id.__str__ if not path.endswith("cancel") else self.crew,
             "{approval_id}": self.approval_id.__str__,
@@ -376,11 +385,24 @@ class World:
         return str(answer.json()["id"])
 
 
+DELIVERY = "golden"
+
+
+def with_a_delivery(data: Path) -> None:
+    """The log as a server left it that had something to send to nobody."""
+    log = open_sqlite_log(data, redactor=Redactor(), catalogue=CATALOGUE)
+    requested = DeliveryRequested(channel="webhook", receiver="gone", event="e", event_position=1)
+    stream = delivery_stream(DELIVERY)
+    log.append_blocking(new_events(stream, [requested], SYSTEM), {stream: 0})
+    log.close()
+
+
 @pytest.fixture(scope="module")
 def world(tmp_path_factory: pytest.TempPathFactory) -> Iterator[World]:
     directory = tmp_path_factory.mktemp("every-route")
     (directory / "templates").mkdir()
     (directory / "templates" / "every.job_workflow.yaml").write_text(TEMPLATE)
+    with_a_delivery(directory / "data")
     with (
         Server.start(
             directory / "data",
@@ -571,3 +593,24 @@ def test_the_document_says_which_routes_need_a_token(
         for method, operation in operations.items():
             kind = kinds[method.upper(), prefix + path]
             assert ("security" in operation) == (kind not in (PUBLIC, PERSON)), (method, path)
+
+
+def test_what_could_not_be_delivered_is_shown_and_sent_again(world: World) -> None:
+    http, path = world.clients["admin"], "/crewlog/v1/deliveries"
+
+    def failed() -> dict[str, Any] | None:
+        shown: dict[str, Any] = http.get(f"{path}/{DELIVERY}").json()
+        return shown if shown["state"] == "failed" else None
+
+    before = until(failed, "that it is given up")
+    assert before["reason"] == "There is no webhook called 'gone'."
+    assert (before["channel"], before["receiver"], before["tries"]) == ("webhook", "gone", 1)
+    answer = http.post(f"{path}/{DELIVERY}/retry")
+    assert answer.status_code == 200
+    assert int(answer.headers["x-event-position"]) > before["position"]
+    assert until(failed, "that it is given up again")["updatedAt"] > before["updatedAt"]
+    listed = http.get(path, params={"state": "failed"}).json()
+    assert [item["id"] for item in listed["items"]] == [DELIVERY]
+    assert listed["cursor"] is None
+    assert http.get(path, params={"state": "delivered"}).json()["items"] == []
+    assert http.post(f"{path}/none/retry").status_code == 404

@@ -633,6 +633,7 @@ def test_readyz_tells_the_kinds_of_readers_apart(http: httpx2.Client) -> None:
         "policy",
         "clock",
         "deadlines",
+        "deliveries",
     }
     assert [(reader["problem"], reader["passedOver"]) for reader in following] == [
         (None, 0) for _ in following

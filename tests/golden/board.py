@@ -27,6 +27,13 @@ from domain.approval.aggregate import (
     ApprovalWithdrawn,
 )
 from domain.crew.events import CrewCommitted, CrewMember
+from domain.delivery.aggregate import (
+    DeliveryDelivered,
+    DeliveryFailed,
+    DeliveryPostponed,
+    DeliveryRenewed,
+    DeliveryRequested,
+)
 from domain.event import Event
 from domain.job.events import (
     AttemptOutcome,
@@ -172,6 +179,23 @@ def fired(number: int, *, catch_up: bool = False, manual: bool = False) -> Sched
 ROOT, CHILD = "root-0123456789abcdef", "child-0123456789abcdef"
 
 HISTORIES: dict[str, list[Event]] = {
+    "delivery-golden": [
+        DeliveryRequested(
+            channel="webhook",
+            receiver="ops",
+            event="01a2b3c4-d5e6-7f80-9a0b-1c2d3e4f5a6b",
+            event_position=1,
+        ),
+        DeliveryPostponed(
+            tries=1,
+            status=503,
+            reason="It answered 503.",
+            until="2026-01-02T09:00:01.000000Z",
+        ),
+        DeliveryFailed(tries=2, status=404, reason="It answered 404."),
+        DeliveryRenewed(),
+        DeliveryDelivered(tries=1, status=204),
+    ],
     "crew-golden": [
         CrewCommitted(
             template="nightly/tests",

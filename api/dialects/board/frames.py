@@ -108,7 +108,7 @@ _FRAMES: dict[str, Callable[[Recorded], list[Frame]]] = {
 }
 
 _PASSED_OVER = types(
-    "approval crew email identity operator request schedule token user",
+    "approval crew delivery email identity operator request schedule token user",
     job=(
         "archived artifact_stored artifacts_dropped attempt_lost block_asked cancel_requested "
         "deleted freed lease_expired messaged output_dropped paused progressed queued "

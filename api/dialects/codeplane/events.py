@@ -41,7 +41,7 @@ TYPES = (
 )
 
 _PASSED_OVER = types(
-    "crew email identity operator request schedule token user",
+    "crew delivery email identity operator request schedule token user",
     job=(
         "artifacts_dropped attempt_lost block_asked lease_expired messaged output output_dropped "
         "paused result_given resumed trusted unarchived"

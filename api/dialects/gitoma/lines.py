@@ -75,7 +75,7 @@ LINES = WireForm(
     lambda event: _framed(event, stream_lines(event)),
     lambda event: _framed(event, interim_lines(event)),
     passes_over=types(
-        "approval crew email identity operator request schedule token user",
+        "approval crew delivery email identity operator request schedule token user",
         job=(
             "approval_answered approval_requested archived artifact_stored artifacts_dropped "
             "attempt_ended attempt_lost block_asked blocked cancel_requested commented deleted "

@@ -1,0 +1,1 @@
+"""The delivery: an effect outside, of an event, to one receiver."""
