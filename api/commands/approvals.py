@@ -3,12 +3,13 @@
 import time
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Annotated, Any
-from urllib.parse import quote
+from urllib.parse import quote, unquote
 
 import typer
 
-from api.commands import crews, jobs, terminal
-from api.commands.options import AsJson, Data, Token, Url, connect
+from api.commands import jobs, terminal
+from api.commands.crew_ids import resolve_crew
+from api.commands.options import API, AsJson, Data, Token, Url, connect
 from api.commands.states import ENDED, state_of
 from domain.errors import CrewlogError
 
@@ -91,10 +92,10 @@ def list_approvals(
         ("ID", "STATE", "ASKED", "JOB", "QUESTION", "ACTION"),
         (
             (
-                approval["id"],
+                terminal.short_id(approval["id"]),
                 (approval["state"], _STATES.get(approval["state"], "")),
                 terminal.ago(approval["requestedAt"]),
-                approval["jobId"],
+                terminal.short_id(approval["jobId"]),
                 approval["description"],
                 approval["proposedAction"] or "-",
             )
@@ -142,7 +143,7 @@ class _About:
     """The job, or the crew, of which the approvals are to be."""
 
     path: str
-    job_ids: frozenset[str]
+    filter: dict[str, str]
 
     def over(self, client: "Client") -> bool:
         """Whether nothing of it will ask by itself any more."""
@@ -156,10 +157,10 @@ def _about(client: "Client", job: str | None, crew: str | None) -> _About | None
         raise typer.BadParameter("Give a job or a crew, not both.", param_hint="--job, --crew")
     if job is not None:
         found = jobs.resolve(client, job)
-        return _About(f"/api/jobs/{found}", frozenset({found}))
+        return _About(f"{API}/jobs/{found}", {"job": unquote(found)})
     if crew is not None:
-        path = f"/api/crews/{crews.resolve(client, crew)}"
-        return _About(path, frozenset(client.get(path)["jobIds"]))
+        found = resolve_crew(client, crew)
+        return _About(f"{API}/crews/{found}", {"crew": unquote(found)})
     return None
 
 
@@ -168,12 +169,13 @@ def _asked(client: "Client", state: str, limit: int, about: _About | None) -> li
     found: list[dict[str, Any]] = []
     cursor = None
     wanted = None if state == "all" else state
+    of = about.filter if about is not None else {}
     while True:
-        page = client.get("/api/approvals", state=wanted, limit=_PAGE, cursor=cursor)
-        found += [a for a in page["items"] if about is None or a["jobId"] in about.job_ids]
-        if len(found) >= limit or not page["hasMore"]:
-            return found[:limit]
+        page = client.get(f"{API}/approvals", state=wanted, limit=_PAGE, cursor=cursor, **of)
+        found += page["items"]
         cursor = page["cursor"]
+        if len(found) >= limit or cursor is None:
+            return found[:limit]
 
 
 def _answer(
@@ -189,7 +191,7 @@ def _answer(
         raise typer.BadParameter("Say which: by its ID, or by --job or --crew.")
     approval_id = _resolve(client, given) if given is not None else _only(client, about)
     answered: dict[str, Any] = client.post(
-        f"/api/approvals/{approval_id}/resolve", {"resolution": resolution, "comment": comment}
+        f"{API}/approvals/{approval_id}/resolve", {"resolution": resolution, "comment": comment}
     )
     return answered
 
@@ -216,7 +218,7 @@ def _resolve(client: "Client", given: str) -> str:
     """The id that `given` is or begins; a short one is looked for among those that wait."""
     if len(given) >= _WHOLE_ID:
         return quote(given, safe="")
-    waiting = client.get("/api/approvals", state="pending", limit=_PAGE)["items"]
+    waiting = client.get(f"{API}/approvals", state="pending", limit=_PAGE)["items"]
     found = [one["id"] for one in waiting if one["id"].startswith(given.lower())]
     if len(found) != 1:
         count = len(found) or "None"

@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any, NoReturn
 import typer
 
 from api.commands import terminal
+from api.commands.options import API
 from api.commands.states import state_of
 from domain.errors import CrewlogError
 
@@ -25,17 +26,9 @@ if TYPE_CHECKING:
 
 _LOOK_S = 1.0
 _PATIENCE_S = 300.0
-_MOST_JOBS = 100
 _LEAVE_S = 1.0
 
 Json = dict[str, Any]
-
-
-def crew_jobs(client: "Client", crew: Json) -> list[Json]:
-    """The jobs of a crew in dependency order, but for those that were deleted."""
-    jobs = client.get("/api/jobs", crew=crew["id"], limit=_MOST_JOBS)["items"]
-    place = {job_id: number for number, job_id in enumerate(crew["jobIds"])}
-    return sorted(jobs, key=lambda job: place[job["id"]])
 
 
 _MOVING = ("queued", "running", "cancelling", "waiting_for_approval")
@@ -70,7 +63,7 @@ class CrewFollowing:
     ) -> None:
         self._client = client
         self._connect = connect
-        self._path = f"/api/crews/{crew_id}"
+        self._path = f"{API}/crews/{crew_id}"
         self._quiet = quiet
         self._said: Queue[Json | CrewlogError] = Queue()
         self._readers: dict[str, threading.Thread] = {}
@@ -145,14 +138,13 @@ class CrewFollowing:
 
         try:
             crew = self._client.get(self._path)
-            jobs = crew_jobs(self._client, crew)
         except (Unreachable, Rejected) as error:
             if isinstance(error, Rejected) and error.status < 500:
                 raise
             self._wait_for_it(error)
             return
         self._crew = crew
-        self._take(jobs)
+        self._take(crew["jobs"])
         if self._lost_at is not None:
             terminal.notice("Connected again.")
             self._lost_at = None
@@ -185,9 +177,7 @@ class CrewFollowing:
         after = self._positions.get(job_id)
         try:
             with self._connect() as client:
-                stream = client.follow(
-                    "/crewlog/v1/log/stream", subject=f"job-{job_id}", after=after
-                )
+                stream = client.follow(f"{API}/log/stream", subject=f"job-{job_id}", after=after)
                 for frame in stream:
                     event = json.loads(frame.data)
                     self._positions[job_id] = event["position"]

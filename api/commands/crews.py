@@ -2,16 +2,17 @@
 
 import json
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
-from urllib.parse import quote
 
 import typer
 
 from api.commands import terminal
-from api.commands.crew_following import CrewFollowing, crew_jobs
-from api.commands.options import AsJson, Data, Token, Url, connect, data_directory
+from api.commands.crew_following import CrewFollowing
+from api.commands.crew_ids import resolve_crew as resolve
+from api.commands.finding import Owner, Since, Until, Web, moment_given, open_page
+from api.commands.options import API, AsJson, Data, Token, Url, connect, data_directory
 from api.commands.states import rests, state_of
 from domain.errors import CrewlogError
 from domain.numbers import parse_json
@@ -21,14 +22,14 @@ if TYPE_CHECKING:
 
 app = typer.Typer(no_args_is_help=True, help="Crews: the jobs that a template becomes.")
 
-_RECENT = 100
-_WHOLE_ID = 36
+_STATES = ("held", "running", "waiting_for_approval", "blocked", "failed", "completed", "deleted")
 
-CrewId = Annotated[str, typer.Argument(metavar="ID", help="Id of the crew, or how only it begins.")]
-
-
-class NoSuchCrew(CrewlogError):
-    """An id, or the beginning of one, that does not name exactly one crew."""
+CrewId = Annotated[
+    str,
+    typer.Argument(
+        metavar="ID", help="Id of the crew, or how only it begins; or its number, as deploy#42."
+    ),
+]
 
 
 class BadInputs(CrewlogError):
@@ -73,26 +74,104 @@ def run(
     crew alone. With --json the crew is printed at its end instead, and with --no-follow its id at
     once.
     """
-    body = {"templateId": template, "inputs": inputs_of(inputs, pairs or []), "scheduledAt": at}
+    body = {"template": template, "inputs": inputs_of(inputs, pairs or []), "notBefore": at}
     headers = {"Idempotency-Key": idempotency_key} if idempotency_key else {}
     with connect(url, token, data) as client:
-        made = client.post("/api/jobs", body, headers)
-        if not follow:
-            terminal.print_json(made) if as_json else terminal.write_line(made["crewId"])
-            return
-        terminal.notice(f"Crew {made['crewId']}")
-        following = CrewFollowing(
-            client, lambda: _silent(url, token, data), made["crewId"], quiet=as_json
-        )
-        try:
-            crew = following.run()
-        except KeyboardInterrupt:
-            terminal.notice(f"Left; the crew goes on: crewlog crews show {made['crewId']}")
-            following.leave(130)
+        made = client.post(f"{API}/crews", body, headers)
+        _see_through(client, made, lambda: _silent(url, token, data), follow, as_json)
+
+
+def _see_through(
+    client: "Client",
+    made: dict[str, Any],
+    connect_anew: "Callable[[], Client]",
+    follow: bool,
+    as_json: bool,
+) -> None:
+    """Follow a crew that was just made to its end, and leave with its exit code."""
+    if not follow:
+        ids = {"jobIds": made["jobIds"], "crewId": made["id"], "number": made["number"]}
+        terminal.print_json(ids) if as_json else terminal.write_line(made["id"])
+        return
+    terminal.notice(f"Crew {made['id']}")
+    following = CrewFollowing(client, connect_anew, made["id"], quiet=as_json)
+    try:
+        crew = following.run()
+    except KeyboardInterrupt:
+        terminal.notice(f"Left; the crew goes on: crewlog crews show {made['id']}")
+        following.leave(130)
     if as_json:
         terminal.print_json(crew)
     terminal.notice(f"The crew is {_words(crew['state'])}.")
     following.leave(0 if crew["state"] == "completed" else 1)
+
+
+@app.command()
+def rerun(
+    crew_id: CrewId,
+    pairs: Annotated[
+        list[str] | None,
+        typer.Argument(metavar="[NAME=TEXT | NAME:=JSON]...", help="Inputs that are to be others."),
+    ] = None,
+    inputs: Annotated[
+        str | None,
+        typer.Option(
+            metavar="JSON", help="The same as one object; @FILE reads a file, - standard input."
+        ),
+    ] = None,
+    follow: Annotated[
+        bool, typer.Option("--follow/--no-follow", help="See the crew through to its end.")
+    ] = True,
+    as_json: AsJson = False,
+    url: Url = None,
+    token: Token = None,
+    data: Data = None,
+) -> None:
+    """Make another crew of the same template, with the same inputs or others, and follow it."""
+    body = {"inputs": inputs_of(inputs, pairs or [])}
+    with connect(url, token, data) as client:
+        made = client.post(f"{API}/crews/{resolve(client, crew_id)}/rerun", body)
+        _see_through(client, made, lambda: _silent(url, token, data), follow, as_json)
+
+
+@app.command()
+def cancel(
+    crew_id: CrewId,
+    as_json: AsJson = False,
+    url: Url = None,
+    token: Token = None,
+    data: Data = None,
+) -> None:
+    """Ask for the end of every job of a crew that has not ended."""
+    with connect(url, token, data) as client:
+        crew = client.post(f"{API}/crews/{resolve(client, crew_id)}/cancel")
+    _told(crew, as_json, "is cancelled: its jobs are told to end")
+
+
+@app.command()
+def retry(
+    crew_id: CrewId,
+    as_json: AsJson = False,
+    url: Url = None,
+    token: Token = None,
+    data: Data = None,
+) -> None:
+    """Set going again what failed, was cancelled or is blocked, and what waits for that."""
+    with connect(url, token, data) as client:
+        crew = client.post(f"{API}/crews/{resolve(client, crew_id)}/retry")
+    _told(crew, as_json, f"goes on; it is {_words(crew['state'])}")
+
+
+def _told(crew: dict[str, Any], as_json: bool, said: str) -> None:
+    if as_json:
+        terminal.print_json(crew)
+    else:
+        terminal.write_line(f"{called(crew)} {said}.")
+
+
+def called(crew: dict[str, Any]) -> str:
+    """What people say: ``deploy #42``."""
+    return f"{terminal.plain(crew['template'])} #{crew['number']}"
 
 
 def _silent(url: str | None, token: str | None, data: Path | None) -> "Client":
@@ -141,6 +220,18 @@ def _parse(text: str, what: str) -> Any:
 def list_crews(
     limit: Annotated[int, typer.Option(min=1, max=100, help="The newest so many.")] = 20,
     mine: Annotated[bool, typer.Option("--mine", help="Only my own.")] = False,
+    state: Annotated[
+        str | None,
+        typer.Option(metavar="STATES", help=f"Only in these, by comma: {', '.join(_STATES)}."),
+    ] = None,
+    owner: Owner = None,
+    template: Annotated[str | None, typer.Option(metavar="ID", help="Only of this one.")] = None,
+    label: Annotated[
+        str | None, typer.Option(metavar="L", help="Only with this label on a job.")
+    ] = None,
+    since: Since = None,
+    until: Until = None,
+    web: Web = False,
     as_json: AsJson = False,
     url: Url = None,
     token: Token = None,
@@ -148,7 +239,19 @@ def list_crews(
 ) -> None:
     """List crews, newest first."""
     with connect(url, token, data) as client:
-        crews = client.get("/api/crews", limit=limit, mine=True if mine else None)["items"]
+        if web:
+            open_page(client, "/")
+            return
+        crews = client.get(
+            f"{API}/crews",
+            limit=limit,
+            state=state,
+            owner="me" if mine else owner,
+            template=template,
+            label=label,
+            created_after=moment_given(since, "--since"),
+            created_before=moment_given(until, "--until"),
+        )["items"]
     if as_json:
         terminal.print_json(crews)
         return
@@ -159,11 +262,11 @@ def list_crews(
         ("ID", "STATE", "CREATED", "DONE", "TEMPLATE", "NAME"),
         (
             (
-                crew["id"],
+                terminal.short_id(crew["id"]),
                 terminal.state_cell(crew["state"]),
                 terminal.ago(crew["createdAt"]),
                 f"{crew['counts'].get('completed', 0)}/{sum(crew['counts'].values())}",
-                crew["templateId"],
+                f"{crew['template']} #{crew['number']}",
                 crew["name"],
             )
             for crew in crews
@@ -176,6 +279,7 @@ def list_crews(
 @app.command()
 def show(
     crew_id: CrewId,
+    web: Web = False,
     as_json: AsJson = False,
     url: Url = None,
     token: Token = None,
@@ -183,8 +287,12 @@ def show(
 ) -> None:
     """Show a crew and its jobs, each behind those that it waits for."""
     with connect(url, token, data) as client:
-        crew = client.get(f"/api/crews/{resolve(client, crew_id)}")
-        jobs = [] if as_json else crew_jobs(client, crew)
+        found = resolve(client, crew_id)
+        if web:
+            open_page(client, f"/crews/{found}")
+            return
+        crew = client.get(f"{API}/crews/{found}")
+    jobs = crew["jobs"]
     if as_json:
         terminal.print_json(crew)
         return
@@ -198,9 +306,9 @@ def show(
                 job["key"],
                 terminal.state_cell(state_of(job)),
                 ", ".join(keys.get(parent, parent) for parent in job["parents"]) or "-",
-                str(job["attempts"]),
+                str(job["attempt"]),
                 terminal.duration(job["runMs"] if rests(job) else None),
-                job["id"],
+                terminal.short_id(job["id"]),
                 job["title"],
             )
             for job in jobs
@@ -213,28 +321,16 @@ def show(
             terminal.notice(f"{job['key']}: {sentence}")
 
 
-def resolve(client: "Client", given: str) -> str:
-    """The id that `given` is or begins."""
-    if len(given) >= _WHOLE_ID:
-        return quote(given, safe="")
-    crews = client.get("/api/crews", limit=_RECENT)["items"]
-    found = [crew["id"] for crew in crews if crew["id"].startswith(given.lower())]
-    if len(found) != 1:
-        count = len(found) or "None"
-        raise NoSuchCrew(f"{count} of the newest {_RECENT} crews begin with {given!r}.")
-    return str(found[0])
-
-
 def _details(crew: dict[str, Any]) -> Iterator[tuple[str, terminal.Cell]]:
     yield "Crew", crew["id"]
     yield "Name", crew["name"]
     yield "State", terminal.state_cell(crew["state"])
-    yield "Template", crew["templateId"]
+    yield "Template", called(crew)
     yield "Inputs", json.dumps(crew["inputs"], ensure_ascii=False)
     yield "Owner", crew["owner"]
     yield "Created", terminal.moment(crew["createdAt"])
-    if crew["scheduledAt"]:
-        yield "Not before", terminal.moment(crew["scheduledAt"])
+    if crew["notBefore"]:
+        yield "Not before", terminal.moment(crew["notBefore"])
     if crew["scheduleId"]:
         yield "Schedule", f"{crew['scheduleId']}, for {terminal.moment(crew['nominalAt'])}"
 
@@ -243,8 +339,8 @@ def _needs(job: dict[str, Any]) -> Iterator[str]:
     """What a person can do for a job, or read about it."""
     for approval in job["pendingApprovals"]:
         yield f"waits for an answer: crewlog approvals approve {approval}"
-    if job["failureReason"]:
-        yield terminal.plain(job["failureReason"])
+    if job["reason"]:
+        yield terminal.plain(job["reason"])
     if job["blockReason"]:
         how = "gave up" if job["gaveUp"] else "blocked"
         yield f"{how}: {terminal.plain(job['blockReason'])}"

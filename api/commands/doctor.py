@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, Literal
 import typer
 
 from api.commands import terminal
-from api.commands.options import AsJson, Data, Token, Url, connect, data_directory
+from api.commands.options import API, AsJson, Data, Token, Url, connect, data_directory
 from api.process.data_directory import Misplaced, check_kinds
 from domain.errors import CrewlogError
 
@@ -202,7 +202,7 @@ def _server(client: "Client") -> Iterator[Check]:
         return
     yield Check("server", "ok", f"It answers at {url}.")
     try:
-        client.get("/api/jobs", limit=1)
+        client.get(f"{API}/jobs", limit=1)
         yield Check("token", "ok", "The server takes the token.")
     except Rejected as error:
         yield Check("token", "fail", str(error), "The token of a server is in its data directory.")
@@ -215,7 +215,7 @@ def _accounts(client: "Client") -> Iterator[Check]:
     from api.commands.client import Rejected
 
     try:
-        users = client.get("/crewlog/v1/users")["users"]
+        users = client.get(f"{API}/users")["users"]
     except Rejected:
         return  # only administrators see accounts
     separated = [user for user in users if user.get("separatedAddresses")]

@@ -1,18 +1,21 @@
 """`crewlog jobs`: run one and follow it, list, look at, cancel, read what they wrote."""
 
 import json
+import shlex
 import signal
 import threading
 from collections import deque
 from collections.abc import Callable, Iterator
 from types import FrameType
 from typing import TYPE_CHECKING, Annotated, Any
-from urllib.parse import quote
+from urllib.parse import quote, unquote
 
 import typer
 
 from api.commands import terminal
-from api.commands.options import AsJson, Data, Token, Url, connect
+from api.commands.crew_ids import resolve_crew
+from api.commands.finding import Owner, Since, Until, Web, moment_given, open_page
+from api.commands.options import API, AsJson, Data, Token, Url, connect
 from api.commands.states import STATES, reason_of, rests, state_of, states_given
 from domain.errors import CrewlogError
 
@@ -27,6 +30,10 @@ _RECENT = 1_000
 _PAGE = 100
 
 JobId = Annotated[str, typer.Argument(metavar="ID", help="Id of the job, or how only it begins.")]
+
+JobIds = Annotated[
+    list[str], typer.Argument(metavar="ID...", help="Ids of jobs, or how only they begin.")
+]
 
 
 class NoSuchJob(CrewlogError):
@@ -96,7 +103,7 @@ def run(
     }
     headers = {"Idempotency-Key": idempotency_key} if idempotency_key else {}
     with connect(url, token, data) as client:
-        job = client.post("/api/jobs", body, headers)
+        job = client.post(f"{API}/jobs", body, headers)
         if detach:
             terminal.print_json(job) if as_json else terminal.write_line(job["id"])
             return
@@ -110,7 +117,7 @@ def run(
             except KeyboardInterrupt:
                 raise interrupts.left() from None
         lines.close()
-        job = client.get(f"/api/jobs/{job['id']}")
+        job = client.get(f"{API}/jobs/{job['id']}")
     if as_json:
         terminal.print_json(job)
     terminal.notice(_ending(job))
@@ -143,7 +150,7 @@ def exit_code(job: dict[str, Any]) -> int:
 
 def _ending(job: dict[str, Any]) -> str:
     outcome = str(job["outcome"]).replace("_", " ").capitalize()
-    reason = f": {terminal.plain(job['failureReason'])}" if job["failureReason"] else "."
+    reason = f": {terminal.plain(job['reason'])}" if job["reason"] else "."
     return f"{outcome} after {terminal.duration(job['runMs'])}{reason}"
 
 
@@ -173,7 +180,7 @@ class _Interrupts:
         terminal.notice("\nCancelling the job; Ctrl-C again leaves without waiting for its end.")
         try:
             with self._connect() as client:
-                client.post(f"/api/jobs/{self._job_id}/cancel")
+                client.post(f"{API}/jobs/{self._job_id}/cancel")
         except CrewlogError as error:
             terminal.notice(f"It could not be cancelled: {error}")
 
@@ -199,16 +206,35 @@ def list_(
             "name, or an id that begins so.",
         ),
     ] = None,
+    owner: Owner = None,
+    crew: Annotated[
+        str | None, typer.Option(metavar="ID", help="Only of this crew: its id, or like deploy#42.")
+    ] = None,
+    since: Since = None,
+    until: Until = None,
     limit: Annotated[int, typer.Option(min=1, help="The newest so many.")] = 20,
     every: Annotated[bool, typer.Option("--all", help="All there are.")] = False,
+    web: Web = False,
     as_json: AsJson = False,
     url: Url = None,
     token: Token = None,
     data: Data = None,
 ) -> None:
     """List jobs, newest first."""
-    chosen = {"state": states_given(state), "label": label, "text": text}
+    chosen: dict[str, str | None] = {
+        "state": states_given(state),
+        "label": label,
+        "text": text,
+        "owner": owner,
+        "created_after": moment_given(since, "--since"),
+        "created_before": moment_given(until, "--until"),
+    }
     with connect(url, token, data) as client:
+        if web:
+            open_page(client, "/jobs")
+            return
+        if crew is not None:
+            chosen["crew"] = unquote(resolve_crew(client, crew))
         jobs = list(_listed(client, None if every else limit, **chosen))
     if as_json:
         terminal.print_json(jobs)
@@ -220,7 +246,7 @@ def list_(
         ("ID", "STATE", "CREATED", "RAN", "LINES", "TITLE"),
         (
             (
-                job["id"],
+                terminal.short_id(job["id"]),
                 terminal.state_cell(state_of(job)),
                 terminal.ago(job["createdAt"]),
                 terminal.duration(job["runMs"] if rests(job) else None),
@@ -238,12 +264,12 @@ def _listed(client: "Client", limit: int | None, **filters: Any) -> Iterator[dic
     cursor, left = None, limit
     while left is None or left > 0:
         size = _PAGE if left is None else min(_PAGE, left)
-        page = client.get("/api/jobs", limit=size, cursor=cursor, **filters)
+        page = client.get(f"{API}/jobs", limit=size, cursor=cursor, **filters)
         yield from page["items"]
-        if not page["hasMore"]:
-            return
         cursor = page["cursor"]
-        left = None if left is None else left - size
+        if cursor is None:
+            return
+        left = None if left is None else left - len(page["items"])
 
 
 def resolve(client: "Client", given: str) -> str:
@@ -251,9 +277,11 @@ def resolve(client: "Client", given: str) -> str:
     exact = quote(given, safe="")
     if len(given) >= 36 or _is_there(client, exact):
         return exact
-    found = [job for job in _listed(client, _RECENT) if job["id"].startswith(given.lower())]
+    beginning = given.lower()
+    alike = _listed(client, _RECENT, text=beginning, fields="id") if beginning else iter(())
+    found = [job for job in alike if job["id"].startswith(beginning)]
     if not found:
-        raise NoSuchJob(f"None of the newest {_RECENT} jobs has an id that begins with {given!r}.")
+        raise NoSuchJob(f"No job has an id that begins with {given!r}.")
     if len(found) > 1:
         some = ", ".join(job["id"] for job in found[:3]) + ("…" if len(found) > 3 else "")
         raise NoSuchJob(f"{len(found)} jobs have ids that begin with {given!r}: {some}")
@@ -265,7 +293,7 @@ def _is_there(client: "Client", job_id: str) -> bool:
     from api.commands.client import Rejected
 
     try:
-        client.get(f"/api/jobs/{job_id}")
+        client.get(f"{API}/jobs/{job_id}")
     except Rejected as refused:
         if refused.status == 404:
             return False
@@ -276,6 +304,7 @@ def _is_there(client: "Client", job_id: str) -> bool:
 @app.command()
 def show(
     job_id: JobId,
+    web: Web = False,
     as_json: AsJson = False,
     url: Url = None,
     token: Token = None,
@@ -284,7 +313,10 @@ def show(
     """Show a job and what happened to it."""
     with connect(url, token, data) as client:
         found = resolve(client, job_id)
-        job = client.get(f"/api/jobs/{found}")
+        if web:
+            open_page(client, f"/jobs/{found}")
+            return
+        job = client.get(f"{API}/jobs/{found}")
         timeline = list(_timeline(client, found))
     if as_json:
         terminal.print_json({**job, "timeline": timeline})
@@ -295,10 +327,11 @@ def show(
 
 
 def _timeline(client: "Client", job_id: str) -> Iterator[dict[str, Any]]:
-    after = 0
-    while items := client.get(f"/api/jobs/{job_id}/timeline", after=after, limit=1_000)["items"]:
-        yield from items
-        after = items[-1]["position"]
+    cursor: str | None = "0"
+    while cursor is not None:
+        page = client.get(f"{API}/jobs/{job_id}/timeline", cursor=cursor, limit=1_000)
+        yield from page["items"]
+        cursor = page["cursor"]
 
 
 def print_timeline(timeline: list[dict[str, Any]]) -> None:
@@ -308,8 +341,8 @@ def print_timeline(timeline: list[dict[str, Any]]) -> None:
         (
             (
                 str(entry["position"]),
-                terminal.moment(entry["timestamp"]),
-                entry["actor"],
+                terminal.moment(entry["at"]),
+                entry["actorId"],
                 entry["sentence"],
             )
             for entry in timeline
@@ -331,15 +364,15 @@ def _details(job: dict[str, Any]) -> Iterator[tuple[str, terminal.Cell]]:
         yield "Exit code", str(job["exitCode"])
     if job["result"] is not None:
         yield "Result", json.dumps(job["result"], ensure_ascii=False)
-    yield "Command", job["prompt"]
+    yield "Command", shlex.join(job["argv"])
     yield "Directory", job["cwd"]
-    if job["env"]:
-        yield "Environment", ", ".join(job["env"])
+    if job["envNames"]:
+        yield "Environment", ", ".join(job["envNames"])
     yield "Labels", ", ".join(job["labels"]) or job["label"]
-    yield "Owner", job["owner"]
+    yield "Owner", job["ownerId"]
     yield "Created", terminal.moment(job["createdAt"])
     yield "Started", terminal.moment(job["startedAt"])
-    yield "Ended", terminal.moment(job["completedAt"])
+    yield "Ended", terminal.moment(job["endedAt"])
     yield "Ran", terminal.duration(job["runMs"] if rests(job) else None)
     size = terminal.counted(job["outputBytes"], "byte")
     yield "Output", f"{terminal.counted(job['lines'], 'line')}, {size}"
@@ -357,7 +390,7 @@ def cancel(
 ) -> None:
     """Ask for a job's end. Asking again changes nothing."""
     with connect(url, token, data) as client:
-        job = client.post(f"/api/jobs/{resolve(client, job_id)}/cancel")
+        job = client.post(f"{API}/jobs/{resolve(client, job_id)}/cancel")
     if as_json:
         terminal.print_json(job)
     elif job["outcome"]:
@@ -382,8 +415,8 @@ def redo(
 ) -> None:
     """Have a job that has ended done again, and in a crew what was made of its result."""
     with connect(url, token, data) as client:
-        path = f"/api/jobs/{resolve(client, job_id)}/redo"
-        _sent_back(client.post(path, {"feedback": feedback or ""})["job"], as_json)
+        path = f"{API}/jobs/{resolve(client, job_id)}/redo"
+        _sent_back(client.post(path, {"feedback": feedback or ""}), as_json)
 
 
 @app.command()
@@ -396,8 +429,65 @@ def unblock(
 ) -> None:
     """Let a job that is blocked, or gave up, go on: its retries count anew."""
     with connect(url, token, data) as client:
-        path = f"/api/jobs/{resolve(client, job_id)}/unblock"
-        _sent_back(client.post(path)["job"], as_json)
+        path = f"{API}/jobs/{resolve(client, job_id)}/retry"
+        _sent_back(client.post(path), as_json)
+
+
+@app.command()
+def rerun(
+    job_id: JobId,
+    as_json: AsJson = False,
+    url: Url = None,
+    token: Token = None,
+    data: Data = None,
+) -> None:
+    """Submit the same command as a new job, and print its id."""
+    with connect(url, token, data) as client:
+        job = client.post(f"{API}/jobs/{resolve(client, job_id)}/rerun")
+    terminal.print_json(job) if as_json else terminal.write_line(job["id"])
+
+
+@app.command()
+def archive(
+    job_ids: JobIds,
+    as_json: AsJson = False,
+    url: Url = None,
+    token: Token = None,
+    data: Data = None,
+) -> None:
+    """Take jobs off the board. What runs must be cancelled first."""
+    _to_each("archive", "Archived", job_ids, as_json, lambda: connect(url, token, data))
+
+
+@app.command()
+def delete(
+    job_ids: JobIds,
+    as_json: AsJson = False,
+    url: Url = None,
+    token: Token = None,
+    data: Data = None,
+) -> None:
+    """Hide jobs for good. The log keeps what happened."""
+    _to_each("delete", "Deleted", job_ids, as_json, lambda: connect(url, token, data))
+
+
+def _to_each(
+    action: str, done: str, given: list[str], as_json: bool, connect_now: "Callable[[], Client]"
+) -> None:
+    """Exit code 1 where one of them was refused."""
+    with connect_now() as client:
+        ids = [unquote(resolve(client, one)) for one in given]
+        said = client.post(f"{API}/jobs/actions", {"action": action, "ids": ids})
+    if as_json:
+        terminal.print_json(said)
+    else:
+        for result in said["items"]:
+            if result["ok"]:
+                terminal.write_line(f"{done} {result['id']}.")
+            else:
+                terminal.notice(f"{result['id']}: {terminal.plain(result['detail'])}")
+    if said["refused"]:
+        raise typer.Exit(1)
 
 
 def _sent_back(job: dict[str, Any], as_json: bool) -> None:
@@ -422,7 +512,7 @@ def artifacts(
     """List the files that a job left, or print one of them: that of its last attempt."""
     with connect(url, token, data) as client:
         found = resolve(client, job_id)
-        kept = client.get(f"/api/jobs/{found}/artifacts")["items"]
+        kept = client.get(f"{API}/jobs/{found}/artifacts")["items"]
         if name is not None:
             _print_file(client, kept, name)
             return
@@ -434,7 +524,7 @@ def artifacts(
         terminal.print_table(
             ("NAME", "BYTES", "ATTEMPT", "TYPE"),
             (
-                (file["name"], str(file["sizeBytes"]), str(file["attempt"]), file["mimeType"])
+                (file["name"], str(file["size"]), str(file["attempt"]), file["mime"])
                 for file in kept
             ),
             flexible=("NAME",),
@@ -447,7 +537,7 @@ def _print_file(client: "Client", kept: list[dict[str, Any]], name: str) -> None
     if not named:
         raise NoSuchFile(terminal.unknown("file", name, {file["name"] for file in kept}))
     last = max(named, key=lambda file: int(file["attempt"]))
-    with client.download(f"/api/artifacts/{last['id']}") as chunks:
+    with client.download(f"{API}/artifacts/{last['id']}/content") as chunks:
         terminal.write_bytes(chunks)
 
 
@@ -468,7 +558,7 @@ def logs(
     """Print what a job wrote, from its first line. With --json each line is an object."""
     with connect(url, token, data) as client:
         found = resolve(client, job_id)
-        ended = client.get(f"/api/jobs/{found}")["outcome"] is not None
+        ended = client.get(f"{API}/jobs/{found}")["outcome"] is not None
         position = 0
         kept: deque[str] = deque(maxlen=tail)
         for position, lines in _written(client, found):  # noqa: B007 - where to go on from
@@ -499,7 +589,7 @@ def _written(client: "Client", job_id: str) -> Iterator[tuple[int, list[str]]]:
     after: int | None = 0
     while after is not None:
         page = client.get(
-            "/crewlog/v1/log", subject=f"job-{job_id}", type=_WRITTEN, after=after, limit=1_000
+            f"{API}/log", subject=f"job-{job_id}", type=_WRITTEN, after=after, limit=1_000
         )
         for event in page["events"]:
             yield event["position"], _lines_of(event)
@@ -512,7 +602,7 @@ def _followed(client: "Client", job_id: str, after: int | None) -> Iterator[tupl
     not be the last one, for the job may have been done again.
     """
     stream = client.follow(
-        "/crewlog/v1/log/stream",
+        f"{API}/log/stream",
         subject=f"job-{job_id}",
         type=_FOLLOWED,
         after=after,

@@ -16,12 +16,14 @@ import typer
 
 from api.commands import (
     approvals,
+    artifacts,
     crews,
     doctor,
     jobs,
     log,
     projections,
     schedules,
+    stats,
     templates,
     terminal,
     users,
@@ -41,13 +43,13 @@ app = typer.Typer(
     help="A control plane for jobs: one log of immutable events, and all else a view of it.",
     no_args_is_help=True,
     rich_markup_mode="markdown",
-    add_completion=False,
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 app.add_typer(jobs.app, name="jobs")
 app.add_typer(crews.app, name="crews")
 app.add_typer(approvals.app, name="approvals")
+app.add_typer(artifacts.app, name="artifacts")
 app.add_typer(log.app, name="log")
 app.add_typer(projections.app, name="projections")
 app.add_typer(schedules.app, name="schedules")
@@ -55,6 +57,7 @@ app.add_typer(templates.app, name="templates")
 app.add_typer(users.app, name="users")
 app.add_typer(worker.app, name="worker")
 app.command()(doctor.doctor)
+app.command()(stats.stats)
 
 CANNOT = 2
 """Exit code where nothing was done: no server, wrong settings, a log that must not be opened."""
@@ -163,6 +166,24 @@ def serve(
     except CannotServe as error:
         terminal.notice(str(error))
         raise typer.Exit(CANNOT) from error
+
+
+def _version(wanted: bool) -> None:
+    if wanted:
+        terminal.write_line(f"crewlog {version_of('crewlog')}")
+        raise typer.Exit
+
+
+@app.callback()
+def everything(
+    _: Annotated[
+        bool,
+        typer.Option(
+            "--version", callback=_version, is_eager=True, help="Print the version, and leave."
+        ),
+    ] = False,
+) -> None:
+    """A control plane for jobs: one log of immutable events, and all else a view of it."""
 
 
 @app.command()

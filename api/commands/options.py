@@ -12,6 +12,9 @@ if TYPE_CHECKING:
     from api.commands.client import Client
     from api.settings import Settings
 
+API = "/crewlog/v1"
+"""Where the server's own API is: commands speak nothing else."""
+
 _SERVER = "Which server"
 
 

@@ -7,7 +7,7 @@ from urllib.parse import quote
 import typer
 
 from api.commands import terminal
-from api.commands.options import AsJson, Data, Token, Url, connect
+from api.commands.options import API, AsJson, Data, Token, Url, connect
 from domain.errors import CrewlogError
 from domain.numbers import parse_json
 
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 app = typer.Typer(no_args_is_help=True, help="Schedules: templates that run at certain times.")
 
-_PATH = "/api/schedules"
+_PATH = f"{API}/schedules"
 _STATES = {"active": "green", "paused": "red", "disabled": "yellow", "ended": "blue"}
 _OUTCOMES = {"spawned": "green", "failed": "red", "skipped": "yellow", "missed": "magenta"}
 _FIRINGS = 10
@@ -67,23 +67,23 @@ def list_schedules(
     with connect(url, token, data) as client:
         said = client.get(_PATH, mine=True if mine else None)
     if as_json:
-        terminal.print_json(said["schedules"])
+        terminal.print_json(said["items"])
         return
-    if not said["schedules"]:
+    if not said["items"]:
         terminal.notice("No schedules.")
         return
     terminal.print_table(
         ("ID", "STATE", "NEXT", "LAST", "OUTCOME", "NAME"),
         (
             (
-                schedule["id"],
+                terminal.short_id(schedule["id"]),
                 _state(schedule),
                 terminal.moment(schedule["nextRunAt"]),
                 terminal.ago(schedule["lastRunAt"]),
                 _outcome(schedule["lastOutcome"]),
                 schedule["name"],
             )
-            for schedule in said["schedules"]
+            for schedule in said["items"]
         ),
         flexible=("NAME",),
         optional=("OUTCOME", "LAST"),
@@ -101,8 +101,12 @@ def show(
     """Show a schedule, its next times, and what came of the last ones."""
     with connect(url, token, data) as client:
         path = _resolve(client, schedule_id)
-        schedule = client.get(path)["schedule"]
-        times = client.get(f"{path}/preview", n=_TIMES)["times"] if schedule["enabled"] else []
+        schedule = client.get(path)
+        times = (
+            client.get(f"{path}/preview", n=_TIMES)["times"]
+            if schedule["state"] == "active"
+            else []
+        )
         firings = client.get(f"{path}/firings", limit=_FIRINGS)["items"]
     if as_json:
         terminal.print_json({**schedule, "nextTimes": times, "lastFirings": firings})
@@ -167,7 +171,7 @@ def create(
     )
     body = {
         "name": name or template,
-        "templateId": template,
+        "template": template,
         "inputs": _inputs(inputs or []),
         "rule": spec,
         "timezone": timezone,
@@ -179,7 +183,7 @@ def create(
         "enabled": not disabled,
     }
     with connect(url, token, data) as client:
-        made = client.post(_PATH, body)["schedule"]
+        made = client.post(_PATH, body)
     _told(made, as_json, made["id"])
 
 
@@ -193,7 +197,7 @@ def enable(
 ) -> None:
     """Let a schedule fire, from its next time on."""
     with connect(url, token, data) as client:
-        schedule = client.post(f"{_resolve(client, schedule_id)}/enable")["schedule"]
+        schedule = client.post(f"{_resolve(client, schedule_id)}/enable")
     following = terminal.moment(schedule["nextRunAt"])
     _told(schedule, as_json, f"{schedule['name']} is enabled; its next time is {following}.")
 
@@ -208,7 +212,7 @@ def disable(
 ) -> None:
     """Stop a schedule until it is enabled. What it started goes on."""
     with connect(url, token, data) as client:
-        schedule = client.post(f"{_resolve(client, schedule_id)}/disable")["schedule"]
+        schedule = client.post(f"{_resolve(client, schedule_id)}/disable")
     _told(schedule, as_json, f"{schedule['name']} is disabled.")
 
 
@@ -298,7 +302,7 @@ def delete(
 def _resolve(client: "Client", given: str) -> str:
     """The path of the schedule that `given` is, begins, or names."""
     if len(given) < 36:
-        schedules = client.get(_PATH)["schedules"]
+        schedules = client.get(_PATH)["items"]
         found = [s for s in schedules if s["name"] == given] or [
             s for s in schedules if s["id"].startswith(given.lower())
         ]

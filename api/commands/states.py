@@ -22,6 +22,8 @@ STATES = (
 ``failed`` too.
 """
 
+_WIDER = {"failed": "failed,timed_out,gave_up", "running": "running,paused"}
+
 ENDED = ("completed", "failed", "timed_out", "cancelled")
 
 
@@ -31,6 +33,8 @@ def state_of(job: dict[str, Any]) -> str:
     """
     if job["outcome"]:
         return str(job["outcome"])
+    if job["gaveUp"]:
+        return "failed"
     if job["strandedBy"]:
         return "stranded"
     return "cancelling" if job["cancelRequestedAt"] else str(job["state"])
@@ -38,7 +42,7 @@ def state_of(job: dict[str, Any]) -> str:
 
 def rests(job: dict[str, Any]) -> bool:
     """Whether it stands where its last attempt has left it: what that came to is how the job is."""
-    return job["outcome"] is not None or job["status"] == "blocked"
+    return job["outcome"] is not None or job["column"] == "blocked"
 
 
 def reason_of(job: dict[str, Any]) -> str:
@@ -48,14 +52,16 @@ def reason_of(job: dict[str, Any]) -> str:
     if job["gaveUp"]:
         tries = f" after {job['failures']} attempts" if job["failures"] > 1 else ""
         return f"Gave up{tries}: {job['blockReason']}"
-    return str(job["blockReason"] or job["failureReason"] or "")
+    return str(job["blockReason"] or job["reason"] or "")
 
 
 def states_given(given: str | None) -> str | None:
-    """States by comma, as the server takes them. BadParameter for one that there is not."""
+    """States by comma, as the server takes them: a job that gave up, or passed its time limit, has
+    failed. BadParameter for one that there is not.
+    """
     names = [name.strip() for name in (given or "").split(",") if name.strip()]
     for name in names:
         if name not in STATES:
             there = f"{terminal.unknown('state', name, STATES)} There are {', '.join(STATES)}."
             raise typer.BadParameter(there, param_hint="--state")
-    return ",".join(names) or None
+    return ",".join(_WIDER.get(name, name) for name in names) or None

@@ -9,7 +9,7 @@ from urllib.parse import quote
 import typer
 
 from api.commands import terminal
-from api.commands.options import AsJson, Data, Token, Url, connect
+from api.commands.options import API, AsJson, Data, Token, Url, connect
 
 if TYPE_CHECKING:
     from scheduler.templates import TemplateFault
@@ -23,15 +23,16 @@ def list_templates(
 ) -> None:
     """List the templates that the server has. Mistakes in files go to stderr."""
     with connect(url, token, data) as client:
-        said = client.get("/api/templates")
+        said = client.get(f"{API}/templates")
     if as_json:
-        terminal.print_json(said)
+        faults = {"faults": said["faults"]} if "faults" in said else {}
+        terminal.print_json({"templates": said["items"], **faults})
         return
     terminal.print_table(
         ("ID", "NAME", "INPUTS"),
         (
             (template["id"], template["name"], _inputs(template["inputs"]))
-            for template in said["templates"]
+            for template in said["items"]
         ),
         flexible=("NAME", "INPUTS"),
     )
@@ -49,7 +50,7 @@ def show(
 ) -> None:
     """Show a template: its inputs, and its jobs in the order they can run in."""
     with connect(url, token, data) as client:
-        said = client.get(f"/api/templates/{quote(template_id, safe='/')}")
+        said = client.get(f"{API}/templates/{quote(template_id, safe='/')}")
     if as_json:
         terminal.print_json(said)
         return

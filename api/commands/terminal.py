@@ -22,6 +22,7 @@ Cell = str | tuple[str, str]
 _ENDLESS = 10_000
 _BETWEEN = 3
 _LEAST = 12
+_SHORT_ID = 8
 
 STATE_STYLES = {
     "queued": "blue",
@@ -120,6 +121,11 @@ def plain(text: Any) -> str:
         character if character.isprintable() else character.encode("unicode_escape").decode()
         for character in str(text)
     )
+
+
+def short_id(text: str) -> str:
+    """The beginning of an id, which is random and names it, at a terminal; in a pipe all of it."""
+    return text[:_SHORT_ID] if console().is_terminal else text
 
 
 def counted(count: int, one: str) -> str:

@@ -166,11 +166,9 @@ jobs:
 
 def test_what_stands_still_says_why() -> None:
     job = {"outcome": None, "strandedBy": None, "gaveUp": False, "failures": 0}
-    job |= {"blockReason": None, "failureReason": None}
+    job |= {"blockReason": None, "reason": None}
     assert reason_of(job) == ""
-    assert reason_of(job | {"outcome": "failed", "failureReason": "No such file."}) == (
-        "No such file."
-    )
+    assert reason_of(job | {"outcome": "failed", "reason": "No such file."}) == ("No such file.")
     gave_up = job | {"gaveUp": True, "failures": 3, "blockReason": "Exit code 1."}
     assert reason_of(gave_up) == "Gave up after 3 attempts: Exit code 1."
     assert reason_of(job | {"strandedBy": "a"}) == "A job that it waits for will never be done."
@@ -183,7 +181,7 @@ def test_on_a_narrow_terminal_what_happened_has_more_room_than_who_did_it(
     monkeypatch.setattr(terminal, "console", lambda: screen)
     worker = "worker:9cf6b246-2a7a-4bc6-8609-22a729f4bb37"
     at = "2026-11-28T07:08:00.541189Z"
-    entry = {"position": 1, "timestamp": at, "actor": worker, "sentence": "Attempt 1 asks."}
+    entry = {"position": 1, "at": at, "actorId": worker, "sentence": "Attempt 1 asks."}
     print_timeline([entry])
     assert isinstance(screen.file, io.StringIO)
     assert "Attempt 1 asks." in screen.file.getvalue()

@@ -26,7 +26,7 @@ def test_a_problem_with_a_field_names_the_option(loc: list[str | int], name: str
     ("path", "name"),
     [
         ("inputs.repo", "input repo"),
-        ("scheduledAt", "--at"),
+        ("notBefore", "--at"),
         ("rule.cron", "--cron"),
         ("rule.time", "the rule time"),
         ("jobs[1].argv[2]", "jobs[1].argv[2]"),

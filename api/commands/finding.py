@@ -1,0 +1,57 @@
+"""Options that lists share: whose, since when, until when, and to see it on the page instead."""
+
+import re
+from datetime import UTC, datetime, timedelta
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+if TYPE_CHECKING:
+    from api.commands.client import Client
+
+Owner = Annotated[
+    str | None,
+    typer.Option(metavar="WHO", help="Only of this owner: me, an address, or an owner's id."),
+]
+Since = Annotated[
+    str | None,
+    typer.Option(
+        metavar="TIME", help="Only made since then: an ISO 8601 time, or ago as 90m, 24h, 7d."
+    ),
+]
+Until = Annotated[str | None, typer.Option(metavar="TIME", help="Only made until then, likewise.")]
+Web = Annotated[
+    bool, typer.Option("--web", help="Open it on the page instead.", show_default=False)
+]
+
+_AGO = re.compile(r"([0-9]{1,6})([smhd])")
+_UNITS = {"s": "seconds", "m": "minutes", "h": "hours", "d": "days"}
+
+
+def moment_given(given: str | None, option: str) -> str | None:
+    """A time as the server takes it. BadParameter for text that is none. A time without an offset
+    is one of this machine's zone.
+    """
+    if given is None:
+        return None
+    ago = _AGO.fullmatch(given)
+    try:
+        if ago is not None:
+            moment = datetime.now(UTC) - timedelta(**{_UNITS[ago[2]]: int(ago[1])})
+        else:
+            moment = datetime.fromisoformat(given)
+        return moment.astimezone(UTC).isoformat()
+    except (ValueError, OverflowError):
+        said = "It is an ISO 8601 time, or how long ago: 90m, 24h, 7d."
+        raise typer.BadParameter(said, param_hint=option) from None
+
+
+def open_page(client: "Client", place: str) -> None:
+    """Open a place of the page in the browser, and print its address: there may be none here."""
+    import webbrowser
+
+    from api.commands import terminal
+
+    address = f"{client.endpoint.url}/#{place}"
+    terminal.write_line(address)
+    webbrowser.open(address)
