@@ -9,7 +9,7 @@ and nothing else, and several frames that are ready go out in one write.
 import asyncio
 import re
 from collections import OrderedDict
-from collections.abc import AsyncIterator, Callable, Iterator, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Sequence
 from dataclasses import dataclass
 from time import perf_counter
 from typing import Any
@@ -46,6 +46,9 @@ _HEARTBEAT = b": heartbeat\n\n"
 
 HEADERS = {"Cache-Control": "no-cache, no-store, no-transform"}
 
+
+IsLast = Callable[[Recorded], Awaitable[bool]]
+"""Whether a ``job.finished`` is the last one."""
 
 STREAMED: dict[int | str, dict[str, Any]] = {
     200: {
@@ -265,7 +268,7 @@ async def read_job(
     cursor: Cursor | None,
     *,
     end_at: int | None,
-    over: Callable[[Recorded], bool],
+    over: IsLast,
     types: tuple[str, ...] = (),
     actor: str | None = None,
     before: int | None = None,
@@ -295,7 +298,7 @@ async def read_job(
         if end_at is not None:
             ended = page[-1].position >= end_at
         else:
-            ended = any(event.type == "job.finished" and over(event) for event in page)
+            ended = any([await over(event) for event in page if event.type == "job.finished"])
         del page, shown  # as in `read_log`
         for chunk in chunks:
             yield chunk
@@ -349,12 +352,12 @@ def _beginning_frame(beginning: Beginning | None) -> bytes:
 
 
 async def _told(
-    form: WireForm, page: list[Recorded], cursor: Cursor | None, over: Callable[[Recorded], bool]
+    form: WireForm, page: list[Recorded], cursor: Cursor | None, over: IsLast
 ) -> list[bytes]:
     """The chunks of a page of a job, in which ends that were not the last are interim ones."""
     chunks: list[bytes] = []
     for part in _to_each_end(page):
-        goes_on = part[-1].type == "job.finished" and not over(part[-1])
+        goes_on = part[-1].type == "job.finished" and not await over(part[-1])
         chunks += await (form.interim if goes_on else form).chunks(part, cursor)
     return chunks
 
@@ -374,14 +377,14 @@ def _to_each_end(page: list[Recorded]) -> Iterator[list[Recorded]]:
         yield part
 
 
-def last_end(jobs: Jobs) -> Callable[[Recorded], bool]:
+def last_end(jobs: Jobs) -> IsLast:
     """Whether a stream of this event's job is over with it: a job may be done again after an
     end.
     """
 
-    def over(event: Recorded) -> bool:
+    async def over(event: Recorded) -> bool:
         try:
-            job = jobs.load(job_id_of(event.subject) or "")
+            job = await jobs.loaded(job_id_of(event.subject) or "")
         except JobNotFound:
             return True
         return job.ended and job.ended_version == event.version

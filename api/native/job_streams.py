@@ -1,10 +1,8 @@
 """A job as Server-Sent Events: its envelopes from any position to its end."""
 
 from dataclasses import dataclass
-from functools import partial
 
 from fastapi import Request, Response
-from fastapi.concurrency import run_in_threadpool
 
 from api.edge.security import Principal
 from api.edge.sse import (
@@ -51,10 +49,10 @@ class JobStreams:
         """
         log = self._log
         cursor = whole_cursor(request, log, wanted.after)
-        end_at = await run_in_threadpool(log.blocking.last_about, job.stream) if job.ended else None
+        end_at = await log.last_about(job.stream) if job.ended else None
         closed = wanted.before is not None and wanted.before <= log.head + 1
-        if (closed or end_at is not None) and not await run_in_threadpool(
-            partial(rest, log, cursor, job.stream, wanted.types, wanted.before, wanted.actor)
+        if (closed or end_at is not None) and not await rest(
+            log, cursor, job.stream, wanted.types, wanted.before, wanted.actor
         ):
             return Response(status_code=204)
         chunks = read_job(
@@ -84,7 +82,7 @@ def whole_cursor(request: Request, log: EventLog, after: int | None) -> Cursor |
     return cursor
 
 
-def rest(
+async def rest(
     log: EventLog,
     cursor: Cursor | None,
     subject: str | None,
@@ -92,6 +90,6 @@ def rest(
     before: int | None,
     actor: str | None,
 ) -> bool:
-    """Whether the log has something past the cursor that the reader wants. Blocks on the disk."""
+    """Whether the log has something past the cursor that the reader wants."""
     seen = cursor.after if cursor is not None else 0
-    return bool(log.blocking.read(seen, 1, subject, types, before=before, actor=actor))
+    return bool(await log.read(seen, 1, subject, types, before=before, actor=actor))

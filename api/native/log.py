@@ -78,14 +78,13 @@ def log_routes(log: EventLog, jobs: Jobs, owners: Owners, streams: JobStreams) -
         types = types_of(type_names)
         job_id = job_id_of(subject) if subject is not None else None
         if job_id is not None:
-            job = await run_in_threadpool(jobs.load, job_id)
+            job = await jobs.loaded(job_id)
             wanted = Wanted(types, actor, after, before, limit, partial_lines)
             return await streams.answer(request, principal, job, wanted)
         cursor = whole_cursor(request, log, after)
-        if before is not None and before <= log.head + 1:
-            left = partial(rest, log, cursor, subject, types, before, actor)
-            if not await run_in_threadpool(left):
-                return Response(status_code=204)
+        closed = before is not None and before <= log.head + 1
+        if closed and not await rest(log, cursor, subject, types, before, actor):
+            return Response(status_code=204)
         return event_stream(
             request,
             principal,
@@ -137,8 +136,7 @@ def log_routes(log: EventLog, jobs: Jobs, owners: Owners, streams: JobStreams) -
         it may be short and still have a `next`.
         """
         await run_in_threadpool(owners.check, principal, subject)
-        events, following = await run_in_threadpool(
-            log.blocking.page,
+        events, following = await log.page(
             after,
             limit,
             before=before,
@@ -155,12 +153,11 @@ def log_routes(log: EventLog, jobs: Jobs, owners: Owners, streams: JobStreams) -
 
     @router.get("/{position}", summary="One event", responses=documented(404))
     async def event_at(position: int, principal: Authenticated) -> Response:
-        event = (
-            await run_in_threadpool(log.blocking.event_at, position)
-            if 0 < position <= log.head
-            else None
-        )
-        if event is None or not (principal.admin or principal.sees(owners.of(event.subject) or "")):
+        event = await log.event_at(position) if 0 < position <= log.head else None
+        if event is None:
+            raise NotFound("The log has no such position.")
+        owner = await log.apart(partial(owners.of, event.subject))
+        if not (principal.admin or principal.sees(owner or "")):
             raise NotFound("The log has no such position.")
         return Response(event.wire, media_type="application/json")
 
@@ -189,8 +186,8 @@ async def envelopes_page(
 
     The work and the bytes of one page are bounded: it may be short and still have a `cursor`.
     """
-    events, following = await run_in_threadpool(
-        log.blocking.page, after, limit, before=before, subject=subject, types=types, actor=actor
+    events, following = await log.page(
+        after, limit, before=before, subject=subject, types=types, actor=actor
     )
     body = b'{"items":[%s],"cursor":%s,"head":%d}' % (
         b",".join(event.wire for event in events),

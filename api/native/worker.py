@@ -7,6 +7,7 @@ longer the job's current one, so that a worker that comes too late changes nothi
 import asyncio
 from collections.abc import Callable
 from datetime import timedelta
+from functools import partial
 from typing import Annotated, Any
 
 from fastapi import APIRouter, Depends, Query, Request, Response
@@ -120,13 +121,14 @@ def _add_work(
     @router.get("", summary="What is to be done")
     async def show(worker: Attempt) -> Response:
         """The job, what its parents left, what was said about it, and why it is done again."""
-        job = _current(jobs, worker, beat)
+        job = await _current(jobs, worker, beat)
         wanted = (JobSubmitted.type, JobCommented.type, JobRedone.type)
-        events = log.blocking.stream(job_stream(worker.job_id), types=wanted)
+        events = await log.stream(job_stream(worker.job_id), types=wanted)
         said = [event for event in events if event.type == JobCommented.type]
+        parents = await crews.apart(partial(crews.parents, job))
         shown = {
             "job": _job_json(job, events[0]),
-            "parentResults": [parent.json() for parent in parent_results(crews.parents(job))],
+            "parentResults": [parent.json() for parent in parent_results(parents)],
             "comments": [_comment_json(event, name_of) for event in said],
             "feedback": _feedback(events),
         }
@@ -160,7 +162,7 @@ def _add_work(
         """The job is done when the attempt has ended. 422 with the `path` of the mistake where the
         result does not fit; it may be handed in again.
         """
-        job = _current(jobs, worker, beat)
+        job = await _current(jobs, worker, beat)
         schema = job.terms.result_schema
         try:
             result = await asyncio.to_thread(check_result, body.result or {}, schema)
@@ -205,7 +207,7 @@ def _add_questions(
     )
     async def ask(body: Asking, request: Request, worker: Attempt) -> Response:
         """The attempt holds no place, and its time limit does not run, until it has the answer."""
-        _check_approvers(_current(jobs, worker, beat), body.approvers)
+        _check_approvers(await _current(jobs, worker, beat), body.approvers)
         expires_at = None
         if body.expires_in_s is not None:
             expires_at = format_time(clock() + timedelta(seconds=body.expires_in_s))
@@ -223,23 +225,20 @@ def _add_questions(
             "x-event-position": str(asked.position),
             "Location": f"/crewlog/v1/worker/approvals/{asked.approval.id}",
         }
-        return json_bytes(
-            approval_json(approval_of_log(log, asked.approval.id), name_of), 201, headers
-        )
+        row = await log.apart(partial(approval_of_log, log, asked.approval.id))
+        return json_bytes(approval_json(row, name_of), 201, headers)
 
     @router.get(
         "/approvals", summary="What this attempt asked", response_model=list[ApprovalObject]
     )
     async def asked(worker: Attempt) -> Response:
-        _current(jobs, worker, beat)
+        await _current(jobs, worker, beat)
+        asking = await log.stream(job_stream(worker.job_id), types=(JobApprovalRequested.type,))
         ids = [
-            event.data["approval"]
-            for event in log.blocking.stream(
-                job_stream(worker.job_id), types=(JobApprovalRequested.type,)
-            )
-            if event.data["attempt"] == worker.attempt
+            event.data["approval"] for event in asking if event.data["attempt"] == worker.attempt
         ]
-        return json_bytes([approval_json(approval_of_log(log, asked), name_of) for asked in ids])
+        rows = await log.apart(lambda: [approval_of_log(log, asked) for asked in ids])
+        return json_bytes([approval_json(row, name_of) for row in rows])
 
     @router.get("/approvals/{approval_id}", summary="The answer", response_model=ApprovalObject)
     async def answer(
@@ -250,15 +249,15 @@ def _add_questions(
         ] = 0,
     ) -> Response:
         """As soon as it is answered; still pending when the wait is over or the server stops."""
-        _current(jobs, worker, beat)
+        await _current(jobs, worker, beat)
         head = log.head
-        row = approval_of_log(log, approval_id)
+        row = await log.apart(partial(approval_of_log, log, approval_id))
         if row["job_id"] != worker.job_id:
             raise ApprovalNotFound(approval_id)
         if wait and row["state"] == ApprovalState.PENDING:
             await _next_event(log, approval_stream(approval_id), head, wait, stopping)
             beat(worker.job_id, worker.attempt)
-            row = approval_of_log(log, approval_id)
+            row = await log.apart(partial(approval_of_log, log, approval_id))
         return json_bytes(approval_json(row, name_of))
 
 
@@ -276,11 +275,11 @@ async def _next_event(
         await asyncio.gather(*waits, return_exceptions=True)
 
 
-def _current(jobs: Jobs, worker: WorkerPrincipal, beat: Callable[[str, int], None]) -> Job:
+async def _current(jobs: Jobs, worker: WorkerPrincipal, beat: Callable[[str, int], None]) -> Job:
     """The worker's job, whose lease is renewed. StaleAttempt or JobAlreadyEnded when it is not
     its own any more.
     """
-    job = jobs.load(worker.job_id)
+    job = await jobs.loaded(worker.job_id)
     job.require_current(worker.attempt)
     beat(worker.job_id, worker.attempt)
     return job

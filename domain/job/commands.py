@@ -3,6 +3,7 @@
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
+from typing import TypeVar
 
 from domain.clock import Clock, system_clock
 from domain.decide import decide as decided
@@ -25,6 +26,8 @@ from domain.job.events import (
 from domain.log import Context, EventLog, NewEvent, Recorded, new_events
 
 Decide = Callable[[Job], list[Event]]
+
+T = TypeVar("T")
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,6 +72,14 @@ class Jobs:
     def load(self, job_id: str) -> Job:
         """The job as its own stream has it. JobNotFound when there is none, or it was deleted."""
         return self._present(job_id).state
+
+    async def apart(self, look: Callable[[], T]) -> T:
+        """What `look` gives, which may load jobs: not on the event loop where that would wait."""
+        return await self._log.apart(look)
+
+    async def loaded(self, job_id: str) -> Job:
+        """The same for event loops, which do not wait for the store."""
+        return await self.apart(partial(self.load, job_id))
 
     def ever(self, job_id: str) -> Job:
         """The same also of one that was deleted: what it did still counts for others."""

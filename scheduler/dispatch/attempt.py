@@ -53,11 +53,15 @@ class Equipment:
         except JobNotFound:
             return False
 
-    def forget(self, job_id: str) -> None:
+    async def forget(self, job_id: str) -> None:
         """Remove the private part of a job that will not run again."""
         sealed = self.assignments.sealed
-        if sealed.has(job_id) and not self.is_wanted(job_id):
+        if sealed.has(job_id) and not await self.jobs.apart(partial(self.is_wanted, job_id)):
             sealed.discard(job_id)
+
+    async def sweep_sealed(self) -> None:
+        """The same for all jobs that there are."""
+        await self.jobs.apart(partial(self.assignments.sealed.sweep, self.is_wanted))
 
 
 class Attempt:
@@ -95,7 +99,7 @@ class Attempt:
         job = await self._start_in_log(context)
         if job is None:
             # It ended between the queue and here, while this held its place: nobody else looked.
-            self._equipment.forget(self.job_id)
+            await self._equipment.forget(self.job_id)
         else:
             self._number = job.attempt
             await self._run(job, job.attempt, context)
@@ -146,7 +150,7 @@ class Attempt:
     async def _load(self) -> Job:
         while True:
             try:
-                return self._jobs.load(self.job_id)
+                return await self._jobs.loaded(self.job_id)
             except LogUnavailable:
                 await asyncio.sleep(_RETRY_S)
 
@@ -163,7 +167,7 @@ class Attempt:
         if self._running is None:
             return
         try:
-            job = self._jobs.load(self.job_id)
+            job = await self._jobs.loaded(self.job_id)
         except JobNotFound:
             return
         if job.rejected:
@@ -210,7 +214,7 @@ class Attempt:
         finally:
             if watch is not None:
                 watch.cancel()
-        self._equipment.forget(self.job_id)
+        await self._equipment.forget(self.job_id)
         await self._equipment.workspaces.discard(self.job_id, number)
 
     def _watch(self, job: Job, number: int) -> "asyncio.Task[None] | None":
@@ -295,4 +299,4 @@ class Attempt:
                 break
             except (LogUnavailable, VersionConflict):
                 await asyncio.sleep(_RETRY_S)
-        self._equipment.forget(self.job_id)
+        await self._equipment.forget(self.job_id)

@@ -16,7 +16,7 @@ from itertools import groupby
 from operator import itemgetter
 
 from domain.clock import Clock, system_clock
-from domain.errors import CrewlogError, JobNotFound, LogUnavailable
+from domain.errors import CrewlogError, JobNotFound
 from domain.job.commands import Jobs
 from domain.job.events import job_id_of
 from domain.log import Context, EventLog, Recorded
@@ -82,7 +82,7 @@ class Dispatcher:
         self.follower = Follower(
             log, self.name, _FOLLOWED, self._handle, begin=self._take_over, page_end=self._fill
         )
-        self._queue = FairQueue(owner_capacity, self._owner_of)
+        self._queue = FairQueue(owner_capacity)
         self._attempts: dict[str, Attempt] = {}
         self._stopping = False
 
@@ -167,7 +167,7 @@ class Dispatcher:
             opened = open_jobs(reading)
             position = reading.positions["jobs"]
         equipment = self._equipment
-        equipment.assignments.sealed.sweep(equipment.is_wanted)
+        await equipment.sweep_sealed()
         kept = {(row["id"], row["attempt"]) for row in opened.active}
         await equipment.executor.sweep(kept)
         left = await equipment.executor.unwanted(kept)
@@ -191,7 +191,7 @@ class Dispatcher:
             return
         attempt = self._attempts.get(job_id)
         if event.type == "job.queued":
-            self._queue.put(job_id, event)
+            self._queue.put(job_id, event, await self._owner_of(job_id))
         elif event.type == "job.cancel_requested":
             if attempt is not None:
                 await attempt.cancel()
@@ -202,7 +202,7 @@ class Dispatcher:
             self._queue.drop(job_id)
             if attempt is None:
                 # It ended before any attempt of ours: nothing else will look at its sealed part.
-                self._equipment.forget(job_id)
+                await self._equipment.forget(job_id)
             elif event.type == "job.made_stale":
                 await attempt.cancel()
 
@@ -216,10 +216,13 @@ class Dispatcher:
             claim = partial(Attempt.claim, queued=waiting.event)
             self._begin(waiting.job_id, waiting.owner, claim)
 
-    def _owner_of(self, job_id: str) -> str | None:
+    async def _owner_of(self, job_id: str) -> str | None:
+        """Whose it is, where that matters."""
+        if not self.owner_capacity:
+            return None
         try:
-            return self._jobs.load(job_id).owner
-        except (JobNotFound, LogUnavailable):
+            return (await self._jobs.loaded(job_id)).owner
+        except JobNotFound:
             return None
 
     def _begin(

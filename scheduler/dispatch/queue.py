@@ -1,7 +1,7 @@
 """The fair queue: which jobs wait for a place, and whose turn it is."""
 
 from collections import Counter
-from collections.abc import Callable, Container, Iterable
+from collections.abc import Container, Iterable
 from dataclasses import dataclass
 
 from domain.log import Recorded
@@ -9,7 +9,7 @@ from domain.log import Recorded
 
 @dataclass(slots=True)
 class Waiting:
-    """A job in the queue. `owner` is looked up only where it matters."""
+    """A job in the queue."""
 
     job_id: str
     event: Recorded | None
@@ -19,12 +19,11 @@ class Waiting:
 
 class FairQueue:
     """First queued first chosen, while no owner has more than `owner_capacity` places (0: no such
-    limit). `owner_of` may not know, then nothing is counted against the job.
+    limit). Nothing is counted against a job whose owner is not known.
     """
 
-    def __init__(self, owner_capacity: int, owner_of: Callable[[str], str | None]) -> None:
+    def __init__(self, owner_capacity: int) -> None:
         self.owner_capacity = owner_capacity
-        self._owner_of = owner_of
         self._waiting: dict[str, Waiting] = {}
 
     def __len__(self) -> int:
@@ -59,6 +58,4 @@ class FairQueue:
     def _may_start(self, waiting: Waiting, held: "Counter[str | None]") -> bool:
         if not self.owner_capacity:
             return True
-        if waiting.owner is None:
-            waiting.owner = self._owner_of(waiting.job_id)
         return waiting.owner is None or held[waiting.owner] < self.owner_capacity

@@ -69,7 +69,7 @@ class Runner:
             )
         left = Leavings()
         if not self._workspaces.left_nothing(launched, attempt):
-            left = await self._left_by(self._jobs.load(launched.id), attempt)
+            left = await self._left_by(await self._jobs.loaded(launched.id), attempt)
 
         def decide(job: Job) -> list[Event]:
             job.require_current(attempt)

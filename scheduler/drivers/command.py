@@ -55,7 +55,7 @@ class CommandDriver:
 
     async def _pump(self, pump: OutputPump, followed: Followed) -> None:
         running = followed.running
-        pump.resume()
+        await pump.resume()
         splitter = LineSplitter(start=pump.offset, clip=self._log.redactor.cut)
         chunks = running.output(pump.offset)
         loop = asyncio.get_running_loop()

@@ -48,10 +48,10 @@ class OutputPump:
         self.lines = 0
         self.offset = 0
 
-    def resume(self) -> None:
+    async def resume(self) -> None:
         """Find out from the log where to go on. Raises Fenced when the attempt is not current."""
-        self._look_at_job()
-        last = self._log.blocking.last_of_stream(self._stream)
+        await self._look_at_job()
+        last = await self._log.last_of_stream(self._stream)
         self._version = last.version if last else 0
         self.lines = last.data["first_line"] + len(last.data["lines"]) - 1 if last else 0
         same = last is not None and last.data["attempt"] == self._attempt
@@ -61,9 +61,9 @@ class OutputPump:
         _, begins = hide_key_lines(lines[-1:], False)
         self._in_key = begins or lines[-1:] == [HIDDEN]
 
-    def _look_at_job(self) -> None:
+    async def _look_at_job(self) -> None:
         try:
-            job = self._jobs.load(self._job_id)
+            job = await self._jobs.loaded(self._job_id)
         except NotFound:
             raise Fenced from None
         if not job.active or job.attempt != self._attempt:
@@ -108,7 +108,7 @@ class OutputPump:
             except VersionConflict as conflict:
                 if conflict.stream != own:
                     raise
-                self._look_at_job()
+                await self._look_at_job()
 
 
 class Pending:

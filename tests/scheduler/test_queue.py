@@ -6,9 +6,9 @@ OWNERS = {"a1": "ada", "a2": "ada", "a3": "ada", "b1": "bob", "c1": None}
 
 
 def queue(owner_capacity: int = 0, jobs: tuple[str, ...] = tuple(OWNERS)) -> FairQueue:
-    made = FairQueue(owner_capacity, OWNERS.__getitem__)
+    made = FairQueue(owner_capacity)
     for job_id in jobs:
-        made.put(job_id)
+        made.put(job_id, owner=OWNERS[job_id])
     return made
 
 
@@ -38,7 +38,7 @@ def test_an_owner_has_no_more_places_than_the_limit() -> None:
 
 
 def test_whose_owner_is_not_known_is_not_counted() -> None:
-    made = FairQueue(1, lambda _: None)
+    made = FairQueue(1)
     for job_id in ("x", "y"):
         made.put(job_id)
     assert chosen(made, 9) == ["x", "y"]
@@ -54,5 +54,5 @@ def test_what_was_dropped_is_not_chosen_and_what_is_put_again_keeps_its_place() 
     made = queue()
     made.drop("a1")
     made.drop("nobody")
-    made.put("a2")
+    made.put("a2", owner="ada")
     assert chosen(made, 9) == ["a2", "a3", "b1", "c1"]

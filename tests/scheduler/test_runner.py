@@ -214,7 +214,7 @@ def test_lines_are_numbered_through_and_an_event_a_batch(house: House) -> None:
         job_id = await house.submit("true")
         await house.claim(job_id)
         pump = house.pump(job_id)
-        pump.resume()
+        await pump.resume()
         await pump.append(batch("one", "two"))
         await pump.append(batch("three", start=8) + batch("four", "five", start=14))
 
@@ -252,11 +252,11 @@ def test_another_pump_goes_on_where_the_log_stops(house: House) -> None:
         job_id = await house.submit("true")
         await house.claim(job_id)
         first = house.pump(job_id)
-        first.resume()
+        await first.resume()
         assert (first.lines, first.offset) == (0, 0)
         await first.append(batch("one", "two"))
         second = house.pump(job_id)
-        second.resume()
+        await second.resume()
         assert (second.lines, second.offset) == (2, 8)
         await second.append(batch("three", start=8))
         # The first does not know of it, and must not write the same lines again.
@@ -273,7 +273,7 @@ def test_a_pump_goes_on_when_something_else_happens_to_the_job(house: House) -> 
         job_id = await house.submit("true")
         await house.claim(job_id)
         pump = house.pump(job_id)
-        pump.resume()
+        await pump.resume()
         for number in range(3):
             await house.jobs.execute(job_id, lambda _: [JobMessaged(text="well?")], WHO)
             await pump.append(batch(str(number), start=2 * number))
@@ -310,14 +310,14 @@ def test_an_attempt_that_is_not_current_writes_nothing(
         job_id = await house.submit("true")
         await house.claim(job_id)
         pump = house.pump(job_id)
-        pump.resume()
+        await pump.resume()
         await pump.append(batch("in time"))
         await happens(house, job_id)
         before = house.types(job_id)
         with pytest.raises(Fenced):
             await pump.append(batch("too late", start=8))
         with pytest.raises(Fenced):
-            house.pump(job_id).resume()
+            await house.pump(job_id).resume()
 
         assert house.types(job_id) == before
         assert house.lines(job_id) == ["in time"]
@@ -330,11 +330,11 @@ def test_a_second_attempt_counts_lines_on_and_bytes_anew(house: House) -> None:
         job_id = await house.submit("true")
         await house.claim(job_id)
         first = house.pump(job_id)
-        first.resume()
+        await first.resume()
         await first.append(batch("one", "two"))
         await next_attempt(house, job_id)
         second = house.pump(job_id, attempt=2)
-        second.resume()
+        await second.resume()
         assert (second.lines, second.offset) == (2, 0)
         await second.append(batch("three"))
 

@@ -36,7 +36,7 @@ def stream_routes(log: EventLog, jobs: Jobs, unfinished: Unfinished) -> APIRoute
         """Resumes with Last-Event-ID. Ends with the job; is 204 once all of it was seen."""
         cursor = cursor_of(request, log)
         job = await run_in_threadpool(loaded_job, jobs, job_id, principal)
-        end_at = await run_in_threadpool(log.blocking.last_about, job.stream) if job.ended else None
+        end_at = await log.last_about(job.stream) if job.ended else None
         resumed = cursor if job.ended else None
         if resumed is not None and not await run_in_threadpool(_has_more, log, job, resumed):
             return Response(status_code=204)
