@@ -366,7 +366,7 @@ def list_jobs(
     if states:
         statement = statement.where(or_(*(STATES[state](jobs) for state in sorted(states))))
     if status is not None:
-        statement = statement.where(*_standing(jobs, status))
+        statement = statement.where(*in_column(jobs, status))
     if text:
         statement = statement.where(_says(reading, text))
     if label is not None:
@@ -470,7 +470,7 @@ its time limit has too, and can be asked for by itself.
 """
 
 
-def _standing(jobs: Table, column: str) -> list[ColumnElement[bool]]:
+def in_column(jobs: Table, column: str) -> list[ColumnElement[bool]]:
     """The condition to stand in a column of the board."""
     if column == ARCHIVED:
         return [jobs.c.archived_at.is_not(None)]
@@ -518,7 +518,7 @@ def board_jobs(
     jobs = reading.table("jobs")
     shown: dict[str, tuple[int, list[Row]]] = {}
     for status in (*COLUMNS, ARCHIVED):
-        where = [jobs.c.deleted == 0, *_standing(jobs, status)]
+        where = [jobs.c.deleted == 0, *in_column(jobs, status)]
         if owner is not None:
             where.append(jobs.c.owner == owner)
         if crew is not None:
