@@ -113,8 +113,8 @@ def _checked(paths: Sequence[Path]) -> tuple[int, list["TemplateFault"]]:
         BadTemplate,
         Catalog,
         TemplateFault,
-        read_template,
     )
+    from scheduler.templates.check import read_template
 
     count = 0
     faults: list[TemplateFault] = []

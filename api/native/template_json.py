@@ -1,13 +1,15 @@
 """Templates, and the crews that they would become, as JSON."""
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from scheduler.templates import Template, TemplateFault
-from scheduler.templates.format import TemplateJob
+from scheduler.templates import TemplateFault
 from scheduler.templates.plan import CrewPlan, PlannedJob
 
+if TYPE_CHECKING:
+    from scheduler.templates.format import Template, TemplateJob
 
-def template_json(template: Template, *, files: bool) -> dict[str, Any]:
+
+def template_json(template: "Template", *, files: bool) -> dict[str, Any]:
     """A template as lists show it; `files` is whether its file is shown."""
     shown: dict[str, Any] = {
         "id": template.id,
@@ -23,7 +25,7 @@ def template_json(template: Template, *, files: bool) -> dict[str, Any]:
     return shown
 
 
-def template_whole(template: Template, *, files: bool) -> dict[str, Any]:
+def template_whole(template: "Template", *, files: bool) -> dict[str, Any]:
     """A template with its jobs, not rendered; `files` is whether its file and text are shown."""
     shown = template_json(template, files=files)
     shown["jobs"] = [_job_json(template.jobs[i]) for i in template.order]
@@ -41,7 +43,7 @@ def fault_json(fault: TemplateFault) -> dict[str, Any]:
     }
 
 
-def _job_json(job: TemplateJob) -> dict[str, Any]:
+def _job_json(job: "TemplateJob") -> dict[str, Any]:
     """A job as its template has it. Of the environment only the names, as everywhere."""
     return {
         "id": job.id,
@@ -79,7 +81,7 @@ def plan_json(plan: CrewPlan) -> dict[str, Any]:
     }
 
 
-def _settings_json(job: TemplateJob | PlannedJob) -> dict[str, Any]:
+def _settings_json(job: "TemplateJob | PlannedJob") -> dict[str, Any]:
     """What is the same before and after rendering."""
     return {
         "workspace": job.workspace,

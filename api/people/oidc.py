@@ -11,7 +11,6 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
 
-import httpx2
 from itsdangerous import BadData, URLSafeTimedSerializer
 from starlette.requests import Request
 from starlette.responses import Response
@@ -155,6 +154,7 @@ class OpenIdConnect:
 
 def _faults() -> tuple[type[Exception], ...]:
     """How a provider, or whoever plays one, can fail."""
+    import httpx2  # with the first sign-in: a start needs no client
     from authlib.integrations.base_client import OAuthError  # type: ignore[import-untyped]
     from joserfc.errors import JoseError
 

@@ -1,8 +1,11 @@
-"""Templates: files that become crews of jobs. `Catalog` finds and renders them."""
+"""Templates: files that become crews of jobs. `Catalog` finds and renders them.
+
+The libraries for them (YAML, JSON Schema, Jinja2) are imported when the first template is read: a
+server that starts needs none of them.
+"""
 
 from scheduler.templates.catalog import SHIPPED, Catalog, Listing, TemplateNotFound
-from scheduler.templates.check import read_template
-from scheduler.templates.format import SUFFIX, BadTemplate, Template, TemplateFault
+from scheduler.templates.faults import SUFFIX, BadTemplate, TemplateFault
 
 __all__ = [
     "SHIPPED",
@@ -10,8 +13,6 @@ __all__ = [
     "BadTemplate",
     "Catalog",
     "Listing",
-    "Template",
     "TemplateFault",
     "TemplateNotFound",
-    "read_template",
 ]

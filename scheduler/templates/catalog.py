@@ -9,13 +9,14 @@ from datetime import datetime
 from difflib import get_close_matches
 from pathlib import Path, PurePosixPath
 from threading import Lock
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from domain.errors import BadInput, NotFound
-from scheduler.templates.check import read_template
-from scheduler.templates.format import SUFFIX, BadTemplate, Template, TemplateFault
+from scheduler.templates.faults import SUFFIX, BadTemplate, TemplateFault
 from scheduler.templates.plan import CrewPlan
-from scheduler.templates.render import render
+
+if TYPE_CHECKING:
+    from scheduler.templates.format import Template
 
 logger = logging.getLogger("crewlog.templates")
 
@@ -42,7 +43,7 @@ class TemplateNotFound(NotFound):
 class Listing:
     """What is there: templates by id, and the mistakes that keep others from being one."""
 
-    templates: tuple[Template, ...]
+    templates: "tuple[Template, ...]"
     faults: tuple[TemplateFault, ...]
 
 
@@ -51,7 +52,7 @@ class _Entry:
     """What was read from a file, and how it and the files it points at looked then."""
 
     stamps: tuple[tuple[Path, _Stamp], ...]
-    result: Template | BadTemplate
+    result: "Template | BadTemplate"
 
     @property
     def is_current(self) -> bool:
@@ -91,9 +92,9 @@ class Catalog:
         for result in results:
             if isinstance(result, BadTemplate):
                 faults += result.faults
-        return Listing(tuple(r for r in results if isinstance(r, Template)), tuple(faults))
+        return Listing(tuple(r for r in results if not isinstance(r, BadTemplate)), tuple(faults))
 
-    def list(self) -> Sequence[Template]:
+    def list(self) -> "Sequence[Template]":
         """The templates that can be used, by id."""
         return self.listing().templates
 
@@ -101,7 +102,7 @@ class Catalog:
         """What is wrong with the others."""
         return self.listing().faults
 
-    def get(self, template_id: str) -> Template:
+    def get(self, template_id: str) -> "Template":
         """The template of an id, with or without the suffix.
 
         TemplateNotFound; BadInput with the first mistake of a file that is there and is no
@@ -121,7 +122,7 @@ class Catalog:
                     entry = known if current else self._entry(file, root, "/".join(parts))
                 assert entry is not None
                 result = entry.result
-                if isinstance(result, Template):
+                if not isinstance(result, BadTemplate):
                     return result
                 first = result.faults[0]
                 raise BadInput(first.path, f"The template has a mistake here. {first.reason}")
@@ -141,6 +142,8 @@ class Catalog:
         TemplateNotFound; BadInput with the path of the mistake: ``inputs.repo``,
         ``jobs[1].argv[2]``. ValueError for a naive `at`.
         """
+        from scheduler.templates.render import render
+
         return render(self.get(template_id), inputs, at=at, nominal=nominal)
 
     def _near(self, wanted: str) -> Sequence[str]:
@@ -167,6 +170,8 @@ class Catalog:
 def _read(file: Path, root: Path, template_id: str) -> _Entry:
     # Looked at before it is read: what is written meanwhile is seen as a change the next time.
     before = _stamp(file)
+    from scheduler.templates.check import read_template
+
     result: Template | BadTemplate
     try:
         result = read_template(file, root, template_id)

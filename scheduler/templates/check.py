@@ -11,13 +11,11 @@ from jsonschema import Draft202012Validator
 
 from domain.numbers import LARGEST_EXACT, NOT_EXACT, wrong_numbers
 from scheduler.templates.expressions import BadExpression, Text
+from scheduler.templates.faults import SUFFIX, BadTemplate, TemplateFault
 from scheduler.templates.format import (
-    SUFFIX,
-    BadTemplate,
     Input,
     JobForm,
     Template,
-    TemplateFault,
     TemplateForm,
     TemplateJob,
     form_of,

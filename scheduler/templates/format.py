@@ -13,35 +13,12 @@ from typing import Annotated, Any, Literal
 from pydantic import AliasChoices, BaseModel, ConfigDict, Field, ValidationError
 
 from scheduler.templates.expressions import Text
+from scheduler.templates.faults import BadTemplate, TemplateFault
 from scheduler.templates.plan import OnReject
 from scheduler.templates.schemas import Schema
 from scheduler.templates.source import Place, Source, place_text
 
-SUFFIX = ".job_workflow.yaml"
 MAX_JOBS = 100
-_MOST_FAULTS = 50
-
-
-@dataclass(frozen=True, slots=True)
-class TemplateFault:
-    """A mistake in a file."""
-
-    file: str
-    line: int
-    """From 1."""
-    path: str
-    """``jobs[1].argv[2]``, or ``(file)``."""
-    reason: str
-
-
-class BadTemplate(Exception):
-    """The file is no template that can be used; all that is wrong with it, in order of lines."""
-
-    def __init__(self, faults: list[TemplateFault], depends: tuple[Path, ...] = ()) -> None:
-        super().__init__(f"{len(faults)} mistakes")
-        self.faults = sorted(faults, key=lambda fault: fault.line)[:_MOST_FAULTS]
-        self.depends = depends
-        """Other files that were looked at."""
 
 
 @dataclass(frozen=True, slots=True)

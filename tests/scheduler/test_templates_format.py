@@ -10,7 +10,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from scheduler.templates import BadTemplate, Template, TemplateFault, read_template
+from scheduler.templates import BadTemplate, TemplateFault
+from scheduler.templates.check import read_template
+from scheduler.templates.format import Template
 
 JOBS = """\
 jobs:

@@ -8,7 +8,8 @@ from typing import Any
 import pytest
 
 from domain.errors import BadInput
-from scheduler.templates import Catalog, read_template
+from scheduler.templates import Catalog
+from scheduler.templates.check import read_template
 from scheduler.templates.expressions import FILTERS, MAX_TEXT, BadExpression, CannotRender, Text
 from scheduler.templates.plan import CrewPlan
 from scheduler.templates.render import render
