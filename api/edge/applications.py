@@ -3,6 +3,7 @@
 from collections.abc import Iterable
 
 from fastapi import APIRouter, FastAPI, Response
+from pydantic import BaseModel
 
 from api.edge import errors
 from api.edge.answers import json_bytes
@@ -16,11 +17,13 @@ def application(
     security: Security,
     routers: Iterable[APIRouter],
     present: errors.Present = errors.detailed,
+    failed: type[BaseModel] = errors.Refusal,
     *,
     document: str | None = "/openapi.json",
     also: str | None = None,
 ) -> FastAPI:
-    """The routes as an application; `document` is where its OpenAPI document is, and `also` where
+    """The routes as an application, which shows what has failed by `present`, in bodies that
+    `failed` describes; `document` is where its OpenAPI document is, and `also` where
     it is too. It has no reader of the document: the framework's own fetch their scripts from
     another host.
     """
@@ -34,7 +37,7 @@ def application(
         redoc_url=None,
     )
     app.state.security = security
-    errors.install(app, present)
+    errors.install(app, present, failed)
     for router in routers:
         app.include_router(router)
     if also is not None:

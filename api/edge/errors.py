@@ -15,6 +15,7 @@ from fastapi import FastAPI, Request, Response
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse
 from pydantic import BaseModel
+from pydantic.json_schema import models_json_schema
 from starlette.exceptions import HTTPException
 from starlette.routing import BaseRoute, Match, Route
 
@@ -46,6 +47,8 @@ STATUS: tuple[tuple[type[CrewlogError], int], ...] = (
     (InvalidCursor, 400),
     (Unavailable, 503),
 )
+
+_SCHEMA = "#/components/schemas/{model}"
 
 _METHODS = ("DELETE", "GET", "HEAD", "PATCH", "POST", "PUT")
 
@@ -89,8 +92,11 @@ def detailed(failure: Failure) -> Response:
     return JSONResponse(body, failure.status, dict(failure.headers))
 
 
-def install(app: FastAPI, present: Present = detailed) -> None:
-    """Let `app` answer what has failed as `present` shows it."""
+def install(app: FastAPI, present: Present = detailed, body: type[BaseModel] | None = None) -> None:
+    """Let `app` answer what has failed as `present` shows it; its document describes it as `body`,
+    by default `Refusal`.
+    """
+    _describe(app, body or Refusal)
 
     def answer(
         handler: Callable[[Request, Any], Failure],
@@ -113,6 +119,22 @@ def install(app: FastAPI, present: Present = detailed) -> None:
     app.add_exception_handler(RequestValidationError, answer(_invalid))
     app.add_exception_handler(HTTPException, refused)
     app.add_exception_handler(Exception, answer(_unforeseen))
+
+
+def _describe(app: FastAPI, body: type[BaseModel]) -> None:
+    """The routes name this schema; as the `model` of each answer of each route it would be built
+    700 times, which was a quarter of a start.
+    """
+    generated = app.openapi
+
+    def document() -> dict[str, Any]:
+        if app.openapi_schema is None:
+            parts = generated().setdefault("components", {}).setdefault("schemas", {})
+            _, own = models_json_schema([(body, "serialization")], ref_template=_SCHEMA)
+            parts.update(own.get("$defs", {}))
+        return generated()
+
+    app.openapi = document  # type: ignore[method-assign]
 
 
 def status_of(error: CrewlogError) -> int:
@@ -235,14 +257,20 @@ SAID = {
 """What a status means here, for the OpenAPI documents."""
 
 
+def described(body: type[BaseModel], media_type: str) -> dict[str, Any]:
+    """The body of an answer of a route, by the name of its schema."""
+    return {media_type: {"schema": {"$ref": _SCHEMA.format(model=body.__name__)}}}
+
+
 def documented(*statuses: int) -> dict[int | str, dict[str, Any]]:
     """The `responses` of a route for these statuses, for the OpenAPI document."""
+    refusal = described(Refusal, "application/json")
     bodies: dict[int, dict[str, Any]] = {
         204: {},
-        400: {"model": Refusal, "content": {"text/plain": {"schema": {"type": "string"}}}},
+        400: {"content": {**refusal, "text/plain": {"schema": {"type": "string"}}}},
     }
     return {
-        status: {"description": SAID[status], **bodies.get(status, {"model": Refusal})}
+        status: {"description": SAID[status], **bodies.get(status, {"content": refusal})}
         for status in statuses
     }
 

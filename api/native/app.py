@@ -8,7 +8,7 @@ from starlette.routing import Mount
 
 from api.edge.applications import application
 from api.edge.security import Security
-from api.native.problems import problem
+from api.native.problems import Problem, problem
 
 PREFIX = "/crewlog/v1"
 
@@ -22,6 +22,7 @@ def native_app(routers: Iterable[APIRouter], security: Security, version: str) -
         security,
         routers,
         problem,
+        Problem,
     )
 
 

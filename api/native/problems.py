@@ -7,7 +7,7 @@ from typing import Any
 from fastapi.responses import JSONResponse
 from pydantic import BaseModel, Field
 
-from api.edge.errors import SAID, Failure, Fault
+from api.edge.errors import SAID, Failure, Fault, described
 
 MEDIA_TYPE = "application/problem+json"
 
@@ -74,11 +74,7 @@ def documented(*statuses: int) -> dict[int | str, dict[str, Any]]:
     return {
         status: {"description": SAID[status]}
         if status == 204
-        else {
-            "description": SAID[status],
-            "model": Problem,
-            "content": {MEDIA_TYPE: {"schema": {"$ref": "#/components/schemas/Problem"}}},
-        }
+        else {"description": SAID[status], "content": described(Problem, MEDIA_TYPE)}
         for status in statuses
     }
 

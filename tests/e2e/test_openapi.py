@@ -1,6 +1,7 @@
 """The OpenAPI document and the server agree: schemathesis tries to find where they do not."""
 
 import json
+import re
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -92,6 +93,8 @@ def test_the_documents_name_every_api_route_its_token_and_its_streams(server: Se
         document: dict[str, Any] = httpx2.get(f"{server.url}{path}", trust_env=False).json()
         assert document["openapi"].startswith("3.1")
         assert document["components"]["securitySchemes"]["bearer"]["scheme"] == "bearer"
+        named = set(re.findall(r'"#/components/schemas/([^"]+)"', json.dumps(document)))
+        assert named <= set(document["components"]["schemas"])
         return document
 
     native = read("/crewlog/v1/openapi.json")

@@ -248,6 +248,8 @@ def _become(wanted: Mapping[str, Any]) -> None:
 
 
 def _run() -> None:
+    import pydantic.v1  # noqa: F401 - which the framework looks at with the first route
+
     import api.server  # noqa: F401 - what takes the time
     from api.commands.main import main
 

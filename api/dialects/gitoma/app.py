@@ -5,7 +5,6 @@ from collections.abc import Awaitable, Callable, Collection
 
 from fastapi import APIRouter, FastAPI
 
-from api.dialects.gitoma import errors
 from api.dialects.gitoma.dispatches import Dispatches, dispatch_routes
 from api.dialects.gitoma.health import health_routes
 from api.dialects.gitoma.jobs import job_routes
@@ -61,6 +60,5 @@ def gitoma_app(
         (api, socket),
         also=DOCUMENT,
     )
-    errors.install(app)
     app.add_middleware(TokenInSubprotocol)
     return app
