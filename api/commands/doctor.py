@@ -245,29 +245,30 @@ def _readiness(client: "Client") -> Iterator[Check]:
         return
     yield Check("ready", "ok", "It is ready.")
     if "readers" in said:
-        yield _lag(said["readers"])
+        yield readers_check(said["readers"])
         storage = said["storage"]
         yield Check("storage", "ok", " ".join(f"{name} {storage[name]}" for name in storage) + ".")
 
 
-def _lag(readers: list[dict[str, Any]]) -> Check:
+def readers_check(readers: list[dict[str, Any]]) -> Check:
+    """What is worst of those who read the log: one that waits, one that left events out, a lag."""
+    look = "The server's log names each event, and says why."
     for reader in readers:
-        if reader.get("passedOver") or reader.get("problem"):
-            name = f"The {reader['kind']} {reader['name']}"
-            waits = f"{name} waits: {reader['problem']}"
-            passed = f"{name} could not deal with {reader['passedOver']} events."
-            return Check(
-                "lag",
-                "warn",
-                waits if reader["problem"] else passed,
-                "The server's log names each event, and says why.",
-            )
+        if problem := reader.get("problem"):
+            return Check("lag", "warn", f"{_named(reader)} waits: {problem}", look)
+        if passed := reader.get("passedOver"):
+            said = f"{_named(reader)} could not deal with {passed} events."
+            return Check("lag", "warn", said, look)
     slowest = max(readers, key=lambda reader: int(reader["lag"]))
     if slowest["lag"] > _MUCH_LAG:
         return Check(
             "lag",
             "warn",
-            f"The {slowest['kind']} {slowest['name']} is {slowest['lag']} events behind.",
+            f"{_named(slowest)} is {slowest['lag']} events behind.",
             "Look again in a moment; if it grows, look at the server's log.",
         )
     return Check("lag", "ok", f"No reader of the log is more than {slowest['lag']} events behind.")
+
+
+def _named(reader: dict[str, Any]) -> str:
+    return f"The {reader['kind']} {reader['name']}"

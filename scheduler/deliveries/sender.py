@@ -43,6 +43,7 @@ _TYPES = (
 )
 _AT_ONCE = 8
 _RETRY_S = 0.5
+_AWAY = timedelta(seconds=1)
 _BROKEN = timedelta(seconds=60)
 
 
@@ -112,7 +113,7 @@ class Sender:
             known = isinstance(error, Unavailable)
             level = logging.ERROR if known else logging.CRITICAL
             logger.log(level, "delivery %s waits", delivery_id, exc_info=None if known else error)
-            self._arm(delivery_id, self._clock() + _BROKEN)
+            self._arm(delivery_id, self._clock() + (_AWAY if known else _BROKEN))
         finally:
             self._sending.discard(delivery_id)
 

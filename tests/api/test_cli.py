@@ -22,7 +22,7 @@ from unittest import mock
 import pytest
 
 from api.commands.client import Client, Endpoint, Rejected, Unreachable, find
-from api.commands.doctor import sqlite_check
+from api.commands.doctor import readers_check, sqlite_check
 from api.commands.jobs import exit_code
 from api.commands.main import main
 from domain.account.aggregate import UserIdentityLinked, UserRegistered
@@ -432,6 +432,20 @@ def test_doctor_on_a_running_server(server: Server) -> None:
     failed = [check for check in checks.values() if check["status"] == "fail"]
     assert (said.returncode, failed) == (0, [])
     assert {"python", "sqlite", "data", "server", "token", "ready", "lag"} <= set(checks)
+
+
+def test_doctor_says_which_reader_waits_left_events_out_or_is_behind() -> None:
+    view = {"kind": "view", "name": "jobs", "lag": 3}
+    policy = {"kind": "policy", "name": "crews", "lag": 0, "problem": None, "passedOver": 0}
+    assert readers_check([view, policy]).status == "ok"
+    for wrong, text in (
+        ({**policy, "problem": "The log cannot be read: x"}, "crews waits: The log cannot be read"),
+        ({**policy, "passedOver": 2}, "The policy crews could not deal with 2 events."),
+        ({**policy, "lag": 1_000_000}, "The policy crews is 1000000 events behind."),
+    ):
+        found = readers_check([view, wrong])
+        assert found.status == "warn"
+        assert text in found.sentence
 
 
 def test_doctor_names_accounts_that_were_opened_to_a_look_alike(tmp_path: Path) -> None:

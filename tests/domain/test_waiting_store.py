@@ -10,11 +10,14 @@ from domain.account.commands import EmailTaken, People
 from domain.approval.commands import Approvals, Question
 from domain.catalogue import CATALOGUE
 from domain.crew.commands import Crews
+from domain.delivery.aggregate import Delivery, delivery_id
+from domain.delivery.commands import Deliveries
 from domain.job.commands import IdempotencyKey, Jobs
 from domain.log import Context, EventLog, MemoryStore, open_log
 from domain.log.store import Page, Query
 from domain.redaction import Redactor
 from domain.schedule.commands import Schedules, checked_terms
+from scheduler.deliveries.announcing import Announcing
 from scheduler.policies.promotion import Promotion
 from tests.kit.jobs import submitted
 
@@ -97,6 +100,23 @@ def test_commands_on_schedules(log: EventLog) -> None:
         assert changed.schedule.name == "other"
         same = await schedules.execute(made.schedule.id, lambda schedule: [], WHO)
         assert same.position == changed.position
+
+    asyncio.run(scenario())
+
+
+def test_deliveries(log: EventLog) -> None:
+    async def scenario() -> None:
+        submission = await Jobs(log).submit("a", submitted(), WHO)
+        rule = Announcing(log, "rule", ("job.queued",), lambda _: [("webhook", "ops")])
+        queued = submission.events[1]
+        reaction = await rule.react(queued)
+        assert reaction is not None
+        await log.append(reaction.events, reaction.expected)
+        assert await rule.react(queued) is None
+        deliveries = Deliveries(log)
+        name = delivery_id(queued.id, "webhook", "ops")
+        await deliveries.execute(name, lambda delivery: delivery.refuse(404, "No."), WHO)
+        await deliveries.execute(name, Delivery.renew, WHO)
 
     asyncio.run(scenario())
 
