@@ -1,8 +1,9 @@
 """The main address: which dialect answers which method of which path.
 
 Each address that a dialect publishes stands here once. Where several publish the same one, its line
-names the rule by which one of them is picked, by what was sent; so the answer is always that of one
-dialect. A dialect that is switched off is as if it had no line.
+names the rule by which one of them is picked, by what was sent, so that the answer is that of one
+dialect; or, where one object can be word for word what both publish, that it is this object. A
+dialect that is switched off is as if it had no line.
 """
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -13,7 +14,7 @@ from urllib.parse import parse_qsl
 
 import orjson
 from fastapi import FastAPI
-from starlette.types import ASGIApp, Receive, Scope, Send
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from api.dialects import BOARD, CODEPLANE, DIALECTS, GITOMA
 from api.edge.errors import ALLOWED
@@ -83,17 +84,73 @@ def _by_body(apps: Mapping[str, ASGIApp]) -> ASGIApp:
 
 
 def _by_query(apps: Mapping[str, ASGIApp]) -> ASGIApp:
-    board, codeplane = apps[BOARD], apps[CODEPLANE]
+    board, codeplane, joined = apps[BOARD], apps[CODEPLANE], _joined(apps)
 
     async def picked(scope: Scope, receive: Receive, send: Send) -> None:
-        app = board if asks_the_board(scope["query_string"]) else codeplane
+        query = scope["query_string"]
+        app = joined if not query else board if asks_the_board(query) else codeplane
         await app(scope, receive, send)
 
     return picked
 
 
+def _joined(apps: Mapping[str, ASGIApp]) -> ASGIApp:
+    """One object that is word for word what each of the two publishes: CodePlane's, and beside it
+    the fields that only the board has. What one of them refuses is refused.
+    """
+    board, codeplane = apps[BOARD], apps[CODEPLANE]
+
+    async def both(scope: Scope, receive: Receive, send: Send) -> None:
+        # Each application writes into its scope.
+        theirs = await _answer(codeplane, dict(scope), receive)
+        beside = await _answer(board, dict(scope), receive) if theirs.status == 200 else theirs
+        if beside.status == 200:
+            fields = {**orjson.loads(beside.body), **orjson.loads(theirs.body)}
+            beside = theirs.with_body(orjson.dumps(fields))
+        await beside.give(send)
+
+    return both
+
+
+@dataclass(frozen=True, slots=True)
+class _Answer:
+    status: int
+    headers: list[tuple[bytes, bytes]]
+    body: bytes
+
+    def with_body(self, body: bytes) -> "_Answer":
+        kept = [pair for pair in self.headers if pair[0] != b"content-length"]
+        length = (b"content-length", str(len(body)).encode())
+        return _Answer(self.status, [*kept, length], body)
+
+    async def give(self, send: Send) -> None:
+        start = {"type": "http.response.start", "status": self.status, "headers": self.headers}
+        await send(start)
+        await send({"type": "http.response.body", "body": self.body})
+
+
+async def _answer(app: ASGIApp, scope: Scope, receive: Receive) -> _Answer:
+    """The whole answer of an application to a request without a body."""
+    status, headers, body = 500, [], b""
+
+    async def keep(message: Message) -> None:
+        nonlocal status, headers, body
+        if message["type"] == "http.response.start":
+            status, headers = message["status"], list(message.get("headers", ()))
+        else:
+            body += message.get("body", b"")
+
+    await app(scope, receive, keep)
+    return _Answer(status, headers, body)
+
+
 BY_BODY = Rule("a body with templateId: board; else codeplane", (CODEPLANE, BOARD), _by_body)
-BY_QUERY = Rule("status or mine in the query: board; else codeplane", (CODEPLANE, BOARD), _by_query)
+BY_QUERY = Rule(
+    "status or mine in the query: board; no query: both in one; else codeplane",
+    (CODEPLANE, BOARD),
+    _by_query,
+)
+JOINED = Rule("both in one", (CODEPLANE, BOARD), _joined)
 
 ADDRESSES: Mapping[str, str | Rule] = {
     # gitoma
@@ -111,7 +168,7 @@ ADDRESSES: Mapping[str, str | Rule] = {
     # Jobs, of CodePlane and the board
     "POST /api/jobs": BY_BODY,
     "GET /api/jobs": BY_QUERY,
-    "GET /api/jobs/{job_id}": first_of(CODEPLANE, BOARD),
+    "GET /api/jobs/{job_id}": JOINED,
     "POST /api/jobs/{job_id}/archive": first_of(CODEPLANE, BOARD),
     # CodePlane
     "POST /api/jobs/{job_id}/cancel": CODEPLANE,

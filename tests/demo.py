@@ -285,9 +285,9 @@ def kill_the_server(demo: Demo) -> None:
 def look_back(demo: Demo) -> None:
     demo.chapter("3  What happened to that job, from the log")
     job = list(demo.jobs.values())[-1]
-    items = demo.client.get(f"/api/jobs/{job.id}/timeline")["items"]
+    items = demo.client.get(f"/crewlog/v1/jobs/{job.id}/timeline")["items"]
     rows = [
-        (str(item["position"]), item["timestamp"][11:23], item["actor"], item["sentence"])
+        (str(item["position"]), item["at"][11:23], item["actor"], item["sentence"])
         for item in items
     ]
     demo.screen.print(table(("position", "time", "who", "what"), rows))

@@ -23,8 +23,8 @@ import typer
 from api.addresses import Addresses
 from api.app import build, create_app
 from api.commands.main import app as commands
+from api.dialects.codeplane.job_json import SHOWN_STATES
 from api.dialects.gitoma.job_json import STATUSES
-from api.dialects.job_json import SHOWN_STATES
 from api.settings import Settings
 from domain.catalogue import CATALOGUE
 from domain.job.events import (

@@ -167,12 +167,17 @@ def test_keys_that_are_not_valid(http: httpx2.Client) -> None:
 # Cursors, ids, states, versions
 
 
-@pytest.mark.parametrize("path", ["/api/jobs?cursor=", "/api/v1/jobs?before="])
 @pytest.mark.parametrize("cursor", [UNKNOWN, "x", "%00", "'%20OR%201=1", "%F0%9F%90%8D"])
-def test_a_cursor_of_no_list(http: httpx2.Client, path: str, cursor: str) -> None:
-    answer = http.get(path + cursor)
+def test_a_cursor_of_no_list(http: httpx2.Client, cursor: str) -> None:
+    answer = http.get(f"/api/v1/jobs?before={cursor}")
     assert answer.status_code == 400
     assert set(answer.json()) == {"detail"}
+    board = http.get(f"/api/jobs?status=done&cursor={cursor}")
+    assert board.status_code == 400
+    assert set(board.json()) == {"error", "detail"}
+    codeplane = http.get(f"/api/jobs?cursor={cursor}")
+    assert codeplane.status_code == 200
+    assert codeplane.json() == {"items": [], "cursor": None, "hasMore": False}
 
 
 @pytest.mark.parametrize(
@@ -225,7 +230,7 @@ def test_what_the_state_does_not_allow(http: httpx2.Client, done: str) -> None:
         cancel(http, done),
     ):
         assert refused.status_code == 409
-        assert set(refused.json()) == {"detail"}
+        assert set(refused.json()) - {"error"} == {"detail"}
     cancel(http, job_id)
     ended(http, job_id)
 
@@ -241,7 +246,7 @@ def test_if_match_is_kept(http: httpx2.Client) -> None:
             refused = http.post(f"{path}/archive", headers={"If-Match": other})
             assert refused.status_code == 412, other
     archived = http.post(f"{path}/archive", headers={"If-Match": tag})
-    assert archived.status_code == 200
+    assert archived.status_code == 204
     assert archived.headers["etag"] != tag
     assert http.delete(path, headers={"If-Match": tag}).status_code == 412
     assert http.delete(path, headers={"If-Match": "*"}).status_code == 200

@@ -283,7 +283,7 @@ def test_weakness_12_stream_detail_and_timeline_come_from_one_log(
     assert [f.kind for f in seen].count("agent_start") == len(detail["runs"]) == 2
     positions = {event["position"] for event in told(http, made["a"], *kinds(http, made["a"]))}
     assert {event["id"] for event in detail["events"]} <= positions
-    timeline = http.get(f"/api/jobs/{made['a']}/timeline").json()["items"]
+    timeline = http.get(f"/crewlog/v1/jobs/{made['a']}/timeline").json()["items"]
     assert [e["position"] for e in timeline] == [e["id"] for e in detail["events"]]
 
 

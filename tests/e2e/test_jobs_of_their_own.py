@@ -32,7 +32,7 @@ def shown(http: httpx2.Client, job_id: str) -> Json:
 
 
 def timeline(http: httpx2.Client, job_id: str) -> list[str]:
-    return [e["sentence"] for e in http.get(f"/api/jobs/{job_id}/timeline").json()["items"]]
+    return [e["sentence"] for e in http.get(f"/crewlog/v1/jobs/{job_id}/timeline").json()["items"]]
 
 
 def kinds(http: httpx2.Client, job_id: str) -> list[str]:

@@ -102,7 +102,7 @@ def test_folders_that_cannot_be_read_end_their_attempts_with_a_sentence(server: 
         ]
         crew = commit(server, http, *planned)
         for node, what in zip(all_done(http, crew), FOLDERS_SPOILED, strict=True):
-            told = str(http.get(f"/api/jobs/{node['id']}/timeline").json())
+            told = str(http.get(f"/crewlog/v1/jobs/{node['id']}/timeline").json())
             assert "the folder could not be read" in told, (what, told)
         assert "Traceback" not in server.output.read_text()
     for folder in (server.data / "attempts").iterdir():

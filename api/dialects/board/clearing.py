@@ -2,7 +2,7 @@
 
 from fastapi import APIRouter, Request, Response
 
-from api.dialects.job_json import status_of
+from api.dialects.board.job_json import status_of
 from api.edge.answers import json_bytes, position_header
 from api.edge.errors import SECURED
 from api.edge.security import Admin

@@ -4,7 +4,7 @@ from typing import Any
 
 import orjson
 
-from api.dialects.job_json import job_json
+from api.dialects.board.job_json import job_json
 from projections.crews import find_crew
 from projections.engine import Reading
 from projections.jobs import jobs_of_ids

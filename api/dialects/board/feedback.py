@@ -7,8 +7,8 @@ from fastapi.concurrency import run_in_threadpool
 from pydantic import Field
 
 from api.dialects.board.job_changes import changed_job
-from api.dialects.job_detail import comment_json
-from api.dialects.job_json import JobChanged
+from api.dialects.board.job_detail import comment_json
+from api.dialects.board.job_json import JobChanged
 from api.edge.access import guarded, loaded_job
 from api.edge.answers import json_bytes, position_header
 from api.edge.entity_tags import IfMatchHeader, version_of

@@ -2,7 +2,7 @@
 
 from fastapi import Response
 
-from api.dialects.job_json import job_json
+from api.dialects.board.job_json import job_json
 from api.edge.answers import json_bytes, position_header
 from api.edge.entity_tags import etag
 from domain.job.commands import Changed

@@ -6,8 +6,8 @@ from fastapi import APIRouter, Query, Request, Response
 from fastapi.concurrency import run_in_threadpool
 
 from api.dialects.board.job_changes import changed_job
-from api.dialects.job_detail import detail_json
-from api.dialects.job_json import JobChanged, JobDetail, JobPage, job_json, status_of
+from api.dialects.board.job_detail import detail_json
+from api.dialects.board.job_json import JobChanged, JobDetail, JobPage, job_json, status_of
 from api.edge.access import guarded, scope_of, seen_job
 from api.edge.answers import json_bytes, position_header
 from api.edge.entity_tags import IfMatchHeader, etag, version_of

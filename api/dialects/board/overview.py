@@ -7,7 +7,7 @@ from fastapi import APIRouter, Query, Response
 from fastapi.concurrency import run_in_threadpool
 
 from api.dialects.board.crew_json import crew_brief
-from api.dialects.job_json import job_json
+from api.dialects.board.job_json import job_json
 from api.edge.access import scope_of
 from api.edge.answers import json_bytes
 from api.edge.errors import SECURED

@@ -4,7 +4,7 @@ from typing import Any
 
 from pydantic import AliasChoices, BaseModel, Field
 
-from api.dialects.job_json import JobObject
+from api.dialects.board.job_json import JobObject
 from api.native.schedule_json import FiringObject
 from api.native.schedule_json import ScheduleObject as NativeSchedule
 from api.native.schedule_requests import Terms, Text

@@ -6,6 +6,7 @@ from typing import Annotated
 
 from fastapi import APIRouter, Query, Request, Response
 
+from api.dialects.board.job_json import job_json
 from api.dialects.board.schedule_json import (
     FiringPage,
     RunNowAnswer,
@@ -16,7 +17,6 @@ from api.dialects.board.schedule_json import (
     ScheduleRequest,
     board_schedule,
 )
-from api.dialects.job_json import job_json
 from api.edge.answers import json_bytes, position_header
 from api.edge.entity_tags import IfMatchHeader, etag, version_of
 from api.edge.errors import SECURED, documented

@@ -9,6 +9,7 @@ from api.dialects.codeplane.artifacts import artifact_routes
 from api.dialects.codeplane.event_routes import event_routes
 from api.dialects.codeplane.jobs import create_job_of, job_routes
 from api.dialects.codeplane.quick_create import ShortCut
+from api.dialects.codeplane.timeline import timeline_routes
 from api.edge.applications import application
 from api.edge.owners import Owners
 from api.edge.security import EmailOf, NameOf, Security
@@ -41,10 +42,11 @@ def codeplane_app(
 ) -> ASGIApp:
     """The application, and what stands before it: the short cut to creating jobs."""
     job_router = job_routes(
-        jobs, intake, views, name_of, workdir=workdir, default_timeout_s=default_timeout_s
+        jobs, intake, views, workdir=workdir, default_timeout_s=default_timeout_s
     )
     routers = (
         job_router,
+        timeline_routes(views),
         approval_routes(log, jobs, approvals, views, email_of=email_of, name_of=name_of),
         artifact_routes(views, artifacts),
         event_routes(log, jobs, Owners(log), email_of),

@@ -8,7 +8,7 @@ from typing import Any
 
 import orjson
 
-from api.dialects.job_json import shown_state
+from api.dialects.codeplane.job_json import shown_state
 from api.edge.sse import WireForm
 from domain.coverage import types
 from domain.job.events import JobState, job_id_of

@@ -1,6 +1,5 @@
-"""``/api/jobs``: create, list, look at, cancel; what happened to a job."""
+"""``/api/jobs``: create, list, look at, cancel, archive (`contracts/codeplane.md` §3.2, §3.3)."""
 
-from collections.abc import Callable
 from pathlib import Path
 from typing import Annotated
 
@@ -8,29 +7,18 @@ from fastapi import APIRouter, Query, Request, Response
 from fastapi.concurrency import run_in_threadpool
 from fastapi.routing import APIRoute
 
-from api.dialects.codeplane.job_requests import (
-    STATE_LIST,
-    states_of,
-)
+from api.dialects.codeplane.job_json import JobObject, JobPage, job_json
+from api.dialects.codeplane.job_requests import STATE_LIST, states_of
 from api.dialects.codeplane.quick_create import Endpoint
-from api.dialects.job_detail import detail_json, timeline_entry
-from api.dialects.job_json import (
-    JobChanged,
-    JobDetail,
-    JobObject,
-    JobPage,
-    Timeline,
-    job_json,
-)
 from api.edge.access import guarded, scope_of, seen_job
-from api.edge.answers import json_bytes
+from api.edge.answers import json_bytes, position_header
 from api.edge.entity_tags import IfMatchHeader, etag, version_of
 from api.edge.errors import SECURED, documented
 from api.edge.idempotency import IdempotencyHeader, key_of
-from api.edge.security import Authenticated, NameOf
+from api.edge.security import Authenticated
 from api.edge.short_forms import bounded
 from api.native.job_requests import NewJob, work_of
-from domain.event import Event
+from domain.errors import InvalidCursor
 from domain.idempotency import canonical
 from domain.job.aggregate import Job
 from domain.job.commands import Changed, Jobs
@@ -38,25 +26,23 @@ from domain.log import Recorded
 from projections.engine import Views
 from projections.jobs import find_job, first_row, list_jobs
 from projections.projection import Row
-from projections.timeline import job_timeline
 from scheduler.intake import Intake
 
 _PAGE = 50
 
 
 def job_routes(
-    jobs: Jobs,
-    intake: Intake,
-    views: Views,
-    name_of: NameOf,
-    *,
-    workdir: Path,
-    default_timeout_s: int,
+    jobs: Jobs, intake: Intake, views: Views, *, workdir: Path, default_timeout_s: int
 ) -> APIRouter:
     """The routes, hot ones first: routing is a walk along the list."""
-    root = str(workdir)
     router = APIRouter(prefix="/api/jobs", tags=["jobs"], responses=SECURED)
+    _add_making(router, intake, str(workdir), default_timeout_s)
+    _add_reading(router, views)
+    _add_commands(router, jobs, views)
+    return router
 
+
+def _add_making(router: APIRouter, intake: Intake, root: str, default_timeout_s: int) -> None:
     @router.post(
         "",
         status_code=201,
@@ -80,6 +66,8 @@ def job_routes(
             headers["Idempotency-Replayed"] = "true"
         return json_bytes(job_json(first_row(submission.events)), 201, headers)
 
+
+def _add_reading(router: APIRouter, views: Views) -> None:
     @router.get(
         "", summary="List jobs, newest first", response_model=JobPage, responses=documented(404)
     )
@@ -108,7 +96,9 @@ def job_routes(
         limit: Annotated[int, Query(ge=1, le=100)] = _PAGE,
         cursor: Annotated[str | None, Query(max_length=200)] = None,
     ) -> Response:
-        """A page has 50 jobs, or those that make 2 MiB; long texts in it are shortened."""
+        """A page has 50 jobs, or those that make 2 MiB; long texts in it are shortened. A cursor
+        that names nothing is that of an empty page.
+        """
         states = states_of(state)
         await views.caught_up()
 
@@ -127,89 +117,67 @@ def job_routes(
                     limit=limit,
                 )
 
-        # A text is looked for in every job.
-        rows, more = await run_in_threadpool(read) if text else read()
+        try:
+            # A text is looked for in every job.
+            rows, more = await run_in_threadpool(read) if text else read()
+        except InvalidCursor:
+            rows, more = [], False
         items, whole = bounded(map(job_json, rows))
         more = more or not whole
         following = rows[len(items) - 1]["id"] if more else None
         return json_bytes({"items": items, "cursor": following, "hasMore": more})
 
-    @router.get("/{job_id}", summary="One job", response_model=JobDetail, responses=documented(404))
+    @router.get("/{job_id}", summary="One job", response_model=JobObject, responses=documented(404))
     async def get_job(job_id: str, principal: Authenticated) -> Response:
-        """The job, with its attempts, what happened, what was said, and what its parents left."""
         await views.caught_up()
         with views.reading() as reading:
             row = seen_job(reading, job_id, principal)
-            detail = detail_json(reading, row, name_of)
-        return json_bytes(detail, headers={"ETag": etag(row["version"])})
+        return json_bytes(job_json(row), headers={"ETag": etag(row["version"])})
 
+
+def _add_commands(router: APIRouter, jobs: Jobs, views: Views) -> None:
     @router.post(
         "/{job_id}/cancel",
         summary="Cancel a job",
-        response_model=JobChanged,
+        response_model=JobObject,
         responses=documented(404, 409, 412),
     )
     async def cancel_job(
         job_id: str, request: Request, principal: Authenticated, if_match: IfMatchHeader = None
     ) -> Response:
         """Asks for the end; asking again is only acknowledged. 409 once the job has ended."""
-        return await _command(
-            job_id, request, principal, if_match, lambda job: job.request_cancel("By request.")
-        )
-
-    @router.post(
-        "/{job_id}/archive",
-        summary="Take a job off the board",
-        response_model=JobChanged,
-        responses=documented(404, 409, 412),
-    )
-    async def archive_job(
-        job_id: str, request: Request, principal: Authenticated, if_match: IfMatchHeader = None
-    ) -> Response:
-        return await _command(job_id, request, principal, if_match, Job.archive)
-
-    @router.get(
-        "/{job_id}/timeline",
-        summary="What happened, in order",
-        response_model=Timeline,
-        responses=documented(404),
-    )
-    async def get_timeline(
-        job_id: str,
-        principal: Authenticated,
-        after: Annotated[int, Query(ge=0, le=2**62)] = 0,
-        limit: Annotated[int, Query(ge=1, le=1_000)] = 200,
-    ) -> Response:
-        await views.caught_up()
-        with views.reading() as reading:
-            seen_job(reading, job_id, principal)
-            entries = job_timeline(reading, job_id, after, limit)
-        items, _ = bounded(timeline_entry(entry, name_of) for entry in entries)
-        return json_bytes({"items": items})
-
-    async def _command(
-        job_id: str,
-        request: Request,
-        principal: Authenticated,
-        if_match: str | None,
-        decide: Callable[[Job], list[Event]],
-    ) -> Response:
-        changed: Changed = await jobs.execute(
+        changed = await jobs.execute(
             job_id,
-            guarded(principal, decide),
+            guarded(principal, lambda job: job.request_cancel("By request.")),
             principal.context(request),
             if_match=version_of(if_match),
         )
         await views.caught_up()
         with views.reading() as reading:
             row = find_job(reading, job_id)
-        shown = job_json(row)
-        return json_bytes(
-            {**shown, "job": shown},
-            headers={"x-event-position": str(changed.position), "ETag": etag(changed.job.version)},
-        )
+        return json_bytes(job_json(row), headers=_after(changed))
 
-    return router
+    @router.post(
+        "/{job_id}/archive",
+        status_code=204,
+        summary="Take a job off the board",
+        responses=documented(404, 409, 412),
+    )
+    async def archive_job(
+        job_id: str, request: Request, principal: Authenticated, if_match: IfMatchHeader = None
+    ) -> Response:
+        """Asking again is only acknowledged."""
+        changed = await jobs.execute(
+            job_id,
+            guarded(principal, Job.archive),
+            principal.context(request),
+            if_match=version_of(if_match),
+        )
+        return Response(status_code=204, headers=_after(changed))
+
+
+def _after(changed: Changed) -> dict[str, str]:
+    return {**position_header(changed.position), "ETag": etag(changed.job.version)}
 
 
 def create_job_of(router: APIRouter) -> Endpoint:

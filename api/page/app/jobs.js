@@ -103,7 +103,7 @@ function Row({ job }) {
 
 /** How long its attempt has run; nothing while it waits for another one. */
 function Took({ job }) {
-  if (job.status === "running") return html`<${Running} since=${job.startedAt} />`;
+  if (job.state === "running") return html`<${Running} since=${job.startedAt} />`;
   return atRest(job) && job.attempt && job.runMs !== null ? duration(job.runMs) : null;
 }
 

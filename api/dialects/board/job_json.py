@@ -1,6 +1,4 @@
-"""A job as JSON: the CodePlane dialect's object where fields coincide, and what it lacks beside
-them.
-"""
+"""A job as the board shows it (`contracts/board.md` §5.2), and what crewlog knows more."""
 
 import shlex
 from collections.abc import Sequence
@@ -15,27 +13,21 @@ from domain.job.events import ENDED, JobState
 from projections.jobs import exit_code, failure, shortened
 from projections.projection import Row
 
-SHOWN_STATES = {
-    JobState.HELD: "held",
-    JobState.QUEUED: "queued",
-    JobState.RUNNING: "running",
+_STATES = {
     JobState.PAUSED: "running",
-    JobState.WAITING_FOR_APPROVAL: "waiting_for_approval",
-    JobState.BLOCKED: "blocked",
-    JobState.REVIEW: "review",
-    JobState.COMPLETED: "completed",
-    JobState.FAILED: "failed",
     JobState.CANCELLED: "canceled",
     JobState.TIMED_OUT: "failed",
 }
-"""Our states in the spelling of `contracts/codeplane.md` §2, and two that it lacks: ``held`` and
-``blocked``, which only jobs of a crew have. `outcome` keeps what this loses.
-"""
 
 
-def shown_state(state: JobState, *, gave_up: bool) -> str:
-    """The word for a state. A job that gave up has failed, though it may be unblocked."""
-    return "failed" if gave_up and state is JobState.BLOCKED else SHOWN_STATES[state]
+def _state(row: Row) -> str:
+    """The state in one word, beside the column. A job that gave up has failed, though it may be
+    unblocked.
+    """
+    state = JobState(row["state"])
+    if row["gave_up"] and state is JobState.BLOCKED:
+        return "failed"
+    return _STATES.get(state, state.value)
 
 
 BOARD_STATUSES = (*COLUMNS, ARCHIVED)
@@ -157,21 +149,6 @@ class JobDetail(JobObject):
     parentResults: list[dict[str, Any]]
 
 
-class TimelineEntry(BaseModel):
-    """Something that happened to a job."""
-
-    position: int
-    timestamp: str
-    actor: str
-    type: str
-    sentence: str
-    actorName: str
-
-
-class Timeline(BaseModel):
-    items: list[TimelineEntry]
-
-
 def job_json(row: Row) -> dict[str, Any]:
     """The job object of ``/api/jobs``. Nulls are given, never left out; times
     are ISO 8601 with Z.
@@ -181,7 +158,7 @@ def job_json(row: Row) -> dict[str, Any]:
     cut: Sequence[str] = row.get("shortened", ())
     return {
         "id": row["id"],
-        "state": shown_state(state, gave_up=bool(row["gave_up"])),
+        "state": _state(row),
         "outcome": state.value if state in ENDED else None,
         "title": row["title"],
         "prompt": shortened(shlex.join(argv)) if "argv" in cut else shlex.join(argv),

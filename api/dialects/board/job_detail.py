@@ -5,7 +5,7 @@ from typing import Any
 
 import orjson
 
-from api.dialects.job_json import job_json
+from api.dialects.board.job_json import job_json
 from projections.attempts import job_attempts
 from projections.comments import job_comments
 from projections.engine import Reading
