@@ -34,7 +34,7 @@ checks.positive_data_acceptance.expected-statuses = [200, 201, 202, 400, 401, 40
 [[operations]]
 include-path-regex = "^/api/jobs/{job_id}(/cancel|/archive|/redo|/unblock)?$"
 # If-Match of another version, or of none.
-checks.positive_data_acceptance.expected-statuses = [200, 401, 403, 404, 409, 412]
+checks.positive_data_acceptance.expected-statuses = [200, 204, 401, 403, 404, 409, 412]
 checks.negative_data_rejection.expected-statuses = [400, 401, 403, 404, 405, 409, 412, 422]
 
 [[operations]]
