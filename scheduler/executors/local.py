@@ -12,10 +12,9 @@ import json
 import os
 import resource
 import shutil
-import signal
-import sys
 from collections.abc import AsyncIterator, Callable, Collection
 from contextlib import suppress
+from functools import partial
 from pathlib import Path
 from typing import Any
 from uuid import uuid4
@@ -29,26 +28,18 @@ from scheduler.executors.contract import (
     Running,
     check_attempt,
 )
+from scheduler.executors.forks import Forked, Forks
 from scheduler.executors.inbox import Frame, Outbox, make
 from scheduler.executors.passing import PASSING
+from scheduler.executors.removals import Removals
 from scheduler.executors.shim.channels import spool_of
+from scheduler.executors.spawned import nothing, watched
 
 LOOK_INTERVAL_S = 0.5
 """How often a running attempt is looked at when its bell is silent: a killed shim cannot ring."""
 
-_BOOT = (
-    "import sys; sys.path.append(sys.argv[1]); "
-    "from scheduler.executors.shim import main; main.{}(*sys.argv[2:])"
-)
-
-_SHIM_VARIABLES = ("LD_LIBRARY_PATH", "DYLD_LIBRARY_PATH", "LANG", "LC_ALL")
-"""What the interpreter may need. No more: a job can read the environment of its shim."""
-
-_ROOT = str(Path(__file__).parents[2])
-"""Where the packages of crewlog are; the shim is run without site packages."""
-
-_HELD_BACK = (signal.SIGHUP, signal.SIGINT, signal.SIGTERM)
 _INBOX = "inbox"
+_MAKING = 10
 _REMOVED = "~"  # begins what waits for removal; no job id does
 
 
@@ -62,16 +53,23 @@ class LocalExecutor:
         or close all that they might have open count on a low one.
         """
         self._runs: dict[tuple[str, int], _LocalRun] = {}
-        self._shims: set[_Shim] = set()
+        self._forks = Forks(self._root)
+        self._removals = Removals()
 
     async def start(self, spec: AttemptSpec) -> Running:
         key = (spec.job_id, spec.attempt)
         directory = self._directory(*key)
+        await self._forks.ready()
         if key in self._runs or (directory / "started").exists():
             return self._follow(key)
         try:
             _prepare(directory, spec)
-            shim = self._watch(_spawn_shim(directory, self._descriptors))
+            shim = self._forks.begin(
+                "main",
+                f"{spec.job_id}/{spec.attempt}",
+                str(self._descriptors),
+                is_wanted=lambda: not (directory / "started").exists(),
+            )
         except OSError as error:
             with suppress(OSError):
                 (directory / "spec").unlink()
@@ -127,21 +125,20 @@ class LocalExecutor:
     async def close(self) -> None:
         for run in list(self._runs.values()):
             run.let_go()
-        for shim in self._shims:
-            shim.let_go()
         self._runs.clear()
-        self._shims.clear()
+        self._forks.close()
 
-    async def remove(self, directory: Path) -> None:
+    def remove(self, directory: Path) -> None:
         """Removes an attempt's directory: out of sight at once, off the disk in a thread."""
         removed = self._root / f"{_REMOVED}{uuid4().hex}"
-        _put_aside(directory, removed)
-        await asyncio.to_thread(shutil.rmtree, removed, ignore_errors=True)
+        with suppress(OSError):
+            directory.rename(removed)  # what stays, `sweep` finds another time
+        self._removals.put(partial(_remove, removed, directory.parent))
 
     def _directory(self, job_id: str, attempt: int) -> Path:
         return self._root / job_id / str(attempt)
 
-    def _follow(self, key: tuple[str, int], shim: "_Shim | None" = None) -> "_LocalRun":
+    def _follow(self, key: tuple[str, int], shim: Forked | None = None) -> "_LocalRun":
         """The one run of an attempt in this process: two would take the bell from each other."""
         if key not in self._runs:
             run = _LocalRun(self, self._directory(*key), shim, lambda: self._runs.pop(key, None))
@@ -150,15 +147,9 @@ class LocalExecutor:
             self._runs[key] = run
         return self._runs[key]
 
-    def end_left(self, directory: Path) -> "_Shim":
+    def end_left(self, directory: Path) -> Forked:
         """A process that ends what is left of an attempt that nobody watches."""
-        return self._watch(_spawn("end_left", directory.parent.name, directory.name))
-
-    def _watch(self, pid: int) -> "_Shim":
-        shim = _Shim(pid, self._shims.discard)
-        if not shim.gone:
-            self._shims.add(shim)
-        return shim
+        return self._forks.begin("end_left", directory.parent.name, directory.name)
 
     async def _sweep_one(self, key: tuple[str, int], directory: Path) -> None:
         with suppress(OSError):
@@ -171,7 +162,7 @@ class LocalExecutor:
                 os.close(lock)
             if began:
                 await self._follow(key).wait()
-            await self.remove(directory)
+            self.remove(directory)
 
 
 class _LocalRun:
@@ -181,13 +172,13 @@ class _LocalRun:
         self,
         executor: LocalExecutor,
         directory: Path,
-        shim: "_Shim | None",
+        shim: Forked | None,
         at_end: Callable[[], object],
     ) -> None:
         self._executor = executor
         self._directory = directory
         self._shim = shim
-        self._ender: _Shim | None = None
+        self._ender: Forked | None = None
         self._at_end = at_end
         self._loop = asyncio.get_running_loop()
         self._exit: Exit | None = None
@@ -196,7 +187,7 @@ class _LocalRun:
         self._outbox = Outbox(directory / _INBOX)
         self._sending = asyncio.Lock()
         self._news = asyncio.Event()
-        self._bell = _watched(self._loop, _open_bell(directory), self._hear)
+        self._bell = watched(self._loop, _open_bell(directory), self._hear)
         self._timer = self._loop.call_later(LOOK_INTERVAL_S, self._look_again)
         if shim is not None:
             shim.at_exit = self.look
@@ -264,7 +255,7 @@ class _LocalRun:
     async def discard(self) -> None:
         if self._exit is None:
             raise RuntimeError("The attempt is still running.")
-        await self._executor.remove(self._directory)
+        self._executor.remove(self._directory)
 
     def look(self) -> bool:
         """Finds the end if there is one, and wakes everybody."""
@@ -274,7 +265,7 @@ class _LocalRun:
         self._timer.cancel()
         for shim in (self._shim, self._ender):
             if shim is not None:
-                shim.at_exit = _nothing
+                shim.at_exit = nothing
         if self._bell is not None:
             self._loop.remove_reader(self._bell)
             os.close(self._bell)
@@ -367,8 +358,8 @@ class _NeverBegan:
         self._exit = _never_began(error)
 
     async def output(self, offset: int = 0, channel: str = OUTPUT) -> AsyncIterator[bytes]:
-        for nothing in b"":
-            yield bytes(nothing)
+        for none in b"":
+            yield bytes(none)
 
     async def send(self, frame: Frame) -> None:
         pass
@@ -392,50 +383,9 @@ class _NeverBegan:
         pass
 
 
-class _Shim:
-    """A shim that this process began, until it is reaped: all that being its parent is for."""
-
-    def __init__(self, pid: int, reaped: "Callable[[_Shim], None]") -> None:
-        self.gone = False
-        self.at_exit: Callable[[], object] = _nothing
-        self._pid = pid
-        self._reaped = reaped
-        self._loop = asyncio.get_running_loop()
-        self._pidfd = _watched(self._loop, _open_pidfd(pid), self._reap)
-        self._timer: asyncio.TimerHandle | None = None
-        if self._pidfd is None:
-            self._reap()
-
-    def let_go(self) -> None:
-        if self._timer is not None:
-            self._timer.cancel()
-        if self._pidfd is not None:
-            self._loop.remove_reader(self._pidfd)
-            os.close(self._pidfd)
-            self._pidfd = None
-
-    def _reap(self) -> None:
-        try:
-            ended = os.waitpid(self._pid, os.WNOHANG)[0]
-        except ChildProcessError:
-            ended = self._pid  # somebody reaped it for us
-        if ended:
-            self.gone = True
-            self.let_go()
-            self._reaped(self)
-            self.at_exit()
-        elif self._pidfd is None:
-            self._timer = self._loop.call_later(0.02, self._reap)
-
-
-def _nothing() -> None:
-    pass
-
-
 def _prepare(directory: Path, spec: AttemptSpec) -> None:
     directory.parent.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-    directory.parent.mkdir(mode=0o700, exist_ok=True)
-    directory.mkdir(mode=0o700, exist_ok=True)
+    _make(directory)
     for fifo in ("bell", "control"):
         with suppress(FileExistsError):
             os.mkfifo(directory / fifo, 0o600)
@@ -447,6 +397,16 @@ def _prepare(directory: Path, spec: AttemptSpec) -> None:
     with open(os.open(fresh, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "wb") as file:
         file.write(_encode(spec, _environment(directory, spec)))
     fresh.rename(directory / "spec")
+
+
+def _make(directory: Path) -> None:
+    """Also while the empty folder of the job is being removed, after the attempt before."""
+    for _ in range(_MAKING):
+        directory.parent.mkdir(mode=0o700, exist_ok=True)
+        with suppress(FileNotFoundError):
+            directory.mkdir(mode=0o700, exist_ok=True)
+            return
+    raise OSError(errno.ENOENT, os.strerror(errno.ENOENT))
 
 
 def _environment(directory: Path, spec: AttemptSpec) -> dict[str, str]:
@@ -469,51 +429,6 @@ def _encode(spec: AttemptSpec, env: dict[str, str]) -> bytes:
     variables = (f"{name}={value}" for name, value in env.items())
     fields = (*map(str, numbers), spec.cwd, str(len(spec.argv)), *spec.argv, *variables)
     return b"\0".join(map(os.fsencode, fields))
-
-
-def _spawn_shim(directory: Path, descriptors: int) -> int:
-    return _spawn("main", str(directory), str(descriptors))
-
-
-def _spawn(function: str, *arguments: str) -> int:
-    """Begins a process that calls a function of the shim."""
-    boot = _BOOT.format(function)
-    argv = [sys.executable, "-ISE", "-c", boot, _ROOT, *arguments]
-    env = {name: os.environ[name] for name in _SHIM_VARIABLES if name in os.environ}
-    return os.posix_spawn(
-        sys.executable,
-        argv,
-        env,
-        file_actions=[
-            (os.POSIX_SPAWN_OPEN, 0, os.devnull, os.O_RDONLY, 0),
-            (os.POSIX_SPAWN_OPEN, 1, os.devnull, os.O_WRONLY, 0),
-            (os.POSIX_SPAWN_OPEN, 2, os.devnull, os.O_WRONLY, 0),
-        ],
-        setsid=True,
-        setsigmask=_HELD_BACK,
-    )
-
-
-def _open_pidfd(pid: int) -> int | None:
-    try:
-        return os.pidfd_open(pid)
-    except (AttributeError, OSError):
-        return None
-
-
-def _watched(
-    loop: asyncio.AbstractEventLoop, fd: int | None, heard: Callable[[], None]
-) -> int | None:
-    """The descriptor, with `heard` called when it is readable; None where that cannot be: then time
-    has to do.
-    """
-    if fd is not None:
-        try:
-            loop.add_reader(fd, heard)
-        except OSError:
-            os.close(fd)
-            return None
-    return fd
 
 
 def _open_bell(directory: Path) -> int | None:
@@ -552,11 +467,15 @@ def _withdraw(directory: Path) -> bool:
         os.close(lock)
 
 
-def _put_aside(directory: Path, removed: Path) -> None:
+def _remove(removed: Path, job: Path) -> None:
     with suppress(OSError):
-        directory.rename(removed)  # what stays, `sweep` finds another time
-    with suppress(OSError):
-        directory.parent.rmdir()  # stays when another attempt is in it
+        job.rmdir()  # stays when another attempt is in it
+    try:
+        for name in os.listdir(removed):
+            os.unlink(removed / name)
+        os.rmdir(removed)
+    except OSError:
+        shutil.rmtree(removed, ignore_errors=True)
 
 
 def _folders(parent: Path) -> list[Path]:

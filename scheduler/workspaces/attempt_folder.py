@@ -10,8 +10,7 @@ Every attempt gets one, below a root that only the server uses:
 | ``parents.json`` | ``CREWLOG_PARENTS`` | of a crew: what the parents left, as a JSON list |
 | ``body.txt`` | ``CREWLOG_BODY`` | of a crew: what is to be done |
 
-Most attempts leave nothing: to find that out, and to remove such a folder, takes so little that no
-thread is asked to.
+Most attempts leave nothing: to find that out takes so little that no thread is asked to.
 """
 
 import errno
@@ -146,6 +145,8 @@ class AttemptFolders:
         """Remove the folder, if there is one; call it when what it holds is in the log. One that
         cannot be removed is left for `sweep`.
         """
+        if self.discard_empty(job_id, attempt):
+            return
         removed = self._root / f"{_REMOVED}{token_hex(16)}"
         try:
             self.folder(job_id, attempt).rename(removed)

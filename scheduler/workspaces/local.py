@@ -5,11 +5,13 @@ import os
 import shutil
 import sys
 from collections.abc import Collection, Mapping
+from functools import partial
 from pathlib import Path
 from secrets import token_hex
 
 from domain.job.aggregate import Job
 from scheduler.executors.contract import AttemptSpec
+from scheduler.executors.removals import Removals
 from scheduler.workspaces.artifacts import ArtifactStore
 from scheduler.workspaces.attempt_folder import AttemptFolders
 from scheduler.workspaces.contract import Assignment, CannotLaunch, Leavings
@@ -63,6 +65,7 @@ class LocalWorkspaces:
         self._secret_env = secret_env
         self._default_cwd = default_cwd
         self._hints = hints
+        self._removals = Removals()
 
     async def prepare(self, assignment: Assignment) -> AttemptSpec:
         if not assignment.job.planned:  # two folders, and no file
@@ -76,8 +79,7 @@ class LocalWorkspaces:
         return await asyncio.to_thread(self._folders.gather, job, attempt, self._artifacts)
 
     async def discard(self, job_id: str, attempt: int) -> None:
-        if not self._folders.discard_empty(job_id, attempt):
-            await asyncio.to_thread(self._folders.discard, job_id, attempt)
+        self._removals.put(partial(self._folders.discard, job_id, attempt))
 
     async def sweep(self, keep: Collection[tuple[str, int]]) -> None:
         await asyncio.to_thread(self._folders.sweep, keep)

@@ -15,6 +15,7 @@ from tests.bench.crews import crew_commit_vs_single_create
 from tests.bench.fanout import sse_fanout_vs_bare_asgi
 from tests.bench.lists import cold_start, job_stream_1m_vs_1k, list_page_100k_vs_1k
 from tests.bench.measure import Ratio, say
+from tests.bench.processes import drain_processes_vs_spawn, submit_to_process
 from tests.bench.rebuild import rebuild_vs_raw_scan
 from tests.bench.schedules import schedule_lateness
 
@@ -26,7 +27,12 @@ REACH = {
     "list_page_100k_vs_1k": 0.8,
     "job_stream_1m_vs_1k": 0.8,
     "crew_commit_vs_single_create": 2.0,
+    "drain_processes_vs_spawn": 0.2,
+    "submit_to_process": 5.0,
 }
+
+AT_MOST = frozenset({"submit_to_process"})
+"""What is reached by less, not by more."""
 
 RATIOS: tuple[Callable[[], Any], ...] = (
     append_group_commit_vs_raw_sqlite,
@@ -36,6 +42,8 @@ RATIOS: tuple[Callable[[], Any], ...] = (
     list_page_100k_vs_1k,
     job_stream_1m_vs_1k,
     crew_commit_vs_single_create,
+    drain_processes_vs_spawn,
+    submit_to_process,
 )
 
 
@@ -55,7 +63,8 @@ def main(names: list[str]) -> None:
         result[name] = measured.value
         raw[name] = {"ours": measured.ours, "baseline": measured.baseline, "reach": REACH[name]}
         raw |= more
-        reached = "reached" if measured.value >= REACH[name] else "NOT reached"
+        over = measured.value - REACH[name]
+        reached = "reached" if (over <= 0 if name in AT_MOST else over >= 0) else "NOT reached"
         took = round(time.monotonic() - begun)
         say(f"  {measured.value} ({reached}: {REACH[name]}), in {took} s")
     if not names or "schedule_lateness" in names:

@@ -35,6 +35,7 @@ from scheduler.executors.contract import (
 )
 from scheduler.executors.inbox import Frame, Inbox, Outbox, make
 from scheduler.executors.local import LocalExecutor
+from scheduler.executors.spawned import spawn
 
 EXECUTORS: list[Callable[[Path], Executor]] = [LocalExecutor]
 JOB = f"job-{token_hex(6)}"
@@ -1050,7 +1051,7 @@ def prepared(world: World, spec: AttemptSpec) -> Path:
 
 
 def shims(directory: Path, count: int = 1) -> list[int]:
-    return [local._spawn_shim(directory, -1) for _ in range(count)]
+    return [spawn(directory, "main.main", ".") for _ in range(count)]
 
 
 def reap(pids: list[int]) -> None:
@@ -1195,7 +1196,7 @@ def test_what_is_left_of_an_attempt_whose_shim_is_killed_is_ended(
 
     here.run(first_life)
     os.kill(here.pid("shim"), signal.SIGKILL)
-    reap([here.pid("shim")])
+    eventually(lambda: is_dead(here.pid("shim")))
     here.run(second_life)
     assert not is_dead(here.pid("other"))
     os.kill(here.pid("other"), signal.SIGKILL)
@@ -1327,6 +1328,8 @@ def test_what_a_job_leaves_is_reaped_while_it_runs(here: World) -> None:
 
 def test_no_descriptor_and_no_zombie_stays_behind(here: World) -> None:
     async def scenario(executor: Executor) -> None:
+        # The first one begins the fork server, of which there is one for all.
+        await (await executor.start(here.shell("true", job="first"))).wait()
         before, children = set(os.listdir("/proc/self/fd")), own_children()
         for number in range(10):
             running = await executor.start(here.shell("echo x", job=f"job-{number}"))

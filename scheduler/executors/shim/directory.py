@@ -6,15 +6,15 @@ import os
 READ_SIZE = 262_144
 
 
-def take_lock() -> bool:
-    """Holds the lock until this process ends, however it ends."""
-    fd = os.open("lock", os.O_RDWR | os.O_CREAT, 0o600)
+def take_lock(name: str) -> int | None:
+    """Holds the lock until it is closed or this process ends, however it ends. None: it is held."""
+    fd = os.open(name, os.O_RDWR | os.O_CREAT, 0o600)
     try:
         fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:
         os.close(fd)
-        return False
-    return True
+        return None
+    return fd
 
 
 def mark_started() -> None:

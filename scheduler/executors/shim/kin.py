@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable
 
 PR_SET_CHILD_SUBREAPER = 36
+KNOWN_FOR_S = 1.0
 
 
 class Process:
@@ -66,17 +67,14 @@ class Kin:
     def __init__(self, marks: tuple[bytes, bytes]) -> None:
         self.marks = marks
         self.session = -1
-        self.before = {os.getpid()}  # they cannot be of the attempt
+        self.before: set[str] = set()  # in /proc; they cannot be of the attempt
         self.beyond: set[int] = set()  # they are, and run as somebody else
-
-    def note_others(self) -> None:
-        """Before the attempt begins anything."""
-        self.before.update(numbers())
 
     def find(self, below: bool = True) -> list[Process]:
         """Those that live. `below`: whether there may be any below this process."""
         if not below:
-            return self.elsewhere(pid for pid in numbers() if pid not in self.before)
+            new = set(os.listdir("/proc")) - self.before
+            return self.elsewhere(int(name) for name in new if name.isdecimal())
         seen = {pid: found for pid in numbers() if (found := look_at_process(pid)) is not None}
         children: dict[int, list[int]] = {}
         for pid, found in seen.items():
@@ -88,7 +86,8 @@ class Kin:
             tree += born
             parents += born
         mine = [seen[pid] for pid in tree if self.is_of_it(seen[pid])]
-        return mine + self.elsewhere(seen.keys() - self.before - set(tree))
+        others = seen.keys() - set(tree)
+        return mine + self.elsewhere(pid for pid in others if str(pid) not in self.before)
 
     def is_of_it(self, found: Process) -> bool:
         """Whether a process below this one lives and has not gone its own way."""
@@ -139,8 +138,29 @@ def become_reaper(marks: tuple[bytes, bytes]) -> Kin | None:
         return None
     prctl(PR_SET_CHILD_SUBREAPER, 1)
     kin = Kin(marks)
-    kin.note_others()
+    kin.before = there_before()
     return kin
+
+
+class Known:
+    """What was in /proc when this process, or the one that forked it, looked last."""
+
+    def __init__(self) -> None:
+        self.names: set[str] = set()
+        self.at = -float("inf")
+
+
+known = Known()
+
+
+def there_before() -> set[str]:
+    """What was in /proc a moment ago, as far as it has been looked at: whatever begins now is none
+    of it.
+    """
+    now = time.monotonic()
+    if now >= known.at + KNOWN_FOR_S:
+        known.names, known.at = set(os.listdir("/proc")), now
+    return known.names
 
 
 def marks_of(env: dict[bytes, bytes]) -> tuple[bytes, bytes]:

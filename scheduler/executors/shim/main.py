@@ -33,7 +33,7 @@ def main(directory: str, descriptors: str = "-1") -> None:
     limit_descriptors(int(descriptors))
     signal.pthread_sigmask(signal.SIG_BLOCK, HELD_BACK)
     os.chdir(directory)
-    if not take_lock() or os.path.exists("started"):
+    if take_lock("lock") is None or os.path.exists("started"):
         if os.path.exists("started"):
             forget_spec()
         return

@@ -57,6 +57,8 @@ class Spool:
         self.flush()
 
     def sync(self) -> None:
+        if not self.kept:
+            return
         try:
             os.fsync(self.fd)
         except OSError:
