@@ -28,7 +28,7 @@ from tests.e2e.client import (
     submit,
     until,
 )
-from tests.server import CREWLOG, Server, environment
+from tests.server import CREWLOG, DEADLINE_S, Server, environment
 
 TOKEN = "a-token-that-must-not-be-seen"
 UNKNOWN = "01a20000-0000-7000-8000-000000000000"
@@ -381,7 +381,7 @@ def serve(data: Path) -> subprocess.CompletedProcess[str]:
         env=environment(),
         capture_output=True,
         text=True,
-        timeout=30,
+        timeout=DEADLINE_S,
         check=False,
     )
 

@@ -10,7 +10,7 @@ from urllib.parse import urlsplit
 import httpx2
 
 from tests.e2e.client import connect, ended, output, shell, submit, until
-from tests.server import Server
+from tests.server import DEADLINE_S, Server
 
 DESCRIPTORS = 256
 
@@ -25,7 +25,7 @@ def test_silent_connections_take_no_descriptor_from_jobs(tmp_path: Path) -> None
         assert address.port is not None
         for _ in range(DESCRIPTORS):
             held.enter_context(
-                socket.create_connection((address.hostname, address.port), timeout=20)
+                socket.create_connection((address.hostname, address.port), timeout=DEADLINE_S)
             )
         assert ended(http, submit(http, "true"))["status"] == "completed"
 

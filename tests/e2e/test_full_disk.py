@@ -78,18 +78,21 @@ def changes(running: str) -> list[tuple[str, str, dict[str, Any]]]:
 def test_a_job_that_fills_the_disk_can_be_cancelled_and_all_else_is_503(
     server: Server, tmp_path: Path
 ) -> None:
-    gate, fill = tmp_path / "gate", server.data / "fill"
+    gate, seen, fill = tmp_path / "gate", tmp_path / "seen", server.data / "fill"
     with connect(server) as http:
         write_template(tmp_path, "one", job("a"))
         folder = server.data / "templates"
         copied = shell(http, f"mkdir -p {folder}; cp {tmp_path}/templates/* {folder}")
         assert ended(http, copied)["exit_code"] == 0
         tidies = shell(http, f"until [ -e {gate} ]; do sleep 0.02; done; rm {fill}")
-        fills = f"echo $$; cat /dev/zero > {fill}; echo full > {tmp_path}/full; exec sleep 600"
-        filling = shell(http, fills)
+        waits = f"until [ -e {seen} ]; do sleep 0.02; done"
+        fills = f"cat /dev/zero > {fill}; echo full > {tmp_path}/full; exec sleep 600"
+        filling = shell(http, f"echo $$; {waits}; {fills}")
+        until(lambda: lines(http, filling), "its first line is there")
+        pid = int(lines(http, filling)[0])
+        seen.touch()
         until((tmp_path / "full").exists, "the disk is full")
         assert http.get("/readyz").status_code == 503  # also before anybody has tried to write
-        pid = int(lines(http, filling)[0])
 
         for method, path, body in changes(filling):
             refused = http.request(method, path, json=body)

@@ -39,7 +39,7 @@ from tests.e2e.client import (
     until,
 )
 from tests.e2e.people import add_user, client, issue_token
-from tests.server import CREWLOG, Server, environment
+from tests.server import CREWLOG, DEADLINE_S, Server, environment
 
 TOKEN = "a-token-of-the-contract"
 PAGE = "http://cockpit.example"
@@ -724,14 +724,14 @@ def test_the_socket_tells_when_a_job_starts_and_when_it_ends(
     gate = tmp_path / "gate"
     url = f"ws{server.url.removeprefix('http')}/ws/state"
     with open_websocket(url, additional_headers=server.headers, proxy=None) as ws:
-        ws.recv(timeout=20)
+        ws.recv(timeout=DEADLINE_S)
         job_id = shell(http, f"until [ -e {gate} ]; do sleep 0.05; done")
-        ws.recv(timeout=20)
+        ws.recv(timeout=DEADLINE_S)
         running(http, job_id)
         with pytest.raises(TimeoutError):
             ws.recv(timeout=1)
         gate.touch()
-        ws.recv(timeout=20)
+        ws.recv(timeout=DEADLINE_S)
         assert ended(http, job_id)["status"] == "completed"
 
 
@@ -759,7 +759,7 @@ def test_off_loopback_nothing_is_open(tmp_path: Path) -> None:
         env=environment(),
         capture_output=True,
         text=True,
-        timeout=20,
+        timeout=DEADLINE_S,
         check=False,
     )
     assert refused.returncode == 2

@@ -41,7 +41,7 @@ from tests.e2e.client import (
     submit,
     until,
 )
-from tests.server import CREWLOG, Server, environment
+from tests.server import CREWLOG, DEADLINE_S, Server, environment
 
 STAND_IN = f"{sys.executable} -S {Path(__file__).with_name('gitoma.py')}"
 
@@ -152,7 +152,7 @@ def test_failing_03_whoever_joins_while_it_runs_gets_every_line_and_the_end(
 
     async def join_all() -> list[list[str]]:
         async with httpx2.AsyncClient(
-            base_url=server.url, headers=server.headers, trust_env=False, timeout=20
+            base_url=server.url, headers=server.headers, trust_env=False, timeout=DEADLINE_S
         ) as http:
             readers = []
             for _ in range(10):
@@ -174,7 +174,7 @@ def test_failing_04_live_readers_lose_no_line_of_a_fast_job(
     """Live subscriber: a fifth of 20,000 lines was dropped."""
     gate = tmp_path / "gate"
     job_id = shell(http, f"until [ -e {gate} ]; do sleep 0.05; done; seq 20000")
-    joined = Barrier(3, action=gate.touch, timeout=20)
+    joined = Barrier(3, action=gate.touch, timeout=DEADLINE_S)
 
     def read() -> list[str]:
         with following(http, job_id) as stream:
@@ -459,7 +459,7 @@ def pushed(socket: ClientConnection, name: str, **standing: Any) -> dict[str, An
     """The state of the repository of that name, once it is pushed so."""
 
     def now() -> dict[str, Any] | None:
-        told: list[dict[str, Any]] = json.loads(socket.recv(timeout=20))
+        told: list[dict[str, Any]] = json.loads(socket.recv(timeout=DEADLINE_S))
         state = next((state for state in told if state.get("name") == name), {})
         return state if state.items() >= standing.items() else None
 
@@ -541,7 +541,7 @@ def test_failing_16_every_setting_is_read(tmp_path: Path) -> None:
             env=environment(),
             capture_output=True,
             text=True,
-            timeout=20,
+            timeout=DEADLINE_S,
             check=False,
         )
         assert refused.returncode == 2

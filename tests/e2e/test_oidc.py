@@ -13,7 +13,7 @@ import pytest
 from api.edge.security import COOKIE
 from api.people.oidc import HANDSHAKE_COOKIE
 from tests.e2e.people import PASSWORD, add_user, client
-from tests.server import Server, environment
+from tests.server import DEADLINE_S, Server, environment
 
 PROVIDER = """
 import sys
@@ -38,7 +38,7 @@ class Provider:
         )
         assert self._process.stdout is not None
         self.issuer = f"http://localhost:{self._process.stdout.readline().strip()}"
-        self.http = httpx2.Client(trust_env=False, timeout=20.0)
+        self.http = httpx2.Client(trust_env=False, timeout=DEADLINE_S)
 
     def knows(self, subject: str, **claims: Any) -> None:
         """Somebody has an account there, with what it says of them."""
@@ -55,7 +55,7 @@ class Provider:
         assert self._process.stdin is not None
         assert self._process.stdout is not None
         self._process.stdin.close()
-        self._process.wait(20)
+        self._process.wait(DEADLINE_S)
         self._process.stdout.close()
 
 

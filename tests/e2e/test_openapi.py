@@ -124,7 +124,7 @@ def test_gitomas_clients_find_its_document_where_it_always_was(server: Server) -
     assert all(path.startswith("/api/v1/") for path in paths)
 
 
-@pytest.mark.timeout(240)
+@pytest.mark.timeout(900)
 @pytest.mark.parametrize(
     ("dialect", "configured"),
     [("gitoma", DIALECTS), ("codeplane", DIALECTS), ("board", DIALECTS), (None, NATIVE)],

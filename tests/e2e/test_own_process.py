@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 
 from tests.e2e.client import connect, ended, is_alive, output, shell, submit, until
-from tests.server import CREWLOG, Server, environment
+from tests.server import CREWLOG, DEADLINE_S, Server, environment
 
 TOKEN = "the-token-of-the-server-0123456789"
 PASSWORD = "the-password-of-an-administrator"
@@ -111,7 +111,7 @@ def test_a_log_that_nobody_reads_holds_nothing_up_and_says_later_what_is_missing
         while b"records were dropped" not in told:
             told = told[-100:] + os.read(read, 65_536)
         process.send_signal(signal.SIGTERM)
-        assert process.wait(20) == -signal.SIGTERM
+        assert process.wait(DEADLINE_S) == -signal.SIGTERM
     finally:
         process.kill()
         process.wait()
@@ -130,7 +130,7 @@ def test_a_server_whose_log_takes_nothing_stops_when_asked(tmp_path: Path, close
         with connect(server) as http:
             assert ended(http, submit(http, "true"))["status"] == "completed"
         process.send_signal(signal.SIGTERM)
-        assert process.wait(20) == -signal.SIGTERM
+        assert process.wait(DEADLINE_S) == -signal.SIGTERM
     finally:
         process.kill()
         process.wait()

@@ -24,7 +24,7 @@ from tests.e2e.client import (
     until,
 )
 from tests.e2e.crews import all_done, commit, job
-from tests.server import CREWLOG, Server, environment
+from tests.server import CREWLOG, DEADLINE_S, Server, environment
 
 
 def bound_by_modes() -> tuple[str, ...]:
@@ -152,7 +152,7 @@ def test_a_first_start_on_a_full_disk_bars_no_second_one(tmp_path: Path) -> None
         env=environment(),
         capture_output=True,
         text=True,
-        timeout=30,
+        timeout=DEADLINE_S,
         check=False,
         preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_FSIZE, (0, 0)),
     )

@@ -26,7 +26,7 @@ from tests.e2e.client import (
     submit,
     until,
 )
-from tests.server import Server
+from tests.server import DEADLINE_S, Server
 
 READERS = 15
 STOPS_WITHIN_S = 3
@@ -96,7 +96,7 @@ def test_thirty_readers_and_a_running_job_hold_nothing_up(tmp_path: Path) -> Non
                 base_url=server.url,
                 headers=server.headers,
                 trust_env=False,
-                timeout=20,
+                timeout=DEADLINE_S,
                 limits=httpx2.Limits(max_connections=None),
             )
         )

@@ -17,7 +17,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from tests.e2e.client import until
-from tests.server import environment
+from tests.server import DEADLINE_S, environment
 
 ROOT = Path(__file__).parents[2]
 VENV = Path(sys.executable).parents[1]
@@ -75,7 +75,7 @@ class Terminal:
             if self.bash.poll() is None:
                 os.killpg(self.bash.pid, signalled)
                 try:
-                    self.bash.wait(20)
+                    self.bash.wait(DEADLINE_S)
                 except subprocess.TimeoutExpired:
                     continue
         assert self.bash.stdin is not None

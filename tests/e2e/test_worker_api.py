@@ -533,14 +533,17 @@ def test_a_cancel_withdraws_what_was_asked(http: httpx2.Client, tmp_path: Path) 
 
 
 def test_time_does_not_run_while_a_person_is_waited_for(
-    http: httpx2.Client, tmp_path: Path
+    server: Server, http: httpx2.Client, tmp_path: Path
 ) -> None:
-    past = tmp_path / "past"
-    script = f"(sleep 3; touch {past}) & crewlog worker ask 'Slowly?'; echo answered"
+    past, gate = tmp_path / "past", tmp_path / "gate"
+    script = f"(sleep 3; touch {past}) & until [ -e {gate} ]; do sleep 0.02; done; echo answered"
     [job_id] = commit(http, "short", script)
-    asked = pending(http, job_id)
+    runs(http, job_id)
+    with worker(server, job_id) as client:
+        asked = client.post("/approvals", json={"description": "Slowly?"}).json()
     until(past.exists, "the time limit has passed")
     http.post(f"/api/approvals/{asked['id']}/resolve", json={"decision": "approve"})
+    gate.touch()
     assert outcome(http, job_id)["status"] == "done"
     assert "answered" in output(http, job_id)
 
