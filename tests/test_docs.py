@@ -20,7 +20,7 @@ from typing import Any, cast
 import pytest
 import typer
 
-from api.addresses import Addresses
+from api.addresses import ADDRESSES, Addresses, Rule
 from api.app import build, create_app
 from api.commands.main import app as commands
 from api.dialects.codeplane.job_json import SHOWN_STATES
@@ -434,13 +434,39 @@ def test_every_promise_names_tests() -> None:
     assert all(_LINK.search(row[1]) for row in table)
 
 
-def test_what_differs_from_gitoma_on_purpose_is_listed() -> None:
-    heading = "What differs from gitoma's own server, on purpose"
-    listed = {row[0] for row in rows(ROOT / "docs/api.md", under=heading)}
-    assert {
+DEVIATIONS = {
+    "gitoma": {
         "more dispatches than there is room for",
         "readers of a stream",
         "the end of a line",
         "lines_buffered`, `lines",
         "Host headers",
-    } <= listed
+        "the socket",
+    },
+    "CodePlane": {
+        "POST /api/jobs",
+        "the job object",
+        "states",
+        "a cancelled job",
+        "a list of states that are all unknown",
+        "the timeline of a job that is not there",
+    },
+    "The job board": {
+        "errors",
+        "a body that is malformed",
+        "the list of jobs",
+        "GET /api/jobs/{job_id}/stream",
+        "costSpent`, `costSaved",
+    },
+}
+
+
+@pytest.mark.parametrize("dialect", DEVIATIONS)
+def test_what_differs_from_a_contract_on_purpose_is_listed(dialect: str) -> None:
+    listed = {row[0] for row in rows(ROOT / "docs/dialects.md", under=dialect)}
+    assert DEVIATIONS[dialect] <= listed
+
+
+def test_every_address_that_two_dialects_publish_is_in_the_page_with_its_rule() -> None:
+    listed = {row[0] for row in rows(ROOT / "docs/dialects.md", under="The main address")}
+    assert listed - {"address"} == {a for a, said in ADDRESSES.items() if isinstance(said, Rule)}
