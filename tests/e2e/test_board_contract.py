@@ -401,7 +401,9 @@ def test_case_08_guards_in_every_column(server: Server, http: httpx2.Client, gat
             before = kinds(http, job_id)
             path = f"/api/jobs/{job_id}"
             answer = http.delete(path) if verb == "delete" else http.post(f"{path}/{verb}")
-            wanted = 200 if column in columns else 409
+            # Archiving has no answer of the board's at the main address (`docs/dialects.md`).
+            done = 204 if verb == "archive" else 200
+            wanted = done if column in columns else 409
             assert answer.status_code == wanted, (verb, column, answer.text)
             if wanted == 409:
                 assert kinds(http, job_id) == before

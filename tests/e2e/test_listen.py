@@ -91,6 +91,22 @@ def test_all_addresses_show_one_log_to_the_same_people(
         assert (foreign.status_code, foreign.text) == (400, "Invalid host header")
 
 
+def test_at_its_own_address_each_answers_as_its_own_clients_read_it(
+    alone: dict[str, httpx2.Client],
+) -> None:
+    board, codeplane = alone["board"], alone["codeplane"]
+    job_id = submit(codeplane, "true")
+    assert "job" not in codeplane.get(f"/api/jobs/{job_id}").json()
+    detail = board.get(f"/api/jobs/{job_id}").json()
+    assert detail.keys() >= {"job", "runs", "events", "comments", "parentResults"}
+    assert board.get("/api/jobs").json()["jobs"][0]["id"] == job_id
+    assert "jobs" not in codeplane.get("/api/jobs").json()
+    codeplane.post(f"/api/jobs/{job_id}/cancel")
+    put_away = board.post(f"/api/jobs/{job_id}/archive")
+    assert (put_away.status_code, put_away.json()["job"]["status"]) == (200, "archived")
+    assert codeplane.post(f"/api/jobs/{job_id}/archive").status_code == 204
+
+
 def refused(data: Path, *options: str) -> str:
     """What a server says that must not start, having made nothing."""
     said = subprocess.run(

@@ -126,17 +126,30 @@ def auth_routes(
     account when they first come from a provider.
     """
     router = APIRouter(prefix="/auth", tags=["people"])
+    _add_ways_in(router, sign_in, security)
+    _add_way_out(router, sign_in, security)
+    _add_looking(router, sign_in.people.directory, oidc, security)
+    _add_providers(router, sign_in, oidc, may_register)
+    _add_password(router, sign_in, security)
+    return router
+
+
+def _entered(sign_in: SignIn, request: Request, entered: Entered, response: Response) -> Response:
+    sign_in.cookies.give(response, request, entered.cookie)
+    response.headers["x-event-position"] = str(entered.position)
+    return response
+
+
+def _operator_entered(
+    sign_in: SignIn, request: Request, done: Entered | None, refusal: str
+) -> Response:
+    if done is None:
+        raise HTTPException(403, refusal)
+    return _entered(sign_in, request, done, json_bytes(OPERATOR_PROFILE))
+
+
+def _add_ways_in(router: APIRouter, sign_in: SignIn, security: Security) -> None:
     directory = sign_in.people.directory
-
-    def entered(request: Request, entered: Entered, response: Response) -> Response:
-        sign_in.cookies.give(response, request, entered.cookie)
-        response.headers["x-event-position"] = str(entered.position)
-        return response
-
-    def operator_entered(request: Request, done: Entered | None, refusal: str) -> Response:
-        if done is None:
-            raise HTTPException(403, refusal)
-        return entered(request, done, json_bytes(OPERATOR_PROFILE))
 
     @router.post(
         "/login",
@@ -165,7 +178,7 @@ def auth_routes(
             if browser
             else json_bytes(profile_json(directory.get(done.user_id)))
         )
-        return entered(request, done, response)
+        return _entered(sign_in, request, done, response)
 
     @router.post(
         "/token",
@@ -181,7 +194,7 @@ def auth_routes(
         right = security.is_token(body.token.encode())
         request_id = request.state.request_id[:200]
         done = await sign_in.by_token(right, address_of(request), request_id)
-        return operator_entered(request, done, WRONG)
+        return _operator_entered(sign_in, request, done, WRONG)
 
     @router.post(
         "/link",
@@ -194,8 +207,13 @@ def auth_routes(
         refuse_foreign(request, security)
         request_id = request.state.request_id[:200]
         done = await sign_in.by_link(body.code, address_of(request), request_id)
-        return operator_entered(request, done, LINK_IS_OVER)
+        return _operator_entered(sign_in, request, done, LINK_IS_OVER)
 
+
+_FOUND: dict[int | str, dict[str, Any]] = {302: {"description": "On to the page."}}
+
+
+def _add_way_out(router: APIRouter, sign_in: SignIn, security: Security) -> None:
     async def logout(request: Request) -> Response:
         """Ends the session. A page of another site only gets the redirect."""
         response = RedirectResponse(HOME, 302)
@@ -209,7 +227,6 @@ def auth_routes(
         sign_in.cookies.take_back(response, request)
         return response
 
-    found: dict[int | str, dict[str, Any]] = {302: {"description": "On to the page."}}
     for method in ("GET", "POST"):
         router.add_api_route(
             "/logout",
@@ -217,11 +234,15 @@ def auth_routes(
             methods=[method],
             status_code=302,
             summary="Sign out",
-            responses={**found, **documented(503)},
+            responses={**_FOUND, **documented(503)},
             response_class=RedirectResponse,
             operation_id=f"logout_{method.lower()}",
         )
 
+
+def _add_looking(
+    router: APIRouter, directory: Directory, oidc: OpenIdConnect, security: Security
+) -> None:
     @router.get("/me", summary="Who am I", response_model=Profile | None, responses=documented(503))
     async def me(request: Request) -> Response:
         """The profile, or null for who is not signed in."""
@@ -241,6 +262,10 @@ def auth_routes(
         nobody = directory.loaded and directory.empty
         return json_bytes({"password": not nobody, "providers": ways})
 
+
+def _add_providers(
+    router: APIRouter, sign_in: SignIn, oidc: OpenIdConnect, may_register: Collection[str]
+) -> None:
     async def leave(request: Request, name: str) -> Response:
         if name not in oidc.providers:
             raise HTTPException(404, "There is no such provider.")
@@ -261,14 +286,14 @@ def auth_routes(
         except SignInFailed as failed:
             response: Response = RedirectResponse(f"{LOGIN}?error={failed.reason}", 302)
         else:
-            response = entered(request, done, RedirectResponse(PROFILE, 302))
+            response = _entered(sign_in, request, done, RedirectResponse(PROFILE, 302))
         oidc.forget(response)
         return response
 
     redirects: dict[str, Any] = {
         "status_code": 302,
         "response_class": RedirectResponse,
-        "responses": {**found, **documented(404, 503)},
+        "responses": {**_FOUND, **documented(404, 503)},
     }
 
     @router.get("/google", summary="Sign in with Google", **redirects)
@@ -287,6 +312,8 @@ def auth_routes(
     async def oidc_come_back(request: Request, name: str) -> Response:
         return await come_back(request, name)
 
+
+def _add_password(router: APIRouter, sign_in: SignIn, security: Security) -> None:
     @router.post(
         "/password",
         summary="Change one's own password",
@@ -299,5 +326,3 @@ def auth_routes(
             principal, body.current, body.new, address_of(request), principal.context(request)
         )
         return json_bytes({"ok": True}, headers=position_header(person.position))
-
-    return router
