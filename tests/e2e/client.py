@@ -159,6 +159,10 @@ def is_alive(pid: int) -> bool:
     return said.rpartition(")")[2].split()[0] != "Z"
 
 
+def parent_of(pid: int) -> int:
+    return int(Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[1])
+
+
 def processes_with(argument: str) -> list[int]:
     """The processes that have this argument."""
     found = []

@@ -24,7 +24,7 @@ from domain.job.commands import Jobs
 from domain.job.result import LARGEST_RESULT
 from domain.log import Context, open_sqlite_log
 from domain.redaction import Redactor
-from tests.e2e.client import connect, is_alive, processes_with, until
+from tests.e2e.client import connect, is_alive, parent_of, until
 from tests.e2e.crews import (
     DEADLINE_S,
     KEEP_PARENTS,
@@ -424,9 +424,7 @@ def test_a_process_that_is_killed_is_a_crash_that_is_tried_again(
     if what == "worker":
         os.kill(working, signal.SIGKILL)
     else:
-        spool = str(server.data / "spool" / made["a"] / "1")
-        [shim] = processes_with(spool)
-        os.kill(shim, signal.SIGKILL)
+        os.kill(parent_of(working), signal.SIGKILL)
     attempt_runs(http, made["a"], 2)
     gate.touch()
     first, second = stands(http, made["a"], "done")["runs"]
