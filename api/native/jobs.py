@@ -55,7 +55,7 @@ from projections.engine import Views
 from projections.job_filters import JobFilter, filtered_jobs
 from projections.jobs import find_job, first_row, jobs_of_ids
 from projections.projection import Row
-from projections.timeline import job_timeline
+from projections.timeline import job_timeline, newest_of_job
 from scheduler.intake import Intake
 
 CHANGED = documented(404, 409, 412)
@@ -238,11 +238,18 @@ def _add_belongings(router: APIRouter, views: Views, name_of: NameOf) -> None:
         principal: Authenticated,
         cursor: Annotated[int, Query(ge=0, le=2**62)] = 0,
         limit: Annotated[int, Query(ge=1, le=1_000)] = 200,
+        newest: Annotated[
+            bool, Query(description="The last entries; a cursor is none then.")
+        ] = False,
     ) -> Response:
+        """Oldest first in any case."""
         await views.caught_up()
         with views.reading() as reading:
             seen_job(reading, job_id, principal)
-            rows = job_timeline(reading, job_id, cursor, limit + 1)
+            if newest:
+                rows, _ = newest_of_job(reading, job_id, limit)
+            else:
+                rows = job_timeline(reading, job_id, cursor, limit + 1)
         items, whole = bounded(entry_json(row, name_of) for row in rows[:limit])
         more = len(rows) > limit or not whole
         following = str(rows[len(items) - 1]["position"]) if more else None

@@ -276,7 +276,7 @@ def test_the_log_of_a_job_is_whole_however_fast_it_was_done_again(
         else:
             route.continue_()
 
-    visit.page.route(f"**/api/jobs/{job}", hold)
+    visit.page.route(f"**/crewlog/v1/jobs/{job}", hold)
     assert call(server, "POST", f"/api/jobs/{job}/redo", {}).status_code == 200
 
     def again() -> bool:
@@ -320,7 +320,7 @@ def test_what_waits_is_counted_as_in_the_inbox_however_much_it_is(
     expect(ben.heading("System")).to_be_visible()
     until(lambda: waiting(ben) == 1, "he is named once")
     with sign_in(fresh, "ben@example.org") as him:
-        for path in ("/api/board", "/crewlog/v1/analytics/overview"):
+        for path in ("/crewlog/v1/board", "/crewlog/v1/analytics/overview"):
             assert him.get(path).json()["approvals"]["pending"] == 1, path
 
 

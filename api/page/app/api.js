@@ -72,6 +72,8 @@ export async function request(path, { method = "GET", body, headers: extra = {} 
   throw problem;
 }
 
+export const API = "/crewlog/v1"; // the page speaks nothing else
+
 export const get = (path) => request(path);
 export const post = (path, body, extra = {}) => request(path, { method: "POST", body, ...extra });
 export const patch = (path, body) => request(path, { method: "PATCH", body });
@@ -108,7 +110,7 @@ async function problemOf(response) {
 }
 
 const CALLED = {
-  argv: "Command", cwd: "Working directory", timeout_s: "Time limit", labels: "Label", displayName: "Name",
+  argv: "Command", cwd: "Working directory", timeout_s: "Time limit", timeoutS: "Time limit", labels: "Label", displayName: "Name",
   expiresInDays: "Days until it expires", resolution: "Answer",
 };
 

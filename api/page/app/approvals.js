@@ -1,7 +1,7 @@
 // The inbox: what waits for an answer, and what was answered.
 
 import { html, useState } from "../vendor/preact/preact.js";
-import { post, segment } from "./api.js";
+import { API, post, segment } from "./api.js";
 import { duration, moment, number } from "./format.js";
 import { Ago, Empty, Failure, Field, Icon, Loading, State, Title, useAction, useLoad } from "./parts.js";
 import { answered as gone, ownerId, pending, showMoreApprovals, waitingCount } from "./store.js";
@@ -10,7 +10,7 @@ const ANSWERED = 50;
 
 export function Approvals() {
   const anything = ({ approvals }) => approvals;
-  const { data, problem, reload } = useLoad(`/api/approvals?limit=${ANSWERED}`, { wanted: anything });
+  const { data, problem, reload } = useLoad(`${API}/approvals?limit=${ANSWERED}`, { wanted: anything });
   const waiting = pending.value;
   const answered = (data?.items ?? []).filter(({ state }) => state !== "pending");
   return html`<div class="room-head"><${Title} document="Approvals">Approvals<//></div>
@@ -36,7 +36,7 @@ export function ApprovalCard({ approval, onAnswer = () => {}, inJob = false }) {
   const action = useAction();
   const answer = (resolution) => async () => {
     const body = { resolution, ...(comment.trim() ? { comment: comment.trim() } : {}) };
-    const done = await action.run(() => post(`/api/approvals/${segment(approval.id)}/resolve`, body));
+    const done = await action.run(() => post(`${API}/approvals/${segment(approval.id)}/resolve`, body));
     if (done) {
       gone(approval.id);
       onAnswer(done);
@@ -50,7 +50,7 @@ export function ApprovalCard({ approval, onAnswer = () => {}, inJob = false }) {
       <span>asked <${Ago} at=${approval.requestedAt} />${approval.attempt ? ` in attempt ${approval.attempt}` : " before the first attempt"}</span>
       ${approval.expiresAt && html`<span title=${moment(approval.expiresAt)}>expires <${Ago} at=${approval.expiresAt} /></span>`}
       ${approval.approvers.length > 0 && html`<span>for ${approval.approvers.join(", ")}</span>`}
-      ${approval.requiresExplicitApproval && html`<span class="tag">must be asked</span>`}
+      ${approval.explicit && html`<span class="tag">must be asked</span>`}
     </p>
     <div class="approval-answer">
       <${Field} label="Comment (optional)">${(a) => html`<input ...${a} value=${comment} maxlength="4000"
@@ -65,8 +65,8 @@ export function ApprovalCard({ approval, onAnswer = () => {}, inJob = false }) {
 }
 
 function JobLink({ id }) {
-  const { data: job } = useLoad(`/api/jobs/${segment(id)}`);
-  const who = job?.events[0]?.actorName;
+  const { data: job } = useLoad(`${API}/jobs/${segment(id)}`);
+  const who = job?.owner;
   return html`<a class="job-link" href=${`/#/jobs/${id}`}><${Icon} name="jobs" /><span>${job?.title ?? "its job"}</span></a>
     ${who && html`<span>started by ${who}</span>`}`;
 }

@@ -121,7 +121,7 @@ const NOTHING = {
 function Card({ job }) {
   const state = stateOf(job);
   const crew = crews.value.get(job.crewId);
-  const reason = job.status === "blocked" ? reasonOf(job) : "";
+  const reason = job.column === "blocked" ? reasonOf(job) : "";
   const tellsMore = !["held", "queued", "running", "completed", "archived"].includes(state);
   return html`<li class="job-card" data-job=${job.id} data-tone=${look(state).tone}>
     <a class="card-title" href=${`/#/jobs/${job.id}`}>${job.title}</a>
@@ -133,18 +133,18 @@ function Card({ job }) {
       ${job.attempt > 1 && html`<span title=${`Attempt ${job.attempt}`}>#${job.attempt}</span>`}
       <span class="card-time"><${Lasted} job=${job} /></span>
     </p>
-    ${job.status === "running" && job.progress !== null && html`<progress class="progress" max="1" value=${job.progress}
-      aria-label=${`Progress of ${job.title}`} title=${job.progressHeadline || undefined}></progress>`}
+    ${job.column === "running" && job.progress !== null && html`<progress class="progress" max="1" value=${job.progress}
+      aria-label=${`Progress of ${job.title}`} title=${job.progressText || undefined}></progress>`}
     ${tellsMore && html`<p class="card-line"><${State} of=${state} /></p>`}
     ${reason && html`<p class="card-reason" title=${reason}>${reason}</p>`}
   </li>`;
 }
 
 function Lasted({ job }) {
-  if (job.status === "running" && job.startedAt) return html`<${Running} since=${job.startedAt} />`;
-  if (job.scheduledAt && !job.startedAt && Date.parse(job.scheduledAt) > Date.now()) return html`<${Ago} at=${job.scheduledAt} />`;
-  if (job.completedAt) {
-    return html`<${Fragment}>${job.runMs !== null && job.attempt > 0 && html`<span class="took">${roughly(job.runMs)} · </span>`}<${Ago} at=${job.completedAt} /><//>`;
+  if (job.column === "running" && job.startedAt) return html`<${Running} since=${job.startedAt} />`;
+  if (job.notBefore && !job.startedAt && Date.parse(job.notBefore) > Date.now()) return html`<${Ago} at=${job.notBefore} />`;
+  if (job.endedAt) {
+    return html`<${Fragment}>${job.runMs !== null && job.attempt > 0 && html`<span class="took">${roughly(job.runMs)} · </span>`}<${Ago} at=${job.endedAt} /><//>`;
   }
   return html`<${Ago} at=${job.createdAt} />`;
 }

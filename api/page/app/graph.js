@@ -95,7 +95,7 @@ export function Graph({ jobs, links = true }) {
   }, [down, width]);
   return html`<div class="graph" ref=${scroller}>
     <svg width=${width} height=${height} viewBox=${`0 0 ${width} ${height}`} role="group" aria-label="The jobs of the crew and what they wait for">
-      ${edges.map((edge) => html`<${Edge} key=${`${edge.from.id} ${edge.to.id}`} route=${route(edge)} box=${box} down=${down} done=${edge.from.status === "done"} />`)}
+      ${edges.map((edge) => html`<${Edge} key=${`${edge.from.id} ${edge.to.id}`} route=${route(edge)} box=${box} down=${down} done=${edge.from.column === "done"} />`)}
       ${jobs.map((job) => html`<${Node} key=${job.id} job=${job} jobs=${jobs} at=${middles.get(job.id)} box=${box} links=${links} />`)}
     </svg></div>`;
 }
@@ -138,7 +138,7 @@ function Node({ job, jobs, at, box, links }) {
   const { word, tone } = look(state);
   const after = job.parents.map((id) => jobs.find((one) => one.id === id)?.title).filter(Boolean);
   const said = `${job.title}${links ? `: ${word}` : ""}${after.length ? `, after ${after.join(", ")}` : ""}`;
-  const facts = links ? [word, job.attempts > 1 ? `#${job.attempts}` : "", job.assignee] : [job.note ?? job.key];
+  const facts = links ? [word, job.attempt > 1 ? `#${job.attempt}` : "", job.assignee] : [job.note ?? job.key];
   const leads = links ? { href: `/#/jobs/${job.id}`, "aria-label": said } : { role: "img", "aria-label": said };
   const tag = links ? "a" : "g";
   const [x, y] = [at.x - box / 2, at.y - HEIGHT / 2];

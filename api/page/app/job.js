@@ -1,7 +1,7 @@
 // One job: where it stands, what can be done about it, its log, and all that belongs to it.
 
 import { html, useEffect, useRef, useState } from "../vendor/preact/preact.js";
-import { ended, post, remove, segment } from "./api.js";
+import { API, ended, post, remove, segment } from "./api.js";
 import { ApprovalCard } from "./approvals.js";
 import { duration } from "./format.js";
 import { Artifacts, Attempts, Comments, Facts, Parents, Result, Timeline } from "./jobparts.js";
@@ -11,11 +11,15 @@ import { COLUMNS, isOver, look, reasonOf, stateOf } from "./states.js";
 import { crews } from "./store.js";
 
 export function Job({ id }) {
-  const path = `/api/jobs/${segment(id)}`;
+  const path = `${API}/jobs/${segment(id)}`;
   const mine = ({ jobs }) => jobs.has(id);
   const leaving = useRef(false); // while it is deleted, nobody asks for it
   const { data: job, problem, reload } = useLoad(path, { wanted: mine, everyMs: 10_000, leaving });
   const approvals = useLoad(`${path}/approvals`, { wanted: mine, leaving });
+  const attempts = useLoad(`${path}/attempts`, { wanted: mine, leaving });
+  const parents = useLoad(`${path}/parents`, { wanted: mine, leaving });
+  const comments = useLoad(`${path}/comments`, { wanted: mine, leaving });
+  const timeline = useLoad(`${path}/timeline?newest=true&limit=500`, { wanted: mine, leaving });
   const artifacts = useLoad(`${path}/artifacts`, { wanted: mine, leaving });
 
   if (problem?.status === 404) {
@@ -24,10 +28,9 @@ export function Job({ id }) {
   }
   if (!job) return html`<${Title} document="Job">Job<//>${problem ? html`<${Failure} problem=${problem} />` : html`<${Loading} what="Loading the job" />`}`;
   const refresh = () => {
-    reload();
-    approvals.reload();
+    [{ reload }, approvals, attempts, comments, timeline].forEach((one) => one.reload());
   };
-  const asked = approvals.data ?? [];
+  const asked = approvals.data?.items ?? [];
   const waiting = asked.filter(({ state }) => state === "pending");
   return html`<div class="job">
     <${Head} job=${job} refresh=${refresh} asked=${waiting} leaving=${leaving} />
@@ -35,16 +38,16 @@ export function Job({ id }) {
       ${waiting.map((approval) => html`<${ApprovalCard} key=${approval.id} approval=${approval} onAnswer=${refresh} inJob />`)}
       ${job.body && html`<section class="card" aria-labelledby="body-title"><h2 id="body-title">Task</h2><p class="prose">${job.body}</p></section>`}
       <${Result} job=${job} />
-      <${Artifacts} job=${job} artifacts=${artifacts.data?.items ?? []} />
+      <${Artifacts} artifacts=${artifacts.data?.items ?? []} />
       <${JobLog} id=${id} over=${isOver(job)} attempt=${job.attempt} />
-      <${Comments} job=${job} refresh=${refresh} />
+      <${Comments} job=${job} comments=${comments.data?.items ?? []} refresh=${refresh} />
     </div>
     <div class="side">
       <${Facts} job=${job} />
-      <${Parents} job=${job} />
-      <${Attempts} runs=${job.runs} />
+      <${Parents} parents=${parents.data?.items ?? []} />
+      <${Attempts} runs=${attempts.data?.items ?? []} />
       <${Answered} asked=${asked.filter(({ state }) => state !== "pending")} />
-      <${Timeline} entries=${job.events} />
+      <${Timeline} entries=${timeline.data?.items ?? []} />
     </div>
   </div>`;
 }
@@ -60,12 +63,12 @@ function Head({ job, refresh, asked, leaving }) {
     <${Title} document=${job.title} id="job-title">${job.title}<//>
     <p class="job-state">
       <${State} of=${state} id="job-state" role="status" />
-      ${!isOver(job) && !["archived", "blocked", "failed", "running"].includes(state) && html`<span class="soft">in ${COLUMNS[job.status]}</span>`}
-      <span class="soft">${job.status === "running" && job.startedAt
+      ${!isOver(job) && !["archived", "blocked", "failed", "running"].includes(state) && html`<span class="soft">in ${COLUMNS[job.column]}</span>`}
+      <span class="soft">${job.column === "running" && job.startedAt
         ? html`for <${Running} since=${job.startedAt} />`
-        : job.completedAt ? html`<${Ago} at=${job.completedAt} />${job.runMs && job.attempt ? ` after ${duration(job.runMs)}` : ""}` : html`since <${Ago} at=${job.updatedAt} />`}</span>
-      ${job.status === "running" && job.progress !== null && html`<progress class="progress" max="1" value=${job.progress} aria-label="Progress"></progress>`}
-      ${job.progressHeadline && job.status === "running" && html`<span>${job.progressHeadline}</span>`}
+        : job.endedAt ? html`<${Ago} at=${job.endedAt} />${job.runMs && job.attempt ? ` after ${duration(job.runMs)}` : ""}` : html`since <${Ago} at=${job.updatedAt} />`}</span>
+      ${job.column === "running" && job.progress !== null && html`<progress class="progress" max="1" value=${job.progress} aria-label="Progress"></progress>`}
+      ${job.progressText && job.column === "running" && html`<span>${job.progressText}</span>`}
       ${reason && html`<span id="job-reason" class="reason">${ended(reason)}${job.errorId ? ` Error id ${job.errorId}.` : ""}
         ${job.strandedBy && html` <a href=${`/#/jobs/${job.strandedBy}`}>Look at it</a>`}</span>`}
     </p>
@@ -76,9 +79,9 @@ function Head({ job, refresh, asked, leaving }) {
 function Actions({ job, refresh, asked, leaving }) {
   const [open, setOpen] = useState("");
   const action = useAction();
-  const path = `/api/jobs/${segment(job.id)}`;
+  const path = `${API}/jobs/${segment(job.id)}`;
   const over = isOver(job);
-  const done = job.status === "done" || job.status === "blocked";
+  const done = job.column === "done" || job.column === "blocked";
   const act = async (work, said) => {
     const result = await action.run(work, said);
     setOpen("");
@@ -104,15 +107,15 @@ function Actions({ job, refresh, asked, leaving }) {
     action.say(`This job has already finished: it is ${look(job.outcome).word}.`);
   }
   return html`<div class="actions" role="group" aria-label="Actions">
-    ${job.status === "blocked" && html`<button type="button" class="primary" disabled=${action.busy}
-      onClick=${() => act(() => post(`${path}/unblock`), "It goes on.")}>${over || job.gaveUp ? "Try again" : "Unblock"}</button>`}
+    ${job.column === "blocked" && html`<button type="button" class="primary" disabled=${action.busy}
+      onClick=${() => act(() => post(`${path}/retry`), "It goes on.")}>${over || job.gaveUp ? "Try again" : "Unblock"}</button>`}
     ${done && html`<button type="button" aria-expanded=${open === "redo"} onClick=${() => setOpen(open === "redo" ? "" : "redo")}>Redo with feedback</button>`}
     ${!over && html`<button type="button" class="danger" disabled=${job.cancelRequestedAt !== null || action.busy} onClick=${() => setOpen("cancel")}>
       ${job.cancelRequestedAt ? "Cancelling …" : "Cancel job"}</button>`}
     ${!over && asked.length > 0 && html`<button type="button" class="quiet" onClick=${() => setOpen("trust")}>Trust this job</button>`}
-    ${job.status !== "running" && !job.archivedAt && html`<button type="button" class="quiet" disabled=${action.busy}
+    ${job.column !== "running" && !job.archivedAt && html`<button type="button" class="quiet" disabled=${action.busy}
       onClick=${() => act(() => post(`${path}/archive`), "It was put into the archive.")}>Archive</button>`}
-    ${job.status !== "running" && html`<button type="button" class="quiet" onClick=${() => setOpen("delete")}>Delete</button>`}
+    ${job.column !== "running" && html`<button type="button" class="quiet" onClick=${() => setOpen("delete")}>Delete</button>`}
     <span class="said" role="status">${action.said}</span>
     <${Failure} problem=${action.problem?.status === 409 && /ended|finished/i.test(action.problem.message) ? "This job has already finished." : action.problem} />
     ${open === "redo" && html`<${Redo} busy=${action.busy} onCancel=${() => setOpen("")}

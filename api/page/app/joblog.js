@@ -1,34 +1,34 @@
 // The log of a job over all its attempts, as it is written.
 
 import { html, useEffect, useRef, useState } from "../vendor/preact/preact.js";
-import { EventStream, segment } from "./api.js";
+import { API, EventStream, segment } from "./api.js";
 import { counted, number } from "./format.js";
 import { OutputView, printable } from "./output.js";
 import { look } from "./states.js";
 
 const NOTHING_YET = { all: true, count: 0, follow: true, earlier: false, later: false };
 
-/** The lines that a frame of the board's stream is (`contracts/board.md` §3). */
-function linesOf(frame) {
-  const { type, stepResult: step } = frame;
-  if (type === "chunk" && step.type === "text") {
-    return step.text.replace(/\n$/, "").split("\n").map((text) => ({ text, kind: step.note ? "note" : "" }));
-  }
-  if (type === "chunk") {
-    const said = NOTES[step.type]?.(step);
-    return said ? [{ text: said, kind: "note" }] : [];
-  }
-  return [];
-}
+const note = (text) => ({ text, kind: "note" });
 
-const capital = (text) => text.charAt(0).toUpperCase() + text.slice(1);
+const attemptOver = ({ attempt, reason, outcome }) => (attempt ? [note(`Attempt ${attempt} over: ${reason || outcome}`)] : []);
 
-const NOTES = {
-  agent_start: (step) => `${capital(step.agentName)} started`,
-  agent_end: (step) => `${capital(step.agentName)} over: ${step.result}`,
-  agent_tool_start: (step) => `Waits for approval: ${step.toolArgumentsStr}`,
-  agent_tool_end: (step) => `The answer: ${step.result}`,
+/** The lines that an event of the job is, by its type. */
+const LINES = {
+  "job.output": ({ lines }) => lines.map((text) => ({ text, kind: "" })),
+  "job.started": ({ attempt }) => [note(`Attempt ${attempt} started`)],
+  "job.attempt_ended": attemptOver,
+  "job.finished": attemptOver,
+  "job.blocked": ({ gave_up: gaveUp, reason }) => [note(`${gaveUp ? "Gave up" : "Blocked"}: ${reason}`)],
+  "job.approval_requested": ({ description }) => [note(`Waits for approval: ${description}`)],
+  "job.approval_answered": ({ resolution }) => [note(`The answer: ${resolution}`)],
+  "job.commented": ({ text }, { actor }) => [note(`Comment by ${actor}: ${text}`)],
+  "job.redone": () => [note("To be done again.")],
+  "job.made_stale": () => [note("A parent is done again.")],
 };
+
+const AGAIN = ["job.redone", "job.made_stale"]; // an end before one of these was not the last
+
+const linesOf = (event) => LINES[event.type]?.(event.data, event) ?? [];
 
 /** `over` is whether the job has ended, in this attempt; one that is done again is followed again.
  * A stream that is open reads on to the end: the page may know of that before the last lines. */
@@ -55,25 +55,30 @@ export function JobLog({ id, over, attempt }) {
 
   useEffect(() => {
     if (open.current !== null || (over && read.current === attempt)) return;
-    let end = "";
+    let end = null; // what the last end said
     const stream = new EventStream(
-      `/api/jobs/${segment(id)}/stream`,
+      `${API}/jobs/${segment(id)}/stream?partial=true`,
       {
         frames(frames) {
           const lines = [];
-          for (const { data } of frames) {
-            const frame = JSON.parse(data);
-            if (frame.type === "partial") {
-              setBegun(frame.text);
+          for (const { event: name, data } of frames) {
+            const event = JSON.parse(data);
+            if (name === "partial") {
+              setBegun(event.text);
               continue;
             }
-            lines.push(...linesOf(frame));
-            end = frame.type === "final_result" ? frame.finalResult.outcome : "";
-            if (end) setBegun("");
+            if (end && AGAIN.includes(event.type)) {
+              lines.push(note(`Ended: ${end.reason || end.outcome}`));
+              end = null;
+            }
+            lines.push(...linesOf(event));
+            if (event.type !== "job.finished") continue;
+            end = event.data;
+            setBegun("");
           }
           view.current.add(lines);
           seen.current = stream.lastId;
-          setState(end ? `Ended: ${look(end).word}` : "Live");
+          setState(end ? `Ended: ${look(end.outcome).word}` : "Live");
         },
         // The server hangs up at the end of the job; coming back it says that there is no more.
         state(now) {

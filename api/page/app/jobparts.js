@@ -1,7 +1,7 @@
 // What a job's room is made of beside its log.
 
 import { html, useState } from "../vendor/preact/preact.js";
-import { NO_ANSWER, Problem, hasToken, heldToken, post, query, segment } from "./api.js";
+import { API, NO_ANSWER, Problem, hasToken, heldToken, post, query, segment } from "./api.js";
 import { clock, counted, duration, moment, number, size } from "./format.js";
 import { Ago, Failure, Field, Running, State, submitted, useAction } from "./parts.js";
 import { atRest, isOver, labelsOf } from "./states.js";
@@ -21,24 +21,24 @@ export function Facts({ job }) {
   const dropped = job.droppedBytes ? `, ${size(job.droppedBytes)} over the limit dropped` : "";
   // What the last attempt came to is no fact of a job that waits for another one.
   const rests = atRest(job);
-  const runs = job.status === "running";
+  const runs = job.column === "running";
   const took = runs ? html`<${Running} since=${job.startedAt} />` : rests && job.attempt && job.runMs !== null ? duration(job.runMs) : NONE;
   const facts = {
     "Exit code": rests && job.exitCode !== null ? String(job.exitCode) : NONE,
     Worker: job.assignee,
     Command: job.argv.length ? html`<${Words} words=${job.argv} />` : null,
     Directory: job.cwd && html`<span class="mono">${job.cwd}</span>`,
-    Environment: job.env.length ? html`<span class="mono">${job.env.join(" ")}</span>` : null,
+    Environment: job.envNames.length ? html`<span class="mono">${job.envNames.join(" ")}</span>` : null,
     Labels: labelsOf(job).map((label, index) => html`${index ? ", " : ""}<a href=${query("/#/jobs", { text: label })}>${label}</a>`),
-    Template: job.templateId && html`<a href=${`/#/templates/${segment(job.templateId)}`}>${job.templateId}</a>`,
+    Template: job.template && html`<a href=${`/#/templates/${segment(job.template)}`}>${job.template}</a>`,
     Schedule: job.scheduleId && html`<a href=${`/#/schedules/${job.scheduleId}`}>the one that started it</a>`,
     Attempt: job.attempt ? `${job.attempt}${job.node ? ` on ${job.node}` : ""}` : NONE,
     Retries: job.maxRetries ? `up to ${job.maxRetries}` : null,
     "Time limit": job.timeoutS ? duration(job.timeoutS * 1_000) : "none",
-    "Not before": job.scheduledAt && html`<${Time} at=${job.scheduledAt} />`,
+    "Not before": job.notBefore && html`<${Time} at=${job.notBefore} />`,
     Submitted: html`<${Time} at=${job.createdAt} />`,
     Started: html`<${Time} at=${rests || runs ? job.startedAt : null} />`,
-    Ended: html`<${Time} at=${job.completedAt} />`,
+    Ended: html`<${Time} at=${job.endedAt} />`,
     "Run time": took,
     Output: `${counted(job.lines, "line")}, ${size(job.outputBytes)}${dropped}`,
     Id: html`<span class="mono">${job.id}</span>`,
@@ -63,12 +63,12 @@ export function Values({ of: object }) {
       : html`<span class="prose">${String(value)}</span>`}</dd>`)}</dl>`;
 }
 
-export function Artifacts({ job, artifacts }) {
+export function Artifacts({ artifacts }) {
   const action = useAction();
   if (!artifacts.length) return null;
   const latest = Math.max(...artifacts.map(({ attempt }) => attempt));
   return html`<${Section} id="artifacts-title" title="Files">
-    <ul class="plain files">${artifacts.map((file) => html`<${File} key=${file.id} job=${job} file=${file} action=${action}
+    <ul class="plain files">${artifacts.map((file) => html`<${File} key=${file.id} file=${file} action=${action}
       current=${file.attempt === latest} />`)}</ul>
     <${Failure} problem=${action.problem} />
   <//>`;
@@ -78,11 +78,11 @@ const READABLE = /^(text\/|application\/json)/;
 const MOST_SHOWN = 256 * 1024; // bytes of a file that are shown in the page
 
 /** A link carries the session's cookie, but no token: with one the file is fetched by the page. */
-function File({ job, file, action, current }) {
+function File({ file, action, current }) {
   const [text, setText] = useState(null);
-  const raw = `/api/artifacts/${segment(file.id)}`;
-  const page = query(`/api/jobs/${segment(job.id)}/artifact`, { name: file.name, format: "html" });
-  const readable = READABLE.test(file.mimeType);
+  const raw = `${API}/artifacts/${segment(file.id)}/content`;
+  const page = query(raw, { format: "html" });
+  const readable = READABLE.test(file.mime);
   const show = async () => {
     if (text !== null) return setText(null);
     const shown = await action.run(async () => (await fetched(raw)).slice(0, MOST_SHOWN).text());
@@ -97,7 +97,7 @@ function File({ job, file, action, current }) {
     ${readable && current && !hasToken()
       ? html`<a href=${page} target="_blank" rel="noopener">${file.name}</a>`
       : html`<strong>${file.name}</strong>`}
-    <span class="soft small">${size(file.sizeBytes)}${current ? "" : ` · attempt ${file.attempt}`}</span>
+    <span class="soft small">${size(file.size)}${current ? "" : ` · attempt ${file.attempt}`}</span>
     ${readable && html`<button type="button" class="link small" aria-expanded=${text !== null} onClick=${show}>${text === null ? "Show" : "Hide"}</button>`}
     <a class="small" href=${raw} onClick=${download} download=${file.name} aria-label=${`Download ${file.name}`}>Download</a>
     ${text !== null && html`<pre class="json" tabindex="0" aria-label=${file.name}>${text}</pre>`}
@@ -121,40 +121,40 @@ async function save(path, name) {
   setTimeout(() => URL.revokeObjectURL(link.href), 10_000);
 }
 
-export function Parents({ job }) {
-  if (!job.parentResults.length) return null;
+export function Parents({ parents }) {
+  if (!parents.length) return null;
   return html`<${Section} id="parents-title" title="Built on">
-    <ul class="plain">${job.parentResults.map((parent) => html`<li key=${parent.jobId} class="stacked">
+    <ul class="plain">${parents.map((parent) => html`<li key=${parent.jobId} class="stacked">
       <a href=${`/#/jobs/${parent.jobId}`}>${parent.title}</a>
-      ${parent.metadata === null ? html`<span class="soft small">not done yet</span>`
-        : Object.keys(parent.metadata).length ? html`<details><summary>What it left</summary><${Values} of=${parent.metadata} /></details>`
-        : html`<span class="soft small">done <${Ago} at=${parent.completedAt} /></span>`}
+      ${parent.result === null ? html`<span class="soft small">not done yet</span>`
+        : Object.keys(parent.result).length ? html`<details><summary>What it left</summary><${Values} of=${parent.result} /></details>`
+        : html`<span class="soft small">done <${Ago} at=${parent.endedAt} /></span>`}
     </li>`)}</ul><//>`;
 }
 
 export function Attempts({ runs }) {
   if (!runs.length) return null;
   return html`<${Section} id="attempts-title" title="Attempts">
-    <ol class="plain">${runs.map((run) => html`<li key=${run.id} class="stacked">
-      <span class="row"><strong>#${run.attempt}</strong> <${State} of=${run.detailedOutcome ?? "running"} />
+    <ol class="plain">${runs.map((run) => html`<li key=${run.attempt} class="stacked">
+      <span class="row"><strong>#${run.attempt}</strong> <${State} of=${run.outcome ?? "running"} />
         <span class="soft small">${run.runMs !== null ? duration(run.runMs) : html`<${Running} since=${run.startedAt} />`}</span></span>
-      ${run.error && html`<span class="reason small">${run.error}</span>`}
+      ${run.reason && html`<span class="reason small">${run.reason}</span>`}
       ${run.leaseExpired && html`<span class="soft small">It gave no sign of life any more.</span>`}
     </li>`)}</ol><//>`;
 }
 
-export function Comments({ job, refresh }) {
+export function Comments({ job, comments, refresh }) {
   const [text, setText] = useState("");
   const action = useAction();
   const send = submitted(async () => {
     if (!text.trim()) return;
-    if (await action.run(() => post(`/api/jobs/${segment(job.id)}/comments`, { body: text.trim() }))) {
+    if (await action.run(() => post(`${API}/jobs/${segment(job.id)}/comments`, { body: text.trim() }))) {
       setText("");
       refresh();
     }
   });
   return html`<${Section} id="comments-title" title="Comments">
-    ${job.comments.length > 0 && html`<ol class="plain comments">${job.comments.map((comment) => html`<li key=${comment.id}>
+    ${comments.length > 0 && html`<ol class="plain comments">${comments.map((comment) => html`<li key=${comment.id}>
       <p class="small"><strong>${comment.author}</strong> <span class="soft"><${Ago} at=${comment.createdAt} /></span></p>
       <p class="prose">${comment.body}</p></li>`)}</ol>`}
     <form onSubmit=${send} class="comment-form">
@@ -169,6 +169,6 @@ export function Timeline({ entries }) {
   return html`<${Section} id="timeline-title" title="Timeline">
     <ol id="timeline" class="timeline">${entries.map((entry) => html`<li key=${entry.position}>
       <span class="sentence">${entry.sentence}</span>
-      <span class="who"><time datetime=${entry.timestamp} title=${moment(entry.timestamp)}>${clock(entry.timestamp)}</time>
-        ${` · ${entry.actorName} · #${number(entry.position)}`}</span></li>`)}</ol><//>`;
+      <span class="who"><time datetime=${entry.at} title=${moment(entry.at)}>${clock(entry.at)}</time>
+        ${` · ${entry.actor} · #${number(entry.position)}`}</span></li>`)}</ol><//>`;
 }

@@ -1,7 +1,7 @@
 // All jobs, newest first, whatever became of them; and a form to run a command.
 
 import { html, useEffect, useRef, useState } from "../vendor/preact/preact.js";
-import { Coalesced, Problem, get, post, query as withQuery } from "./api.js";
+import { API, Coalesced, Problem, get, post, query as withQuery } from "./api.js";
 import { duration, counted, number } from "./format.js";
 import { Words } from "./jobparts.js";
 import { Ago, Empty, Failure, Field, Loading, Running, Search, State, Title, submitted, useAction } from "./parts.js";
@@ -19,6 +19,9 @@ const FILTERS = {
   blocked: "Blocked", completed: "Completed", failed: "Failed", timed_out: "Timed out", cancelled: "Cancelled",
   archived: "Archived",
 };
+
+// Who gave up, or passed the time limit, has failed.
+const WIDER = { failed: "failed,timed_out,gave_up", running: "running,paused" };
 
 export function Jobs({ query }) {
   const column = query.get("status") ?? "";
@@ -39,9 +42,9 @@ export function Jobs({ query }) {
 
 function pathOf({ filter, column, text, crew }, limit, cursor) {
   const parts = { limit: Math.min(limit, 100), cursor, text, crew };
-  if (column) return withQuery("/api/jobs", { ...parts, status: column });
-  const state = filter === "archived" ? "" : filter;
-  return withQuery("/api/jobs", { ...parts, archived: String(filter === "archived"), state });
+  if (column) return withQuery(`${API}/jobs`, { ...parts, column });
+  const state = filter === "archived" ? "" : (WIDER[filter] ?? filter);
+  return withQuery(`${API}/jobs`, { ...parts, archived: String(filter === "archived"), state });
 }
 
 function List(sought) {
@@ -55,13 +58,12 @@ function List(sought) {
     const load = async () => {
       const jobs = [];
       let cursor = null;
-      let hasMore = true;
-      while (hasMore && jobs.length < wanted.current) {
+      do {
         const page = await get(pathOf(sought, wanted.current - jobs.length, cursor));
         jobs.push(...page.items);
-        ({ cursor, hasMore } = page);
-      }
-      setShown({ jobs, hasMore });
+        ({ cursor } = page);
+      } while (cursor && jobs.length < wanted.current);
+      setShown({ jobs, hasMore: cursor !== null });
       moving.current = jobs.some((job) => !isOver(job));
     };
     const moving = { current: false };
@@ -93,7 +95,7 @@ function List(sought) {
 function Row({ job }) {
   return html`<li><a href=${`/#/jobs/${job.id}`}>
     <span class="state-cell"><${State} of=${stateOf(job)} /></span>
-    <span class="title" title=${job.prompt}>${job.title}</span>
+    <span class="title" title=${job.title}>${job.title}</span>
     <span class="label" title=${labelsOf(job).join(", ")}>${labelsOf(job).join(", ")}</span>
     <span class="when"><${Ago} at=${job.createdAt} /></span>
     <span class="took number"><${Took} job=${job} /></span>
@@ -103,7 +105,7 @@ function Row({ job }) {
 
 /** How long its attempt has run; nothing while it waits for another one. */
 function Took({ job }) {
-  if (job.state === "running") return html`<${Running} since=${job.startedAt} />`;
+  if (job.column === "running") return html`<${Running} since=${job.startedAt} />`;
   return atRest(job) && job.attempt && job.runMs !== null ? duration(job.runMs) : null;
 }
 
@@ -130,7 +132,7 @@ function RunForm() {
       if (options.timeout) work.timeout_s = Number(options.timeout);
       const body = JSON.stringify(work);
       if (attempt.current.body !== body) attempt.current = { body, key: newKey() };
-      const job = await post("/api/jobs", work, { headers: { "Idempotency-Key": attempt.current.key } });
+      const job = await post(`${API}/jobs`, work, { headers: { "Idempotency-Key": attempt.current.key } });
       location.hash = `#/jobs/${job.id}`;
     }),
   );

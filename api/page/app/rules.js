@@ -1,7 +1,7 @@
 // The editor of a schedule's rule, and the times that it means, as one writes it.
 
 import { html, useEffect, useRef, useState } from "../vendor/preact/preact.js";
-import { Problem, post } from "./api.js";
+import { API, Problem, post } from "./api.js";
 import { zoned } from "./format.js";
 import { Ago, Field } from "./parts.js";
 
@@ -92,7 +92,7 @@ export function Preview({ rule, timezone }) {
   useEffect(() => {
     const timer = setTimeout(async () => {
       try {
-        const { times, ruleText } = await post("/api/schedules/preview", JSON.parse(asked));
+        const { times, ruleText } = await post(`${API}/schedules/preview`, JSON.parse(asked));
         if (latest.current === asked) setShown({ times, ruleText, problem: "" });
       } catch (problem) {
         if (!(problem instanceof Problem)) throw problem;

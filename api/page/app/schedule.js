@@ -1,18 +1,18 @@
 // One schedule: its next times, what came of those that were, and its form.
 
 import { html, useState } from "../vendor/preact/preact.js";
-import { patch, remove, segment } from "./api.js";
+import { API, patch, remove, segment } from "./api.js";
 import { duration, number, zoned } from "./format.js";
 import { Values } from "./jobparts.js";
 import { Ago, Confirm, Empty, Failure, Loading, State, Title, useAction, useLoad } from "./parts.js";
 import { Times } from "./rules.js";
 import { ScheduleForm } from "./scheduleform.js";
-import { Switch } from "./schedules.js";
+import { Switch, isOn } from "./schedules.js";
 
 const LOOK_AGAIN_MS = 5_000;
 
 export function Schedule({ id }) {
-  const path = `/api/schedules/${segment(id)}`;
+  const path = `${API}/schedules/${segment(id)}`;
   const { data, problem, reload } = useLoad(path, { everyMs: LOOK_AGAIN_MS });
   const preview = useLoad(`${path}/preview?n=10`, { everyMs: 4 * LOOK_AGAIN_MS });
   const firings = useLoad(`${path}/firings?limit=50`, { everyMs: LOOK_AGAIN_MS });
@@ -23,7 +23,7 @@ export function Schedule({ id }) {
       <${Empty} title="There is no such schedule, or it was deleted."><a href="/#/schedules">To the schedules</a><//>`;
   }
   if (!data) return html`<${Title} document="Schedule">Schedule<//>${problem ? html`<${Failure} problem=${problem} />` : html`<${Loading} />`}`;
-  const { schedule } = data;
+  const schedule = data;
   const refresh = () => [reload, preview.reload, firings.reload].forEach((again) => again());
   const save = async (terms) => {
     await patch(path, terms);
@@ -46,7 +46,7 @@ export function Schedule({ id }) {
     ${open === "edit" && html`<${ScheduleForm} schedule=${schedule} onSave=${save} onCancel=${() => setOpen("")} />`}
     <div class="halves">
       <section class="card" aria-labelledby="next-title"><h2 id="next-title">Next times</h2>
-        ${!schedule.enabled && html`<p class="soft small">If it were on.</p>`}
+        ${!isOn(schedule) && html`<p class="soft small">If it were on.</p>`}
         ${preview.data ? html`<${Times} times=${preview.data.times} timezone=${schedule.timezone} />` : html`<${Failure} problem=${preview.problem} />`}</section>
       <section class="card" aria-labelledby="terms-title"><h2 id="terms-title">Terms</h2><${Terms} schedule=${schedule} />
         ${Object.keys(schedule.inputs).length > 0 && html`<h3>Inputs</h3><${Values} of=${schedule.inputs} />`}</section>
@@ -64,7 +64,7 @@ function Terms({ schedule }) {
   const missed = typeof catchUp === "string" ? { latest: "fire once", none: "let them go", all: "fire for each" }[catchUp]
     : `fire for each, up to ${duration(catchUp.windowS * 1000)} back`;
   const terms = {
-    Template: html`<a href=${`/#/templates/${segment(schedule.templateId)}`}>${schedule.templateId}</a>`,
+    Template: html`<a href=${`/#/templates/${segment(schedule.template)}`}>${schedule.template}</a>`,
     "Missed times": missed,
     "When one still runs": OVERLAP[schedule.overlap],
     Jitter: schedule.jitterS ? `up to ${duration(schedule.jitterS * 1000)}` : "none",

@@ -33,7 +33,7 @@ const termsOf = ({ mode, windowH, overlap, jitterS, endsAt, maxFirings }) => ({
 /** `schedule` is null for a new one; `template` is chosen before. `onSave(terms)` sends them. */
 export function ScheduleForm({ schedule = null, templates, template: chosen, onSave, onCancel }) {
   const [name, setName] = useState(schedule?.name ?? "");
-  const [template, setTemplate] = useState(schedule?.templateId ?? chosen ?? "");
+  const [template, setTemplate] = useState(schedule?.template ?? chosen ?? "");
   const [draft, setDraft] = useState(() => draftOf(schedule?.rule));
   const [zone, setZone] = useState(schedule?.timezone ?? hereZone());
   const [options, setOptions] = useState(() => optionsOf(schedule));
@@ -53,7 +53,7 @@ export function ScheduleForm({ schedule = null, templates, template: chosen, onS
         throw new Problem(400, error.message);
       }
       const terms = { name: name.trim() || known?.name || template, inputs: values, rule, timezone: zone, ...termsOf(options) };
-      return onSave(schedule ? terms : { ...terms, templateId: template });
+      return onSave(schedule ? terms : { ...terms, template });
     }),
   );
   const choose = (id) => {

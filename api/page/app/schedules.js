@@ -1,7 +1,7 @@
 // All schedules: what fires when, how the last time went, and a new one.
 
 import { html, useState } from "../vendor/preact/preact.js";
-import { post, segment } from "./api.js";
+import { API, post, segment } from "./api.js";
 import { zoned } from "./format.js";
 import { Ago, Empty, Failure, Loading, State, Title, useAction, useLoad } from "./parts.js";
 import { ScheduleForm } from "./scheduleform.js";
@@ -11,19 +11,19 @@ const LOOK_AGAIN_MS = 5_000; // no stream tells of schedules
 export function Schedules({ query }) {
   const wanted = query.get("template");
   const [making, setMaking] = useState(wanted !== null);
-  const { data, problem, reload } = useLoad("/api/schedules", { everyMs: LOOK_AGAIN_MS });
-  const templates = useLoad("/api/templates");
+  const { data, problem, reload } = useLoad(`${API}/schedules`, { everyMs: LOOK_AGAIN_MS });
+  const templates = useLoad(`${API}/templates`);
   const make = async (terms) => {
-    const { schedule } = await post("/api/schedules", terms);
+    const schedule = await post(`${API}/schedules`, terms);
     location.hash = `#/schedules/${schedule.id}`;
   };
   return html`<div class="room-head"><${Title} document="Schedules">Schedules<//>
       ${!making && html`<button type="button" class="primary" onClick=${() => setMaking(true)}>New schedule</button>`}</div>
-    ${making && html`<${ScheduleForm} templates=${templates.data?.templates} template=${wanted} onSave=${make} onCancel=${() => setMaking(false)} />`}
+    ${making && html`<${ScheduleForm} templates=${templates.data?.items} template=${wanted} onSave=${make} onCancel=${() => setMaking(false)} />`}
     <${Failure} problem=${problem} />
-    ${!data ? !problem && html`<${Loading} what="Loading the schedules" />` : !data.schedules.length
+    ${!data ? !problem && html`<${Loading} what="Loading the schedules" />` : !data.items.length
       ? !making && html`<${Empty} title="Nothing is on a schedule yet.">A schedule starts a crew from a template by itself: every night, each Monday, on any rule.<//>`
-      : html`<ul class="card list schedules">${data.schedules.map((one) => html`<${Row} key=${one.id} schedule=${one} reload=${reload} />`)}</ul>`}`;
+      : html`<ul class="card list schedules">${data.items.map((one) => html`<${Row} key=${one.id} schedule=${one} reload=${reload} />`)}</ul>`}`;
 }
 
 function Row({ schedule, reload }) {
@@ -40,23 +40,25 @@ function Row({ schedule, reload }) {
   </li>`;
 }
 
+export const isOn = (schedule) => schedule.state === "active";
+
 /** On or off, and firing by hand. */
 export function Switch({ schedule, reload }) {
   const action = useAction();
-  const path = `/api/schedules/${segment(schedule.id)}`;
+  const path = `${API}/schedules/${segment(schedule.id)}`;
   const act = async (work, said) => {
     const answer = await action.run(work, said);
     reload();
     return answer;
   };
-  const turn = () => act(() => post(`${path}/${schedule.enabled ? "disable" : "enable"}`));
+  const turn = () => act(() => post(`${path}/${isOn(schedule) ? "disable" : "enable"}`));
   const fire = async () => {
     const made = await act(() => post(`${path}/run-now`));
     if (made?.crewId) action.say(html`Started: <a href=${`/#/crews/${made.crewId}`}>its crew</a>`);
   };
   return html`<div class="switch-line">
-    <button type="button" role="switch" class="switch" aria-checked=${schedule.enabled} disabled=${action.busy} onClick=${turn}
-      aria-label=${`${schedule.name} is on`}><span class="knob" aria-hidden="true"></span><span>${schedule.enabled ? "On" : schedule.state === "paused" ? "Paused" : schedule.state === "ended" ? "Ended" : "Off"}</span></button>
+    <button type="button" role="switch" class="switch" aria-checked=${isOn(schedule)} disabled=${action.busy} onClick=${turn}
+      aria-label=${`${schedule.name} is on`}><span class="knob" aria-hidden="true"></span><span>${isOn(schedule) ? "On" : schedule.state === "paused" ? "Paused" : schedule.state === "ended" ? "Ended" : "Off"}</span></button>
     <button type="button" class="quiet" disabled=${action.busy} onClick=${fire}>Run now</button>
     <span class="said small" role="status">${action.said}</span>
     <${Failure} problem=${action.problem} />

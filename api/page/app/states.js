@@ -54,6 +54,7 @@ export const isOver = (job) => job.outcome !== null;
 export function stateOf(job) {
   if (job.archivedAt) return "archived";
   if (isOver(job)) return job.outcome;
+  if (job.gaveUp) return "failed";
   if (job.strandedBy) return "stranded";
   return job.cancelRequestedAt ? "cancelling" : job.state;
 }
@@ -63,7 +64,7 @@ export const needsPerson = (job) =>
   !job.archivedAt && (["waiting_for_approval", "blocked"].includes(job.state) || job.gaveUp);
 
 /** Whether it stands where its last attempt has left it: what that came to is how the job is. */
-export const atRest = (job) => isOver(job) || job.status === "blocked";
+export const atRest = (job) => isOver(job) || job.column === "blocked";
 
 export const labelsOf = (job) => [...new Set([job.label, ...job.labels])];
 
@@ -72,5 +73,5 @@ export function reasonOf(job) {
   if (job.strandedBy && !isOver(job)) return "A job that it waits for will never be done.";
   if (job.gaveUp) return `Gave up${job.failures > 1 ? ` after ${job.failures} attempts` : ""}: ${job.blockReason}`;
   if (job.blockReason) return job.blockReason;
-  return job.failureReason ?? "";
+  return job.reason ?? "";
 }

@@ -2,7 +2,7 @@
 
 import { batch, computed, effect, signal } from "../vendor/preact/preact.js";
 import {
-  Coalesced, EventStream, Problem, dropToken, get, hasToken, keepToken, post, query, request, segment,
+  API, Coalesced, EventStream, Problem, dropToken, get, hasToken, keepToken, post, query, request, segment,
   signedOut, useToken,
 } from "./api.js";
 
@@ -120,7 +120,7 @@ async function signInWithApiToken(given) {
   try {
     const profile = await get("/auth/me");
     // The server does not say why it does not know somebody; a route that asks for one does.
-    if (!profile) await get("/crewlog/v1/projections");
+    if (!profile) await get(`${API}/projections`);
     if (!profile) throw wrongToken();
     keepToken();
     enter(profile);
@@ -183,7 +183,7 @@ effect(() => {
 
 function watch(position) {
   stream = new EventStream(
-    "/api/events",
+    `${API}/events/stream`,
     {
       frames: take,
       state: (state) => {
@@ -208,12 +208,12 @@ function take(frames) {
   const jobs = new Set();
   let approvals = false;
   for (const { event, data } of frames) {
-    if (event === "session_heartbeat") continue;
-    const { jobId, kind = event } = JSON.parse(data);
-    if (event.startsWith("approval_")) approvals = true;
+    const { stream: about, data: said } = JSON.parse(data);
+    if (event.startsWith("approval.")) approvals = true;
+    const jobId = event.startsWith("job.") ? about.split("/")[0].slice("job-".length) : said.job;
     if (!jobId) continue;
     jobs.add(jobId);
-    changed.set(jobId, [...(changed.get(jobId) ?? []), kind]);
+    changed.set(jobId, [...(changed.get(jobId) ?? []), event]);
   }
   if (!jobs.size && !approvals) return;
   boardLoad.ask(narrowed() ? SEARCH_EVERY_MS : EVERY_MS);
@@ -242,12 +242,12 @@ async function catchUp() {
 async function loadBoard() {
   const asked = sought.peek();
   const { text, crew, mine } = asked;
-  const board = await get(query("/api/board", { limit: COLUMN_LIMIT, text, crew, mine: mine || "" }));
+  const board = await get(query(`${API}/board`, { limit: COLUMN_LIMIT, text, crew, mine: mine || "" }));
   if (!me.peek() || asked !== sought.peek()) return;
   batch(() => {
     found.value = asked;
     columns.value = Object.fromEntries(
-      board.columns.map(({ status, count, jobs }) => [status, { count, jobs }]),
+      board.columns.map(({ name, count, jobs }) => [name, { count, jobs }]),
     );
   });
   needCrews(board.columns.flatMap(({ jobs }) => jobs));
@@ -270,8 +270,7 @@ export function seek(changes, { close = true } = {}) {
 
 async function fetchJob(id) {
   try {
-    const { job } = await get(`/api/jobs/${segment(id)}`);
-    return [id, job];
+    return [id, await get(`${API}/jobs/${segment(id)}`)];
   } catch (problem) {
     if (problem.status === 404) return [id, null];
     throw problem;
@@ -294,8 +293,8 @@ function apply(jobs) {
       column.jobs.splice(at, 1);
       column.count -= 1;
     }
-    if (!job || (sought.peek().mine && job.owner !== ownerId.peek())) continue;
-    const column = (next[job.status] ??= { count: 0, jobs: [] });
+    if (!job || (sought.peek().mine && job.ownerId !== ownerId.peek())) continue;
+    const column = (next[job.column] ??= { count: 0, jobs: [] });
     const at = column.jobs.findIndex((one) => one.position < job.position);
     column.jobs.splice(at < 0 ? column.jobs.length : at, 0, job);
     column.count += 1;
@@ -312,13 +311,13 @@ function needCrews(jobs) {
 
 async function loadCrews() {
   const known = new Map(crews.peek());
-  for (const crew of (await get("/api/crews?limit=100")).items) known.set(crew.id, crew);
+  for (const crew of (await get(`${API}/crews?limit=100`)).items) known.set(crew.id, crew);
   const jobs = Object.values(columns.peek() ?? {}).flatMap((column) => column.jobs);
   const needed = [sought.peek().crew, ...jobs.map((job) => job.crewId)];
   const missing = new Set(needed.filter((id) => id && !known.has(id)));
   for (const id of missing) {
     // One that cannot be had is remembered as nameless, and not asked for again.
-    known.set(id, await get(`/api/crews/${segment(id)}`).catch(() => ({ id, name: "" })));
+    known.set(id, await get(`${API}/crews/${segment(id)}`).catch(() => ({ id, name: "" })));
   }
   crews.value = known;
 }
@@ -326,11 +325,11 @@ async function loadCrews() {
 async function loadPending() {
   if (!me.peek()) return;
   const items = [];
-  let page = { cursor: null, hasMore: true };
-  while (page.hasMore && items.length < inbox) {
-    page = await get(query("/api/approvals", { state: "pending", limit: INBOX, cursor: page.cursor }));
+  let page = { cursor: null };
+  do {
+    page = await get(query(`${API}/approvals`, { state: "pending", limit: INBOX, cursor: page.cursor }));
     items.push(...page.items);
-  }
+  } while (page.cursor && items.length < inbox);
   batch(() => {
     pending.value = items;
     waitingCount.value = page.count;

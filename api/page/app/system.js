@@ -1,7 +1,7 @@
 // What the server is made of and how it is: dispatcher, log, views, gitoma.
 
 import { html } from "../vendor/preact/preact.js";
-import { post, segment } from "./api.js";
+import { API, post, segment } from "./api.js";
 import { counted, duration, number } from "./format.js";
 import { Facts, Gitoma } from "./gitoma.js";
 import { Failure, Loading, State, Title, useAction, useLoad } from "./parts.js";
@@ -10,9 +10,9 @@ import { me, waitingCount } from "./store.js";
 const LOOK_AGAIN_MS = 5_000;
 
 export function System() {
-  const views = useLoad("/crewlog/v1/projections", { everyMs: LOOK_AGAIN_MS });
-  const dispatcher = useLoad("/api/dispatcher/status", { everyMs: LOOK_AGAIN_MS });
-  const overview = useLoad("/crewlog/v1/analytics/overview?period=7", { everyMs: 6 * LOOK_AGAIN_MS });
+  const views = useLoad(`${API}/projections`, { everyMs: LOOK_AGAIN_MS });
+  const dispatcher = useLoad(`${API}/dispatcher`, { everyMs: LOOK_AGAIN_MS });
+  const overview = useLoad(`${API}/analytics/overview?period=7`, { everyMs: 6 * LOOK_AGAIN_MS });
   return html`<div class="room-head"><${Title} document="System">System<//><a class="button" href="/docs">API reference</a></div>
     <div class="halves">
       <section class="card" aria-labelledby="work-title"><h2 id="work-title">Dispatcher</h2>
@@ -29,10 +29,10 @@ export function System() {
 function Dispatcher({ status }) {
   return html`<${Facts} of=${{
     State: html`<${State} of=${status.running ? "running" : "failed"} word=${status.running ? "running" : "not running"} />`,
-    "At work": `${number(status.inProgress)}${status.maxInProgress ? ` of ${number(status.maxInProgress)}` : ""}`,
+    "At work": `${number(status.active)}${status.capacity ? ` of ${number(status.capacity)}` : ""}`,
     Queued: number(status.queued),
     "Waiting for approval": number(waitingCount.value),
-    "For one owner": status.maxInProgressPerOwner ? `at most ${status.maxInProgressPerOwner}` : null,
+    "For one owner": status.ownerCapacity ? `at most ${status.ownerCapacity}` : null,
     "Last sign of life": status.ageMs === null ? "never" : `${duration(status.ageMs)} ago`,
   }} />`;
 }
@@ -62,7 +62,7 @@ function Overview({ sums }) {
 function Views({ views, reload }) {
   const action = useAction();
   const rebuild = async (name) => {
-    await action.run(() => post(`/crewlog/v1/projections/${segment(name)}/rebuild`), `${name} is being rebuilt beside the live one.`);
+    await action.run(() => post(`${API}/projections/${segment(name)}/rebuild`), `${name} is being rebuilt beside the live one.`);
     reload();
   };
   return html`<div class="scroll"><table class="rows"><thead><tr><th scope="col">View</th><th scope="col">State</th><th scope="col" class="number">Position</th><th scope="col" class="number">Behind</th>

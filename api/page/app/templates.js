@@ -1,25 +1,25 @@
 // Templates, and starting a crew from one.
 
 import { html, useMemo, useState } from "../vendor/preact/preact.js";
-import { Problem, post, segment } from "./api.js";
+import { API, Problem, post, segment } from "./api.js";
 import { counted } from "./format.js";
 import { Graph } from "./graph.js";
 import { Inputs, firstTexts, valuesOf } from "./inputs.js";
 import { Empty, Failure, Field, Icon, Loading, Title, submitted, useAction, useLoad } from "./parts.js";
 
-export const templatePath = (id) => `/api/templates/${id.split("/").map(segment).join("/")}`;
+export const templatePath = (id) => `${API}/templates/${id.split("/").map(segment).join("/")}`;
 
 export function Templates({ id }) {
   return id === null ? html`<${List} />` : html`<${Start} id=${id} />`;
 }
 
 function List() {
-  const { data, problem } = useLoad("/api/templates");
+  const { data, problem } = useLoad(`${API}/templates`);
   return html`<div class="room-head"><${Title} document="Templates">Templates<//></div>
     <${Failure} problem=${problem} />
-    ${!data ? !problem && html`<${Loading} what="Loading the templates" />` : !data.templates.length
+    ${!data ? !problem && html`<${Loading} what="Loading the templates" />` : !data.items.length
       ? html`<${Empty} title="There are no templates.">Put a file <code>NAME.job_workflow.yaml</code> into the folder <code>templates</code>${" "} of the data directory; it appears here at once.<//>`
-      : html`<ul class="tiles">${data.templates.map((template) => html`<${Tile} key=${template.id} template=${template} />`)}</ul>`}
+      : html`<ul class="tiles">${data.items.map((template) => html`<${Tile} key=${template.id} template=${template} />`)}</ul>`}
     ${data?.faults?.length > 0 && html`<${Faults} faults=${data.faults} />`}`;
 }
 
@@ -57,19 +57,19 @@ function StartForm({ template }) {
   const jobs = useMemo(() => nodesOf(plan?.jobs ?? template.jobs), [template, plan]);
   const body = () => {
     try {
-      return { templateId: template.id, inputs: valuesOf(template.inputs, texts) };
+      return { template: template.id, inputs: valuesOf(template.inputs, texts) };
     } catch (error) {
       throw new Problem(400, error.message);
     }
   };
   const look = async () => {
-    const rendered = await action.run(async () => post("/api/templates/render", body()), "This is what would be started.");
+    const rendered = await action.run(async () => post(`${API}/templates/render`, body()), "This is what would be started.");
     if (rendered) setPlan(rendered);
   };
   const start = submitted(async () => {
-    const when = later ? { scheduledAt: new Date(later).toISOString() } : {};
-    const made = await action.run(async () => post("/api/jobs", { ...body(), ...when }));
-    if (made) location.hash = `#/crews/${made.crewId}`;
+    const when = later ? { notBefore: new Date(later).toISOString() } : {};
+    const made = await action.run(async () => post(`${API}/crews`, { ...body(), ...when }));
+    if (made) location.hash = `#/crews/${made.id}`;
   });
   return html`<p class="back"><a href="/#/templates"><${Icon} name="template" /> Templates</a></p>
     <div class="room-head"><${Title} document=${template.name ?? template.id}>${template.name ?? template.id}<//>
@@ -103,6 +103,6 @@ function StartForm({ template }) {
 function nodesOf(jobs) {
   return jobs.map((job) => ({
     id: job.id ?? job.key, key: job.id ?? job.key, title: job.title, assignee: job.assignee, parents: job.parents,
-    note: job.approval === "required" ? "asks for approval" : null, status: "todo", state: "queued", attempts: 0, strandedBy: null,
+    note: job.approval === "required" ? "asks for approval" : null, column: "todo", state: "queued", attempt: 0, outcome: null, gaveUp: false, strandedBy: null,
   }));
 }
