@@ -441,7 +441,6 @@ def _board(parts: Parts) -> ASGIApp:
         parts.people.oidc,
         parts.security,
         may_register=settings.oidc_allow,
-        email_of=parts.email_of,
         name_of=parts.name_of,
         clock=parts.clock,
         version=VERSION,

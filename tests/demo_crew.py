@@ -66,7 +66,7 @@ def crew(demo: "Demo", root: str) -> None:
     )
     shown = _until_over(demo, made["crewId"])
     rows = [
-        (job["key"], ", ".join(_keys(shown, job["parents"])) or "-", job["status"], job["title"])
+        (job["key"], ", ".join(_keys(shown, job["parents"])) or "-", job["column"], job["title"])
         for job in shown["jobs"]
     ]
     demo.screen.print(table(("job", "waits for", "status", "title"), rows))
@@ -104,7 +104,7 @@ def _first_question(demo: "Demo") -> dict[str, Any]:
 def _until_over(demo: "Demo", crew_id: str) -> dict[str, Any]:
     deadline = time.monotonic() + _DEADLINE_S
     while True:
-        shown: dict[str, Any] = demo.client.get(f"/api/crews/{crew_id}")
+        shown: dict[str, Any] = demo.client.get(f"/crewlog/v1/crews/{crew_id}")
         if shown["state"] in ("completed", "failed", "blocked"):
             return shown
         demo.promise(time.monotonic() < deadline, "The crew was not over in time.")

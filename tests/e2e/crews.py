@@ -99,8 +99,8 @@ def all_done(http: httpx2.Client, crew: Crew) -> list[Json]:
     """The jobs of a crew, in its order, once all are done."""
 
     def now() -> list[Json] | None:
-        nodes: list[Json] = http.get(f"/api/crews/{crew.id}").json()["jobs"]
-        return nodes if all(node["status"] == "done" for node in nodes) else None
+        nodes: list[Json] = http.get(f"/crewlog/v1/crews/{crew.id}").json()["jobs"]
+        return nodes if all(node["column"] == "done" for node in nodes) else None
 
     return until(now, "all of the crew is done", DEADLINE_S)
 

@@ -87,7 +87,6 @@ VERBS: list[tuple[str, str, Json | None]] = [
     ("POST", "/api/jobs/{job}/cancel", None),
     ("POST", "/api/jobs/{job}/archive", None),
     ("DELETE", "/api/jobs/{job}", None),
-    ("GET", "/api/crews/{crew}", None),
     ("GET", "/api/approvals/{approval}", None),
     ("POST", "/api/approvals/{approval}/resolve", {"resolution": "approved"}),
     ("GET", "/api/schedules/{schedule}", None),
@@ -163,14 +162,15 @@ def test_case_01_lists_are_scoped(server: Server, http: httpx2.Client) -> None:
 
         for path, field, own, other in (
             ("/api/jobs", "items", theirs["a"], mine["a"]),
-            ("/api/crews", "items", theirs.id, mine.id),
+            ("/crewlog/v1/crews", "items", theirs.id, mine.id),
         ):
-            assert ids(cyds, path, field) == ids(cyds, path, field, mine=True) == {own}
+            only_mine = {"mine": True, "owner": "me"}  # each API has its word for it
+            assert ids(cyds, path, field) == ids(cyds, path, field, **only_mine) == {own}
             assert {own, other} <= ids(http, path, field)
-            narrowed = ids(http, path, field, mine=True)
+            narrowed = ids(http, path, field, **only_mine)
             assert other in narrowed
             assert own not in narrowed
-        columns = cyds.get("/api/board").json()["columns"]
+        columns = cyds.get("/crewlog/v1/board").json()["columns"]
         assert {one["id"] for column in columns for one in column["jobs"]} == {theirs["a"]}
 
 

@@ -121,7 +121,7 @@ def overview(http: httpx2.Client, **query: Any) -> Json:
 
 def test_crews_are_counted_by_state_and_by_template(http: httpx2.Client) -> None:
     committed = since(http, 0, "crew.committed")
-    crews = [http.get(f"/api/crews/{event['stream'][5:]}").json() for event in committed]
+    crews = [http.get(f"/crewlog/v1/crews/{event['stream'][5:]}").json() for event in committed]
     told = overview(http)["crews"]
     assert told["total"] == len(committed) == 9
     assert told["byTemplate"] == dict(Counter(event["data"]["template"] for event in committed))
@@ -190,7 +190,7 @@ def test_what_others_own_is_not_counted(server: Server) -> None:
 
 
 def test_the_board_shows_the_wait_for_answers_and_the_next_firing(http: httpx2.Client) -> None:
-    board = http.get("/api/board").json()
+    board = http.get("/crewlog/v1/board").json()
     waits = answer_times(since(http, 0))
     assert board["approvals"]["medianWaitMs"] == percentile(waits, 50)
     assert board["approvals"]["pending"] == overview(http)["approvals"]["pending"]
@@ -200,7 +200,7 @@ def test_the_board_shows_the_wait_for_answers_and_the_next_firing(http: httpx2.C
         id: at for id, at in by_id.items() if at is not None
     }
     assert sum(at is not None for at in by_id.values()) == 1
-    counts = {column["status"]: column["count"] for column in board["columns"]}
+    counts = {column["name"]: column["count"] for column in board["columns"]}
     for status, count in counts.items():
         shown = http.get("/api/jobs", params={"status": status}).json()["jobs"]
         assert len(shown) == count, status

@@ -71,8 +71,12 @@ def test_weakness_01_the_board_is_made_from_the_log_and_a_wipe_destroys_no_histo
     """State was mutable rows beside a log; a wipe destroyed history."""
 
     def board(http: httpx2.Client, crew_id: str) -> list[Json]:
-        crew = http.get(f"/api/crews/{crew_id}").json()
-        return [http.get("/api/board").json(), crew, *(shown(http, j) for j in crew["jobIds"])]
+        crew = http.get(f"/crewlog/v1/crews/{crew_id}").json()
+        return [
+            http.get("/crewlog/v1/board").json(),
+            crew,
+            *(shown(http, j) for j in crew["jobIds"]),
+        ]
 
     with Server.start(tmp_path / "data", "--stop-jobs") as server:
         with connect(server) as http:

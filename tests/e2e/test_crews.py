@@ -141,7 +141,7 @@ def test_a_crew_is_one_append_and_the_answer_says_where(
     events = [e for e in since(http, before) if e["position"] <= position][-len(types) :]
     assert [event["type"] for event in events] == types
     assert len({event["request_id"] for event in events}) == 1
-    assert made.answer.headers["location"] == f"/api/crews/{made.id}"
+    assert made.answer.headers["location"] == f"/crewlog/v1/crews/{made.id}"
     all_done(http, made)
 
 
@@ -208,7 +208,7 @@ def test_how_a_crew_stands_follows_from_its_jobs(
     server: Server, http: httpx2.Client, gate: Path, tmp_path: Path
 ) -> None:
     def state() -> str:
-        return str(http.get(f"/api/crews/{made.id}").json()["state"])
+        return str(http.get(f"/crewlog/v1/crews/{made.id}").json()["state"])
 
     flag = tmp_path / "flag"
     made = commit(
@@ -679,4 +679,4 @@ def test_a_crew_of_thirty_comes_through_many_kills(tmp_path: Path) -> None:
                 assert counted["job.queued"] == counted["job.started"] == 1, key
                 assert counted["job.finished"] == 1, key
                 assert executions[job_id] == 1, key
-            assert http.get(f"/api/crews/{made.id}").json()["state"] == "completed"
+            assert http.get(f"/crewlog/v1/crews/{made.id}").json()["state"] == "completed"

@@ -78,7 +78,9 @@ EXPECTED = {
 
 
 class TestPagesAreBounded:
-    @pytest.mark.parametrize("path", ["/api/jobs?limit=100", "/api/jobs", "/api/board?limit=200"])
+    @pytest.mark.parametrize(
+        "path", ["/api/jobs?limit=100", "/api/jobs", "/crewlog/v1/board?limit=200"]
+    )
     def test_a_page_of_jobs_with_long_commands_is_small(
         self, http: httpx2.Client, heavy: list[str], path: str
     ) -> None:
@@ -128,11 +130,11 @@ class TestPagesAreBounded:
         for _ in range(5):
             body = {"templateId": "large-input", "inputs": {"text": LONG}}
             assert http.post("/api/jobs", json=body).status_code == 201
-        page = http.get("/api/crews")
+        page = http.get("/crewlog/v1/crews")
         assert len(page.content) < 100_000
         [crew, *_] = page.json()["items"]
         assert crew["shortened"] == ["inputs"]
-        assert http.get(f"/api/crews/{crew['id']}").json()["inputs"] == {"text": LONG}
+        assert http.get(f"/crewlog/v1/crews/{crew['id']}").json()["inputs"] == {"text": LONG}
 
         for _ in range(5):
             rule = {"cron": "0 7 * * *"}
@@ -176,7 +178,7 @@ class TestSearch:
         )
         submit(http, "true")
         assert one in [item["id"] for item in listed(http, text=text)]
-        columns = http.get("/api/board", params={"text": text}).json()["columns"]
+        columns = http.get("/crewlog/v1/board", params={"text": text}).json()["columns"]
         assert one in [item["id"] for column in columns for item in column["jobs"]]
         assert sum(column["count"] for column in columns) == len(listed(http, text=text))
 
@@ -190,7 +192,7 @@ class TestSearch:
         for _ in range(120):
             submit(http, "true")
         assert [item["id"] for item in listed(http, text="old needle")] == [old]
-        columns = http.get("/api/board", params={"text": "old needle", "limit": 50}).json()[
+        columns = http.get("/crewlog/v1/board", params={"text": "old needle", "limit": 50}).json()[
             "columns"
         ]
         assert [item["id"] for column in columns for item in column["jobs"]] == [old]
@@ -199,7 +201,7 @@ class TestSearch:
         self, server: Server, http: httpx2.Client
     ) -> None:
         crew = commit(server, http, job("wake", title="Wake"), job("up", "true", "wake"))
-        name = http.get(f"/api/crews/{crew.id}").json()["name"]
+        name = http.get(f"/crewlog/v1/crews/{crew.id}").json()["name"]
         assert {item["id"] for item in listed(http, text=name)} == set(crew.ids.values())
         assert [item["id"] for item in listed(http, text=crew["up"][:8])] == [crew["up"]]
 

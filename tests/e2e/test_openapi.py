@@ -23,7 +23,7 @@ bearer = "{token}"
 DIALECTS = """
 [[operations]]
 include-path = [
-    "/api/jobs", "/api/v1/jobs", "/api/v1/fix-ci", "/api/approvals", "/api/crews",
+    "/api/jobs", "/api/v1/jobs", "/api/v1/fix-ci", "/api/approvals",
     "/api/jobs/clear", "/api/templates/render", "/api/templates/{template_id}",
     "/api/schedules/preview",
 ]

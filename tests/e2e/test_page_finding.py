@@ -212,7 +212,7 @@ def test_what_gave_up_or_was_stranded_and_is_cancelled_then_is_only_cancelled(
     fresh: Server, visitors: Visitors
 ) -> None:
     crew = commit(fresh, "failing")
-    jobs = call(fresh, "GET", f"/api/crews/{crew}").json()["jobIds"]
+    jobs = call(fresh, "GET", f"/crewlog/v1/crews/{crew}").json()["jobIds"]
     waits = "/api/jobs?state=failed"
     until(lambda: call(fresh, "GET", waits).json()["items"], "the first has given up")
     for job in jobs:
@@ -232,7 +232,7 @@ def test_what_the_server_says_in_a_log_is_no_line_of_the_job(
     server: Server, visitors: Visitors
 ) -> None:
     crew = commit(server, "failing")
-    job = call(server, "GET", f"/api/crews/{crew}").json()["jobIds"][0]
+    job = call(server, "GET", f"/crewlog/v1/crews/{crew}").json()["jobIds"][0]
     visit = visitors.open(server, f"/#/jobs/{job}")
     log = visit.page.get_by_role("region", name="Output of the job")
     expect(log.locator(".note").last).to_have_text("Gave up: Exit code 3.")
@@ -245,7 +245,7 @@ def test_a_job_that_waits_for_another_attempt_shows_nothing_of_the_last_one(
 ) -> None:
     gate = tmp_path / "gate"
     crew = commit(server, "again", gate=str(gate))
-    (job,) = call(server, "GET", f"/api/crews/{crew}").json()["jobIds"]
+    (job,) = call(server, "GET", f"/crewlog/v1/crews/{crew}").json()["jobIds"]
     until(
         lambda: (now := call(server, "GET", f"/api/jobs/{job}").json())["attempt"] == 2 and now,
         "the second attempt runs",

@@ -11,13 +11,12 @@ from api.dialects.board.crews import crew_routes
 from api.dialects.board.dispatcher import dispatcher_routes
 from api.dialects.board.feedback import feedback_routes
 from api.dialects.board.jobs import job_routes
-from api.dialects.board.overview import overview_routes
 from api.dialects.board.refusals import refusal
 from api.dialects.board.schedules import schedule_routes
 from api.dialects.board.stream import stream_routes
 from api.dialects.board.templates import template_routes
 from api.edge.applications import application
-from api.edge.security import EmailOf, NameOf, Security
+from api.edge.security import NameOf, Security
 from api.native.schedule_actions import ScheduleActions
 from api.people.oidc import OpenIdConnect
 from api.people.sign_in import SignIn
@@ -52,7 +51,6 @@ def board_app(
     security: Security,
     *,
     may_register: Collection[str],
-    email_of: EmailOf,
     name_of: NameOf,
     clock: Clock,
     version: str,
@@ -61,11 +59,10 @@ def board_app(
         auth_routes(sign_in, oidc, security, may_register=may_register),
         clearing_routes(jobs, views),
         job_routes(jobs, views, name_of),
-        crew_routes(crew_intake, views, name_of),
+        crew_routes(crew_intake, views),
         feedback_routes(jobs, crews, views, name_of),
         stream_routes(log, jobs, unfinished),
         artifact_routes(views, artifacts),
-        overview_routes(views, email_of, name_of, clock),
         schedule_routes(schedules, views),
         template_routes(catalog, clock),
         dispatcher_routes(dispatcher, clock),
