@@ -3,6 +3,7 @@ the servers of the suite are forked from an interpreter that has imported them.
 """
 
 import pytest
+from hypothesis import settings
 
 HELPERS = (
     "tests.server",
@@ -21,3 +22,6 @@ def pytest_configure() -> None:
     from tests.server import Server
 
     Server.forks = ForkServer()
+    # A machine that does much else is slow: no example is failed for its time.
+    settings.register_profile("crewlog", settings(), deadline=None)
+    settings.load_profile("crewlog")

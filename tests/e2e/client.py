@@ -6,6 +6,7 @@ import time
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -19,6 +20,18 @@ REPOSITORY = "https://github.com/crew/log"
 _DEADLINE_S = 90.0
 
 T = TypeVar("T")
+
+
+def soon(schedule: Callable[[str], httpx2.Response], seconds: float) -> dict[str, Any]:
+    """The schedule that was made for a time so many seconds away, or for a later one where the
+    machine is so slow that the time was past.
+    """
+    while True:
+        answer = schedule((datetime.now(UTC) + timedelta(seconds=seconds)).isoformat())
+        if answer.status_code != 400 or seconds > 60:
+            assert answer.status_code == 201, answer.text
+            return dict(answer.json()["schedule"])
+        seconds *= 2
 
 
 def until(found: Callable[[], T | None], what: str, deadline_s: float = _DEADLINE_S) -> T:

@@ -15,7 +15,7 @@ import httpx2
 import pytest
 
 from domain.job.result import LARGEST_RESULT
-from tests.e2e.client import connect, is_alive, until
+from tests.e2e.client import connect, is_alive, soon, until
 from tests.e2e.crews import (
     DEADLINE_S,
     Crew,
@@ -529,7 +529,10 @@ def test_case_09_and_10_a_restart_when_one_is_due_fires_it_once(server: Server) 
     """And the dispatcher's status goes with its server and comes back with the next one."""
     with connect(server) as before:
         assert before.get("/api/dispatcher/status").json()["running"] is True
-        made = scheduled(before, {"once": in_a_moment(2.0)})
+        body = {"name": "s", "templateId": "greeting", "timezone": "UTC"}
+        made = soon(
+            lambda at: before.post("/api/schedules", json={**body, "rule": {"once": at}}), 2.0
+        )
         server.kill()
         with pytest.raises(httpx2.TransportError):
             before.get("/api/dispatcher/status")

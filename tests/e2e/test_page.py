@@ -304,8 +304,9 @@ COUNTER = """
 import pathlib, sys, time
 number = 0
 while not pathlib.Path(sys.argv[1]).exists():
-    number += 1
-    print("number", number, flush=True)
+    if number < 1500:  # as many as the page holds, however long the restart takes
+        number += 1
+        print("number", number, flush=True)
     time.sleep(0.005)
 print("counted", number, flush=True)
 """

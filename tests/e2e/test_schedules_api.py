@@ -4,14 +4,14 @@ line.
 
 import json
 from collections.abc import Iterator
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime
 from typing import Any
 
 import httpx2
 import pytest
 
 from tests.api.test_cli import Said, crewlog
-from tests.e2e.client import connect, events, until
+from tests.e2e.client import connect, events, soon, until
 from tests.server import Server
 
 Json = dict[str, Any]
@@ -51,8 +51,11 @@ def template(http: httpx2.Client) -> str:
     return str(next(item["id"] for item in found if item["name"] == "Greeting"))
 
 
-def in_a_moment(seconds: float) -> str:
-    return (datetime.now(UTC) + timedelta(seconds=seconds)).isoformat()
+def create_for_soon(http: httpx2.Client) -> Json:
+    body = {"name": "greet", "templateId": template(http), "inputs": {"who": "you"}}
+    return soon(
+        lambda at: http.post("/api/schedules", json={**body, "rule": {"once": at}}), seconds=4
+    )
 
 
 def create(http: httpx2.Client, **fields: Any) -> Json:
@@ -70,7 +73,7 @@ def firings(http: httpx2.Client, schedule_id: str) -> list[Json]:
 
 
 def test_a_time_comes_and_its_crew_runs_to_the_end(http: httpx2.Client) -> None:
-    made = create(http, rule={"once": in_a_moment(4)})
+    made = create_for_soon(http)
     assert made["nextRunAt"] is not None
     (fired,) = until(lambda: firings(http, made["id"]), "the firing")
     assert fired["outcome"] == "spawned"
@@ -93,7 +96,7 @@ def test_a_time_comes_and_its_crew_runs_to_the_end(http: httpx2.Client) -> None:
 
 def test_killed_before_its_time_and_started_after_it_fires_once(server: Server) -> None:
     with connect(server) as http:
-        made = create(http, rule={"once": in_a_moment(4)})
+        made = create_for_soon(http)
     server.kill()
     until(lambda: datetime.now(UTC).isoformat() > made["nextRunAt"], "the time passes")
     server.restart()
