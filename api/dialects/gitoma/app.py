@@ -6,6 +6,7 @@ from collections.abc import Awaitable, Callable, Collection
 from fastapi import APIRouter, FastAPI
 
 from api.dialects.gitoma.dispatches import Dispatches, dispatch_routes
+from api.dialects.gitoma.errors import say_that_there_is_no_token
 from api.dialects.gitoma.health import health_routes
 from api.dialects.gitoma.jobs import job_routes
 from api.dialects.gitoma.state_files import StateDirectory, StateFeed
@@ -60,5 +61,6 @@ def gitoma_app(
         (api, socket),
         also=DOCUMENT,
     )
+    say_that_there_is_no_token(app)
     app.add_middleware(TokenInSubprotocol)
     return app

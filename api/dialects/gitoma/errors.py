@@ -8,8 +8,8 @@ from api.edge.security import NoToken
 NO_TOKEN = "GITOMA_API_TOKEN is not configured on the server."  # noqa: S105 - the contract's sentence
 
 
-def install(app: FastAPI) -> None:
-    """Let `app` say in gitoma's own words that the server has no token."""
+def say_that_there_is_no_token(app: FastAPI) -> None:
+    """In gitoma's own words."""
 
     async def no_token(_: Request, error: Exception) -> Response:
         assert isinstance(error, NoToken)
