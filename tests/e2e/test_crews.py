@@ -196,7 +196,7 @@ def test_a_fan_of_twenty_opens_and_closes(server: Server, http: httpx2.Client) -
     given = parents_of(http, made["sink"])
     assert [parent["key"] for parent in given] == leaves
     assert [parent["metadata"] for parent in given] == [{"leaf": leaf} for leaf in leaves]
-    ends = {node["id"]: node["completedAt"] for node in done}
+    ends = {node["id"]: node["endedAt"] for node in done}
     [queued] = told(http, made["sink"], "job.queued")
     assert max(ends[made[leaf]] for leaf in leaves) <= queued["at"]
     assert queued["data"]["after"] == {made[leaf]: 1 for leaf in leaves}
