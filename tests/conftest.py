@@ -11,6 +11,7 @@ HELPERS = (
     "tests.browser",
     "tests.api",
     "tests.e2e",
+    "tests.projections",
     "tests.scheduler",
 )
 
