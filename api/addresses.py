@@ -6,6 +6,7 @@ dialect; or, where one object can be word for word what both publish, that it is
 dialect that is switched off is as if it had no line.
 """
 
+import json
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass
@@ -59,7 +60,11 @@ def names_a_template(body: bytes) -> bool:
     try:
         asked = orjson.loads(body)
     except orjson.JSONDecodeError:
-        return False
+        # Whoever answers reads NaN, lone surrogates and the like, to say where they are.
+        try:
+            asked = json.loads(body)
+        except (ValueError, RecursionError):
+            return False
     return isinstance(asked, dict) and any(asked.get(name) is not None for name in _TEMPLATE)
 
 

@@ -129,7 +129,8 @@ def test_one_template_has_its_jobs_in_order(http: httpx2.Client) -> None:
 def test_what_is_not_there_is_404_and_what_is_broken_400(http: httpx2.Client) -> None:
     for template_id in ("none", "..%2Fbroken", "%00", "a" * 3_000):
         missing = http.get(f"/api/templates/{template_id}")
-        assert (missing.status_code, missing.json()) == (404, {"detail": "Template not found"})
+        said = "Template not found"
+        assert (missing.status_code, missing.json()) == (404, {"error": said, "detail": said})
     broken = http.get("/api/templates/broken")
     assert broken.status_code == 400
     assert broken.json()["path"] == "jobs[0].parents[0]"

@@ -17,7 +17,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from tests.e2e.client import until
-from tests.server import DEADLINE_S, environment
+from tests.server import environment
 
 ROOT = Path(__file__).parents[2]
 VENV = Path(sys.executable).parents[1]
@@ -70,15 +70,16 @@ class Terminal:
         return self.output.read_text(errors="replace")
 
     def close(self) -> None:
-        """As Ctrl-C, and leaving."""
+        """As Ctrl-C, and leaving: what ran ends, and then the shell has nothing more to read."""
+        assert self.bash.stdin is not None
         for signalled in (signal.SIGINT, signal.SIGTERM, signal.SIGKILL):
             if self.bash.poll() is None:
                 os.killpg(self.bash.pid, signalled)
+                self.bash.stdin.close()
                 try:
-                    self.bash.wait(DEADLINE_S)
+                    self.bash.wait(20)
                 except subprocess.TimeoutExpired:
                     continue
-        assert self.bash.stdin is not None
         self.bash.stdin.close()
 
 
