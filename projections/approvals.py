@@ -120,6 +120,12 @@ def find_approval(reading: Reading, approval_id: str) -> Row:
     return rows[0]
 
 
+def approvers_of(row: Row) -> list[str]:
+    """Whom it names: ``owner`` or e-mail addresses."""
+    named: list[str] = orjson.loads(row["approvers"])
+    return named
+
+
 def approval_of_log(log: EventLog, approval_id: str) -> Row:
     """The row that the view has, or will have, of an approval: by its own folds, from the log, so
     whoever has just changed it sees that. ApprovalNotFound when there is none. Blocks on the disk.

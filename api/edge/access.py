@@ -4,14 +4,18 @@
 
 from collections.abc import Callable, Collection
 
+from fastapi import HTTPException
+
 from api.edge.owners import is_named
 from api.edge.security import Principal
+from domain.approval.aggregate import Approval, ApprovalNotFound
 from domain.approval.commands import Approvals
 from domain.crew.events import CrewNotFound
 from domain.errors import JobNotFound
 from domain.event import Event
 from domain.job.aggregate import Job
 from domain.job.commands import Jobs
+from projections.approvals import approvers_of, find_approval
 from projections.crews import find_crew
 from projections.engine import Reading
 from projections.jobs import find_job
@@ -76,6 +80,30 @@ def may_answer(
     if principal.admin or is_named(email, approvers):
         return True
     return owner == principal.owner and (not approvers or "owner" in approvers)
+
+
+def seen_approval(
+    reading: Reading, approval_id: str, principal: Principal, email: str | None
+) -> Row:
+    """The row of an approval, if it is one that this principal may see; else ApprovalNotFound."""
+    row = find_approval(reading, approval_id)
+    if not sees_approval(principal, email, row["owner"], approvers_of(row)):
+        raise ApprovalNotFound(approval_id)
+    return row
+
+
+def answerable(
+    approvals: Approvals, approval_id: str, principal: Principal, email: str | None
+) -> Approval:
+    """The approval from the log, for whoever may answer it: ApprovalNotFound for those who may not
+    see it, 403 for other people. Blocks on the disk.
+    """
+    approval = approvals.load(approval_id)
+    if not sees_approval(principal, email, approval.owner, approval.approvers):
+        raise ApprovalNotFound(approval_id)
+    if not may_answer(principal, email, approval.owner, approval.approvers):
+        raise HTTPException(403, NOT_YOURS_TO_ANSWER)
+    return approval
 
 
 def may_trust(principal: Principal, email: str | None, job: Job, approvals: Approvals) -> bool:

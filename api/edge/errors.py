@@ -92,11 +92,11 @@ def detailed(failure: Failure) -> Response:
     return JSONResponse(body, failure.status, dict(failure.headers))
 
 
-def install(app: FastAPI, present: Present = detailed, body: type[BaseModel] | None = None) -> None:
-    """Let `app` answer what has failed as `present` shows it; its document describes it as `body`,
-    by default `Refusal`.
+def install(app: FastAPI, present: Present, body: type[BaseModel]) -> None:
+    """Let `app` answer what has failed as `present` shows it, and describe that as `body` in its
+    document.
     """
-    _describe(app, body or Refusal)
+    _describe(app, body)
 
     def answer(
         handler: Callable[[Request, Any], Failure],

@@ -2,11 +2,11 @@
 
 from typing import Any, Literal
 
-import orjson
 from pydantic import BaseModel, ConfigDict, Field
 
 from api.edge.security import NameOf
 from domain.approval.commands import RESOLUTIONS
+from projections.approvals import approvers_of
 from projections.projection import Row
 
 ApprovalStateName = Literal["pending", "approved", "rejected", "expired", "withdrawn"]
@@ -52,7 +52,7 @@ def approval_json(row: Row, name_of: NameOf) -> dict[str, Any]:
         "description": row["description"],
         "proposedAction": row["proposed_action"],
         "explicit": bool(row["explicit"]),
-        "approvers": orjson.loads(row["approvers"]),
+        "approvers": approvers_of(row),
         "ownerId": row["owner"],
         "state": row["state"],
         "resolution": row["state"] if row["state"] in RESOLUTIONS else None,

@@ -7,11 +7,11 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from api.edge.access import (
     NOT_YOURS_TO_ANSWER,
+    answerable,
     loaded_job,
-    may_answer,
     may_trust,
+    seen_approval,
     seen_job,
-    sees_approval,
 )
 from api.edge.answers import json_bytes, position_header
 from api.edge.security import Authenticated, EmailOf, NameOf
@@ -20,14 +20,13 @@ from api.edge.texts import CARRIABLE, Body
 from api.native.approval_json import ApprovalObject, approval_json
 from api.native.job_requests import Text, Word, words_of
 from api.native.problems import SECURED, documented
-from domain.approval.aggregate import ApprovalNotFound, ApprovalState
+from domain.approval.aggregate import ApprovalState
 from domain.approval.commands import Approvals
 from domain.job.commands import Jobs
 from domain.log import EventLog
 from projections.approvals import (
     approval_of_log,
     count_approvals,
-    find_approval,
     job_approvals,
     list_approvals,
 )
@@ -116,10 +115,8 @@ def _add_reading(router: APIRouter, views: Views, email_of: EmailOf, name_of: Na
     async def get_approval(approval_id: str, principal: Authenticated) -> Response:
         await views.caught_up()
         with views.reading() as reading:
-            shown = approval_json(find_approval(reading, approval_id), name_of)
-        if not sees_approval(principal, email_of(principal), shown["ownerId"], shown["approvers"]):
-            raise ApprovalNotFound(approval_id)
-        return json_bytes(shown)
+            row = seen_approval(reading, approval_id, principal, email_of(principal))
+        return json_bytes(approval_json(row, name_of))
 
     @router.get(
         "/jobs/{job_id}/approvals",
@@ -155,12 +152,8 @@ def _add_answering(
         """409 when it was answered before, or nobody waits any more. Administrators may answer, and
         whom the approval names; where it names nobody, the owner.
         """
-        approval = await log.apart(lambda: approvals.load(approval_id))
         email = email_of(principal)
-        if not sees_approval(principal, email, approval.owner, approval.approvers):
-            raise ApprovalNotFound(approval_id)
-        if not may_answer(principal, email, approval.owner, approval.approvers):
-            raise HTTPException(403, NOT_YOURS_TO_ANSWER)
+        await log.apart(lambda: answerable(approvals, approval_id, principal, email))
         resolved = await approvals.resolve(
             approval_id, body.resolution, body.comment, principal.context(request)
         )

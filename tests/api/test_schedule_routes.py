@@ -64,7 +64,7 @@ def play(
     async def playing() -> None:
         world, timers = simulated(directory)
         app = FastAPI()
-        errors.install(app)
+        errors.install(app, errors.detailed, errors.Refusal)
 
         @app.middleware("http")
         async def numbered(request: Request, following: Any) -> Any:

@@ -2,7 +2,7 @@
 
 import asyncio
 import logging
-from collections.abc import Awaitable, Callable, Iterator
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from contextlib import asynccontextmanager
 
 import pytest
@@ -74,7 +74,9 @@ class Told:
 
 
 @asynccontextmanager
-async def running(follower: Follower | Following, done: asyncio.Event):  # type: ignore[no-untyped-def]
+async def running(
+    follower: Follower | Following, done: asyncio.Event
+) -> AsyncIterator["asyncio.Task[None]"]:
     """Runs it until `done`, and then for the body."""
     task = asyncio.create_task(follower.run())
     waiting = asyncio.create_task(done.wait())

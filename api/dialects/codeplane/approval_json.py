@@ -5,10 +5,10 @@ lacks.
 from collections.abc import Callable
 from typing import Any, Literal
 
-import orjson
 from pydantic import BaseModel, ConfigDict, Field
 
 from domain.approval.aggregate import ApprovalState
+from projections.approvals import approvers_of
 from projections.projection import Row
 
 
@@ -52,7 +52,7 @@ def approval_json(row: Row, name_of: Callable[[str], str]) -> dict[str, Any]:
         "description": row["description"],
         "proposedAction": row["proposed_action"],
         "requiresExplicitApproval": bool(row["explicit"]),
-        "approvers": orjson.loads(row["approvers"]),
+        "approvers": approvers_of(row),
         "ownerId": row["owner"],
         "requestedAt": row["requested_at"],
         "expiresAt": row["expires_at"],

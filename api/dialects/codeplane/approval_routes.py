@@ -6,13 +6,19 @@ from fastapi import APIRouter, HTTPException, Query, Request, Response
 from pydantic import AliasChoices, BaseModel, ConfigDict, Field
 
 from api.dialects.codeplane.approval_json import ApprovalObject, approval_json
-from api.edge.access import NOT_YOURS_TO_ANSWER, may_answer, may_trust, sees_approval
-from api.edge.answers import json_bytes
+from api.edge.access import (
+    NOT_YOURS_TO_ANSWER,
+    answerable,
+    loaded_job,
+    may_trust,
+    seen_approval,
+    sees_approval,
+)
+from api.edge.answers import json_bytes, position_header
 from api.edge.errors import SECURED, documented
 from api.edge.security import Authenticated, EmailOf, NameOf
 from api.edge.short_forms import bounded
 from api.edge.texts import CARRIABLE, Body
-from domain.approval.aggregate import ApprovalNotFound
 from domain.approval.commands import Approvals
 from domain.errors import JobNotFound
 from domain.job.aggregate import LONGEST_TEXT
@@ -21,7 +27,6 @@ from domain.log import EventLog
 from projections.approvals import (
     approval_of_log,
     count_approvals,
-    find_approval,
     job_approvals,
     list_approvals,
 )
@@ -117,10 +122,8 @@ def _add_reading(router: APIRouter, views: Views, email_of: EmailOf, name_of: Na
     async def get_approval(approval_id: str, principal: Authenticated) -> Response:
         await views.caught_up()
         with views.reading() as reading:
-            shown = approval_json(find_approval(reading, approval_id), name_of)
-        if not sees_approval(principal, email_of(principal), shown["ownerId"], shown["approvers"]):
-            raise ApprovalNotFound(approval_id)
-        return json_bytes(shown)
+            row = seen_approval(reading, approval_id, principal, email_of(principal))
+        return json_bytes(approval_json(row, name_of))
 
     @router.get(
         "/jobs/{job_id}/approvals",
@@ -160,19 +163,14 @@ def _add_answering(
         """409 when it was answered before, or nobody waits any more. Administrators may answer, and
         whom the approval names; where it names nobody, the owner.
         """
-        approval = approvals.load(approval_id)
         email = email_of(principal)
-        if not sees_approval(principal, email, approval.owner, approval.approvers):
-            raise ApprovalNotFound(approval_id)
-        if not may_answer(principal, email, approval.owner, approval.approvers):
-            raise HTTPException(403, NOT_YOURS_TO_ANSWER)
+        await log.apart(lambda: answerable(approvals, approval_id, principal, email))
         resolution = _RESOLUTIONS.get(body.resolution, body.resolution)
         resolved = await approvals.resolve(
             approval_id, resolution, body.comment, principal.context(request)
         )
-        headers = {"x-event-position": str(resolved.position)}
-        row = approval_of_log(log, approval_id)
-        return json_bytes(approval_json(row, name_of), headers=headers)
+        row = await log.apart(lambda: approval_of_log(log, approval_id))
+        return json_bytes(approval_json(row, name_of), headers=position_header(resolved.position))
 
     @router.post("/jobs/{job_id}/trust", summary="Trust a job", response_model=Trusted)
     @router.post("/jobs/{job_id}/approvals/trust", summary="Trust a job", response_model=Trusted)
@@ -181,13 +179,11 @@ def _add_answering(
         job has nothing to approve (`contracts/codeplane.md` §3.5).
         """
         try:
-            job = jobs.load(job_id)
+            job = await log.apart(lambda: loaded_job(jobs, job_id, principal))
         except JobNotFound:
             return json_bytes({"resolved": 0})
-        if not principal.sees(job.owner):
-            return json_bytes({"resolved": 0})
-        if not may_trust(principal, email_of(principal), job, approvals):
+        email = email_of(principal)
+        if not await log.apart(lambda: may_trust(principal, email, job, approvals)):
             raise HTTPException(403, NOT_YOURS_TO_ANSWER)
         count, changed = await approvals.trust(job_id, principal.context(request))
-        headers = {"x-event-position": str(changed.position)}
-        return json_bytes({"resolved": count}, headers=headers)
+        return json_bytes({"resolved": count}, headers=position_header(changed.position))
