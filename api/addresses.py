@@ -48,6 +48,9 @@ def first_of(*owners: str) -> Rule:
     return Rule("first", owners, lambda apps: apps[owners[0]])
 
 
+_MOST_TRIES = 10
+"""How often both halves of one object are asked for; each is whole in itself also after that."""
+
 _TEMPLATE = ("templateId", "template_id")
 _SIGNS = (b"templateId", b"template_id", rb"\u")
 """Without one of these, no name in a body is that of a template, however it is written."""
@@ -107,9 +110,18 @@ def _joined(apps: Mapping[str, ASGIApp]) -> ASGIApp:
 
     async def both(scope: Scope, receive: Receive, send: Send) -> None:
         # Each application writes into its scope.
-        theirs = await _answer(codeplane, dict(scope), receive)
-        beside = await _answer(board, dict(scope), receive) if theirs.status == 200 else theirs
-        if beside.status == 200:
+        beside = theirs = await _answer(codeplane, dict(scope), receive)
+        for _ in range(_MOST_TRIES):
+            if theirs.status != 200:
+                break
+            beside = await _answer(board, dict(scope), receive)
+            if beside.status != 200 or beside.version == theirs.version:
+                break
+            # It has changed between the two: one object must not be of two moments.
+            theirs = await _answer(codeplane, dict(scope), receive)
+        if theirs.status != 200:
+            beside = theirs
+        if theirs.status == beside.status == 200:
             fields = {**orjson.loads(beside.body), **orjson.loads(theirs.body)}
             beside = theirs.with_body(orjson.dumps(fields))
         await beside.give(send)
@@ -122,6 +134,11 @@ class _Answer:
     status: int
     headers: list[tuple[bytes, bytes]]
     body: bytes
+
+    @property
+    def version(self) -> bytes | None:
+        """Its ETag, if it has one."""
+        return next((value for name, value in self.headers if name.lower() == b"etag"), None)
 
     def with_body(self, body: bytes) -> "_Answer":
         kept = [pair for pair in self.headers if pair[0] != b"content-length"]

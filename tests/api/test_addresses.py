@@ -9,9 +9,12 @@ from collections.abc import Iterator
 
 import httpx2
 import pytest
+from fastapi import FastAPI
+from fastapi.responses import JSONResponse
 
 from api.addresses import (
     ADDRESSES,
+    JOINED,
     Addresses,
     Rule,
     asks_the_board,
@@ -188,3 +191,29 @@ def test_a_dialect_that_is_switched_off_is_not_there(
             assert (ask(parts, app, "GET", path)).status_code == 404
     assert (ask(parts, app, "GET", "/healthz")).status_code == 200
     assert set(kept) <= set(DIALECTS)
+
+
+def test_an_object_of_two_dialects_is_of_one_moment() -> None:
+    """Though what it shows changes between the two answers."""
+    versions = {CODEPLANE: iter([1, 3]), BOARD: iter([2, 3])}
+
+    def says(name: str) -> FastAPI:
+        app = FastAPI()
+
+        @app.get("/api/jobs/{job_id}")
+        def job(job_id: str) -> JSONResponse:
+            version = next(versions[name])
+            return JSONResponse({name: version}, headers={"ETag": f'"{version}"'})
+
+        return app
+
+    joined = JOINED.pick({CODEPLANE: says(CODEPLANE), BOARD: says(BOARD)})
+
+    async def ask() -> httpx2.Response:
+        transport = httpx2.ASGITransport(joined)
+        async with httpx2.AsyncClient(transport=transport, base_url="http://localhost") as http:
+            return await http.get("/api/jobs/1")
+
+    answer = asyncio.run(ask())
+    assert answer.json() == {CODEPLANE: 3, BOARD: 3}
+    assert answer.headers["etag"] == '"3"'
