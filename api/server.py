@@ -17,11 +17,12 @@ from pydantic import SecretStr
 from starlette.responses import JSONResponse
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-from api.app import VERSION, Parts, build, create_app, edge
+from api.app import create_app, edge
 from api.doors import Door, Doors
 from api.edge.descriptors import for_connections, raise_limit
 from api.edge.http_protocol import IDLE_S, bounded, sweep
 from api.edge.middleware import SecurityHeaders
+from api.parts import VERSION, Parts, build
 from api.people.parts import PeopleParts
 from api.people.sign_in_link import LINK_LIFETIME_S
 from api.process.data_directory import check_kinds

@@ -13,8 +13,6 @@ from contextvars import ContextVar
 from functools import lru_cache
 from typing import Any
 
-import regex  # type: ignore[import-untyped]
-
 LIMIT_S = 0.25
 """For all the matching that one value needs."""
 VALIDATION_S = 2.0
@@ -67,6 +65,8 @@ def compiled(pattern: str) -> Any:
     """The expression, where ``$`` means the very end, as in JSON Schema's ECMA 262, not also before
     a last newline. BadPattern.
     """
+    import regex  # type: ignore[import-untyped]  # with the first pattern: a start needs none
+
     ends = _DOLLAR.sub(lambda found: r"\Z" if found[0] == "$" else found[0], pattern)
     try:
         return regex.compile(ends)

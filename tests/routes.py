@@ -8,6 +8,7 @@ from starlette.routing import Match, Mount
 
 from api.addresses import Addresses
 from api.dialects.codeplane.quick_create import ShortCut
+from api.edge.on_demand import OnDemand
 
 
 class Found(NamedTuple):
@@ -23,6 +24,8 @@ def applications(app: Any) -> Iterator[Any]:
     if isinstance(app, Addresses):
         for one in (*app.dialects.values(), app.others):
             yield from applications(one)
+    elif isinstance(app, OnDemand):
+        yield from applications(app.app)
     elif isinstance(app, ShortCut):
         yield app.app
     else:
@@ -31,9 +34,9 @@ def applications(app: Any) -> Iterator[Any]:
 
 def every_route(app: Any, prefix: str = "") -> Iterator[Found]:
     """Each route by its methods, but for HEAD."""
-    if isinstance(app, Addresses):
+    if isinstance(app, Addresses | OnDemand):
         for one in applications(app):
-            yield from every_route(one)
+            yield from every_route(one, prefix)
         return
     for route in app.routes:
         # The framework keeps an included router as it is.
@@ -50,21 +53,21 @@ def every_route(app: Any, prefix: str = "") -> Iterator[Found]:
 
 def documented(app: Any, prefix: str = "") -> Iterator[tuple[str, str, dict[str, Any]]]:
     """Method, whole path and description of each operation of the documents."""
-    if isinstance(app, Addresses):
+    if isinstance(app, Addresses | OnDemand):
         for one in applications(app):
-            yield from documented(one)
+            yield from documented(one, prefix)
         return
     for path, item in app.openapi()["paths"].items():
         for method, operation in item.items():
             yield method.upper(), prefix + path, operation
     for route in app.routes:
-        if isinstance(route, Mount) and isinstance(route.app, FastAPI):
+        if isinstance(route, Mount) and isinstance(route.app, FastAPI | OnDemand):
             yield from documented(route.app, prefix + route.path)
 
 
 def answers(app: Any, method: str, path: str) -> bool:
     """Whether a route takes this very path."""
-    if isinstance(app, Addresses):
+    if isinstance(app, Addresses | OnDemand):
         return any(answers(one, method, path) for one in applications(app))
     kind = "websocket" if method == "WS" else "http"
     scope = {"type": kind, "method": method, "path": path, "headers": [], "path_params": {}}

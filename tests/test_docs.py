@@ -21,10 +21,11 @@ import pytest
 import typer
 
 from api.addresses import ADDRESSES, Addresses, Rule
-from api.app import build, create_app
+from api.app import create_app
 from api.commands.main import app as commands
 from api.dialects.codeplane.job_json import SHOWN_STATES
 from api.dialects.gitoma.job_json import STATUSES
+from api.parts import build
 from api.settings import Settings
 from domain.catalogue import CATALOGUE
 from domain.job.events import (

@@ -1,9 +1,12 @@
 """An application of one API: its routes, its way to show what has failed, its own document."""
 
+import re
 from collections.abc import Iterable
 
 from fastapi import APIRouter, FastAPI, Response
 from pydantic import BaseModel
+from starlette.routing import Mount
+from starlette.types import ASGIApp
 
 from api.edge import errors
 from api.edge.answers import json_bytes
@@ -43,6 +46,15 @@ def application(
     if also is not None:
         _add_document(app, also)
     return app
+
+
+def mounted(prefix: str, app: ASGIApp) -> Mount:
+    """The application below an address. The framework's own mounts pass over a path that has a line
+    break in it, and another application would refuse it, in a shape that is not this one's.
+    """
+    mount = Mount(prefix, app)
+    mount.path_regex = re.compile(mount.path_regex.pattern, re.DOTALL)
+    return mount
 
 
 def _add_document(app: FastAPI, path: str) -> None:

@@ -21,8 +21,9 @@ from api.addresses import (
     names_a_template,
     owners_of,
 )
-from api.app import Parts, build, create_app, edge
+from api.app import create_app, edge
 from api.dialects import BOARD, CODEPLANE, DIALECTS, GITOMA
+from api.parts import Parts, build
 from api.settings import Settings
 from tests.routes import applications, every_route
 

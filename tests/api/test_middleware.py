@@ -16,7 +16,7 @@ from fastapi import FastAPI, Request, WebSocket
 from starlette.responses import JSONResponse, PlainTextResponse, Response, StreamingResponse
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from api.dialects.gitoma.app import UNCOMPRESSED
+from api.dialects.gitoma import UNCOMPRESSED
 from api.edge.middleware import (
     BodyLimit,
     RequestContext,

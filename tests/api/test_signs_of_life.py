@@ -13,7 +13,8 @@ from typing import Any, NoReturn
 import httpx2
 import pytest
 
-from api.app import Parts, build, create_app, edge
+from api.app import create_app, edge
+from api.parts import Parts, build
 from api.settings import Settings
 from domain.clock import system_clock
 from scheduler.executors import local

@@ -159,7 +159,8 @@ class _log_server:
 
 
 def _main(data: Path, port_file: Path) -> None:
-    from api.app import build, create_app, edge
+    from api.app import create_app, edge
+    from api.parts import build
     from api.settings import Settings
     from domain.job.events import (
         JobMessaged,

@@ -15,10 +15,11 @@ from urllib.parse import urlsplit
 import httpx2
 import pytest
 
-from api.app import build, create_app
+from api.app import create_app
 from api.dialects import DIALECTS
 from api.edge.security import SAFE_METHODS
 from api.edge.worker_tokens import WorkerTokens, load_key
+from api.parts import build
 from api.settings import Settings
 from domain.catalogue import CATALOGUE
 from domain.delivery.aggregate import DeliveryRequested, delivery_stream

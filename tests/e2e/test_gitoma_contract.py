@@ -21,7 +21,8 @@ from websockets.exceptions import InvalidStatus
 from websockets.sync.client import connect as open_websocket
 from websockets.typing import Subprotocol
 
-from api.app import build, create_app, edge
+from api.app import create_app, edge
+from api.parts import build
 from api.settings import Settings
 from tests.e2e.client import (
     REPOSITORY,

@@ -24,9 +24,6 @@ from projections.engine import Views
 DOCUMENT = "/openapi/gitoma.json"
 """Where the OpenAPI document is beside those of others; by itself it is at ``/openapi.json``."""
 
-UNCOMPRESSED = ("/api/v1/stream/", "/ws/")
-"""Addresses whose answers are never compressed (`contracts/gitoma.md` §2)."""
-
 
 def gitoma_app(
     log: EventLog,

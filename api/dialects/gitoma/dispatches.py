@@ -2,7 +2,6 @@
 §5).
 """
 
-import shlex
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -148,8 +147,3 @@ def _review(body: ReviewRequest) -> Asked:
     arguments = ["review", body.repo_url, *(["--integrate"] if body.integrate else [])]
     how = "Review integration" if body.integrate else "Review fetch"
     return Asked("review", arguments, f"{how} dispatched in background.")
-
-
-def command_of(text: str) -> tuple[str, ...]:
-    """The configured program and its own first arguments, split as a shell would split them."""
-    return tuple(shlex.split(text)) or ("gitoma",)
