@@ -8,10 +8,7 @@ import itertools
 import logging
 from collections.abc import Awaitable, Callable
 from datetime import UTC, datetime, timedelta
-from typing import Protocol
-
-from apscheduler.schedulers.asyncio import AsyncIOScheduler  # type: ignore[import-untyped]
-from apscheduler.triggers.date import DateTrigger  # type: ignore[import-untyped]
+from typing import Any, Protocol
 
 from domain.clock import Clock, system_clock
 
@@ -51,13 +48,16 @@ class ApsTimers:
 
     A job a timer would cost fifty times as much, and many that are due at once would hold up the
     loop. It is armed at most `ahead`: a loop's own clock does not see when the wall clock is set.
-    `clock` must go as the system's does.
+    The library is read when the first timer is set: a start
+    needs none of it.
     """
 
     def __init__(self, clock: Clock = system_clock, ahead: timedelta = AHEAD) -> None:
         self._clock = clock
         self._ahead = ahead
-        self._scheduler: AsyncIOScheduler | None = None
+        self._started = False
+        self._scheduler: Any = None
+        self._beginning: asyncio.Task[None] | None = None
         self._heap: list[tuple[datetime, int, str]] = []
         self._timers: dict[str, tuple[int, Action]] = {}
         self._numbers = itertools.count()
@@ -76,23 +76,37 @@ class ApsTimers:
         self._timers.pop(key, None)
 
     def start(self) -> None:
-        self._scheduler = AsyncIOScheduler(timezone=UTC)
-        self._scheduler.start()
+        self._started = True
         self._arm()
 
     def stop(self) -> None:
+        self._started = False
+        if self._beginning is not None:
+            self._beginning.cancel()
         if self._scheduler is not None:
             self._scheduler.shutdown(wait=False)
             self._scheduler = None
         for task in self._running:
             task.cancel()
 
+    async def _begin_scheduler(self) -> None:
+        made = await asyncio.to_thread(_scheduler)
+        made.start()
+        self._scheduler = made
+        self._arm()
+
     def _arm(self) -> None:
-        if self._scheduler is None or self._draining or not self._heap:
+        if not self._started or self._draining or not self._heap:
             return
+        if self._scheduler is None:
+            if self._beginning is None:
+                self._beginning = asyncio.create_task(self._begin_scheduler(), name="timers")
+            return
+        wait = min(self._heap[0][0] - self._clock(), self._ahead)
         self._scheduler.add_job(
             self._wake,
-            DateTrigger(min(self._heap[0][0], self._clock() + self._ahead)),
+            "date",
+            run_date=system_clock() + max(wait, timedelta(0)),
             id="wake",
             replace_existing=True,
             misfire_grace_time=None,
@@ -136,6 +150,12 @@ class ApsTimers:
             numbers = {number for number, _ in self._timers.values()}
             self._heap = [entry for entry in self._heap if entry[1] in numbers]
             heapq.heapify(self._heap)
+
+
+def _scheduler() -> Any:
+    from apscheduler.schedulers.asyncio import AsyncIOScheduler  # type: ignore[import-untyped]
+
+    return AsyncIOScheduler(timezone=UTC)
 
 
 async def _guarded(key: str, action: Action) -> None:

@@ -65,7 +65,7 @@ async def _nothing(*_: object) -> None:
 
 NOT_AT_START = (
     "api.assembly.native", "api.dialects.board.app", "api.dialects.codeplane.app",
-    "api.dialects.gitoma.app", "httpx2", "jinja2", "jsonschema", "regex", "yaml",
+    "api.dialects.gitoma.app", "apscheduler", "httpx2", "jinja2", "jsonschema", "regex", "yaml",
 )  # fmt: skip
 """What only some request, job or setting needs."""
 

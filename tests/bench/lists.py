@@ -115,21 +115,3 @@ def resident_mb(pid: int) -> float:
     """Resident memory of a process in MB."""
     pages = int(Path(f"/proc/{pid}/statm").read_text().split()[1])
     return round(pages * os.sysconf("SC_PAGE_SIZE") / 1e6, 1)
-
-
-def cold_start() -> dict[str, float]:
-    """Seconds from the command to the first ``/healthz``, and memory at rest: the median of 5
-    starts.
-    """
-    starts, memory = [], []
-    for _ in range(5):
-        with tempfile.TemporaryDirectory() as directory:
-            began = time.perf_counter()
-            server = Server.start(Path(directory) / "data", "--log-level", "warning")
-            starts.append(time.perf_counter() - began)
-            memory.append(resident_mb(server.pid))
-            server.stop()
-    return {
-        "cold_start_s": round(sorted(starts)[2], 2),
-        "idle_memory_mb": sorted(memory)[2],
-    }

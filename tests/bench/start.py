@@ -1,0 +1,60 @@
+"""What a start costs, and what a server that does nothing takes."""
+
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+from statistics import median
+
+from tests.bench.lists import resident_mb
+from tests.bench.measure import Ratio
+from tests.server import Server
+
+STARTS = 7
+_LIBRARIES = "import fastapi, sqlalchemy"
+_WAITING = f"{_LIBRARIES}; print(flush=True); input()"
+
+
+def cold_start() -> tuple[Ratio, dict[str, float]]:
+    """How many times as long the command takes to its first ``/healthz`` as an interpreter to
+    import the two largest libraries and leave: in turn, medians.
+    """
+    ours, baseline = [], []
+    for _ in range(STARTS):
+        with tempfile.TemporaryDirectory() as directory:
+            began = time.perf_counter()
+            server = Server.start(Path(directory) / "data", "--log-level", "warning")
+            ours.append(time.perf_counter() - began)
+            server.stop()
+        began = time.perf_counter()
+        subprocess.run([sys.executable, "-c", _LIBRARIES], check=True)
+        baseline.append(time.perf_counter() - began)
+    mine, bare = median(ours), median(baseline)
+    return Ratio(round(mine / bare, 3), round(mine, 2), round(bare, 2)), {}
+
+
+def idle_memory() -> tuple[Ratio, dict[str, float]]:
+    """MB of a server that was asked nothing but ``/healthz``, the median; beside it those of an
+    interpreter that has imported the two largest libraries.
+    """
+    ours, baseline = [], []
+    for _ in range(3):
+        with tempfile.TemporaryDirectory() as directory:
+            server = Server.start(Path(directory) / "data", "--log-level", "warning")
+            time.sleep(1)  # what follows a start has come to rest
+            ours.append(resident_mb(server.pid))
+            server.stop()
+        baseline.append(_imported_mb())
+    return Ratio(median(ours), median(ours), median(baseline)), {}
+
+
+def _imported_mb() -> float:
+    with subprocess.Popen(
+        [sys.executable, "-c", _WAITING], stdin=subprocess.PIPE, stdout=subprocess.PIPE
+    ) as process:
+        assert process.stdout is not None
+        process.stdout.readline()
+        taken = resident_mb(process.pid)
+        process.communicate(b"\n")
+        return taken
