@@ -1,7 +1,7 @@
 """Every event class that a log may hold, by its stored name, in one place.
 
-Whatever opens a log hands it this list: what a log knows does not depend on what was
-imported. A new event class is added here; a test compares the list with the classes that there are.
+Whatever opens a log is handed this list, so what a log knows does not depend on imports. Add each
+new event class here; a test compares the list with the classes that exist.
 """
 
 from domain.account.aggregate import (
@@ -97,11 +97,11 @@ from domain.schedule.aggregate import (
 
 
 def catalogue_of(*classes: type[Event]) -> Catalogue:
-    """ValueError where two of them are called the same."""
+    """Raises ValueError if two classes have the same stored name."""
     by_name: dict[str, type[Event]] = {}
     for kind in classes:
         if kind.type in by_name:
-            raise ValueError(f"Two events are called {kind.type!r}.")
+            raise ValueError(f"Two event classes have the stored name {kind.type!r}.")
         by_name[kind.type] = kind
     return by_name
 
@@ -181,4 +181,4 @@ CATALOGUE = catalogue_of(
     ScheduleSkipped,
     ScheduleSpawned,
 )
-"""All of them."""
+"""All event classes."""

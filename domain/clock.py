@@ -1,4 +1,4 @@
-"""Time as the domain sees it: aware, UTC, and given from outside so that a test can turn it."""
+"""Time in the domain: aware, in UTC, and injected, so that a test can set it."""
 
 from collections.abc import Callable
 from datetime import UTC, datetime
@@ -7,15 +7,15 @@ Clock = Callable[[], datetime]
 
 
 def system_clock() -> datetime:
-    """The present, aware, in UTC."""
+    """The present time, aware, in UTC."""
     return datetime.now(UTC)
 
 
 def format_time(moment: datetime) -> str:
-    """ISO 8601 in UTC with six digits of a second and ``Z``: fixed width, so text order is time
-    order.
+    """ISO 8601 in UTC with six digits of a second and ``Z``. The width is fixed, so the order of
+    texts is the order of times.
 
-    Raises ValueError for a naive datetime, which could mean any instant.
+    Raises ValueError for a naive datetime, because it could mean any instant.
     """
     if moment.tzinfo is None:
         raise ValueError("A time needs a zone: naive datetimes are refused.")
@@ -25,7 +25,7 @@ def format_time(moment: datetime) -> str:
 
 
 def parse_time(text: str) -> datetime:
-    """The inverse of `format_time`; takes any ISO 8601 time that names its offset."""
+    """The inverse of `format_time`. Takes any ISO 8601 time that has an offset."""
     moment = datetime.fromisoformat(text)
     if moment.tzinfo is None:
         raise ValueError("A time needs a zone: naive datetimes are refused.")
@@ -33,5 +33,5 @@ def parse_time(text: str) -> datetime:
 
 
 def elapsed_ms(start: str, end: str) -> int:
-    """Whole milliseconds from one stored time to another, never negative (clocks step back)."""
+    """Whole milliseconds between two stored times. Never negative, because clocks can step back."""
     return max(0, round((parse_time(end) - parse_time(start)).total_seconds() * 1000))

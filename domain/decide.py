@@ -1,7 +1,7 @@
-"""Load, decide, append: the one way in which a command changes what is in the log.
+"""Load, decide, append: how every command changes the log.
 
-A decision looks at the state of things and drafts what follows from it; the append holds only if
-what it saw is still so. Where somebody else was first it is asked again, about how things are then.
+A decision reads the present state and drafts events. The append succeeds only if that state has not
+changed meanwhile. If another writer was first, the decision is made again from the new state.
 """
 
 import asyncio
@@ -17,18 +17,18 @@ from domain.log import Context, EventLog, Recorded
 T = TypeVar("T")
 
 TRIES = 64
-"""How often a command decides before it gives up because others are always first."""
+"""How often a command decides before it gives up because other writers were always first."""
 
 
 class Decided(NamedTuple, Generic[T]):
-    """What a decision gave, and what of it stands in the log: nothing where nothing was to do."""
+    """The result of a decision, and its events in the log; none if there was nothing to do."""
 
     outcome: T
     recorded: Sequence[Recorded]
 
     @property
     def position(self) -> int:
-        """Of the newest event of it; 0 where nothing was to do."""
+        """The position of its newest event; 0 if there was nothing to do."""
         return self.recorded[-1].position if self.recorded else 0
 
 
@@ -40,12 +40,11 @@ async def decide(
     *,
     long: bool = False,
 ) -> Decided[T]:
-    """Ask for a decision, append what it drafted, and ask again where it was too late.
+    """Make a decision, append its draft, and decide again if another writer was first.
 
-    A decision changes nothing but the draft, and reads by ``log.blocking`` whatever it looks at. It
-    is run in a thread where the store is waited for, or the decision itself takes `long`. Raises
-    what the decision raises, LogUnavailable, and VersionConflict when others were first TRIES
-    times.
+    A decision changes nothing but the draft, and reads through ``log.blocking``. It runs in a
+    thread if the store waits for a network, or if the decision itself takes `long`. Raises what the
+    decision raises, LogUnavailable, and VersionConflict after TRIES lost races.
     """
     lost: VersionConflict | None = None
     for _ in range(TRIES):

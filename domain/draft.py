@@ -9,7 +9,9 @@ from domain.log import Context, NewEvent, new_events
 
 
 class Draft:
-    """Collects what a command or a policy wants to append, with the versions it has seen."""
+    """Collects the events that a command or a policy wants to append, with the versions it
+    has read.
+    """
 
     def __init__(self, context: Context, clock: Clock = system_clock) -> None:
         self.context = context
@@ -17,23 +19,23 @@ class Draft:
         self.events: list[NewEvent] = []
         self.expected: dict[str, int] = {}
         self.jobs: dict[str, Job] = {}
-        """Jobs that were looked at, as they are after what the draft does to them."""
+        """Jobs that were read, as they are after the drafted events."""
 
     def __bool__(self) -> bool:
         return bool(self.events)
 
     def add(self, stream: str, version: int, events: Sequence[Event]) -> None:
-        """Append these to a stream that was seen at `version`, before the draft began."""
+        """Add events to a stream whose version was `version` when it was read."""
         if events:
             self.expected.setdefault(stream, version)
             self.events += new_events(stream, list(events), self.context, self.clock)
 
     def check(self, job: Job) -> None:
-        """The append holds only if the job is still as it was seen."""
+        """Let the append fail if the job has changed since it was read."""
         self.expected.setdefault(job.stream, job.version)
 
     def job(self, job: Job, events: Sequence[Event]) -> Job:
-        """Append these to the job's stream; the job as it is after them."""
+        """Add events to the job's stream. Returns the job after them."""
         self.add(job.stream, job.version, events)
         at = format_time(self.clock())
         for event in events:

@@ -1,8 +1,8 @@
 """Random bytes of the system, fetched many at a time.
 
-Each call of `os.urandom` gives up the interpreter's lock, and in a busy process waits some 80 µs to
-get it back: more than all else that making an id costs. For identifiers; secrets are made by the
-`secrets` module.
+Each call of `os.urandom` releases the interpreter's lock, and in a busy process waits some 80 µs to
+get it back: longer than all other work for an id. Use these bytes for identifiers; for secrets use
+the `secrets` module.
 """
 
 import os
@@ -15,8 +15,8 @@ _used = 0
 
 
 def random_bytes(count: int) -> bytes:
-    """`count` (at most 8,192) bytes that no other call is given. Thread-safe;
-    forks share nothing.
+    """`count` (at most 8,192) random bytes, never returned twice. Thread-safe. A forked process
+    does not share them.
     """
     global _held, _used
     with _lock:
@@ -27,8 +27,8 @@ def random_bytes(count: int) -> bytes:
 
 
 def uuid4() -> str:
-    """A random UUID (RFC 9562 section 5.4), for what people name: any few of its first characters
-    tell one from others, which those of a time do not.
+    """A random UUID (RFC 9562 section 5.4) for things that people name: its first few characters
+    tell it from others. Those of a time-ordered UUID would not.
     """
     raw = bytearray(random_bytes(16))
     raw[6] = raw[6] & 0x0F | 0x40

@@ -1,6 +1,4 @@
-"""What can go wrong, as types of the domain. HTTP statuses are given to them in one place,
-`api/edge/errors.py`.
-"""
+"""Errors of the domain. `api/edge/errors.py` is the one place that maps them to HTTP statuses."""
 
 
 class CrewlogError(Exception):
@@ -8,7 +6,7 @@ class CrewlogError(Exception):
 
 
 class NotFound(CrewlogError):
-    """There is no such thing, or none that this principal may see."""
+    """The thing does not exist, or this principal may not see it."""
 
 
 class JobNotFound(NotFound):
@@ -18,7 +16,7 @@ class JobNotFound(NotFound):
 
 
 class WrongState(CrewlogError):
-    """The thing exists and is in a state in which this cannot be done."""
+    """The thing's state does not allow this."""
 
 
 class JobAlreadyEnded(WrongState):
@@ -28,14 +26,14 @@ class JobAlreadyEnded(WrongState):
 
 
 class StaleAttempt(WrongState):
-    """A worker reported for an attempt that is no longer the current one: it is fenced off."""
+    """A worker reported for an attempt that is no longer the job's current one."""
 
     def __init__(self, attempt: int, current: int) -> None:
         super().__init__(f"Attempt {attempt} is not current: the job is at attempt {current}.")
 
 
 class VersionConflict(CrewlogError):
-    """Somebody else changed the stream first. Nothing of the append was written."""
+    """Another writer changed the stream first. Nothing of the append was written."""
 
     def __init__(self, stream: str, expected: int, actual: int) -> None:
         super().__init__(f"{stream} is at version {actual}, not {expected}.")
@@ -45,27 +43,27 @@ class VersionConflict(CrewlogError):
 
 
 class PreconditionFailed(CrewlogError):
-    """If-Match named a version that the thing has left (RFC 9110 section 13.1.1)."""
+    """If-Match named a version that is not the present one (RFC 9110 section 13.1.1)."""
 
 
 class IdempotencyMismatch(CrewlogError):
-    """The key was used before with another body (draft-ietf-httpapi-idempotency-key-header)."""
+    """The key was used before for another request (draft-ietf-httpapi-idempotency-key-header)."""
 
     def __init__(self) -> None:
         super().__init__("This Idempotency-Key was used before with a different request.")
 
 
 class InvalidCursor(CrewlogError):
-    """A cursor that this server can never have given out."""
+    """A cursor that this server cannot have issued."""
 
 
 class Invalid(CrewlogError):
-    """A value that is well-formed and still not acceptable."""
+    """A well-formed value that is not acceptable."""
 
 
 class BadInput(CrewlogError):
-    """What was sent cannot be used; `path` names the place of the mistake, as ``inputs.repo`` or
-    ``jobs[2].parents[0]``.
+    """The request's data cannot be used. `path` names the place of the mistake, such as
+    ``inputs.repo`` or ``jobs[2].parents[0]``.
     """
 
     def __init__(self, path: str, reason: str) -> None:
@@ -75,11 +73,13 @@ class BadInput(CrewlogError):
 
 
 class Unavailable(CrewlogError):
-    """Something that this needs is not there at the moment: the same request may succeed later."""
+    """Something that this needs is not available now. The same request may succeed later."""
 
 
 class LogUnavailable(Unavailable):
-    """The log could not be written or read: a full disk, a lost mount. Nothing was acknowledged."""
+    """The log cannot be written or read, because of a full disk or a lost mount. Nothing was
+    acknowledged.
+    """
 
 
 class LogRefused(CrewlogError):
@@ -87,7 +87,7 @@ class LogRefused(CrewlogError):
 
 
 class LogDamaged(CrewlogError):
-    """A stored event breaks a rule of the log; the text names the first position that does."""
+    """A stored event breaks a rule of the log. The text names the first such position."""
 
     def __init__(self, position: int, reason: str) -> None:
         super().__init__(f"Position {position}: {reason}")

@@ -1,4 +1,4 @@
-"""An event as a transition looks at it: from the log, or just drafted and not in it yet."""
+"""An event as transitions see it: read from the log, or drafted and not yet in it."""
 
 from typing import NamedTuple, Protocol
 
@@ -6,7 +6,7 @@ from domain.event import Event, Json
 
 
 class Fact(Protocol):
-    """What transitions read of an event; an event of the log (`Recorded`) is one."""
+    """The part of an event that transitions read. An event of the log (`Recorded`) has it too."""
 
     @property
     def type(self) -> str: ...
@@ -22,7 +22,7 @@ class Fact(Protocol):
 
 
 class Drafted(NamedTuple):
-    """An event that is to be appended."""
+    """A drafted event."""
 
     type: str
     version: int
@@ -31,5 +31,5 @@ class Drafted(NamedTuple):
 
 
 def drafted(event: Event, version: int, at: str) -> Drafted:
-    """The event as it will stand in its stream."""
+    """The event as it will be in its stream."""
     return Drafted(event.type, version, at, event.model_dump())

@@ -1,9 +1,9 @@
-"""Folded states of streams, kept by version: who asks again reads only what came since.
+"""Folded states of streams, kept by version: the next reader folds only the newer events.
 
-A command folds its aggregate's stream. What comes often (progress, comments, heartbeats) makes
-streams long, so the state that a stream had is kept beside its version, and folded on from there.
-States are values that nobody changes, and each was folded from committed events, so an older one is
-never wrong, only behind, and the log says by what.
+A command folds its aggregate's stream. Frequent events (progress, comments, heartbeats) make
+streams long, so the state is kept with its version, and folded further from there. States are
+immutable and are folded from committed events only. So an old state is never wrong, only behind,
+and the log has what is missing.
 """
 
 import threading
@@ -18,11 +18,11 @@ S = TypeVar("S")
 _MAX_BYTES = 64 * 1024 * 1024
 _OVERHEAD = 2_048
 _COPIES = 4
-"""What a large event may come to in a state: decoded texts take more than their bytes."""
+"""An upper bound for the size of one event in a state: decoded text takes more than its bytes."""
 
 
 class Kept(NamedTuple, Generic[S]):
-    """A state, the version of its stream, and the position of the event that brought it there."""
+    """A state, the version of its stream, and the position of the event that led to it."""
 
     state: S
     version: int
@@ -31,7 +31,7 @@ class Kept(NamedTuple, Generic[S]):
 
 
 class FoldedStreams(Generic[S]):
-    """The states of many streams, the least asked for given up first. Thread-safe."""
+    """The states of many streams. Drops the least recently used ones. Thread-safe."""
 
     def __init__(
         self,
@@ -50,7 +50,7 @@ class FoldedStreams(Generic[S]):
         self._bytes = 0
 
     def latest(self, name: str) -> Kept[S]:
-        """The state as the log has it now; of version 0 where there is no such stream."""
+        """The present state in the log. Its version is 0 if the stream does not exist."""
         with self._guard:
             kept = self._kept.get(name)
         since = self._log.blocking.stream(
@@ -64,7 +64,7 @@ class FoldedStreams(Generic[S]):
         return kept
 
     def further(self, name: str, events: Sequence[Recorded], before: Kept[S] | None) -> Kept[S]:
-        """The state after these, which stand in the log and follow upon `before`."""
+        """The state after these events, which are in the log and follow `before`."""
         state = self._fold(name, events, before.state if before is not None else None)
         if not events:
             return before or Kept(state, 0, 0, 0)

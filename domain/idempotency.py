@@ -1,8 +1,8 @@
-"""Idempotency keys: the first request that uses one makes a stream of that name, so there is only
-one first.
+"""Idempotency keys. The first request with a key creates a stream of that name, so only one request
+can be the first.
 
-draft-ietf-httpapi-idempotency-key-header-06: same key and same request, same answer; another
-request, 422.
+draft-ietf-httpapi-idempotency-key-header-06: the same key with the same request gives the same
+answer; with another request it gives 422.
 """
 
 import hashlib
@@ -14,22 +14,24 @@ from domain.event import Event
 
 
 class RequestAccepted(Event, type="request.accepted"):
-    """A request with an Idempotency-Key did its work, in the same append as this."""
+    """A request with an Idempotency-Key did its work. The work is in the same append."""
 
     fingerprint: str
-    """SHA-256 of what was asked, in hex."""
+    """SHA-256 of the request, in hex."""
     result: str
-    """Id of what was made."""
+    """Id of the thing that the request made."""
 
 
 def idempotency_stream(principal: str, key: str) -> str:
-    """The stream of one principal's key. Hashed: a key may hold anything, a stream name may not."""
+    """The stream of one principal's key. It is a hash, because a key may hold any character and a
+    stream name may not.
+    """
     return "request-" + hashlib.sha256(f"{principal}\0{key}".encode()).hexdigest()
 
 
 def canonical(value: Any) -> bytes:
-    """A JSON value as the one text that it has whatever the order of its keys was. Numbers stay as
-    they were written: 1 and 1.0 may mean something else to a template.
+    """One text for equal JSON values, whatever the order of their keys. Numbers stay as they were
+    written: 1 and 1.0 may mean different things to a template.
     """
     try:
         return json.dumps(value, sort_keys=True, separators=(",", ":")).encode()
@@ -38,7 +40,7 @@ def canonical(value: Any) -> bytes:
 
 
 def fingerprint(*parts: bytes) -> str:
-    """What tells one request from another."""
+    """Tells one request from another."""
     digest = hashlib.sha256()
     for part in parts:
         digest.update(len(part).to_bytes(8, "big") + part)

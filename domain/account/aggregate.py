@@ -1,8 +1,8 @@
 """The account of a person: its events, its state folded from them, and what that state allows.
 
-Passwords are not in the log, which is kept for ever and exported: an event names a credential, and
-what it is lies in a private file. Session ids and the hashes of tokens are harmless: they come from
-256 random bits.
+Passwords are not in the log, because the log is kept for ever and exported. An event names a
+credential; a private file holds its hash. Session ids and the hashes of tokens may be in the log:
+they come from 256 random bits, so nobody can guess them.
 """
 
 import hashlib
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from domain.log import Recorded
 
 MOST_SESSIONS = 50
-"""Open sessions of one person; signing in once more ends the oldest."""
+"""Open sessions of one person. One more sign-in ends the oldest."""
 MOST_TOKENS = 100
 """Tokens of one person that are neither revoked nor expired."""
 
@@ -29,9 +29,9 @@ class Role(StrEnum):
     """What a person may be."""
 
     USER = "user"
-    """Sees and changes what is theirs."""
+    """May see and change their own things."""
     ADMIN = "admin"
-    """Sees and changes everything, and manages accounts."""
+    """May see and change everything, and manage accounts."""
 
 
 class UserNotFound(NotFound):
@@ -47,7 +47,7 @@ class TokenNotFound(NotFound):
 
 
 class UserRegistered(Event, type="user.registered"):
-    """An account was made. In the same append its e-mail address is claimed."""
+    """An account was made. The same append claims its e-mail address."""
 
     email: str
     name: str
@@ -58,7 +58,7 @@ class UserRegistered(Event, type="user.registered"):
 
 
 class UserPasswordSet(Event, type="user.password_set"):
-    """The password is the one that this credential holds; no other is good any more."""
+    """The password is now the one of this credential; every earlier one is invalid."""
 
     credential: str
 
@@ -76,12 +76,12 @@ class UserDisabled(Event, type="user.disabled"):
 
 
 class UserEnabled(Event, type="user.enabled"):
-    """The account can be used again; what was signed in before is signed out."""
+    """The account can be used again. Its earlier sessions stay ended."""
 
 
 class UserIdentityLinked(Event, type="user.identity_linked"):
-    """This account is also that subject of an OpenID Connect issuer, which says that the address is
-    verified.
+    """This account is linked to a subject of an OpenID Connect issuer, which says that the address
+    is verified.
     """
 
     issuer: str
@@ -91,7 +91,7 @@ class UserIdentityLinked(Event, type="user.identity_linked"):
 
 
 class UserProfileRefreshed(Event, type="user.profile_refreshed"):
-    """What the provider says of the person has changed."""
+    """The provider's data about the person has changed."""
 
     email: str
     name: str
@@ -102,14 +102,14 @@ class UserSignedIn(Event, type="user.signed_in"):
     """A session began. In `user-<id>/sessions`."""
 
     session: str
-    """SHA-256 of what the cookie holds, cut to 32 digits: it opens nothing."""
+    """SHA-256 of the value in the cookie, cut to 32 digits: it cannot be used to sign in."""
     how: str
     """``password``, or the name of the provider."""
     address: str | None
 
 
 class UserSignInRefused(Event, type="user.sign_in_refused"):
-    """Too many wrong passwords in a row; said once until there is quiet.
+    """There were too many wrong passwords in a row. Recorded once, until the attempts stop.
 
     In `user-<id>/sessions`.
     """
@@ -125,13 +125,13 @@ class UserSignedOut(Event, type="user.signed_out"):
 
 
 class UserSignedOutEverywhere(Event, type="user.signed_out_everywhere"):
-    """Every session ended, but the one that is kept."""
+    """Every session ended, except the one that the event names."""
 
     kept: str | None
 
 
 class TokenIssued(Event, type="token.issued"):
-    """An API token was made, and shown once. In `user-<id>/tokens`."""
+    """An API token was made. It was shown once. In `user-<id>/tokens`."""
 
     token_id: str
     name: str
@@ -140,7 +140,7 @@ class TokenIssued(Event, type="token.issued"):
     """SHA-256 of the token, in hex."""
     expires_at: str | None
     issuer: str | None = None
-    """The token that issued it, with which it ends; null for one that a person issued."""
+    """The token that issued this one and whose end ends it; null if a person issued it."""
 
 
 class TokenRevoked(Event, type="token.revoked"):
@@ -148,19 +148,19 @@ class TokenRevoked(Event, type="token.revoked"):
 
 
 class EmailClaimed(Event, type="email.claimed"):
-    """An address belongs to one account. In `email-<hash>`, whose version makes it so."""
+    """The address belongs to one account. The version of `email-<hash>` allows only one claim."""
 
     user: str
 
 
 class EmailReleased(Event, type="email.released"):
-    """The account has another address now; this one is free."""
+    """The account has another address now, so this one is free."""
 
     user: str
 
 
 class IdentityClaimed(Event, type="identity.claimed"):
-    """A subject of an issuer belongs to one account. In `identity-<hash>`."""
+    """The subject of an issuer belongs to one account. In `identity-<hash>`."""
 
     user: str
 
@@ -178,10 +178,11 @@ def tokens_stream(user_id: str) -> str:
 
 
 def email_stream(email: str) -> str:
-    """The stream of an address. Hashed: an address may hold what a stream name may not.
+    """The stream of an address. The name is a hash, because an address may hold characters that a
+    stream name must not.
 
-    Earlier versions folded what is not ASCII too. Their claims on such addresses stand in streams
-    that nobody asks for any more; who holds an address is what the accounts say.
+    Earlier versions also folded the case of letters beyond ASCII. Their claims on such addresses
+    are in streams that nothing reads any more; the accounts themselves say who has an address.
     """
     return "email-" + hashlib.sha256(folded(email).encode()).hexdigest()
 
@@ -192,7 +193,7 @@ def identity_stream(issuer: str, subject: str) -> str:
 
 @dataclass(frozen=True, slots=True)
 class Session:
-    """Somebody is signed in. Times as in the log."""
+    """A session of a person. Times are as in the log."""
 
     id: str
     how: str
@@ -202,7 +203,7 @@ class Session:
 
 @dataclass(frozen=True, slots=True)
 class Token:
-    """An API token of a person; what it is, is not known."""
+    """An API token of a person. Only its hash is known."""
 
     id: str
     name: str
@@ -213,7 +214,7 @@ class Token:
     issuer: str | None = None
 
     def good_at(self, at: str) -> bool:
-        """Whether it has not expired at a stored time."""
+        """Whether it has not yet expired at a stored time."""
         return self.expires_at is None or at < self.expires_at
 
 
@@ -238,7 +239,7 @@ class Account:
     identities: frozenset[tuple[str, str]] = frozenset()
     """Issuer and subject of each linked identity."""
     separated: tuple[str, ...] = ()
-    """Other addresses that earlier versions took for this account's; what they opened is shut."""
+    """Addresses that earlier versions wrongly took for this account's. They no longer open it."""
     sessions: Mapping[str, Session] = field(default_factory=dict)
     tokens: Mapping[str, Token] = field(default_factory=dict)
     """Those that are not revoked, by id."""
@@ -249,7 +250,9 @@ class Account:
 
     @property
     def version(self) -> int:
-        """The version of its own stream, without those of sessions and tokens."""
+        """The version of the account's own stream, without the sub-streams of sessions and
+        tokens.
+        """
         return self.versions.get(user_stream(self.id), 0)
 
     @property
@@ -258,15 +261,15 @@ class Account:
 
     @property
     def shown_name(self) -> str:
-        """What people read: the name, else the address."""
+        """The name that people read: the account's name, or its address if it has no name."""
         return self.name or self.email
 
     def is_separated_from(self, address: str) -> bool:
-        """Whether an earlier version took this address, wrongly, for the account's."""
+        """Whether an earlier version wrongly took this address for the account's."""
         return folded(address) in map(folded, self.separated)
 
     def set_password(self, credential: str, keep_session: str | None) -> list[Event]:
-        """A new password ends every session but the one that asked for it."""
+        """Set a new password. Every session ends except the one that asked for it."""
         return [UserPasswordSet(credential=credential), *self.sign_out_everywhere(keep_session)]
 
     def change_role(self, role: Role) -> list[Event]:
@@ -276,14 +279,14 @@ class Account:
         return [] if name == self.name else [UserRenamed(name=name)]
 
     def disable(self) -> list[Event]:
-        """Stop it at once; its sessions do not come back when it is enabled."""
+        """Disable the account at once. Its sessions end for good."""
         return [] if self.disabled else [UserDisabled(), *self.sign_out_everywhere()]
 
     def enable(self) -> list[Event]:
         return [UserEnabled()] if self.disabled else []
 
     def sign_in(self, session: str, how: str, address: str | None) -> list[Event]:
-        """Begin a session. WrongState when the account is disabled."""
+        """Begin a session. Raises WrongState if the account is disabled."""
         self._require_enabled()
         oldest = list(self.sessions)[: max(0, len(self.sessions) - MOST_SESSIONS + 1)]
         ended: list[Event] = [UserSignedOut(session=old) for old in oldest]
@@ -298,14 +301,16 @@ class Account:
         return [UserSignedOutEverywhere(kept=kept if kept in self.sessions else None)]
 
     def issue_token(self, issued: TokenIssued, at: str) -> list[Event]:
-        """WrongState when the account is disabled or has MOST_TOKENS that are good at this time."""
+        """Raises WrongState if the account is disabled, or has MOST_TOKENS tokens that are good at
+        this time.
+        """
         self._require_enabled()
         if sum(token.good_at(at) for token in self.tokens.values()) >= MOST_TOKENS:
-            raise WrongState(f"There are {MOST_TOKENS} tokens already: revoke one first.")
+            raise WrongState(f"The account has {MOST_TOKENS} tokens already: revoke one first.")
         return [issued]
 
     def revoke_token(self, token_id: str) -> list[Event]:
-        """TokenNotFound when there is none (any more)."""
+        """Raises TokenNotFound if the account has no such token, or it was revoked before."""
         if token_id not in self.tokens:
             raise TokenNotFound(token_id)
         return [TokenRevoked(token_id=token_id)]
@@ -327,7 +332,7 @@ def stream_of(user_id: str, event: Event) -> str:
 
 
 def evolve(account: Account, recorded: "Recorded") -> Account:
-    """Fold one event about the account. Pure; an unknown one only moves the version."""
+    """Fold one event about the account. Pure. An unknown event only moves the version."""
     versions = {**account.versions, recorded.stream: recorded.version}
     account = replace(account, versions=versions, position=recorded.position)
     try:
@@ -342,7 +347,8 @@ def evolve(account: Account, recorded: "Recorded") -> Account:
             return replace(account, credential=event.credential)
         case UserIdentityLinked():
             if same_but_for_unicode(event.email, account.email):
-                # An earlier version compared by Unicode's case folding: it is somebody else.
+                # An earlier version compared addresses by Unicode's case folding: this is another
+                # person.
                 return replace(account, separated=(*account.separated, event.email))
             linked = account.identities | {(event.issuer, event.subject)}
             return replace(account, identities=linked)
@@ -369,15 +375,13 @@ _TRANSITIONS: dict[str, Callable[[Fact], dict[str, Any]]] = {
 
 
 def changes_by(fact: Fact) -> dict[str, Any]:
-    """What an event changes of who somebody is and what they may, by the field names of
-    `Account`.
-    """
+    """What an event changes of a person's data and rights, by the field names of `Account`."""
     transition = _TRANSITIONS.get(fact.type)
     return {} if transition is None else transition(fact)
 
 
 def _evolve_access(account: Account, event: Event, at: str) -> Account:
-    """Sessions and tokens."""
+    """Fold an event about sessions or tokens."""
     match event:
         case UserSignedIn():
             begun = Session(event.session, event.how, event.address, at)

@@ -1,7 +1,7 @@
-"""Commands on accounts, and everybody in memory: who has which address, identity and token.
+"""Commands on accounts, and a directory of all accounts in memory.
 
-One process owns the log, so what its own commands append is all that can change an account: the
-directory is brought up with each append, before the command returns, and never waits for a view.
+One process owns the log, so only its own commands change accounts. The directory is updated with
+each append, before the command returns, so it never waits for a view.
 """
 
 import asyncio
@@ -50,17 +50,17 @@ Decide = Callable[[Account], list[Event]]
 
 class EmailTaken(WrongState):
     def __init__(self) -> None:
-        super().__init__("There is an account with this e-mail address already.")
+        super().__init__("An account with this e-mail address exists already.")
 
 
 class IdentityTaken(WrongState):
     def __init__(self) -> None:
-        super().__init__("This identity belongs to another account.")
+        super().__init__("This identity is linked to another account.")
 
 
 @dataclass(frozen=True, slots=True)
 class Identity:
-    """Somebody as an OpenID Connect provider knows them. It says that the address is theirs."""
+    """A person as an OpenID Connect provider knows them. The provider has verified the address."""
 
     issuer: str
     subject: str
@@ -72,20 +72,20 @@ class Identity:
 
 @dataclass(frozen=True, slots=True)
 class Person:
-    """The account after a command, and the position of the newest event about it."""
+    """An account after a command, and the position of its newest event."""
 
     account: Account
     position: int
 
 
 class Directory:
-    """Every account, by id, address, identity and token. Reads are a look into a dictionary."""
+    """Every account, by id, address, identity and token. Each read is a look-up in a dictionary."""
 
     def __init__(self) -> None:
         self.loaded = False
-        """False until `load` of `People` is through."""
+        """False until `People.load` has finished."""
         self.changes = 0
-        """Goes up with each change of any account."""
+        """Grows with each change of any account."""
         self._accounts: dict[str, Account] = {}
         self._emails: dict[str, str] = {}
         self._identities: dict[tuple[str, str], str] = {}
@@ -97,21 +97,21 @@ class Directory:
         return not self._accounts
 
     def everybody(self) -> list[Account]:
-        """Every account, in the order in which they were registered."""
+        """Every account, in the order of registration."""
         return list(self._accounts.values())
 
     def find(self, user_id: str) -> Account | None:
         return self._accounts.get(user_id)
 
     def get(self, user_id: str) -> Account:
-        """UserNotFound when there is none."""
+        """The account. Raises UserNotFound."""
         account = self._accounts.get(user_id)
         if account is None:
             raise UserNotFound(user_id)
         return account
 
     def by_email(self, email: str) -> Account | None:
-        """The account with an address, in whatever ASCII case it is written."""
+        """The account with an address; ASCII case does not count. None if there is none."""
         user_id = self._emails.get(folded(email))
         return None if user_id is None else self._accounts[user_id]
 
@@ -120,9 +120,9 @@ class Directory:
         return None if user_id is None else self._accounts[user_id]
 
     def by_token_hash(self, digest: str) -> tuple[Account, Token] | None:
-        """The account and the token with this SHA-256; None for one that was revoked.
+        """The account and the token with this SHA-256; None if there is none or it was revoked.
 
-        Whether it has expired is for the caller, who knows the time.
+        The caller must check whether the token has expired, because the caller knows the time.
         """
         found = self._tokens.get(digest)
         if found is None:
@@ -132,7 +132,7 @@ class Directory:
         return (account, token) if self.stands(token) else None
 
     def stands(self, token: Token) -> bool:
-        """Whether the token that issued it, and the one that issued that, were not revoked."""
+        """Whether neither the token's issuer, nor the issuer of that, and so on, was revoked."""
         while token.issuer is not None:
             user_id, _ = self._token_names.get(token.issuer, ("", ""))
             holder = self._accounts.get(user_id)
@@ -142,7 +142,7 @@ class Directory:
         return True
 
     def fallen(self) -> list[tuple[str, str]]:
-        """Account and id of each token that is held and whose issuer was revoked."""
+        """Account and id of each token that still exists but whose issuer was revoked."""
         return [
             (account.id, token.id)
             for account in self._accounts.values()
@@ -151,8 +151,8 @@ class Directory:
         ]
 
     def name_of(self, who: str) -> str:
-        """What people read for an actor or an owner: a person's name or address; other actors
-        (``operator``, ``system``, ``schedule:<id>``) are given back as they are.
+        """The name to show for an actor or an owner: a person's name or address. Other actors
+        (``operator``, ``system``, ``schedule:<id>``) are returned unchanged.
         """
         kind, _, id = who.partition(":")
         if kind == "user" and id in self._accounts:
@@ -163,7 +163,7 @@ class Directory:
         return who
 
     def apply(self, recorded: Recorded) -> None:
-        """Take in one event; those that are not about an account are passed over."""
+        """Fold one event in. Events that are not about an account change nothing."""
         if not recorded.subject.startswith("user-"):
             return
         user_id = recorded.subject.removeprefix("user-")
@@ -188,8 +188,8 @@ class Directory:
 
 
 class People:
-    """The accounts of one log. Commands run one after the other: they are few, and so what each
-    decides on is what is in the log.
+    """The accounts of one log. Commands run one after the other. There are few of them, and so each
+    decides on exactly what is in the log.
     """
 
     def __init__(self, log: EventLog, clock: Clock = system_clock) -> None:
@@ -216,7 +216,7 @@ class People:
         credential: str | None = None,
         identity: Identity | None = None,
     ) -> Person:
-        """Make an account. BadInput for what is no address, EmailTaken, IdentityTaken."""
+        """Make an account. Raises BadInput for a wrong address, EmailTaken, IdentityTaken."""
         address = email_of(email)
         user_id = str(uuid4())
         registered = UserRegistered(
@@ -237,11 +237,13 @@ class People:
         return await self._run(Account(user_id), plan, context)
 
     async def execute(self, user_id: str, decide: Decide, context: Context) -> Person:
-        """Let an account decide and append its events. UserNotFound, and what `decide` raises."""
+        """Let an account decide and append its events. Raises UserNotFound, and what
+        `decide` raises.
+        """
         return await self._run(user_id, decide, context)
 
     async def link(self, user_id: str, identity: Identity, context: Context) -> Person:
-        """Make the identity one of this account's. IdentityTaken when it is another's."""
+        """Link an identity to this account. Raises IdentityTaken if another account has it."""
 
         def plan(account: Account) -> list[Event]:
             holder = self.directory.by_identity(identity.issuer, identity.subject)
@@ -252,8 +254,8 @@ class People:
         return await self._run(user_id, plan, context)
 
     async def refresh(self, user_id: str, identity: Identity, context: Context) -> Person:
-        """Take over what the provider says of the person today. An address that is another's, or
-        none, is left as it was.
+        """Take over the provider's present data about the person. The address stays as it was if
+        the new one is invalid or belongs to another account.
         """
 
         def plan(now: Account) -> list[Event]:
@@ -270,15 +272,17 @@ class People:
     async def issue_token(
         self, user_id: str, issued: TokenIssued, context: Context
     ) -> tuple[Person, Token]:
-        """Add a token. WrongState when the account is disabled or has too many."""
+        """Add a token. Raises WrongState if the account is disabled or has too many tokens."""
         at = format_time(self._clock())
         person = await self.execute(user_id, lambda a: a.issue_token(issued, at), context)
         return person, person.account.tokens[issued.token_id]
 
     async def revoke_token(self, user_id: str, token_id: str, context: Context) -> Person:
-        """Revoke a token, and all that it issued, for whomever. TokenNotFound."""
+        """Revoke a token and every token that it issued, whoever owns them. Raises
+        TokenNotFound.
+        """
         person = await self.execute(user_id, lambda a: a.revoke_token(token_id), context)
-        # They stand no more already; this says so, and frees their places.
+        # They are invalid already. These events record it, and free their places.
         for holder, fallen in self.directory.fallen():
             with suppress(TokenNotFound):
                 await self.execute(holder, partial(Account.revoke_token, token_id=fallen), context)
@@ -291,7 +295,7 @@ class People:
             raise IdentityTaken
 
     async def _run(self, whose: str | Account, decide: Decide, context: Context) -> Person:
-        # Shielded: a client that goes away must not leave the directory behind the log.
+        # Shielded: if the client disconnects, the directory must still follow the log.
         return await asyncio.shield(self._in_turn(whose, decide, context))
 
     async def _in_turn(self, whose: str | Account, decide: Decide, context: Context) -> Person:
@@ -303,7 +307,8 @@ class People:
                 draft.add(stream, account.versions.get(stream, 0), [event])
             for stream, claim in _claims(account, events):
                 last = self._log.blocking.last_of_stream(stream)
-                # What was given up may be claimed again. What is held was found by the directory.
+                # A stream that was released may be claimed again. The directory has checked that it
+                # is free.
                 draft.add(stream, last.version if last is not None else 0, [claim])
             return account
 
@@ -317,7 +322,7 @@ class People:
 
 
 def _claims(account: Account, events: list[Event]) -> Iterator[tuple[str, Event]]:
-    """What these events make the account's own, and what they free, with the stream of each."""
+    """The claims and releases that these events need, each with its stream."""
     for event in events:
         match event:
             case UserRegistered():
@@ -340,13 +345,13 @@ def _linked(identity: Identity) -> UserIdentityLinked:
 
 
 def email_of(text: str) -> str:
-    """The address in a text. BadInput when it cannot be one."""
+    """The address in a text. Raises BadInput if it cannot be an address."""
     address = text.strip()
     if not is_email(address):
-        raise BadInput("email", "This is no e-mail address.")
+        raise BadInput("email", "This is not an e-mail address.")
     return address
 
 
 def is_email(text: str) -> bool:
-    """Whether this can be an address; nobody asks whether mail arrives."""
+    """Whether the text can be an address. Whether mail arrives there is not checked."""
     return len(text) <= LONGEST_EMAIL and _EMAIL.fullmatch(text) is not None

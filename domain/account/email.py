@@ -1,8 +1,8 @@
 """E-mail addresses: which of two spellings are the same address.
 
-ASCII case alone is folded. Unicode's case folding is for searching: by it the Kelvin sign is a k
-and ß is ss, so that somebody with another mailbox would be taken for its owner. Domains are
-compared as the DNS has them, after IDNA 2008 (RFC 5891).
+Only ASCII case is folded. Unicode's case folding is made for searching: it equates the Kelvin sign
+with k and ß with ss, so the owner of another mailbox could pass for the account's owner. Domains
+are compared as in the DNS, after IDNA 2008 (RFC 5891).
 """
 
 import string
@@ -11,7 +11,7 @@ _ASCII_LOWER = str.maketrans(string.ascii_uppercase, string.ascii_lowercase)
 
 
 def folded(address: str) -> str:
-    """The same text for every spelling of one address; also for a domain alone, as
+    """One form for all spellings of an address. Also takes a domain alone, such as
     ``@example.org``.
     """
     local, at, domain = address.strip().translate(_ASCII_LOWER).rpartition("@")
@@ -19,28 +19,30 @@ def folded(address: str) -> str:
 
 
 def spellings(address: str) -> frozenset[str]:
-    """An address with its domain in both alphabets: what a list may name it by, but for case."""
+    """The address with its domain in A-labels and in Unicode: both spellings that a list may
+    have.
+    """
     same = folded(address)
     local, at, domain = same.rpartition("@")
     return frozenset({same, f"{local}{at}{_unicode(domain)}"})
 
 
 def same_but_for_unicode(one: str, other: str) -> bool:
-    """Whether Unicode's case folding, by which earlier versions compared, makes two addresses one
-    that are not.
+    """Whether two different addresses are equal under Unicode's case folding, which earlier
+    versions used.
     """
     return one.strip().casefold() == other.strip().casefold() and folded(one) != folded(other)
 
 
 def _ascii(domain: str) -> str:
-    """A domain in A-labels. One that IDNA 2008 does not know stays as it is: it is only itself."""
+    """A domain in A-labels. A domain that IDNA 2008 does not allow is returned unchanged."""
     if domain.isascii():
         return domain
-    import idna  # its tables are large, and few servers ever meet such a domain
+    import idna  # its tables are large, and few servers need them
 
     try:
         return idna.encode(domain, strict=True).decode()
-    except UnicodeError:  # what the library raises
+    except UnicodeError:  # the library's error for such a domain
         return domain
 
 

@@ -1,5 +1,5 @@
-"""The operator: whoever holds the server's token. That is no account, but has sessions in browsers,
-and they are kept as those of people are: an event begins one, and an event ends it.
+"""The operator: the person who has the server's token. The operator has no account, but has browser
+sessions, which are recorded as those of people are: one event begins a session, one ends it.
 """
 
 from dataclasses import dataclass, replace
@@ -12,15 +12,15 @@ if TYPE_CHECKING:
     from domain.log import Recorded
 
 OPERATOR_SESSIONS = "operator-sessions"
-"""The stream."""
+"""The operator's stream."""
 
 
 class OperatorSignedIn(Event, type="operator.signed_in"):
     """A session of the operator began."""
 
     session: str
-    """A hash of what the cookie holds, keyed with the server's token, cut to 32 digits: it opens
-    nothing, and means nothing once the token is another one.
+    """A hash of the value in the cookie, keyed with the server's token and cut to 32 digits. It
+    cannot be used to sign in, and becomes invalid when the token changes.
     """
     how: Literal["token", "link"]
     address: str | None
@@ -43,7 +43,7 @@ class Sessions:
     def sign_in(
         self, session: str, how: Literal["token", "link"], address: str | None
     ) -> list[Event]:
-        """One more than MOST_SESSIONS ends the oldest."""
+        """Begin a session. If there are MOST_SESSIONS already, the oldest ends."""
         oldest = self.open[: max(0, len(self.open) - MOST_SESSIONS + 1)]
         ended: list[Event] = [OperatorSignedOut(session=old) for old in oldest]
         return [*ended, OperatorSignedIn(session=session, how=how, address=address)]
@@ -53,7 +53,7 @@ class Sessions:
 
 
 def evolve(sessions: Sessions, recorded: "Recorded") -> Sessions:
-    """Fold one event of the stream. Pure; an unknown one only moves the version."""
+    """Fold one event of the stream. Pure. An unknown event only moves the version."""
     sessions = replace(sessions, version=recorded.version, position=recorded.position)
     match recorded.data.get("session"):
         case str(session):

@@ -1,4 +1,4 @@
-"""Signing the operator in and out, and who of them is signed in, in memory."""
+"""Signs the operator in and out, and keeps the open sessions in memory."""
 
 import asyncio
 from collections.abc import Callable
@@ -11,27 +11,27 @@ from domain.log import Context, EventLog, Recorded, new_events
 
 
 class OpenSessions:
-    """The sessions that are open now. Reads are a look into memory."""
+    """The open sessions. Reads only look into memory."""
 
     def __init__(self) -> None:
         self.state = Sessions()
 
     @property
     def changes(self) -> int:
-        """Goes up with each change."""
+        """Grows with each change."""
         return self.state.version
 
     def has(self, session: str) -> bool:
         return session in self.state.open
 
     def apply(self, recorded: Recorded) -> None:
-        """Take in one event of the stream."""
+        """Fold one event of the operator's stream in."""
         self.state = evolve(self.state, recorded)
 
 
 class Operator:
-    """The operator's sessions in one log. Commands run one after the other, as those on accounts
-    do.
+    """The operator's sessions in one log. Commands run one after the other, as those on
+    accounts do.
     """
 
     def __init__(self, log: EventLog, clock: Clock = system_clock) -> None:
@@ -49,15 +49,15 @@ class Operator:
     async def sign_in(
         self, session: str, how: Literal["token", "link"], address: str | None, context: Context
     ) -> int:
-        """Begin a session; the position of the newest event."""
+        """Begin a session. Returns the position of the newest event."""
         return await self._run(lambda s: s.sign_in(session, how, address), context)
 
     async def sign_out(self, session: str, context: Context) -> int:
-        """End it, if it is open; the position of the newest event."""
+        """End the session if it is open. Returns the position of the newest event."""
         return await self._run(lambda s: s.sign_out(session), context)
 
     async def _run(self, decide: Callable[[Sessions], list[Event]], context: Context) -> int:
-        # Shielded: a client that goes away must not leave what is in memory behind the log.
+        # Shielded: if the client disconnects, the memory must still follow the log.
         return await asyncio.shield(self._in_turn(decide, context))
 
     async def _in_turn(self, decide: Callable[[Sessions], list[Event]], context: Context) -> int:

@@ -1,8 +1,8 @@
 """The approval: a question to a person, asked once and answered at most once.
 
-Each has a stream of its own, ``approval-<uuid>``, and what it means for its job is in the same
-append as events of the job. So an answer outlives every restart, and a job is never seen waiting
-for something that was answered.
+Each approval has a stream of its own, ``approval-<uuid>``. Its events and their effects on the job
+are in one append. So an answer survives every restart, and no job is ever seen waiting for an
+approval that was answered.
 """
 
 from collections.abc import Callable
@@ -24,24 +24,24 @@ class ApprovalState(StrEnum):
 
 
 class ApprovalRequested(Event, type="approval.requested"):
-    """A job wants to do something and asks first."""
+    """A job asks before it does something."""
 
     job: str
     attempt: int
-    """0 when it is asked before the first attempt."""
+    """0 if it is asked before the first attempt."""
     owner: str
-    """Of the job."""
+    """The job's owner."""
     description: str
     proposed_action: str | None
     explicit: bool
-    """Trust in the job does not answer this one."""
+    """A person must answer it even if the job is trusted."""
     approvers: list[str]
-    """Who may answer beside admins: ``owner`` or e-mail addresses."""
+    """Who may answer, beside administrators: ``owner`` or e-mail addresses."""
     expires_at: str | None
 
 
 class ApprovalResolved(Event, type="approval.resolved"):
-    """A person said yes or no, or trusted the job before."""
+    """A person answered yes or no, or had trusted the job before."""
 
     job: str
     resolution: str
@@ -50,13 +50,13 @@ class ApprovalResolved(Event, type="approval.resolved"):
 
 
 class ApprovalExpired(Event, type="approval.expired"):
-    """Nobody answered in time."""
+    """Its time passed without an answer."""
 
     job: str
 
 
 class ApprovalWithdrawn(Event, type="approval.withdrawn"):
-    """Who asked is gone, so an answer would do nothing."""
+    """The job no longer waits for the answer."""
 
     job: str
     reason: str
@@ -89,19 +89,19 @@ class Approval:
     approvers: tuple[str, ...] = ()
     expires_at: str | None = None
     comment: str | None = None
-    """Of whoever answered it; of one that was withdrawn, why."""
+    """The comment of the person who answered, or the reason for a withdrawal."""
 
     def overdue(self, at: str) -> bool:
-        """Whether its time is over at a stored time, whether or not a timer has said so."""
+        """Whether its time has passed at a stored time, even if no timer has run yet."""
         return self.expires_at is not None and at >= self.expires_at
 
     def require_pending(self) -> None:
-        """AlreadyResolved unless it still waits."""
+        """Raises AlreadyResolved unless it is still pending."""
         if self.state is not ApprovalState.PENDING:
             raise AlreadyResolved(self.state)
 
     def resolve(self, resolution: str, comment: str | None, *, by_trust: bool) -> ApprovalResolved:
-        """Answer it: ``approved`` or ``rejected``. AlreadyResolved when it does not wait."""
+        """Answer it: ``approved`` or ``rejected``. Raises AlreadyResolved unless it is pending."""
         self.require_pending()
         return ApprovalResolved(
             job=self.job, resolution=resolution, comment=comment, by_trust=by_trust
@@ -113,7 +113,7 @@ def approval_stream(approval_id: str) -> str:
 
 
 def approval_id_of(subject: str) -> str | None:
-    """The approval that a subject is about, or None for something else."""
+    """The approval that a subject is about; None for a subject of another kind."""
     return subject[9:] if subject.startswith("approval-") else None
 
 
@@ -139,7 +139,7 @@ _TRANSITIONS: dict[str, Callable[[Fact], dict[str, Any]]] = {
 
 
 def changes_by(fact: Fact) -> dict[str, Any]:
-    """What an event of its stream changes of an approval, by the field names of `Approval`."""
+    """What an event of the approval's stream changes, by the field names of `Approval`."""
     transition = _TRANSITIONS.get(fact.type)
     return {} if transition is None else transition(fact)
 

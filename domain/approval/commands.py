@@ -1,4 +1,4 @@
-"""Commands on approvals: ask, answer, let expire, withdraw, trust."""
+"""Commands on approvals: ask, answer, expire, withdraw, trust."""
 
 import uuid
 from collections.abc import Callable
@@ -32,7 +32,9 @@ RESOLUTIONS = ("approved", "rejected")
 
 @dataclass(frozen=True, slots=True)
 class Question:
-    """What is asked. `approvers` empty: whom the job's template names, or the owner."""
+    """A question. With empty `approvers` the people named by the job's template may answer, or else
+    the owner.
+    """
 
     description: str
     proposed_action: str | None = None
@@ -43,7 +45,7 @@ class Question:
 
 @dataclass(frozen=True, slots=True)
 class Resolved:
-    """An approval after an answer, and the position of the newest event of that."""
+    """An approval after an answer, and the position of that command's newest event."""
 
     approval: Approval
     position: int
@@ -58,23 +60,23 @@ class Approvals:
         self._clock = clock
 
     def load(self, approval_id: str) -> Approval:
-        """ApprovalNotFound when there is none, or its job was deleted."""
+        """The approval. Raises ApprovalNotFound if there is none or its job was deleted."""
         approval = self._raw(approval_id)
         if approval.version == 0 or self._jobs.ever(approval.job).deleted:
             raise ApprovalNotFound(approval_id)
         return approval
 
     def pending(self, job: Job) -> list[Approval]:
-        """What was asked for this job and has no answer, oldest first."""
+        """The job's unanswered approvals, oldest first."""
         found = [self._raw(approval_id) for approval_id in job.asked]
         return [approval for approval in found if approval.state is ApprovalState.PENDING]
 
     # Into a draft
 
     def ask(self, job: Job, question: Question, draft: Draft, approval_id: str = "") -> Job:
-        """Ask, and let the job wait; a trusted job has its answer at once."""
+        """Ask, and let the job wait. If the job is trusted, the answer is given at once."""
         if not question.description.strip() or len(question.description) > LONGEST_TEXT:
-            raise Invalid(f"An approval needs a description of up to {LONGEST_TEXT} characters.")
+            raise Invalid(f"An approval needs a description of 1 to {LONGEST_TEXT} characters.")
         approval_id = approval_id or str(uuid.uuid4())
         named = question.approvers or tuple(job.terms.approvers)
         asked = ApprovalRequested(
@@ -99,8 +101,8 @@ class Approvals:
         return job
 
     def tell(self, job: Job, approval: Approval, state: ApprovalState, draft: Draft) -> Job:
-        """What an answer means for the job that waits: it goes on, or is blocked or failed before
-        it began. Nothing where it does not wait for this any more.
+        """Apply an answer to the waiting job: it goes on, is blocked, or fails before it began.
+        Does nothing if the job no longer waits for this approval.
         """
         if approval.id not in job.pending:
             return job
@@ -112,13 +114,13 @@ class Approvals:
         return draft.job(job, job.fail(why) if fails else job.block_held(why))
 
     def withdraw(self, job: Job, draft: Draft) -> None:
-        """Say of all whose answers the job does not wait for, or not any more, that nobody does."""
+        """Withdraw all approvals whose answers the job does not wait for any more."""
         for approval in self.pending(job):
             if approval.id not in job.pending or job.cancel_requested:
                 job = self._close(approval, job, ApprovalState.WITHDRAWN, draft)
 
     def _close(self, approval: Approval, job: Job, state: ApprovalState, draft: Draft) -> Job:
-        """Nobody can answer it any more: it is expired or withdrawn."""
+        """Close an approval without an answer, as expired or withdrawn."""
         over: Event
         if state is ApprovalState.EXPIRED:
             over = ApprovalExpired(job=approval.job)
@@ -130,7 +132,9 @@ class Approvals:
         return self.tell(job, approval, state, draft)
 
     def _too_late(self, approval: Approval, job: Job) -> ApprovalState | None:
-        """What an approval that still waits in the log has become, by the clock and by its job."""
+        """The state of a pending approval after its deadline or its job's end are taken into
+        account.
+        """
         if approval.overdue(format_time(self._clock())):
             return ApprovalState.EXPIRED
         if approval.id not in job.pending or job.cancel_requested:
@@ -142,7 +146,7 @@ class Approvals:
     async def request(
         self, job_id: str, attempt: int, question: Question, context: Context
     ) -> Resolved:
-        """The current attempt asks. StaleAttempt from any other."""
+        """Ask for the current attempt. Raises StaleAttempt for any other attempt."""
         approval_id = str(uuid.uuid4())
 
         def decision(draft: Draft) -> None:
@@ -156,11 +160,11 @@ class Approvals:
     async def resolve(
         self, approval_id: str, resolution: str, comment: str | None, context: Context
     ) -> Resolved:
-        """Answer: ``approved`` or ``rejected``. AlreadyResolved the second time, and when it comes
-        too late: after its time, or when the job is being cancelled or has ended.
+        """Answer: ``approved`` or ``rejected``. Raises AlreadyResolved if it was answered before,
+        its time has passed, or its job is being cancelled or has ended.
         """
         if resolution not in RESOLUTIONS:
-            raise Invalid("The resolution is 'approved' or 'rejected'.")
+            raise Invalid("The resolution must be 'approved' or 'rejected'.")
         if comment is not None and len(comment) > LONGEST_TEXT:
             raise Invalid(f"A comment has at most {LONGEST_TEXT} characters.")
 
@@ -186,7 +190,7 @@ class Approvals:
         return Resolved(await self._log.apart(partial(self.load, approval_id)), position)
 
     async def expire(self, approval_id: str, context: Context) -> None:
-        """Its time is over; nothing when it was answered before."""
+        """Let it expire. Does nothing if it was answered before."""
 
         def decision(draft: Draft) -> None:
             approval = self._raw(approval_id)
@@ -196,9 +200,10 @@ class Approvals:
         await self._append(decision, context)
 
     async def trust(self, job_id: str, context: Context) -> tuple[int, Changed]:
-        """Approve all that the job asks, now and later, except what must be asked explicitly.
+        """Approve everything that the job asks, now and later, except questions that a person must
+        answer.
 
-        Gives how many were approved now.
+        Returns how many approvals that answered now.
         """
         count = 0
 

@@ -1,6 +1,6 @@
-"""Commands that concern a crew: what releases a job, and what a change of one means for the others.
+"""Commands on crews: what releases a job, and what a change of one job means for the others.
 
-Each writes into a `Draft`, so that what follows from a step is in the same append as the step.
+Each writes into a `Draft`, so that a step and its consequences are in one append.
 """
 
 from collections.abc import Callable, Sequence
@@ -34,29 +34,29 @@ class Crews:
         self._folded = FoldedStreams(log, _fold, crew_stream)
 
     def load(self, crew_id: str) -> Crew:
-        """CrewNotFound when there is none."""
+        """The crew. Raises CrewNotFound."""
         kept = self._folded.latest(crew_id)
         if kept.version == 0:
             raise CrewNotFound(crew_id)
         return kept.state
 
     def job(self, job_id: str) -> Job:
-        """A job as it is, also when it was deleted: what it did still counts for others."""
+        """The job as it is, even if it was deleted: other jobs still depend on it."""
         return self._jobs.ever(job_id)
 
     async def apart(self, look: Callable[[], T]) -> T:
-        """What `look` gives, which may read jobs and crews: not on the event loop where that would
-        wait.
+        """The result of `look`, which may read jobs and crews. Runs it off the event loop if the
+        store waits for a network.
         """
         return await self._log.apart(look)
 
     def parents(self, job: Job) -> list[Job]:
-        """The jobs that it waits for, in the order in which its template names them."""
+        """The jobs that it waits for, in the order of its template."""
         return [self.job(parent) for parent in _parents(job)]
 
     def _seen(self, job_id: str, draft: Draft) -> Job:
-        """A job as the draft has it: looked up once, however many wait for it, and then as it is
-        after what the draft does to it.
+        """The job as the draft has it: read from the log once, and then as the draft has
+        changed it.
         """
         job = draft.jobs.get(job_id)
         if job is None:
@@ -64,15 +64,15 @@ class Crews:
         return job
 
     def active(self, crew_id: str) -> bool:
-        """Whether any of its jobs may still do something by itself, or asked a person something.
-        One that is blocked does nothing more, nor does what waits for it.
+        """Whether a job of the crew may still go on by itself, or waits for an approval. A blocked
+        job does nothing by itself, and neither do the jobs that wait for it.
         """
         jobs = {member.id: self.job(member.id) for member in self.load(crew_id).members}
         done = {id for id, job in jobs.items() if job.state is JobState.COMPLETED}
 
         def goes_on(job: Job) -> bool:
             if job.state is JobState.HELD:
-                # While a parent is open, that is who may go on.
+                # While a parent is open, that parent is the one that may go on.
                 return bool(job.pending) or done.issuperset(_parents(job))
             return not job.ended and job.state is not JobState.BLOCKED
 
@@ -83,8 +83,8 @@ class Crews:
     def release(self, job: Job, draft: Draft) -> Job:
         """Queue a held job if nothing holds it any more, or ask for the approval that it needs.
 
-        Nothing while a parent is open or its time has not come. The parents are part of the
-        append's condition: one that is redone in between makes it fail.
+        Does nothing while a parent is open or its start time has not come. The append also checks
+        the versions of the parents, so it fails if a parent is redone in between.
         """
         if job.state is not JobState.HELD or job.archived or job.pending:
             return job
@@ -104,12 +104,12 @@ class Crews:
         return draft.job(job, job.queue({parent.id: parent.attempt for parent in parents}))
 
     def release_children(self, parent: Job, draft: Draft) -> None:
-        """A job is done: whoever waited only for it may go."""
+        """Release the children that waited only for this job, which is done."""
         for child in self._related(parent, Crew.children, draft):
             self.release(child, draft)
 
     def strand(self, job: Job, reason: str, draft: Draft) -> None:
-        """A job will not be done: say so on all that wait for it, also by others that do."""
+        """Mark every direct and indirect child: this job will not be done, so they cannot start."""
         draft.check(job)
         hopeless = {job.id}
         for waiting in self._related(job, Crew.descendants, draft):
@@ -118,13 +118,13 @@ class Crews:
                 draft.job(waiting, waiting.strand(job.id, reason))
 
     def free(self, job: Job, draft: Draft) -> None:
-        """A job is being done after all."""
+        """Unmark the children of a job that is being done after all."""
         for waiting in self._related(job, Crew.descendants, draft):
             if waiting.stranded_by == job.id:
                 draft.job(waiting, waiting.free(job.id))
 
     def hopeless(self, job: Job, draft: Draft) -> Job | None:
-        """The first of all that it waits for that will not be done, or None."""
+        """The first direct or indirect parent that will not be done; None if there is none."""
         seen: set[str] = set()
         waiting = [job]
         while waiting:
@@ -149,13 +149,13 @@ class Crews:
     async def unblock(
         self, job_id: str, context: Context, *, if_match: int | None = None
     ) -> Changed:
-        """Let a blocked job go on. WrongState unless it is blocked."""
+        """Let a blocked job go on. Raises WrongState unless it is blocked."""
         return await self.change(job_id, self._unblocked, context, if_match=if_match)
 
     async def redo(
         self, job_id: str, feedback: str, context: Context, *, if_match: int | None = None
     ) -> Changed:
-        """Have it done again. What was made of its old result is made anew, in its turn."""
+        """Have the job done again, and then every job that used its old result."""
 
         def decide(job: Job, draft: Draft) -> Job:
             return self._redone(job, feedback, draft)
@@ -163,14 +163,14 @@ class Crews:
         return await self.change(job_id, decide, context, if_match=if_match)
 
     async def retry(self, job_id: str, context: Context, *, if_match: int | None = None) -> Changed:
-        """Set going again what stands still without success: what has ended is done again, and what
-        is blocked goes on. WrongState for every other job.
+        """Set a job going again: redo it if it has ended without success, unblock it if it is
+        blocked. Raises WrongState for every other job.
         """
         return await self.change(job_id, self._retried, context, if_match=if_match)
 
     async def retry_crew(self, crew_id: str, context: Context) -> tuple[list[str], int]:
-        """Set going again whatever stands still in it without success, and what waits for that: the
-        jobs, and the position. WrongState where there is nothing of the kind.
+        """Set every failed, cancelled or blocked job of the crew going again, and what waits for
+        them. Returns these jobs and the position. Raises WrongState if there are none.
         """
 
         def decision(draft: Draft) -> list[str]:
@@ -181,7 +181,7 @@ class Crews:
                     retried.append(job.id)
                     self._retried(job, draft)
             if not retried:
-                raise WrongState("Nothing in this crew has failed, was cancelled or is blocked.")
+                raise WrongState("No job of this crew has failed, was cancelled or is blocked.")
             return retried
 
         done = await decided(self._log, decision, context, self._clock)
@@ -201,9 +201,9 @@ class Crews:
         job = draft.job(job, job.redo(feedback))
         again = {job.id}
         for other in self._related(job, Crew.descendants, draft):
-            # One that is released in between must be looked at again.
+            # A child that another command releases meanwhile must be looked at again.
             draft.check(other)
-            # What is off the board keeps its result, and who used that one has nothing new.
+            # An archived job keeps its result, so jobs that used it are not redone.
             if again.intersection(_parents(other)):
                 other = draft.job(other, other.make_stale(job.id))
                 if other.state is JobState.HELD:
@@ -220,8 +220,8 @@ class Crews:
         *,
         if_match: int | None = None,
     ) -> Changed:
-        """Let `decide` draft what is to happen, append it, and decide again when somebody else was
-        first. Raises JobNotFound, PreconditionFailed, and what `decide` raises.
+        """Let `decide` draft the change, and append it. Decides again if another writer was first.
+        Raises JobNotFound, PreconditionFailed, and what `decide` raises.
         """
 
         def decision(draft: Draft) -> Job:
@@ -249,12 +249,14 @@ def _parents(job: Job) -> list[str]:
 
 
 def stands_still(job: Job) -> bool:
-    """It has ended without success, or is blocked: only a person sets it going again."""
+    """Whether the job has ended without success or is blocked: only a person sets it going
+    again.
+    """
     return job.state is JobState.BLOCKED or (job.ended and job.state is not JobState.COMPLETED)
 
 
 def failed(job: Job) -> bool:
-    """It has ended without success, or stands still because its retries are used up."""
+    """Whether the job has ended without success, or its retries are used up."""
     if job.state in ENDED:
         return job.state is not JobState.COMPLETED
     return job.state is JobState.BLOCKED and job.gave_up

@@ -1,4 +1,4 @@
-"""The crew: jobs that were committed together, and what each of them waits for."""
+"""The crew: jobs that were committed together, and the parents of each."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -17,13 +17,13 @@ class CrewMember(BaseModel):
 
     id: str
     local: str
-    """Its id in the template."""
+    """The job's id in the template."""
     title: str
     parents: list[str]
 
 
 class CrewCommitted(Event, type="crew.committed"):
-    """A template became jobs: this and the ``job.submitted`` of each are one append."""
+    """A template became jobs. This event and the ``job.submitted`` of each job are one append."""
 
     template: str
     name: str
@@ -31,7 +31,7 @@ class CrewCommitted(Event, type="crew.committed"):
     owner: str
     schedule: str | None
     nominal: str | None
-    """The time of the schedule that it was made for."""
+    """The schedule's nominal time that the crew was made for."""
     not_before: str | None
     jobs: list[CrewMember]
     """In dependency order."""
@@ -45,18 +45,18 @@ class CrewNotFound(NotFound):
 
 @dataclass(frozen=True, slots=True)
 class Crew:
-    """Who belongs to a crew, and who waits for whom."""
+    """The jobs of a crew, and which job waits for which."""
 
     id: str
     owner: str
     members: tuple[CrewMember, ...]
 
     def children(self, job_id: str) -> list[str]:
-        """Jobs that wait for this one, in dependency order."""
+        """The jobs that wait directly for this one, in dependency order."""
         return [member.id for member in self.members if job_id in member.parents]
 
     def descendants(self, job_id: str) -> list[str]:
-        """All that wait for this one, by any way, in dependency order."""
+        """The jobs that wait directly or indirectly for this one, in dependency order."""
         found = {job_id}
         for member in self.members:
             if found.intersection(member.parents):
@@ -69,18 +69,18 @@ def crew_stream(crew_id: str) -> str:
 
 
 STRANDED = "stranded"
-"""How a held job counts that cannot start as things are."""
+"""Counts as the state of a held job that cannot start unless something changes."""
 
 CREW_STATES = ("blocked", "waiting_for_approval", "running", "held", "failed", "completed")
 
 
 def crew_state(states: Sequence[str]) -> str:
-    """The state of a crew, from those of its jobs: what most needs looking at.
+    """The state of a crew, from the states of its jobs: the one that most needs attention.
 
-    ``blocked`` when a job waits for a person to unblock it, ``waiting_for_approval`` when one asks,
-    ``running`` while any job can go on, ``held`` before the first has begun, ``completed`` when all
-    are, else ``failed``: nothing moves any more and not all was done. `states` are JobState values,
-    and ``stranded`` for a held job that cannot start as things are.
+    ``blocked`` if a person must unblock a job, ``waiting_for_approval`` if a job asks, ``running``
+    if any job can go on, ``held`` before the first job has begun, ``completed`` if all are
+    completed, otherwise ``failed``. `states` are JobState values, or ``stranded`` for a held job
+    that cannot start.
     """
     there = set(states)
     for state in ("blocked", "waiting_for_approval"):

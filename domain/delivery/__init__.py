@@ -1,1 +1,1 @@
-"""The delivery: an effect outside, of an event, to one receiver."""
+"""The delivery: one event to one receiver outside."""

@@ -1,8 +1,9 @@
 """The delivery: one event that is to reach one receiver outside, at least once.
 
-That it is to be sent, and what came of it, are events of its stream, ``delivery-<uuid>``. A
-receiver has a name here and never an address or a secret: the log is for ever. The id of the event
-that is sent is its idempotency key, so a receiver that hears it twice can tell.
+The request to send and the outcome of each try are events of the delivery's stream,
+``delivery-<uuid>``. An event holds the receiver's name and never an address or a secret, because
+the log is kept for ever. The id of the event that is sent is the idempotency key, so a receiver can
+recognise a repeated delivery.
 """
 
 from collections.abc import Callable, Sequence
@@ -22,41 +23,41 @@ class DeliveryState(StrEnum):
     PENDING = "pending"
     DELIVERED = "delivered"
     FAILED = "failed"
-    """Given up, until somebody has it sent again."""
+    """Given up, until a person has it sent again."""
 
 
 class DeliveryRequested(Event, type="delivery.requested"):
-    """An event is to reach a receiver."""
+    """An event is to be sent to a receiver."""
 
     channel: str
-    """How: ``webhook``."""
+    """The way out, such as ``webhook``."""
     receiver: str
-    """To whom, by the name that the channel knows."""
+    """The receiver's name in that channel."""
     event: str
-    """The id of what is sent, which is its idempotency key."""
+    """The id of the event to send. It is also the idempotency key."""
     event_position: int
 
 
 class DeliveryPostponed(Event, type="delivery.postponed"):
-    """A try did not reach the receiver, and there will be another one."""
+    """A try did not reach the receiver. There will be another one."""
 
     tries: int
-    """Up to this one."""
+    """Number of tries so far, this one included."""
     status: int | None
-    """What it answered, as HTTP counts; none where it did not."""
+    """The HTTP status of the answer; none if there was no answer."""
     reason: str
     until: str
 
 
 class DeliveryDelivered(Event, type="delivery.delivered"):
-    """The receiver has taken it."""
+    """The receiver accepted the event."""
 
     tries: int
     status: int | None
 
 
 class DeliveryFailed(Event, type="delivery.failed"):
-    """It is given up: the receiver refuses it, or was not reached in any try."""
+    """The delivery was given up: the receiver refused it, or no try reached the receiver."""
 
     tries: int
     status: int | None
@@ -64,7 +65,7 @@ class DeliveryFailed(Event, type="delivery.failed"):
 
 
 class DeliveryRenewed(Event, type="delivery.renewed"):
-    """Somebody has it sent again; its tries count anew."""
+    """A person has it sent again. Its tries are counted from 0."""
 
 
 class DeliveryNotFound(NotFound):
@@ -85,9 +86,9 @@ class Delivery:
     event: str = ""
     event_position: int = 0
     tries: int = 0
-    """Since it was asked for, or renewed."""
+    """Since it was requested or renewed."""
     due_at: str | None = None
-    """When it is to be tried next."""
+    """When the next try is due."""
     status: int | None = None
     reason: str | None = None
 
@@ -100,11 +101,11 @@ class Delivery:
         return self.state is DeliveryState.PENDING
 
     def arrive(self, status: int | None) -> list[Event]:
-        """The receiver has taken it."""
+        """The receiver accepted the event."""
         return [DeliveryDelivered(tries=self.tries + 1, status=status)]
 
     def refuse(self, status: int | None, reason: str) -> list[Event]:
-        """The receiver will not take it, however often it is tried."""
+        """The receiver refuses the event for good."""
         return [DeliveryFailed(tries=self.tries + 1, status=status, reason=reason)]
 
     def miss(
@@ -115,8 +116,8 @@ class Delivery:
         waits: Sequence[timedelta],
         at_least: timedelta = timedelta(0),
     ) -> list[Event]:
-        """It did not get there this time. It is tried again after each of `waits`, and not before
-        `at_least` is over; then it is given up.
+        """This try did not reach the receiver. The next one follows after the next of `waits`, but
+        not before `at_least` has passed. After the last of `waits` the delivery is given up.
         """
         if self.tries >= len(waits):
             return self.refuse(status, reason)
@@ -124,9 +125,9 @@ class Delivery:
         return [DeliveryPostponed(tries=self.tries + 1, status=status, reason=reason, until=until)]
 
     def renew(self) -> list[Event]:
-        """Have it sent again. WrongState unless it was given up."""
+        """Send it again. Raises WrongState unless it was given up."""
         if self.state is not DeliveryState.FAILED:
-            raise WrongState(f"Delivery is {self.state}: only one that failed is sent again.")
+            raise WrongState(f"Delivery is {self.state}: only a failed one can be sent again.")
         return [DeliveryRenewed()]
 
 
@@ -161,7 +162,7 @@ _TRANSITIONS: dict[str, Callable[[Fact], dict[str, Any]]] = {
 
 
 def changes_by(fact: Fact) -> dict[str, Any]:
-    """What an event of its stream changes of a delivery, by the field names of `Delivery`."""
+    """What an event of the delivery's stream changes, by the field names of `Delivery`."""
     transition = _TRANSITIONS.get(fact.type)
     return {} if transition is None else transition(fact)
 
@@ -176,10 +177,10 @@ def delivery_stream(delivery_id: str) -> str:
 
 
 def delivery_id_of(subject: str) -> str | None:
-    """The delivery that a subject is about, or None for something else."""
+    """The delivery that a subject is about; None for a subject of another kind."""
     return subject.removeprefix("delivery-") if subject.startswith("delivery-") else None
 
 
 def delivery_id(event: str, channel: str, receiver: str) -> str:
-    """The same for the same event to the same receiver: it is asked for once."""
+    """The same id for the same event and receiver, so that it is requested once."""
     return str(uuid5(NAMESPACE_URL, f"crewlog:{event}\0{channel}\0{receiver}"))

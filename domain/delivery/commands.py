@@ -25,7 +25,7 @@ class Deliveries:
         self._folded = FoldedStreams(log, _fold, delivery_stream)
 
     def load(self, delivery_id: str) -> Delivery:
-        """DeliveryNotFound when there is none."""
+        """The delivery. Raises DeliveryNotFound."""
         kept = self._folded.latest(delivery_id)
         if kept.version == 0:
             raise DeliveryNotFound(delivery_id)
@@ -34,8 +34,8 @@ class Deliveries:
     async def execute(
         self, delivery_id: str, decide: Callable[[Delivery], list[Event]], context: Context
     ) -> int:
-        """Let the delivery decide and append its events; the position of the newest one, 0 where
-        nothing was to do. DeliveryNotFound, and what `decide` raises.
+        """Let the delivery decide and append its events. Returns the position of the newest one, 0
+        if there was nothing to do. Raises DeliveryNotFound, and what `decide` raises.
         """
 
         def decision(draft: Draft) -> None:

@@ -1,1 +1,1 @@
-"""The job: what can happen to one, its state, its commands."""
+"""The job: its events, its state and its commands."""

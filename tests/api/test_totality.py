@@ -78,7 +78,7 @@ def test_what_is_decided_twice_or_about_nothing_is_wrong() -> None:
         "job.queued is shown and passed over."
     ]
     assert gaps(known, shown, types("job user")) == [
-        "job is passed over as a whole, and something of it is shown."
+        "job is passed over as a whole, but one of its types is shown."
     ]
     assert gaps(known, shown, types("user crew", job="started gone")) == [
         "There is no crew.",
