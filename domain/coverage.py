@@ -39,7 +39,7 @@ def gaps(known: Iterable[str], shown: Collection[str], passed_over: Collection[s
         if noun in shown_nouns
     ]
     wrong += [
-        f"There is no event type {name}."
+        f"The catalogue has no {name}."
         for name in (*shown, *passed_over)
         if name not in known and name not in nouns
     ]

@@ -1,8 +1,8 @@
-"""Numbers of JSON, as this server keeps them: exactly, or not at all.
+"""JSON numbers, as this server keeps them: exactly, or not at all.
 
-Whole numbers of 64 bits are exact in the log and in every answer. Larger ones would be rounded by
-who reads them, as NaN would become null: they are refused, at their place. JSON from outside is
-read by `parse_json`, or by the HTTP framework in the same way.
+Whole numbers of 64 bits are exact in the log and in every answer. Clients would round larger ones,
+and NaN would become null, so both are refused, with their place. JSON from outside is read by
+`parse_json`, or by the HTTP framework in the same way.
 """
 
 import json
@@ -12,18 +12,18 @@ from typing import Any, NoReturn
 
 LEAST, MOST = -(2**63), 2**63 - 1
 LARGEST_EXACT = 2**53 - 1
-"""Up to here a number with a point or an exponent is the whole number that it looks like: two
-are read as the next one.
+"""Up to here a number with a point or an exponent is exactly the whole number that it shows. Beyond
+it, two different texts can mean the same number.
 """
 
-NOT_EXACT = "This whole number is written with a point or an exponent, and too large to be exact."
+NOT_EXACT = "This whole number has a point or an exponent and is too large to be exact."
 
 Place = tuple[str | int, ...]
 
 
 def parse_json(text: str) -> Any:
-    """The value of a JSON text, whole numbers as they are. ValueError, also for NaN and Infinity,
-    which are none of JSON's.
+    """The value of a JSON text. Whole numbers stay exact. Raises ValueError, also for NaN and
+    Infinity, which are not JSON.
     """
     try:
         return json.loads(text, parse_constant=_refuse)
@@ -32,16 +32,16 @@ def parse_json(text: str) -> Any:
 
 
 def wrong_number(value: Any) -> str | None:
-    """Why a value cannot be kept exactly; None for whatever can."""
+    """Why a value cannot be kept exactly; None if it can."""
     if isinstance(value, float) and not math.isfinite(value):
-        return "This is not a number of JSON."
+        return "NaN and Infinity are not JSON numbers."
     if isinstance(value, int) and not LEAST <= value <= MOST:
         return "This number is too large for 64 bits: write it as text."
     return None
 
 
 def wrong_numbers(value: Any, place: Place = ()) -> Iterator[tuple[Place, str]]:
-    """Every number in a JSON value that cannot be kept, with its place and why."""
+    """Every number in a JSON value that cannot be kept, with its place and the reason."""
     if isinstance(value, dict):
         for key, item in value.items():
             yield from wrong_numbers(item, (*place, key))
@@ -53,4 +53,4 @@ def wrong_numbers(value: Any, place: Place = ()) -> Iterator[tuple[Place, str]]:
 
 
 def _refuse(name: str) -> NoReturn:
-    raise ValueError(f"{name} is no number of JSON")
+    raise ValueError(f"{name} is not a JSON number")

@@ -1,8 +1,9 @@
-"""JSON Schema within a time limit: its regular expressions, and all else that it may take long for.
+"""JSON Schema within a time limit: for its regular expressions, and for everything else that may
+take long.
 
-Python's own ``re`` needs a time that doubles with each character for expressions like ``^(a+)+$``;
-`regex` can be told when to stop. Schemas that branch at each level take a time that doubles with
-each level: every step of a validation looks at the clock.
+With Python's own ``re``, an expression like ``^(a+)+$`` takes time that doubles with each
+character; `regex` can stop after a time. A schema that branches at each level takes time that
+doubles with each level, so every step of a validation checks the clock.
 """
 
 import re
@@ -14,9 +15,9 @@ from functools import lru_cache
 from typing import Any
 
 LIMIT_S = 0.25
-"""For all the matching that one value needs."""
+"""Seconds for all pattern matching of one value."""
 VALIDATION_S = 2.0
-"""For a whole validation, in a thread."""
+"""Seconds for a whole validation, in a thread."""
 
 _deadline: ContextVar[float] = ContextVar("deadline")
 _end: ContextVar[float] = ContextVar("end")
@@ -25,26 +26,28 @@ _DOLLAR = re.compile(r"\\.|\[(?:\\.|[^\]\\])*\]|\$", re.DOTALL)
 
 
 class TooSlow(Exception):
-    """The time was over before a value could be checked."""
+    """The time limit passed before a value could be checked."""
 
     def __init__(self) -> None:
         super().__init__(f"could not be checked in {VALIDATION_S:g} s: the schema asks too much")
 
 
 class PatternTooSlow(TooSlow):
-    """The time was over before a value could be matched."""
+    """The time limit passed before a value could be matched."""
 
     def __init__(self, pattern: str) -> None:
         Exception.__init__(self, f"could not be matched with {pattern[:200]} in {LIMIT_S} s")
 
 
 class BadPattern(Exception):
-    """This is no regular expression."""
+    """This is not a regular expression."""
 
 
 @contextmanager
 def time_limit() -> Iterator[None]:
-    """All that is matched within has `LIMIT_S` seconds together, and all else `VALIDATION_S`."""
+    """Within it, all matching has `LIMIT_S` seconds together, and everything else
+    `VALIDATION_S`.
+    """
     now = time.monotonic()
     token, end = _deadline.set(now + LIMIT_S), _end.set(now + VALIDATION_S)
     try:
@@ -62,8 +65,8 @@ def _look_at_the_clock() -> None:
 
 @lru_cache(maxsize=1_000)
 def compiled(pattern: str) -> Any:
-    """The expression, where ``$`` means the very end, as in JSON Schema's ECMA 262, not also before
-    a last newline. BadPattern.
+    """The compiled expression. ``$`` means the very end, as in JSON Schema's ECMA 262, and not also
+    before a last newline. Raises BadPattern.
     """
     import regex  # type: ignore[import-untyped]  # with the first pattern: a start needs none
 
@@ -75,11 +78,13 @@ def compiled(pattern: str) -> Any:
 
 
 def found(pattern: str, text: str) -> bool:
-    """Whether the text holds a match. PatternTooSlow, within `time_limit`; BadPattern."""
+    """Whether the text holds a match. Raises PatternTooSlow, within `time_limit`, and
+    BadPattern.
+    """
     _look_at_the_clock()
     left = _deadline.get(time.monotonic() + LIMIT_S) - time.monotonic()
     try:
-        # The library takes a time of 0 for none at all.
+        # The library takes a time of 0 as no limit.
         hit = compiled(pattern).search(text, timeout=max(left, 1e-3), concurrent=True)
     except TimeoutError:
         raise PatternTooSlow(pattern) from None
@@ -88,8 +93,8 @@ def found(pattern: str, text: str) -> bool:
 
 @lru_cache
 def timed(kind: Any) -> Any:
-    """The validator class of `jsonschema`, each of whose steps looks at the clock, with those of
-    its keywords replaced that match patterns or compare each item with each.
+    """The validator class of `jsonschema` with a clock check in each step, and with its own
+    versions of the keywords that match patterns or compare each item with each other.
     """
     from jsonschema import ValidationError
     from jsonschema.validators import extend
@@ -143,7 +148,7 @@ def timed(kind: Any) -> Any:
 
 
 def check_schema(kind: Any, schema: Any) -> None:
-    """Whether it is a schema of this kind. SchemaError of `jsonschema`; TooSlow."""
+    """Check that it is a schema of this kind. Raises SchemaError of `jsonschema`, TooSlow."""
     from jsonschema import SchemaError
 
     checker = timed(kind)(kind.META_SCHEMA, format_checker=kind.FORMAT_CHECKER)
@@ -153,8 +158,8 @@ def check_schema(kind: Any, schema: Any) -> None:
 
 
 def _evolve(self: Any, **changes: Any) -> Any:
-    """The same validator for a part of the schema. The library's own would leave our class, and its
-    time limit, at each part that names its ``$schema``.
+    """The same validator for a part of the schema. The library's own method would lose our class,
+    and its time limit, at each part that names its ``$schema``.
     """
     for attribute in type(self).__attrs_attrs__:
         if attribute.init and attribute.alias not in changes:
@@ -171,7 +176,7 @@ def _by_the_clock(keyword: Callable[..., Any]) -> Callable[..., Iterator[Any]]:
 
 
 def _has_equals(items: list[Any]) -> bool:
-    """Whether two items are the same JSON value: 1 is 1.0, and true is not 1."""
+    """Whether two items are the same JSON value: 1 equals 1.0, and true does not equal 1."""
     seen: set[Any] = set()
     for item in items:
         _look_at_the_clock()
@@ -183,7 +188,7 @@ def _has_equals(items: list[Any]) -> bool:
 
 
 def _key(value: Any) -> Any:
-    """Equal for equal JSON values, and something that can be looked up."""
+    """A hashable key that is equal for equal JSON values."""
     if isinstance(value, bool):
         return (bool, value)
     if isinstance(value, list):

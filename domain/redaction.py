@@ -1,15 +1,15 @@
-"""Hides credentials before anything reaches the log, which is for ever.
+"""Hides credentials before anything reaches the log, because the log is kept for ever.
 
-Two kinds are hidden: the secrets that are known (the server's own, given to `Redactor`), and what
-has the form of one: credentials in URLs (`contracts/gitoma.md §5`, and its failing 9.15), the
-tokens that well-known services issue, private keys, and values assigned to names such as
-`password`. The second is a judgement. It prefers hiding: a password in the log cannot be taken
-back, a word too many that is hidden can be asked for again. But output stays readable, so code,
-prose about tokens, counts of tokens, hashes and identifiers are left alone; the corpus in
-`tests/domain/test_redaction.py` says where the line is.
+It hides two kinds: known secrets (the server's own, given to `Redactor`), and text that has the
+form of a secret: credentials in URLs (`contracts/gitoma.md §5`, and its failing 9.15), tokens of
+well-known services, private keys, and values assigned to names such as `password`. The second kind
+is a judgement, and prefers to hide: a password in the log cannot be taken back, but a word that was
+hidden wrongly can be asked for again. Output must stay readable, so code, prose about tokens,
+counts of tokens, hashes and identifiers are left alone. The corpus in
+`tests/domain/test_redaction.py` shows the border.
 
-Ordinary lines are the hot path: each rule first asks for a substring that its pattern cannot do
-without. No pattern can take more than linear time: repetitions are bounded or cannot give back.
+Ordinary lines are the hot path: each rule first searches for a substring that its pattern needs. No
+pattern takes more than linear time: repetitions are bounded or possessive.
 """
 
 import json
@@ -25,7 +25,7 @@ JSON: TypeAlias = "bool | int | float | str | list[JSON] | dict[str, JSON] | Non
 
 HIDDEN = "[REDACTED]"
 SHORTEST_SECRET = 6
-"""Shorter secrets are not looked for: they would be found in ordinary words."""
+"""Shorter secrets are not searched for: they would be found in ordinary words."""
 
 _MOST_PASSES = 8
 _DEEPEST = 200
@@ -34,11 +34,11 @@ _MANY = 8
 
 
 class Redactor:
-    """Hides what looks like a credential, and the given secrets wherever they appear.
+    """Hides text that looks like a credential, and the given secrets wherever they appear.
 
-    A secret is also found URL-encoded, JSON-escaped, and within base64 at any alignment; of one
-    with several lines, each line of 16 characters or more as well. Secrets shorter than
-    `SHORTEST_SECRET` are passed over. Redacting twice changes nothing more.
+    A secret is also found URL-encoded, JSON-escaped, and within base64 at any alignment. Of a
+    secret with several lines, each line of 16 characters or more is also found. Secrets shorter
+    than `SHORTEST_SECRET` are ignored. Redacting twice gives the same as redacting once.
     """
 
     def __init__(self, secrets: Iterable[str] = ()) -> None:
@@ -53,34 +53,34 @@ class Redactor:
             redacted = self._once(s)
             if redacted is s or redacted == s:
                 return s
-            s = redacted  # what was hidden may have been what kept something else from view
+            s = redacted  # the hidden text may have kept another secret from being found
         return s
 
     def cut(self, s: str) -> str:
-        """A text that was cut at its end, redacted. What may be the beginning of a credential there
-        is hidden too: only what came behind would tell.
+        """Redact a text that was cut at its end. An end that may be the beginning of a credential
+        is hidden too, because only the missing part would tell.
         """
         redacted = self.text(s)
         sure = self._sure(redacted)
         return redacted if sure == redacted else sure + HIDDEN
 
     def beginning(self, s: str) -> str:
-        """As much of a text that is not whole yet as may be shown, redacted."""
+        """The part of an unfinished text that may be shown, redacted."""
         return self._sure(self.text(s))
 
     def _sure(self, redacted: str) -> str:
-        """A redacted text without what at its end may be the beginning of a credential."""
+        """A redacted text without an end that may be the beginning of a credential."""
         for _ in range(_MOST_PASSES):
             begun = self._begun(redacted[-_LONGEST_BEGINNING:])
             if not begun:
                 return redacted
             redacted = redacted[:-begun]
-        # It goes on like this, as a row of one letter does: no more time, and none of it is shown.
+        # It goes on like this, such as a row of one letter: take no more time, and show none of it.
         return redacted[:-_LONGEST_BEGINNING]
 
     def _begun(self, end: str) -> int:
-        """How many of the last characters of a redacted text may be the beginning of a credential:
-        those that would be hidden if a certain text followed.
+        """How many characters at the end of a redacted text may be the beginning of a credential:
+        those that would be hidden if certain texts followed.
         """
         begun = max((_overlap(end, secret) for secret in self._secrets), default=0)
         if match := _BASIC_BEGUN.search(end):
@@ -94,9 +94,9 @@ class Redactor:
         return begun
 
     def value(self, v: JSON) -> JSON:
-        """Redacts every string in a JSON value, keys included; knows `{"password": "..."}` too.
+        """Redact every string in a JSON value, keys included; knows `{"password": "..."}` too.
 
-        What is nested deeper than 200 levels is hidden as a whole.
+        Everything below 200 levels of nesting is hidden as a whole.
         """
         return self._value(v, _DEEPEST)
 
@@ -123,8 +123,8 @@ class Redactor:
         return redacted
 
     def _name(self, name: str) -> tuple[str, bool]:
-        """A member's name as it may be shown, and whether it is a secret's. Names recur, so they
-        are kept.
+        """A member's name as it may be shown, and whether its value is a secret. Names recur, so
+        the results are cached.
         """
         known = self._names.get(name)
         if known is None:
@@ -140,10 +140,11 @@ class Redactor:
             return False
 
     def is_clean(self, whole: str) -> bool:
-        """Whether a text, or the JSON of a whole value, lacks all that any rule looks for.
+        """Whether a text, or the JSON of a whole value, lacks everything that any rule searches
+        for.
 
-        True means that redacting it, or any part of it, changes nothing; false means nothing. Asked
-        of many lines together, it lets a flood of them through at the speed of a substring search.
+        True: redacting it, or any part of it, changes nothing. False: unknown. For many lines
+        together it lets a flood of them through at the speed of a substring search.
         """
         if "?" in whole or ("@" in whole and "://" in whole):
             return False
@@ -169,7 +170,7 @@ class Redactor:
                 for trigger, token in tokens:
                     if trigger in s:
                         s = token.sub(HIDDEN, s)
-        # Without its first letter a word is found in either of its usual cases.
+        # Without its first letter a word matches both of its usual cases.
         if "=" in s or ":" in s or "--" in s or "asic " in s or "earer " in s:
             s = _hide_assigned(s)
         return s
@@ -179,8 +180,8 @@ _COMMON = "eatoinsrhldcumfgpwybvkxjqz"
 
 
 def _with_rarest(text: str) -> tuple[str, str]:
-    """A text behind the character of it that most texts lack: to look for one character is many
-    times faster than to look for more.
+    """A text, preceded by the character in it that most texts lack: searching for one character is
+    many times faster than for several.
     """
     return max(text, key=lambda c: _COMMON.find(c) if c in _COMMON else len(_COMMON)), text
 
@@ -192,7 +193,7 @@ def _forms(secret: str) -> set[str]:
     encoded = secret.encode("utf-8", "surrogatepass")
     forms = {secret, quote(encoded, safe=""), quote_plus(encoded), json.dumps(secret)[1:-1]}
     for shift in range(3):
-        # Base64 works in groups of three bytes: what depends on neighbours is left off.
+        # Base64 works in groups of three bytes: characters that depend on neighbours are left off.
         first = (shift * 8 + 5) // 6
         last = (shift + len(encoded)) * 8 // 6
         for encode in (b64encode, urlsafe_b64encode):
@@ -202,23 +203,24 @@ def _forms(secret: str) -> set[str]:
 
 
 _LONGEST_BEGINNING = 8_192
-"""Characters that are looked at for the beginning of a credential that has no end yet."""
+"""Characters at the end of a text that are examined for the beginning of a credential."""
 
 _BASIC_BEGUN = re.compile(r"(?i:\bbasic[ \t]{1,4})([A-Za-z0-9+/]+={0,2})\Z")
 
 _PROBES = (
-    # Of each kind one: whatever is open at the end of a text, with one of these it is credentials.
+    # One of each kind: whatever is open at the end of a text becomes a credential with one of
+    # these.
     ("", "A1b2C3d4E5f6G7h8I9j0K1l2M3n4O5p6Q7r8S9t0U1v2W3x4Y5z6"),
     ("://", "x:y1@h"),
     ("eyJ", "aaaaaaa.aaaaaaa.aaaaaaa"),
     *(("AKIA", "A" * count) for count in range(1, 17)),
     *(("ASIA", "A" * count) for count in range(1, 17)),
 )
-"""Texts that may follow, each after a text that must be there before."""
+"""Texts that may follow, each with a text that must come before it."""
 
 
 def _overlap(end: str, secret: str) -> int:
-    """The length of the longest beginning of `secret`, short of all of it, that `end` ends with."""
+    """The length of the longest proper beginning of `secret` that `end` ends with."""
     at = end.find(secret[0], max(0, len(end) - len(secret) + 1))
     while at >= 0:
         if secret.startswith(end[at:]):
@@ -228,10 +230,10 @@ def _overlap(end: str, secret: str) -> int:
 
 
 def hide_key_lines(lines: list[str], inside: bool) -> tuple[list[str], bool]:
-    """Lines that follow each other, without the private keys that go over several of them.
+    """Consecutive lines, without private keys that span several lines.
 
-    `inside`: whether the line before them was of a key that goes on. The second of what is given is
-    that for the line after them.
+    `inside`: whether the line before them was part of a key that continues. The second result says
+    the same for the line after them.
     """
     if not inside and "PRIVATE KEY" not in "\n".join(lines):
         return lines, False
@@ -282,7 +284,7 @@ _KEY_BODY = re.compile(r"(?:\s|\\[nr]){0,8}[A-Za-z0-9+/=]{16}")
 
 
 def _hide_private_keys(s: str) -> str:
-    """Hides from BEGIN to END; without an END, to the end of the text if a key follows at all."""
+    """Hide from BEGIN to END. Without an END, hide to the end of the text if key data follows."""
     parts, position = [], 0
     while begin := _KEY_BEGIN.search(s, position):
         end = _KEY_END.search(s, begin.end())
@@ -301,7 +303,7 @@ def _token(trigger: str, pattern: str) -> tuple[str, re.Pattern[str]]:
     return trigger, re.compile(rf"(?<![A-Za-z0-9_]){pattern}")
 
 
-# Random text has capitals; an identifier of ours has none.
+# Random text has capitals; crewlog's own identifiers have none.
 _OURS = r"(?=[a-z0-9_-]{0,64}[A-Z])(?=[A-Z0-9_-]{0,64}[a-z])[A-Za-z0-9_-]{20,}+"
 
 _TOKENS = (
@@ -345,8 +347,8 @@ _TOKENS = (
         ),
     ),
 )
-"""Tokens by a character that all of a group contain, each by a text that it contains: most lines
-lack the first.
+"""Tokens, grouped by a character that all of a group contain, each with a text that it contains.
+Most lines lack the character.
 """
 
 _TRIGGERS = [
@@ -466,7 +468,7 @@ class _Assignment(NamedTuple):
 
 _ASSIGNED_WORDS = ("token", "key", "pass", "secret", "auth", "pwd", "credential")
 _WORDS = tuple(map(_with_rarest, (*_ASSIGNED_WORDS, "bearer", "basic")))
-"""One of these is in every text in which `_hide_assigned` finds something, or a question mark."""
+"""Every text in which `_hide_assigned` finds something has one of these, or a question mark."""
 
 
 def _hide_assigned(s: str) -> str:
@@ -517,7 +519,7 @@ def _hide_bearer(match: re.Match[str]) -> str:
 
 
 def _hide_basic(match: re.Match[str]) -> str:
-    """Only what decodes to `user:password`: much prose has the word basic in it."""
+    """Hides only what decodes to `user:password`: much prose contains the word basic."""
     try:
         decoded = b64decode(match[2] + "=" * (-len(match[2]) % 4), validate=True).decode()
     except ValueError:

@@ -1,4 +1,4 @@
-"""The job: the state of one, folded from its own stream, and which commands that state allows."""
+"""The job: its state, folded from its own stream, and the commands that this state allows."""
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
@@ -47,10 +47,10 @@ from domain.job.events import (
 from domain.job.transitions import Changes, changes_by
 
 LONGEST_TEXT = 10_000
-"""Characters of a comment, a feedback or a reason."""
+"""Most characters of a comment, a feedback or a reason."""
 
 RESULT_FILE = "result.json"
-"""What the file is called in which an attempt may leave its result."""
+"""Name of the file in which an attempt may leave its result."""
 
 _NO_TERMS = JobPlan(
     local="",
@@ -78,11 +78,11 @@ class Job:
     id: str
     version: int = 0
     kind: str = ""
-    """Names the driver: what is done with its processes."""
+    """Names the driver that handles the job's processes."""
     state: JobState = JobState.QUEUED
     attempt: int = 0
     active: bool = False
-    """The current attempt has been started and has not ended: something runs it."""
+    """An attempt was started and has not ended."""
     node: str | None = None
     argv: tuple[str, ...] = ()
     cwd: str = ""
@@ -94,27 +94,27 @@ class Job:
     links: Links = field(default_factory=Links)
     plan: JobPlan | None = None
     failures: int = 0
-    """Attempts that failed since a person last set it going."""
+    """Failed attempts since a person last set the job going."""
     given: dict[str, Any] | None = None
-    """The result that the current attempt handed in; once completed, the job's."""
+    """The result of the current attempt; once the job is completed, the job's result."""
     block_asked: str | None = None
     gave_up: bool = False
     approved: bool = False
     rejected: bool = False
-    """The current attempt was told no, and its template says that this ends the job."""
+    """The current attempt's question was rejected, and the template says that this ends the job."""
     trusted: bool = False
     pending: tuple[str, ...] = ()
-    """Approvals that are waited for, oldest first."""
+    """Approvals that the job waits for, oldest first."""
     asked: tuple[str, ...] = ()
-    """Approvals of which the job heard no answer, also those that it waits for no more, oldest
-    first.
+    """Approvals whose answer the job has not heard, oldest first. Includes those that it no longer
+    waits for.
     """
     stranded_by: str | None = None
     cancel_requested_at: str | None = None
     started_at: str | None = None
     finished_at: str | None = None
     ended_version: int = 0
-    """The version of the stream with the last ``job.finished``."""
+    """The version of the stream at the last ``job.finished``."""
     archived_at: str | None = None
     deleted: bool = False
 
@@ -136,42 +136,45 @@ class Job:
 
     @property
     def terms(self) -> JobPlan:
-        """What its template says; for a job of its own, that nothing is asked of it."""
+        """The job's part of its template; for a job of its own, a plan with every default."""
         return self.plan or _NO_TERMS
 
     @property
     def planned(self) -> bool:
-        """It has a plan, as jobs of crews do: what becomes of it after an attempt is for that to
-        say. A job of its own ends as its process does.
+        """Whether it has a plan, as jobs of crews do. The plan decides what follows an attempt. A
+        job of its own simply ends as its process did.
         """
         return self.plan is not None
 
     @property
     def over(self) -> bool:
-        """Nothing can make it run again."""
+        """Whether nothing can make it run again."""
         return self.deleted or self.archived or (self.ended and not self.planned)
 
     @property
     def needs_approval(self) -> bool:
-        """A person must approve before it may be queued."""
+        """Whether a person must approve before it may be queued."""
         return self.terms.approval and not self.approved
 
     # The life of an attempt
 
     def queue(self, after: Mapping[str, int] | None = None) -> list[Event]:
-        """Let the held job start when there is room; `after` is the attempt of each parent."""
+        """Let the held job start as soon as there is room. `after` is the attempt of each
+        parent.
+        """
         self._require(JobState.HELD, "queued")
         return [JobQueued(attempt=self.attempt + 1, after=dict(after or {}))]
 
     def start(self, node: str) -> list[Event]:
-        """Take the queued job for its next attempt. WrongState unless it is queued."""
+        """Take the queued job for its next attempt. Raises WrongState unless it is queued."""
         self._require(JobState.QUEUED, "started")
         return [JobStarted(attempt=self.attempt + 1, node=node, timeout_ms=self.timeout_ms)]
 
     def request_cancel(self, reason: str) -> list[Event]:
-        """Ask for the end. A job that no attempt holds ends at once; asking again changes nothing.
+        """Ask for the job's end. A job without a running attempt ends at once. Asking again changes
+        nothing.
 
-        JobAlreadyEnded once it has ended.
+        Raises JobAlreadyEnded if it has ended.
         """
         if self.ended:
             raise JobAlreadyEnded(self.state)
@@ -183,8 +186,8 @@ class Job:
         return [asked, self._end(self.attempt, Outcome.CANCELLED, "Cancelled before it started.")]
 
     def lose_attempt(self, attempt: int, reason: str, error_id: str) -> list[Event]:
-        """The attempt's process vanished. A command may have done half its work, so it isn't run
-        again unless its template says that it may be.
+        """The attempt's process vanished. A command may have done half its work, so it is not run
+        again unless its template allows that.
         """
         self.require_current(attempt)
         outcome = Outcome.CANCELLED if self.cancel_requested else Outcome.FAILED
@@ -192,13 +195,13 @@ class Job:
         return [JobAttemptLost(attempt=attempt, reason=reason), *self.end_attempt(ended)]
 
     def end_attempt(self, ended: JobFinished, problem: str | None = None) -> list[Event]:
-        """The current attempt is over as `ended` says; what becomes of the job?
+        """End the current attempt as `ended` says, and decide what becomes of the job.
 
-        A job of its own ends with its attempt, as its process did. In a crew, what the worker
-        itself said counts more than how its process left; else a failure is tried again while
-        retries remain, and then the job is blocked. `problem` says what is wrong with what it left.
+        A job of its own ends with its attempt. In a crew, the worker's own report counts more than
+        how its process ended; otherwise a failure is tried again while retries remain, and then the
+        job is blocked. `problem` says what is wrong with the files that the attempt left.
 
-        StaleAttempt from any attempt but the current one, JobAlreadyEnded after the end.
+        Raises StaleAttempt for any attempt but the current one, JobAlreadyEnded after the end.
         """
         self.require_current(ended.attempt)
         if self.links.crew is not None:
@@ -214,7 +217,7 @@ class Job:
             return [ended.model_copy(update={"outcome": Outcome.COMPLETED})]
         well = ended.outcome is Outcome.COMPLETED and problem is None and self.block_asked is None
         if self.cancel_requested and not well:
-            # It left by itself before it was sent a signal: what was asked for holds all the same.
+            # The process exited before it got a signal. The cancel that was asked for still counts.
             return [ended.model_copy(update={"outcome": Outcome.CANCELLED})]
         if self.block_asked is not None:
             asked = _over(ended, AttemptOutcome.BLOCKED, self.block_asked)
@@ -231,77 +234,75 @@ class Job:
         return [over, JobBlocked(attempt=ended.attempt, reason=reason, gave_up=True)]
 
     def _not_kept(self, attempt: int, problem: str | None) -> list[Event]:
-        """A result that is none, of a job whose end does not depend on it."""
+        """Record an invalid result of a job whose end does not depend on it."""
         if problem is None:
             return []
         return [JobArtifactsDropped(attempt=attempt, names=[RESULT_FILE], reason=problem)]
 
     def fail(self, reason: str) -> list[Event]:
-        """End a job that no attempt holds, without success."""
+        """End a job without a running attempt, as failed."""
         if self.ended:
             raise JobAlreadyEnded(self.state)
         return [self._end(self.attempt, Outcome.FAILED, reason)]
 
     def report(self, event: JobProgressed | JobOutput | JobOutputDropped) -> list[Event]:
-        """Something the current attempt has to say while it runs."""
+        """A report of the current attempt while it runs."""
         self.require_current(event.attempt)
         return [event]
 
     def expire_lease(self, attempt: int) -> list[Event]:
-        """The worker was silent for too long."""
+        """The worker gave no sign of life within its lease."""
         self.require_current(attempt)
         return [JobLeaseExpired(attempt=attempt)]
 
     # What its worker says
 
     def give_result(self, attempt: int, result: dict[str, Any]) -> list[Event]:
-        """Hand in the result; the last one given counts. It was checked against the schema."""
+        """Hand in the result, which was checked against the schema. The last one counts."""
         self.require_current(attempt)
         return [JobResultGiven(attempt=attempt, result=result)]
 
     def ask_block(self, attempt: int, reason: str) -> list[Event]:
-        """The worker cannot go on; the job is blocked when it has left. WrongState for a job of its
-        own.
+        """The worker cannot go on. The job is blocked when its process has exited. Raises
+        WrongState for a job of its own.
         """
         self.require_current(attempt)
         if not self.planned:
-            raise WrongState("A job of its own cannot be blocked: it ends as its exit code says.")
+            raise WrongState("Only a job of a crew can be blocked; this one ends with its process.")
         return [JobBlockAsked(attempt=attempt, reason=_text(reason, "A reason"))]
 
     # What people say
 
     def message(self, text: str) -> list[Event]:
-        """Say something to a job that has not ended."""
+        """Send a message to a job that has not ended."""
         if self.ended:
             raise JobAlreadyEnded(self.state)
         return [JobMessaged(text=_text(text, "A message"))]
 
     def comment(self, text: str) -> list[Event]:
-        """Write something that workers of this and later attempts read."""
+        """Write a comment, which workers of this and later attempts read."""
         return [JobCommented(text=_text(text, "A comment"))]
 
     def unblock(self) -> list[Event]:
-        """Let a blocked job go on: it is held, and to be released anew."""
+        """Let a blocked job go on: it is held, and then released again."""
         self._require(JobState.BLOCKED, "unblocked")
         return [JobUnblocked()]
 
     def redo(self, feedback: str) -> list[Event]:
-        """Have a job that has ended, or is blocked, done again: it is held, and to be released
-        anew.
-        """
+        """Have an ended or blocked job done again: it is held, and then released again."""
         if not self.ended and self.state is not JobState.BLOCKED:
             raise WrongState(f"Job is {self.state}: it cannot be redone.")
         if self.archived or self.deleted:
             gone = "deleted" if self.deleted else "archived"
             raise WrongState(f"Job is {gone}: it cannot be redone.")
         if self.sealed and not self.planned:
-            raise WrongState("Its private values were removed when it ended: submit it anew.")
+            raise WrongState("Its private values were removed when it ended: submit it again.")
         comment: list[Event] = [JobCommented(text=feedback)] if feedback.strip() else []
         return [JobRedone(feedback=_text(feedback, "Feedback") if comment else ""), *comment]
 
     def make_stale(self, parent: str) -> list[Event]:
-        """A parent is done again. Nothing where this job has not begun, or is off the board; one
-        that is being cancelled ends with it.
+        """A parent is done again. Does nothing if this job has not begun or is archived. A job that
+        is being cancelled ends as cancelled.
         """
         if self.archived or self.deleted or self.state is JobState.HELD:
             return []
@@ -313,30 +314,32 @@ class Job:
         return [stale]
 
     def strand(self, parent: str, reason: str) -> list[Event]:
-        """This job cannot start any more; nothing where it is marked so already, or has ended."""
+        """Mark that this job cannot start any more. Does nothing if it is marked already, or
+        has ended.
+        """
         if self.ended or self.stranded_by is not None:
             return []
         return [JobStranded(parent=parent, reason=reason)]
 
     def free(self, parent: str) -> list[Event]:
-        """What stranded it is being done after all."""
+        """Remove the mark: the parent that stranded this job is being done after all."""
         return [] if self.stranded_by is None else [JobFreed(parent=parent)]
 
     # Approvals
 
     def wait_for(self, approval: str, description: str) -> list[Event]:
-        """Wait for an answer: the current attempt's, or before the first one. WrongState when the
-        job is being cancelled: nobody answers any more.
+        """Wait for an answer to the current attempt's question, or to one asked before the first
+        attempt. Raises WrongState if the job is being cancelled: nobody will answer.
         """
         if self.cancel_requested:
-            raise WrongState("Job is being cancelled: nothing more can be asked for it.")
+            raise WrongState("Job is being cancelled: it cannot ask anything any more.")
         if not self.active:
             self._require(JobState.HELD, "approved")
         attempt = self.attempt if self.active else 0
         return [JobApprovalRequested(attempt=attempt, approval=approval, description=description)]
 
     def answer(self, approval: str, resolution: str) -> list[Event]:
-        """An approval that is waited for was answered, or never will be."""
+        """An approval that the job waits for was answered, or will never be."""
         if approval not in self.pending:
             return []
         return [
@@ -349,20 +352,20 @@ class Job:
         ]
 
     def block_held(self, reason: str) -> list[Event]:
-        """A job that waits to be released is blocked instead."""
+        """Block a held job instead of releasing it."""
         if self.ended:
             raise JobAlreadyEnded(self.state)
         return [JobBlocked(attempt=self.attempt, reason=reason, gave_up=False)]
 
     def trust(self) -> list[Event]:
-        """Approve what it asks from now on."""
+        """Approve everything that the job asks from now on."""
         return [] if self.trusted else [JobTrusted()]
 
     # Off the board
 
     def archive(self) -> list[Event]:
-        """Take a job off the board; again changes nothing. In a crew, one that nobody runs ends
-        with it.
+        """Archive the job. Archiving again changes nothing. A job of a crew that has no running
+        attempt ends with it.
         """
         if self.archived:
             return []
@@ -372,20 +375,20 @@ class Job:
         return [JobUnarchived()] if self.archived else []
 
     def delete(self) -> list[Event]:
-        """Hide a job for good, as `archive` takes it off the board."""
+        """Hide the job for good. The same rules as for `archive` apply."""
         return [] if self.deleted else [*self._put_away("deleted"), JobDeleted()]
 
     def _put_away(self, done: str) -> list[Event]:
         if self.ended:
             return []
         if self.active or not self.planned:
-            raise WrongState(f"Job is {self.state}: cancel it, then it can be {done}.")
+            raise WrongState(f"Job is {self.state}: cancel it first, then it can be {done}.")
         return [self._end(self.attempt, Outcome.CANCELLED, f"It was {done} before it was done.")]
 
     def _end(
         self, attempt: int, outcome: Outcome, reason: str, *, error_id: str | None = None
     ) -> JobFinished:
-        """An end without a process to tell of."""
+        """An end without a process."""
         return JobFinished(
             attempt=attempt,
             outcome=outcome,
@@ -405,8 +408,8 @@ class Job:
             raise WrongState(f"Job is {self.state}: it cannot be {done}.")
 
     def require_current(self, attempt: int) -> None:
-        """StaleAttempt unless this attempt is the one that holds the job, JobAlreadyEnded after
-        it.
+        """Raises StaleAttempt unless this attempt holds the job, JobAlreadyEnded if the job
+        has ended.
         """
         if self.ended:
             raise JobAlreadyEnded(self.state)
@@ -415,12 +418,12 @@ class Job:
 
 
 def evolve(job: Job, event: Event, version: int, at: str) -> Job:
-    """The job after one more event of its own stream, which is drafted and not in the log yet."""
+    """The job after one more event of its own stream, which is drafted and not yet in the log."""
     return moved(job, drafted(event, version, at))
 
 
 def moved(job: Job, fact: Fact) -> Job:
-    """Fold one event of the job's own stream. Pure; one of no consequence only moves the
+    """Fold one event of the job's own stream. Pure. An event without effect only moves the
     version.
     """
     changes = changes_by(fact, job)
@@ -467,7 +470,7 @@ _REMEMBERED: dict[str, Callable[[Job, Fact], Changes]] = {
     JobApprovalAnswered.type: _answered,
     JobTrusted.type: lambda *_: {"trusted": True},
 }
-"""What only commands ask about, beside how the job stands."""
+"""Fields that only commands ask about, beside the shared transitions."""
 
 
 def _text(text: str, what: str) -> str:

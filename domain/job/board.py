@@ -1,9 +1,9 @@
-"""The board: which column a job stands in."""
+"""The board: which column a job is in."""
 
 from domain.job.events import JobState
 
 COLUMNS = ("triage", "todo", "ready", "running", "blocked", "done")
-"""In the order of the work; what is archived stands beside them."""
+"""In the order of the work. Archived jobs have a place of their own beside them."""
 
 ARCHIVED = "archived"
 
@@ -22,8 +22,8 @@ _OF_STATE = {
 
 
 def column_of(state: JobState, *, active: bool) -> str:
-    """The column of a job that is not archived. Whatever stands still without success is
-    ``blocked``; one that waits for an answer is ``running`` while an attempt of it asks.
+    """The column of a job that is not archived. Every job that needs a person to go on is
+    ``blocked``. A job that waits for an answer is ``running`` if an attempt of it asked.
     """
     if state is JobState.WAITING_FOR_APPROVAL:
         return "running" if active else "todo"

@@ -32,7 +32,7 @@ T = TypeVar("T")
 
 @dataclass(frozen=True, slots=True)
 class IdempotencyKey:
-    """A caller's key and the fingerprint of what it asks with it."""
+    """A caller's key, and the fingerprint of the request."""
 
     principal: str
     key: str
@@ -41,19 +41,19 @@ class IdempotencyKey:
 
 @dataclass(frozen=True, slots=True)
 class Submission:
-    """The answer to a submission. `replayed` is true when an earlier request with the key had made
+    """The answer to a submission. `replayed` is true if an earlier request with the key made
     the job.
     """
 
     job_id: str
     events: tuple[Recorded, Recorded]
-    """Submitted and queued, as they stand in the log."""
+    """``job.submitted`` and ``job.queued``, as they are in the log."""
     replayed: bool = False
 
 
 @dataclass(frozen=True, slots=True)
 class Changed:
-    """The job after a command, and the position of the newest event about it (0: nothing was to
+    """The job after a command, and the position of its newest event (0: there was nothing to
     do).
     """
 
@@ -62,7 +62,7 @@ class Changed:
 
 
 class Jobs:
-    """The job aggregates of one log."""
+    """The jobs of one log."""
 
     def __init__(self, log: EventLog, clock: Clock = system_clock) -> None:
         self._log = log
@@ -70,26 +70,30 @@ class Jobs:
         self._folded = FoldedStreams(log, fold, job_stream)
 
     def load(self, job_id: str) -> Job:
-        """The job as its own stream has it. JobNotFound when there is none, or it was deleted."""
+        """The job, folded from its own stream. Raises JobNotFound if there is none or it was
+        deleted.
+        """
         return self._present(job_id).state
 
     async def apart(self, look: Callable[[], T]) -> T:
-        """What `look` gives, which may load jobs: not on the event loop where that would wait."""
+        """The result of `look`, which may load jobs. Runs it off the event loop if the store
+        waits.
+        """
         return await self._log.apart(look)
 
     async def loaded(self, job_id: str) -> Job:
-        """The same for event loops, which do not wait for the store."""
+        """`load` for event loops, which must not block on the store."""
         return await self.apart(partial(self.load, job_id))
 
     def ever(self, job_id: str) -> Job:
-        """The same also of one that was deleted: what it did still counts for others."""
+        """`load` that also finds a deleted job: other jobs still depend on it."""
         job = self._folded.latest(job_id).state
         if job.version == 0:
             raise JobNotFound(job_id)
         return job
 
     async def submitted(self, job_id: str) -> JobSubmitted:
-        """What was asked for when the job was made. JobNotFound as for `load`."""
+        """The request that made the job. Raises JobNotFound as `load` does."""
         await self._log.apart(partial(self.load, job_id))
         first = await self._log.first_of_stream(job_stream(job_id))
         assert first is not None
@@ -110,8 +114,8 @@ class Jobs:
         context: Context,
         idempotency: IdempotencyKey | None = None,
     ) -> Submission:
-        """Accept a job and queue it. IdempotencyMismatch when the key was used
-        for something else.
+        """Accept a job and queue it. Raises IdempotencyMismatch if the key was used for
+        another request.
         """
         stream = job_stream(job_id)
         events = new_events(stream, [submitted, JobQueued(attempt=1)], context, self._clock)
@@ -141,10 +145,10 @@ class Jobs:
     async def execute(
         self, job_id: str, decide: Decide, context: Context, *, if_match: int | None = None
     ) -> Changed:
-        """Let the job decide and append its events; decide again when somebody else was first.
+        """Let the job decide and append its events. Decides again if another writer was first.
 
-        Raises JobNotFound, what `decide` raises, and PreconditionFailed when `if_match` is not the
-        version.
+        Raises JobNotFound, what `decide` raises, and PreconditionFailed if `if_match` is not the
+        present version.
         """
 
         def decision(draft: Draft) -> Kept[Job]:
@@ -159,7 +163,7 @@ class Jobs:
 
 
 def fold(job_id: str, events: Sequence[Recorded], job: Job | None = None) -> Job:
-    """The job after `events` of its own stream."""
+    """The job after these events of its own stream."""
     job = job or Job(job_id)
     for recorded in events:
         job = moved(job, recorded)
@@ -167,8 +171,8 @@ def fold(job_id: str, events: Sequence[Recorded], job: Job | None = None) -> Job
 
 
 def replay_of(log: EventLog, key: IdempotencyKey) -> str:
-    """What an earlier request with this key made. IdempotencyMismatch when it asked for something
-    else.
+    """The id that an earlier request with this key made. Raises IdempotencyMismatch if that was
+    another request.
     """
     first = log.blocking.stream(idempotency_stream(key.principal, key.key))[0]
     if first.data["fingerprint"] != key.fingerprint:
@@ -177,8 +181,8 @@ def replay_of(log: EventLog, key: IdempotencyKey) -> str:
 
 
 def precondition(job: Job, if_match: int | None) -> None:
-    """PreconditionFailed unless the job has the version that was asked for."""
+    """Raises PreconditionFailed unless the job has this version."""
     if if_match is not None and job.version != if_match:
         raise PreconditionFailed(
-            f"The job is at version {job.version}, not {if_match}: read it again."
+            f"The job is at version {job.version}, not {if_match}: read it again, then repeat."
         )

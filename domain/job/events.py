@@ -1,8 +1,8 @@
-"""What can happen to a job: its states, and its events.
+"""The job's states and events.
 
-States are finer than any one dialect needs and each dialect translates them (docs/job-states.md).
-Output is kept in the sub-stream ``job-<id>/output``, so that the job's own stream stays short
-enough to be folded on each command.
+States are finer than any one dialect needs; each dialect translates them (docs/job-states.md).
+Output is in the sub-stream ``job-<id>/output``, so that the job's own stream stays short enough to
+be folded for each command.
 """
 
 from enum import StrEnum
@@ -14,10 +14,10 @@ from domain.event import Event, Json
 
 
 class JobState(StrEnum):
-    """Where a job stands. The last four are ends."""
+    """The state of a job. The last four are final."""
 
     HELD = "held"
-    """Accepted, and not to be started yet: a parent or a time is waited for."""
+    """Accepted, but must not start yet: it waits for a parent or a time."""
     QUEUED = "queued"
     RUNNING = "running"
     PAUSED = "paused"
@@ -25,7 +25,7 @@ class JobState(StrEnum):
     BLOCKED = "blocked"
     """Stopped until a person unblocks it."""
     REVIEW = "review"
-    """The work is there and waits to be resolved."""
+    """Reserved: the work is done and waits for a person's decision."""
     COMPLETED = "completed"
     FAILED = "failed"
     CANCELLED = "cancelled"
@@ -45,7 +45,7 @@ class Outcome(StrEnum):
 
 
 class Links(BaseModel):
-    """What a job belongs to, by id."""
+    """The things that a job belongs to, by id."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
@@ -56,12 +56,12 @@ class Links(BaseModel):
 
 
 class JobPlan(BaseModel):
-    """What a job of a crew is told beyond its command. Ids of parents are job ids."""
+    """What a job of a crew has beyond its command. Parents are job ids."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     local: str
-    """Its id in the template, unique in the crew."""
+    """The job's id in the template, unique in the crew."""
     template: str
     body: str
     assignee: str | None
@@ -74,17 +74,15 @@ class JobPlan(BaseModel):
     on_reject: str
     """``answer``: a rejection goes to the worker. ``fail``: it ends the job."""
     approvers: list[str]
-    """Who may answer beside admins: ``owner`` or e-mail addresses; nobody named is the owner."""
+    """Who may answer, beside administrators: ``owner`` or e-mail addresses. Empty: the owner."""
     lease_ms: int
-    """Longest silence of a worker, or 0."""
+    """Longest time in ms without a sign of life of the worker; 0: no limit."""
     result_schema: dict[str, Any] | None
     not_before: str | None
 
 
 class JobSubmitted(Event, type="job.submitted", schema=2):
-    """Somebody asked for work. `argv` is as the log may know it; environment values never are in
-    it.
-    """
+    """A job was asked for. `argv` is redacted, and the environment's values are never here."""
 
     kind: str
     label: str
@@ -94,12 +92,12 @@ class JobSubmitted(Event, type="job.submitted", schema=2):
     cwd: str
     env_names: list[str]
     sealed: bool
-    """The full argv and the environment's values lie in a private file until the job has ended."""
+    """A private file holds the full argv and the environment's values until the job has ended."""
     timeout_ms: int
     labels: list[str]
     links: Links
     plan: JobPlan | None = None
-    """None for a job of its own, without a crew."""
+    """None for a job of its own, which has no crew."""
 
     @classmethod
     def upcast(cls, data: Json, schema: int) -> Json:
@@ -107,13 +105,13 @@ class JobSubmitted(Event, type="job.submitted", schema=2):
 
 
 class JobQueued(Event, type="job.queued", schema=2):
-    """The job may start as soon as there is room. The log's order of these is the order of
-    starting.
+    """The job may start as soon as there is room. Jobs start in the order of these events in
+    the log.
     """
 
     attempt: int
     after: dict[str, int] = Field(default_factory=dict)
-    """The attempt of each parent whose result this one uses, by job id."""
+    """The attempt of each parent whose result this job uses, by job id."""
 
     @classmethod
     def upcast(cls, data: Json, schema: int) -> Json:
@@ -129,19 +127,19 @@ class JobStarted(Event, type="job.started"):
 
 
 class JobOutput(Event, type="job.output"):
-    """Lines that the attempt wrote, merged stdout and stderr. Lives in ``job-<id>/output``."""
+    """Lines that the attempt wrote, stdout and stderr merged. In ``job-<id>/output``."""
 
     attempt: int
     first_line: int
-    """Number of the first of these lines in the whole job, from 1."""
+    """Number of the first of these lines among all lines of the job, from 1."""
     lines: list[str]
     end_offset: int
-    """Bytes of the attempt's output that are in the log with this event."""
+    """Bytes of the attempt's output that are in the log after this event."""
 
 
 class JobOutputDropped(Event, type="job.output_dropped"):
-    """The attempt wrote more than the job may keep: from this byte on, so many bytes are not in the
-    log.
+    """The attempt wrote more than the job may keep. `bytes` bytes from `from_offset` on are
+    not in the log.
     """
 
     attempt: int
@@ -150,8 +148,8 @@ class JobOutputDropped(Event, type="job.output_dropped"):
 
 
 class JobProgressed(Event, type="job.progressed"):
-    """The worker says how far it is: `fraction` 0 to 1 as a decimal string, or none, and a
-    sentence.
+    """The worker reported its progress: `fraction`, a decimal string from 0 to 1 or none,
+    and a sentence.
     """
 
     attempt: int
@@ -166,7 +164,7 @@ class JobMessaged(Event, type="job.messaged"):
 
 
 class JobCancelRequested(Event, type="job.cancel_requested", essential=True):
-    """Somebody wants the job stopped; whoever runs it reads this and stops it."""
+    """A job's end was asked for. The dispatcher reads this and ends its process."""
 
     reason: str
 
@@ -184,27 +182,27 @@ class JobResumed(Event, type="job.resumed"):
 
 
 class JobAttemptLost(Event, type="job.attempt_lost"):
-    """What ran the attempt is gone without a trace of how it ended."""
+    """The process of the attempt is gone, and nobody knows how it ended."""
 
     attempt: int
     reason: str
 
 
 class JobFinished(Event, type="job.finished", schema=2, essential=True):
-    """The job has ended. Exactly one of these follows each time a job was queued."""
+    """The job has ended. Exactly one of these follows each time that a job was queued."""
 
     attempt: int
-    """0 when it ended before any attempt."""
+    """0 if it ended before any attempt."""
     outcome: Outcome
     exit_code: int | None
-    """Of the process; negative is the signal that killed it; none where there was no process."""
+    """The exit code; negative: the signal that killed the process; none: there was no process."""
     reason: str
     error_id: str | None
     run_ms: int
     lines: int
     output_bytes: int
     crew: str | None = None
-    """The crew whose other jobs this end concerns."""
+    """The crew, whose other jobs depend on this end."""
 
     @classmethod
     def upcast(cls, data: Json, schema: int) -> Json:
@@ -212,7 +210,7 @@ class JobFinished(Event, type="job.finished", schema=2, essential=True):
 
 
 class AttemptOutcome(StrEnum):
-    """How an attempt ended after which the job goes on."""
+    """How an attempt ended after which the job continues."""
 
     CRASHED = "crashed"
     TIMED_OUT = "timed_out"
@@ -220,8 +218,8 @@ class AttemptOutcome(StrEnum):
 
 
 class JobAttemptEnded(Event, type="job.attempt_ended", essential=True):
-    """An attempt is over and the job is not: it is tried again, or waits for a person. Fields as in
-    ``job.finished``.
+    """The attempt has ended and the job has not: it is tried again, or waits for a person. Fields
+    are as in ``job.finished``.
     """
 
     attempt: int
@@ -248,22 +246,20 @@ class JobUnblocked(Event, type="job.unblocked"):
 
 
 class JobRedone(Event, type="job.redone"):
-    """A person wants it done again, and says what was wrong."""
+    """A person wants the job done again, and may say what was wrong."""
 
     feedback: str
 
 
 class JobMadeStale(Event, type="job.made_stale"):
-    """A parent is done again, so what this job made of its result counts no more. Fences the
-    running attempt.
-    """
+    """A parent is done again, so this job's result is out of date. Fences the running attempt."""
 
     attempt: int
     parent: str
 
 
 class JobStranded(Event, type="job.stranded"):
-    """A parent has ended without success, or stands still for good: as things are, this job can
+    """A parent has ended without success or is blocked for good: unless that changes, this job can
     never start.
     """
 
@@ -272,13 +268,13 @@ class JobStranded(Event, type="job.stranded"):
 
 
 class JobFreed(Event, type="job.freed"):
-    """What stranded the job is being done after all."""
+    """The job that stranded this one is being done after all."""
 
     parent: str
 
 
 class JobCommented(Event, type="job.commented"):
-    """Somebody wrote something to whoever works on the job."""
+    """A comment for the workers of the job."""
 
     text: str
 
@@ -298,19 +294,19 @@ class JobBlockAsked(Event, type="job.block_asked"):
 
 
 class JobArtifactStored(Event, type="job.artifact_stored"):
-    """A file that the attempt left; its bytes are kept under their SHA-256."""
+    """A file that the attempt left. Its bytes are kept under their SHA-256."""
 
     attempt: int
     artifact: str
     name: str
-    """Path below the attempt's folder of artifacts, with ``/``."""
+    """Path below the attempt's artifacts folder, with ``/``."""
     sha256: str
     size: int
     mime: str
 
 
 class JobArtifactsDropped(Event, type="job.artifacts_dropped"):
-    """Files that the attempt left and that were not kept."""
+    """Files that the attempt left and that are not kept."""
 
     attempt: int
     names: list[str]
@@ -318,10 +314,10 @@ class JobArtifactsDropped(Event, type="job.artifacts_dropped"):
 
 
 class JobApprovalRequested(Event, type="job.approval_requested"):
-    """The job waits for a person's answer, without holding a place."""
+    """The job waits for a person's answer, and holds no place meanwhile."""
 
     attempt: int
-    """0 before its first attempt."""
+    """0 before the first attempt."""
     approval: str
     description: str
 
@@ -341,7 +337,7 @@ class JobApprovalAnswered(Event, type="job.approval_answered", schema=2):
 
 
 class JobTrusted(Event, type="job.trusted"):
-    """What this job asks from now on is approved unless it must be asked explicitly."""
+    """Later questions of this job are approved, unless a person must answer them."""
 
 
 class JobLeaseExpired(Event, type="job.lease_expired"):
@@ -351,7 +347,7 @@ class JobLeaseExpired(Event, type="job.lease_expired"):
 
 
 class JobArchived(Event, type="job.archived"):
-    """Taken off the board, kept in history."""
+    """Archived: off the board, kept in history."""
 
 
 class JobUnarchived(Event, type="job.unarchived"):
@@ -373,5 +369,5 @@ def output_stream(job_id: str) -> str:
 
 
 def job_id_of(subject: str) -> str | None:
-    """The job that a subject is about, or None for something else."""
+    """The job that a subject is about; None for a subject of another kind."""
     return subject[4:] if subject.startswith("job-") else None

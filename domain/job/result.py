@@ -1,4 +1,4 @@
-"""What a worker hands in, and what the workers after it are given of that."""
+"""The result that a worker hands in, and what later jobs get of it."""
 
 import re
 from collections.abc import Iterable, Sequence
@@ -13,25 +13,27 @@ from domain.numbers import wrong_numbers
 from domain.patterns import BadPattern, TooSlow, check_schema, time_limit, timed
 
 LARGEST_RESULT = 65_536
-"""Bytes of a result as JSON (`contracts/board.md §11.6`: 64 KB are taken, one more is not)."""
+"""Most bytes of a result as JSON (`contracts/board.md §11.6`: 64 KB are accepted, one byte
+more is not).
+"""
 
 _LONGEST_REASON = 500
 
 
 @dataclass(frozen=True, slots=True)
 class ParentResult:
-    """What a job that had to be done before left for those that waited for it."""
+    """What a parent left for the jobs that waited for it."""
 
     job_id: str
     key: str
     title: str
     metadata: dict[str, Any]
-    """Its result; empty where it gave none."""
+    """The parent's result; empty if it gave none."""
     completed_at: str | None
     attempt: int
 
     def json(self) -> dict[str, Any]:
-        """As workers read it."""
+        """The form that workers read."""
         return {
             "jobId": self.job_id,
             "key": self.key,
@@ -60,10 +62,10 @@ def parent_results(parents: Sequence[Job]) -> list[ParentResult]:
 def check_result(
     result: Any, schema: dict[str, Any] | None, *, size: int | None = None
 ) -> dict[str, Any]:
-    """The result, if it is one. BadInput, whose path begins with ``result``, for what is no JSON
-    object, is larger than `LARGEST_RESULT` or does not fit the JSON Schema.
+    """The result, if it is valid. Raises BadInput with a path that begins with ``result`` if it is
+    not a JSON object, is larger than `LARGEST_RESULT`, or does not fit the JSON Schema.
 
-    `size` is that of the text it was read from, where there is one; else of its shortest JSON.
+    `size` is that of the text it was read from; without one, that of its shortest JSON.
     """
     if not isinstance(result, dict):
         raise BadInput("result", "It must be a JSON object.")
@@ -85,7 +87,7 @@ def too_large() -> BadInput:
 
 
 def _fit(result: dict[str, Any], schema: dict[str, Any]) -> None:
-    # The library takes longer to import than the server to start.
+    # The library takes longer to import than the server takes to start.
     from jsonschema import Draft202012Validator, SchemaError
     from jsonschema.exceptions import best_match
     from jsonschema.validators import validator_for
@@ -94,7 +96,7 @@ def _fit(result: dict[str, Any], schema: dict[str, Any]) -> None:
 
     kind = validator_for(schema, default=Draft202012Validator)
     try:
-        # An empty registry: no reference of a schema makes the server fetch anything.
+        # An empty registry: no reference in a schema can make the server fetch anything.
         with time_limit():
             check_schema(kind, schema)
             wrong = best_match(timed(kind)(schema, registry=Registry()).iter_errors(result))

@@ -1,7 +1,7 @@
-"""The state machine of jobs: what each event changes of how a job stands.
+"""The state machine of jobs: what each event changes.
 
-The aggregate decides by it and the jobs view shows it; both fold with these transitions, so a state
-is written down once. Each keeps beside it what it alone wants to know.
+The aggregate and the jobs view fold with the same transitions, so each state is written down once.
+Each of the two keeps what only it needs beside them.
 """
 
 from collections.abc import Callable
@@ -12,7 +12,7 @@ from domain.job.events import AttemptOutcome, JobState
 
 
 class Standing(Protocol):
-    """What a transition looks at of the job before the event."""
+    """What a transition reads of the job before the event."""
 
     @property
     def state(self) -> JobState: ...
@@ -34,7 +34,7 @@ Transition = Callable[[Standing, Fact], Changes]
 
 
 def changes_by(fact: Fact, before: Standing) -> Changes:
-    """What an event of the job's own stream changes; nothing where it is of no consequence."""
+    """What an event of the job's own stream changes; empty for an event without effect."""
     transition = TRANSITIONS.get(fact.type)
     return {} if transition is None else transition(before, fact)
 
@@ -123,7 +123,7 @@ TRANSITIONS: dict[str, Transition] = {
     "job.unarchived": lambda *_: {"archived_at": None},
     "job.deleted": lambda *_: {"deleted": True},
 }
-"""A job stands otherwise after these."""
+"""These events change the job's state."""
 
 OF_NO_CONSEQUENCE = frozenset(
     {
@@ -140,4 +140,4 @@ OF_NO_CONSEQUENCE = frozenset(
         "job.trusted",
     }
 )
-"""After these a job stands as before."""
+"""These events leave the job's state as it was."""

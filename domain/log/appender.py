@@ -1,9 +1,9 @@
-"""Group commit: one thread hands the store all that is waiting in one transaction, and answers
-everyone after it.
+"""Group commit: one thread gives the store everything that waits in one transaction, and then
+answers every caller.
 
-A commit costs one fsync whatever it holds, so a busy log is as durable as an idle one and much
-faster. The thread also publishes what was committed, by this log or by another writer, in the order
-of positions and each event once.
+A commit costs one fsync whatever it holds, so a busy log is as durable as an idle one, and much
+faster. The thread also publishes what was committed, by this log or by another writer: in the order
+of positions, each event once.
 """
 
 import asyncio
@@ -24,30 +24,30 @@ _MAX_COMMANDS = 512
 _MAX_BYTES = 8 * 1024 * 1024
 
 _PAGE = 1_000
-"""Events of another writer that are published in one go."""
+"""Events of another writer that are published at once."""
 
 Outcome = Sequence[Recorded] | CrewlogError
 
 
 @dataclass(slots=True)
 class AppendCommand(Append):
-    """An append, and who waits for it."""
+    """An append, and the caller that waits for it."""
 
     answer: "threading.Event | tuple[object, asyncio.Future[Sequence[Recorded]]]"
-    """Whoever waits for the outcome: a thread, or a future and the side of its event loop."""
+    """The waiting caller: a thread, or a future with the side of its event loop."""
     outcome: Outcome | None = None
 
 
 class _Look:
-    """Asks the appender to look at what others have committed."""
+    """Makes the appender look for commits of other writers."""
 
 
 _LOOK = _Look()
 
 
 class Appender:
-    """Owns the writing side of the store. `committed` is called on its thread with what is
-    committed, in order, and with the commands that have their outcome.
+    """The only writer of this log to the store. Calls `committed` on its thread, with the committed
+    events in order and the commands that have their outcome.
     """
 
     def __init__(
@@ -70,19 +70,19 @@ class Appender:
         self._thread.start()
 
     def submit(self, command: AppendCommand) -> None:
-        """Queue a command; it is answered once it is durable or refused."""
+        """Queue a command. Its caller is answered once it is durable or refused."""
         if self._closed:
             raise LogUnavailable("The log is closed.")
         self._waiting.put(command)
 
     def look(self) -> None:
-        """Publish soon what others have committed. Returns at once."""
+        """Publish soon what other writers have committed. Returns at once."""
         if not self._looking:
             self._looking = True
             self._waiting.put(_LOOK)
 
     def close(self) -> None:
-        """Write what is waiting, then stop."""
+        """Write everything that waits, then stop."""
         if not self._closed:
             self._closed = True
             self._waiting.put(None)
@@ -100,7 +100,7 @@ class Appender:
                 return
 
     def _take(self) -> tuple[list[AppendCommand], bool]:
-        """What waits, up to the bounds of a batch, and whether more may come."""
+        """The waiting commands, up to the bounds of a batch, and whether more may come."""
         batch: list[AppendCommand] = []
         size = 0
         given = self._waiting.get()
@@ -118,9 +118,7 @@ class Appender:
                 return batch, True
 
     def _write(self, batch: list[AppendCommand]) -> list[Recorded]:
-        """Have the batch written, give each command its outcome, and say what is to be published
-        of it.
-        """
+        """Write the batch, give each command its outcome, and return the events to publish."""
         try:
             if self.failing:
                 self._store.prove()
@@ -130,20 +128,20 @@ class Appender:
         except StoreFailed as error:
             return self._refuse(batch, error)
         except Exception as error:
-            logger.exception("The appender met an error that it does not know.")
+            logger.exception("The appender met an unexpected error: its batch fails.")
             return self._refuse(batch, error)
         recorded = self._answered(batch, verdicts)
         if not recorded:
             return recorded
         first = recorded[0].position
         if first > self._published + 1 and not self._look(before=first):
-            # They are answered, and come with those before them once these can be read.
+            # Their callers are answered. Readers get them once the events before them can be read.
             return []
         self._published = recorded[-1].position
         return recorded
 
     def _answered(self, batch: list[AppendCommand], verdicts: Sequence[Verdict]) -> list[Recorded]:
-        """Give each command its outcome; all that was written."""
+        """Give each command its outcome. Returns all events that were written."""
         written: list[Recorded] = []
         for command, verdict in zip(batch, verdicts, strict=True):
             if not isinstance(verdict, int):
@@ -164,23 +162,23 @@ class Appender:
         return written
 
     def _look(self, before: int | None = None) -> bool:
-        """Publish what others have committed. False where it cannot be read; the next append or
+        """Publish what other writers have committed. False if it cannot be read; the next append or
         look tries again.
         """
         try:
             self._catch_up(before)
         except StoreFailed as error:
-            logger.error("What others wrote to the log cannot be read: %s", error)
+            logger.error("Events of other writers cannot be read from the log: %s", error)
         except Exception:
-            logger.exception("The appender met an error that it does not know.")
+            logger.exception("The appender met an unexpected error while it read the log.")
         else:
             return True
         self.failing = True
         return False
 
     def _catch_up(self, before: int | None = None) -> None:
-        """Publish what is committed and was not published: what another writer wrote, or what was
-        written by an append that failed.
+        """Publish what is committed but not yet published: events of another writer, or of an
+        append that failed.
         """
         whole = self._store.head_blocking() <= self._published
         while not whole:
@@ -193,7 +191,7 @@ class Appender:
                 self._committed([Recorded(*row, self._catalogue) for row in page.rows], [])
 
     def _refuse(self, batch: list[AppendCommand], error: Exception) -> list[Recorded]:
-        logger.error("The log could not be written: %s", error)
+        logger.error("The log cannot be written: %s", error)
         self.failing = True
         for command in batch:
             command.outcome = LogUnavailable(f"The log cannot be written: {error}")

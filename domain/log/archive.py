@@ -1,9 +1,8 @@
-"""The log as a whole: what must hold of every event in it, and how it leaves and enters a store.
+"""The whole log: the rules that every event must keep, export and import.
 
-An export is NDJSON, one envelope with its leaf hash a line, in the order of positions, and a last
-line that says how many there are (docs/log-format.md). An import takes back the very bytes, so
-export, import and export again give the same file. Whatever is imported, and whatever `verify`
-walks over, is held against the same rules.
+An export is NDJSON: one envelope with its leaf hash on each line, in the order of positions, and a
+last line with the number of events (docs/log-format.md). An import stores the same bytes, so
+export, import and export again give the same file. Import and `verify` check the same rules.
 """
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -31,7 +30,7 @@ _ENDED = "export.ended"
 
 
 class BadExport(CrewlogError):
-    """A line of an export that no log can have written; nothing of the export was imported."""
+    """A line of an export that no log can have written. Nothing of the export was imported."""
 
     def __init__(self, line: int, reason: str) -> None:
         super().__init__(f"Line {line}: {reason} Nothing was imported.")
@@ -39,11 +38,11 @@ class BadExport(CrewlogError):
 
 
 class Stored(Recorded):
-    """An event and what is stored beside it: its leaf hash, and in a database the columns subject
+    """An event and what is stored beside it: its leaf hash and, in a database, the columns subject
     and actor.
 
-    Readers filter by these and believe them, so they must say what the event itself says. Formats
-    before 2 have no hashes.
+    Readers filter by these columns, so they must agree with the event itself. Formats before 2 have
+    no hashes.
     """
 
     __slots__ = ("columns", "hash", "hashed")
@@ -60,14 +59,15 @@ class Stored(Recorded):
         super().__init__(*row, catalogue)
         self.hash = hash
         self.hashed = hashed
-        """Whether it must have one."""
+        """Whether the event must have a hash."""
         self.columns = columns
 
 
 @dataclass(slots=True)
 class Verified:
-    """What a walk over a sound log has seen. `unknown` counts events of types that this version
-    does not know, `unhashed` those of older formats, of which nothing tells a changed character.
+    """What a walk over a sound log found. `unknown` counts events of types that this version does
+    not know; `unhashed` counts events of older formats, in which a changed character cannot be
+    detected.
     """
 
     events: int = 0
@@ -79,19 +79,19 @@ class Verified:
 class Walk:
     """Checks events one by one, in the order of a whole log from its first position.
 
-    Remembers the version of each stream, so its memory grows with the number of streams.
+    It remembers the version of each stream, so its memory grows with the number of streams.
     """
 
     def __init__(self) -> None:
         self.position = 0
-        """Everything up to here is sound."""
+        """Every position up to here is sound."""
         self._versions: dict[str, int] = {}
         self._unknown: dict[str, int] = {}
         self._unhashed = 0
 
     def step(self, event: Stored) -> None:
-        """Check the next event. LogDamaged with its position (the missing one, where there is a
-        gap).
+        """Check the next event. Raises LogDamaged with its position, or with the missing position
+        if there is a gap.
         """
         expected = self.position + 1
         if event.position < 1:
@@ -177,7 +177,7 @@ def _wrong_hash(event: Stored) -> str | None:
     if event.hash is None:
         return "it has no hash."
     if event.hash != leaf_hash(event.stream, event.version, event.type, event.state):
-        return "its hash is another: something in it was changed."
+        return "its hash does not fit: something in the event was changed."
     return None
 
 
@@ -199,7 +199,7 @@ def _is_uuid(value: Any) -> bool:
 
 
 def _is_time(value: Any) -> bool:
-    # Text order is time order only while every time has the one form.
+    # The order of texts is the order of times only if every time has this one form.
     try:
         return isinstance(value, str) and format_time(parse_time(value)) == value
     except ValueError:
@@ -226,11 +226,11 @@ _FIELDS: dict[str, Callable[[Any], bool]] = {
 
 
 def verify(pages: Iterable[Sequence[Stored]], *, written: int = 0) -> Verified:
-    """Walk a whole log from its first position and say what it holds.
+    """Walk a whole log from its first position, and say what it holds.
 
-    `written` is the highest position that was ever given out, when the store knows it. Raises
-    LogDamaged at the first position where density, versions, decoding, the envelope or its hash is
-    broken.
+    `written` is the highest position that was ever given out, if the store knows it. Raises
+    LogDamaged at the first position where density, a version, the data, the envelope or its hash is
+    wrong.
     """
     walk = Walk()
     for page in pages:
@@ -245,9 +245,9 @@ def verify(pages: Iterable[Sequence[Stored]], *, written: int = 0) -> Verified:
 
 
 def export_lines(log: EventLog, after: int = 0, subject: str | None = None) -> Iterator[bytes]:
-    """The log up to its head of now as an export, some lines at a time.
+    """The log up to its present head as an export, some lines at a time.
 
-    The hashes are those that are stored: what was changed in the log since is found in its export.
+    The hashes are the stored ones, so a change that was made in the file shows in the export.
     """
     head, events, leaves = log.head, 0, sha256()
     for page in log.blocking.hashed_pages(after, head, subject):
@@ -274,7 +274,7 @@ def _line(event: Recorded, hashed: bytes | None) -> bytes:
 
 
 def end_of_export(line: bytes) -> Json | None:
-    """What the last line of an export says, or None where this is another line."""
+    """The content of an export's last line; None if this is not the last line."""
     try:
         said = orjson.loads(line)
     except orjson.JSONDecodeError:
@@ -286,9 +286,11 @@ def end_of_export(line: bytes) -> Json | None:
 
 
 class Export:
-    """Reads an export of a whole log and checks all of it. BadExport names the first bad line.
+    """Reads an export of a whole log and checks all of it. Raises BadExport with the first bad
+    line.
 
-    One of format 1 has neither hashes nor a last line, so nobody knows whether it is whole.
+    An export of format 1 has neither hashes nor a last line, so nobody can tell whether it is
+    complete.
     """
 
     def __init__(self, lines: Iterable[bytes], catalogue: Catalogue) -> None:
@@ -297,10 +299,10 @@ class Export:
         self._walk = Walk()
         self._leaves = sha256()
         self.hashed = False
-        """Whether it is of format 2 or later; known once the first page was read."""
+        """Whether the export has format 2 or later. Known after the first page."""
 
     def pages(self) -> Iterator[list[Stored]]:
-        """Its events, by page; the last page is given once all else was found to be well."""
+        """The events by page. The last page comes only after everything else was checked."""
         page: list[Stored] = []
         ended, number = False, 0
         for number, line in enumerate(self._lines, 1):
@@ -308,7 +310,7 @@ class Export:
                 continue
             try:
                 if ended:
-                    raise ValueError("something comes behind the last line of the export.")
+                    raise ValueError("there is something after the last line of the export.")
                 said = _object_of(line)
                 if said.get("type") == _ENDED:
                     self._end(said)
@@ -325,7 +327,7 @@ class Export:
                 page = []
             page.append(event)
         if not ended and (self.hashed or not self._walk.position):
-            raise BadExport(number + 1, "the export was cut: its last line is not there.")
+            raise BadExport(number + 1, "its last line is missing: it was cut.")
         yield page
 
     def _take(self, event: Stored) -> None:
@@ -348,7 +350,7 @@ class Export:
         if not said.get("events") == said.get("head") == here:
             raise ValueError(f"the export had {said.get('events')} events, and {here} are here.")
         if said.get("hash") != self._leaves.hexdigest():
-            raise ValueError("the hash over the whole export is another.")
+            raise ValueError("the hash over the whole export does not fit.")
 
     def _hint(self, event: Stored) -> str:
         if self._walk.position or event.position == 1:
@@ -381,7 +383,7 @@ def _event_of(line: bytes, envelope: Json, catalogue: Catalogue) -> Stored:
     ahead = _ahead_of(found) if hashed else found.wire[: len(found.wire) - len(found.state) + 1]
     state = found.state
     if line.startswith(ahead):
-        # The bytes as they were stored: encoding them again could spell a number otherwise.
+        # The bytes as they were stored: encoding them again might write a number differently.
         state = b"{" + line[len(ahead) :]
     return Stored((position, stream, version, type_name, state), leaf, catalogue, hashed=hashed)
 
@@ -400,17 +402,17 @@ def _leaf_of(text: Any) -> bytes | None:
 
 @dataclass(frozen=True, slots=True)
 class Imported:
-    """What came in. Without hashes nobody can say whether it was all that went out."""
+    """What was imported. Without hashes nobody can tell whether the export was complete."""
 
     events: int
     hashed: bool
 
 
 def import_export(log: EventLog, lines: Iterable[bytes]) -> Imported:
-    """Write an export into the empty `log`, all or nothing, and say what it had.
+    """Write an export into the empty `log`, all or nothing, and say what it held.
 
-    Positions, ids and all else are kept, and nothing is redacted again. Raises BadExport,
-    LogRefused when the log is not empty, LogUnavailable when it cannot be written.
+    Positions, ids and all else stay the same, and nothing is redacted again. Raises BadExport,
+    LogRefused if the log is not empty, LogUnavailable if it cannot be written.
     """
     export = Export(lines, log.catalogue)
     events = log.import_rows(export.pages(), lambda event: event.actor)

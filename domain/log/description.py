@@ -1,5 +1,5 @@
-"""What a log says of itself: its id, its format, and the newest schema of each event type that was
-written to it. A version that does not know one of them leaves the log alone.
+"""What a log says about itself: its id, its format, and the newest schema of each event type in it.
+A version that does not know one of these refuses the log.
 """
 
 from collections.abc import Mapping
@@ -11,13 +11,13 @@ from domain.event import Catalogue, schemas
 from domain.log.envelope import uuid7
 
 FORMAT = 2
-"""The format of a log: 2 keeps a leaf hash beside each event. One of a higher format is refused
-untouched.
+"""The format of a log. Format 2 keeps a leaf hash beside each event. A log of a higher format is
+refused and not changed.
 """
 
 
 def described(said: Mapping[str, str], catalogue: Catalogue) -> dict[str, str]:
-    """What a log of this version is to say of itself, where it says this so far."""
+    """The description to write, from the one that is there so far."""
     ours = orjson.loads(said.get("schemas", "{}")) | schemas(catalogue)
     return {
         **said,
@@ -28,7 +28,7 @@ def described(said: Mapping[str, str], catalogue: Catalogue) -> dict[str, str]:
 
 
 def refuse_newer(said: Mapping[str, str], catalogue: Catalogue, name: str) -> None:
-    """LogRefused where a newer version wrote to the log of that name."""
+    """Raises LogRefused if a newer version wrote to the log of that name."""
     if int(said.get("format", "0")) > FORMAT:
         raise LogRefused(
             f"The log {name} has format {said['format']}; this version of crewlog reads up "

@@ -1,4 +1,4 @@
-"""The envelope around every event: who, when, why, and where in the order of all things."""
+"""The envelope around every event: who, when, why, and the place in the order of all events."""
 
 import re
 import time
@@ -15,12 +15,12 @@ from domain.event import Event
 STREAM_NAME = re.compile(r"[a-z][a-z0-9]*-[A-Za-z0-9._~-]{1,200}(?:/[a-z0-9][a-z0-9._-]{0,60})?")
 
 PAGE_BYTES = 4 * 1024 * 1024
-"""A page of events ends once their states come to so much: one event may hold lines of a MiB."""
+"""Most bytes of states in a page of events: one event may hold lines of a MiB."""
 
 _VARIANT = {digit: "89ab"[int(digit, 16) & 3] for digit in "0123456789abcdef"}
 
 ENVELOPE_FIELDS = ("schema", "id", "at", "actor", "request_id", "cause", "data")
-"""What the stored state holds; position, stream, version and type are columns beside it."""
+"""The fields of the stored state. Position, stream, version and type are columns beside it."""
 
 
 def uuid7() -> str:
@@ -37,7 +37,7 @@ def subject_of(stream: str) -> str:
 
 @dataclass(frozen=True, slots=True)
 class Context:
-    """Who does something and why, carried from the door to every event that it causes."""
+    """Who acts and why. Passed from the request to every event that it causes."""
 
     actor: str
     request_id: str | None = None
@@ -66,9 +66,9 @@ def _check_name(stream: str) -> None:
 def new_events(
     stream: str, events: list[Event], context: Context, clock: Clock = system_clock
 ) -> list[NewEvent]:
-    """Put events of one command into envelopes that share their time.
+    """Put the events of one command into envelopes with one time.
 
-    Raises ValueError for a stream name outside ``noun-id`` or ``noun-id/sub``.
+    Raises ValueError for a stream name that is not ``noun-id`` or ``noun-id/sub``.
     """
     _check_name(stream)
     at = format_time(clock())
@@ -78,7 +78,7 @@ def new_events(
 def encode_state(new: NewEvent, data: bytes, request_id: str | None) -> bytes:
     """The stored bytes of an event: one JSON object on one line, in the order of ENVELOPE_FIELDS.
 
-    `data` is the JSON of the event; id and time hold nothing that JSON would escape.
+    `data` is the JSON of the event. Id and time hold no character that JSON escapes.
     """
     context = new.context
     return b'{"schema":%d,"id":"%s","at":"%s","actor":%s,"request_id":%s,"cause":%s,"data":%s}' % (

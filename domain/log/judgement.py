@@ -1,4 +1,4 @@
-"""Which appends of a batch hold, judged one after the other."""
+"""Decides which appends of a batch succeed, one after the other."""
 
 from collections.abc import Callable, Sequence
 
@@ -11,10 +11,11 @@ def judge(
     version_of: Callable[[str], int],
     checkpoint_of: Callable[[str], int],
 ) -> list[VersionConflict | None]:
-    """What each append conflicts with, as if those before it that hold were written; None where it
-    holds.
+    """For each append its conflict, or None if it succeeds. Each is judged as if the successful
+    ones before it were written.
 
-    The functions say what is committed; nothing else may be between that and the write.
+    The functions return what is committed. Nothing may be committed between this call and the
+    write.
     """
     versions: dict[str, int] = {}
     checkpoints: dict[str, int] = {}

@@ -1,16 +1,16 @@
 """The leaf hash of an event: SHA-256 of a zero byte and its canonical envelope, as RFC 9162 section
 2.1.1 hashes the leaves of a tree.
 
-The canonical envelope is the event's own line: one JSON object, the fields in the order of the
-wire, the stored bytes as they are, without the position. Where an event lies is for the order of
-the leaves to say (docs/log-format.md).
+The canonical envelope is the event's own line: one JSON object with the fields in the order of the
+wire and the stored bytes unchanged, but without the position. The order of the leaves says which
+position an event has (docs/log-format.md).
 """
 
 from hashlib import sha256
 
 
 def canonical_envelope(stream: str, version: int, type_name: str, state: bytes) -> bytes:
-    """The bytes that are hashed. Stream and type names hold nothing that JSON would escape."""
+    """The bytes to hash. Stream and type names hold no character that JSON escapes."""
     return (
         b'{"stream":"%s","version":%d,"type":"%s",' % (stream.encode(), version, type_name.encode())
         + state[1:]

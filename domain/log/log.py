@@ -24,33 +24,35 @@ T = TypeVar("T")
 
 
 class EventLog(Reads):
-    """One log, as this process reads and writes it. Thread-safe; coroutines and `tail` are for
-    event loops, `blocking` and `append_blocking` for threads.
+    """One log, as this process reads and writes it. Thread-safe. Coroutines and `tail` are for
+    event loops; `blocking` and `append_blocking` are for threads.
 
-    Several of them may stand on one store that allows it (`domain/log/store.py`).
+    Several of these objects may share one store, if the store allows it (`domain/log/store.py`).
     """
 
     def __init__(self, store: Store, redactor: Redactor, catalogue: Catalogue) -> None:
-        """Takes over the store, which `close` closes. StoreFailed where it does not answer."""
+        """Takes over the store; `close` closes it. Raises StoreFailed if the store does not
+        answer.
+        """
         recent = RecentEvents(store.head_blocking())
         super().__init__(store, recent, catalogue)
         self.blocking = BlockingReads(store, recent, catalogue)
         self._store = store
         self._mapper = EventMapper(redactor)
         self.id = store.amend_meta(lambda said: described(said, catalogue))["id"]
-        """A name that this log keeps for ever; what derives from it says whose it is."""
+        """The log's identity, which never changes. Files derived from the log store it."""
         self._far = SharedPages()
         self._grown = threading.Condition()
         self._sides: dict[asyncio.AbstractEventLoop, LoopSide] = {}
         self._closed = False
         self._appender = Appender(store, recent.head, self._committed, catalogue)
         self._unwatch = store.watch(self._appender.look)
-        # What was committed between the look at the head and the watch.
+        # Catches what was committed between the look at the head and the watch.
         self._appender.look()
 
     @property
     def redactor(self) -> Redactor:
-        """What takes credentials out on the way into this log."""
+        """Removes credentials from everything that is appended to this log."""
         return self._mapper.redactor
 
     # Writing
@@ -62,16 +64,15 @@ class EventLog(Reads):
         checkpoint: tuple[str, int] | None = None,
         essential: bool = False,
     ) -> Sequence[Recorded]:
-        """Write all of `events` or none, and return them with their positions once they are
-        durable. What is `essential` is written also when hardly any room is left, as the ends of
-        jobs always are.
+        """Write all of `events` or none. Returns them with their positions once they are durable.
+        `essential` events, such as the ends of jobs, are written even if hardly any room is left.
 
-        `expected` names the version that each stream must have (0: it must not exist); it covers
-        every stream written to and may name more, which are then only checked. `checkpoint` is a
-        reader's name and the position it has dealt with, stored in the same transaction; it must
-        move forward.
+        `expected` is the version that each stream must have (0: it must not exist). It must cover
+        every stream that is written to, and may name others, which are then only checked.
+        `checkpoint` is a reader's name and the position that it has handled. It is stored in the
+        same transaction and must move forward.
 
-        Raises VersionConflict when an expectation fails, LogUnavailable when the store cannot
+        Raises VersionConflict if an expected version is wrong, LogUnavailable if the store cannot
         write.
         """
         side = self._side(asyncio.get_running_loop())
@@ -88,7 +89,7 @@ class EventLog(Reads):
         *,
         checkpoint: tuple[str, int] | None = None,
     ) -> Sequence[Recorded]:
-        """`append` for a thread that has no event loop."""
+        """`append` for a thread without an event loop."""
         answered = threading.Event()
         command = self._command(events, expected, checkpoint, answered)
         self._appender.submit(command)
@@ -98,9 +99,9 @@ class EventLog(Reads):
         return command.outcome or []
 
     async def writable(self) -> bool:
-        """Whether the store takes what is appended: the last append was written and there is room
-        for more, or a small write is taken now. Tried, since nobody may append for long after
-        there is room again.
+        """Whether the store accepts appends: the last append was written and there is room for
+        more, or a small write succeeds now. It is tried, because there may be no other append for
+        long after there is room again.
         """
         if self._appender.failing or self._store.obstacle() is not None:
             with suppress(LogUnavailable):
@@ -108,7 +109,7 @@ class EventLog(Reads):
         return not self._appender.failing and self._store.obstacle() is None
 
     async def problem(self) -> str | None:
-        """What keeps the log from being read or written: a sentence, None where nothing does."""
+        """A sentence about what prevents reading or writing the log; None if nothing does."""
         if not await self.writable():
             return self._store.obstacle() or "It cannot be written."
         try:
@@ -150,8 +151,8 @@ class EventLog(Reads):
     # Reading
 
     async def apart(self, look: Callable[[], T]) -> T:
-        """What `look` gives, which may read by `blocking`: in a thread of its own where the store
-        waits for its answers, else here.
+        """The result of `look`, which may read through `blocking`. Runs it in a thread if the store
+        waits for a network, otherwise here.
         """
         return await asyncio.to_thread(look) if self._store.waits else look()
 
@@ -166,22 +167,22 @@ class EventLog(Reads):
         before: int | None = None,
         page_bytes: int = PAGE_BYTES,
     ) -> "Tail":
-        """Pages of events past `after`, from the store and then live, with no gap and no repeat,
-        for ever; or until the log has reached `before`. A page ends once its events come to
-        `page_bytes`. Readers at the same place are given the same page: do not change it.
+        """Pages of events after `after`: first from the store, then live, without gap or repeat.
+        Ends when the log has reached `before`; without `before` it never ends. A page ends once its
+        events reach `page_bytes`. Readers at the same place share a page, so do not change it.
         """
         return Tail(self, after, subject, types, limit, before, page_bytes)
 
     def read_near(
         self, after: int, limit: int, subject: str | None, page_bytes: int
     ) -> tuple[list[Recorded], int] | None:
-        """What memory has past `after`, and how far that goes; None where only the store knows."""
+        """What memory has after `after`, and up to which position; None if only the store knows."""
         return self._recent.read(after, limit, subject, page_bytes)
 
     async def read_far(
         self, after: int, limit: int, subject: str | None, types: Sequence[str], page_bytes: int
     ) -> tuple[list[Recorded], int]:
-        """The same from the store, once for all who want it."""
+        """The same from the store, read once for all readers that want it."""
 
         async def read() -> tuple[list[Recorded], int, bool]:
             head = self.head
@@ -194,14 +195,14 @@ class EventLog(Reads):
         return await self._far.get((after, limit, subject, *types, page_bytes), read)
 
     def side(self) -> LoopSide:
-        """Where readers on the running event loop wait for what is committed next."""
+        """Where readers on the running event loop wait for the next commit."""
         return self._side(asyncio.get_running_loop())
 
     def wait_beyond(
         self, position: int, timeout_s: float, unless: Callable[[], bool] = lambda: False
     ) -> None:
-        """Block a thread until the head has passed `position`, `unless` is true, or the time is
-        over.
+        """Block a thread until the head has passed `position`, `unless` returns true, or the
+        time is over.
         """
         with self._grown:
             self._grown.wait_for(
@@ -209,7 +210,7 @@ class EventLog(Reads):
             )
 
     def wake_all(self) -> None:
-        """Let blocked threads look at the state of the world again (at shutdown)."""
+        """Wake blocked threads so that they check their condition again (at shutdown)."""
         with self._grown:
             self._grown.notify_all()
 
@@ -226,10 +227,10 @@ class EventLog(Reads):
     def import_rows(
         self, pages: Iterable[Sequence[Recorded]], actors: Callable[[Recorded], str]
     ) -> int:
-        """Write exported events at their own positions into an empty log, all or nothing, and say
-        how many. The log is then to be opened anew. Blocks.
+        """Write exported events at their own positions into an empty log, all or nothing. Returns
+        how many. Open the log anew afterwards. Blocks.
 
-        Raises LogRefused when the log is not empty, LogUnavailable when it cannot be written.
+        Raises LogRefused if the log is not empty, LogUnavailable if it cannot be written.
         """
         stored = self._mapper.to_stored_event
         try:
@@ -238,11 +239,11 @@ class EventLog(Reads):
             raise LogUnavailable(f"The log cannot be written: {failed}") from failed
 
     def versions(self) -> dict[str, str]:
-        """What the storage is made of: for readyz and doctor."""
+        """The versions of the storage, for readyz and doctor."""
         return self._store.versions()
 
     def close(self) -> None:
-        """Write what is waiting and let go of the store."""
+        """Write everything that waits, and release the store."""
         if self._closed:
             return
         self._unwatch()
@@ -273,7 +274,7 @@ class Tail:
         self._page_bytes = page_bytes
         self._side: LoopSide | None = None
         self.position = after
-        """Everything up to here was given out, or did not match."""
+        """Every event up to here was returned, or did not match."""
 
     def __aiter__(self) -> AsyncIterator[list[Recorded]]:
         return self
@@ -302,11 +303,12 @@ class Tail:
                 return page
 
     async def _growth(self) -> None:
-        """Sleep until something was committed after the look at the head in this same step."""
+        """Sleep until there is a commit after the look at the head in this same step."""
         side = self._side
         if side is None:
             side = self._side = self._log.side()
-        # Whoever ends at a position ends there whatever the event at it is about.
+        # A reader with an end position stops there, even if the last event does not match its
+        # filter.
         subject = self._subject if self._before is None else None
         waiter = side.waiter(subject)
         try:

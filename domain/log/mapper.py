@@ -1,4 +1,4 @@
-"""How an event becomes a stored row and back, in the terms of the eventsourcing library."""
+"""Maps events to stored rows and back, in the terms of the eventsourcing library."""
 
 from typing import Any
 
@@ -10,9 +10,9 @@ from domain.redaction import Redactor
 
 
 class EventMapper(Mapper[str]):
-    """Maps `NewEvent` to `StoredEvent` with a stable type name for its topic.
+    """Maps `NewEvent` to `StoredEvent`, with a stable type name as its topic.
 
-    Credentials are taken out here, on the only way into the log, so that no caller can forget to.
+    Credentials are removed here. This is the only way into the log, so no caller can forget it.
     """
 
     def __init__(self, redactor: Redactor) -> None:
@@ -33,7 +33,7 @@ class EventMapper(Mapper[str]):
         return StoredEvent(new.stream, version, event.type, state)
 
     def to_stored_event(self, domain_event: Any) -> StoredEvent:
-        """Re-encode an event that is in the log already, as the library's own tools ask for it."""
+        """Encode an event that is already in the log again, as the library's own tools need it."""
         return StoredEvent(
             domain_event.stream, domain_event.version, domain_event.type, domain_event.state
         )

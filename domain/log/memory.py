@@ -1,7 +1,7 @@
-"""A store in memory: for tests, and for a log that need not outlive its process.
+"""A store in memory: for tests, and for a log that may end with its process.
 
-Several logs may share one, each with its own appender and readers. What it holds is there as long
-as somebody holds it.
+Several logs may share one store, each with its own appender and readers. The events exist as long
+as somebody holds the store.
 """
 
 import threading
@@ -19,7 +19,7 @@ from domain.log.store import Append, Page, Query, Row, Verdict
 
 
 class _Held(NamedTuple):
-    """One event, and what lies beside it."""
+    """One event, and what is stored beside it."""
 
     row: Row
     actor: str
@@ -27,14 +27,14 @@ class _Held(NamedTuple):
 
 
 class MemoryStore:
-    """Keeps what `Store` promises, for any number of writers in one process. Thread-safe."""
+    """Fulfils `Store` for any number of writers in one process. Thread-safe."""
 
     waits = False
 
     def __init__(self) -> None:
         self._guard = threading.Lock()
         self._events: list[_Held] = []
-        """The event at a position lies one below it."""
+        """The event at position N has index N - 1."""
         self._streams: dict[str, list[int]] = {}
         self._subjects: dict[str, list[int]] = {}
         self._checkpoints: dict[str, int] = {}
@@ -63,10 +63,10 @@ class MemoryStore:
         return verdicts
 
     def prove(self) -> None:
-        """There is no disk that could be full."""
+        """Always succeeds: there is no disk."""
 
     def fill(self, pages: Iterable[Sequence[tuple[StoredEvent, str]]]) -> int:
-        # All is taken in before any of it is shown: the pages may end in an error.
+        # Read all pages before any event becomes visible: they may end in an error.
         given = [one for page in pages for one in page]
         with self._guard:
             if self._events:
@@ -128,7 +128,7 @@ class MemoryStore:
                 yield event
 
     def _positions(self, query: Query) -> Sequence[int]:
-        """Those between the bounds, of the narrowest that is asked for."""
+        """The positions between the bounds, from the narrowest index that the query allows."""
         if query.stream is not None:
             source: Sequence[int] = self._streams.get(query.stream, ())
         elif query.subject is not None:
@@ -153,7 +153,7 @@ class MemoryStore:
         return len(self._events)
 
     async def check(self) -> None:
-        """What is in memory can be read."""
+        """Memory can always be read."""
 
     def watch(self, grown: Callable[[], None]) -> Callable[[], None]:
         with self._guard:
@@ -180,4 +180,4 @@ class MemoryStore:
         return {"store": "memory", "format": self.meta().get("format", "")}
 
     def close(self) -> None:
-        """Others may go on with it."""
+        """Does nothing: other logs may go on with the store."""

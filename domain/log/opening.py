@@ -14,7 +14,9 @@ from domain.redaction import Redactor
 def open_log(
     store: Store, *, redactor: Redactor, catalogue: Catalogue, name: str = "here"
 ) -> EventLog:
-    """A log over a store, which is closed with it. LogRefused when a newer version wrote it."""
+    """A log over a store. The log closes the store. Raises LogRefused if a newer version
+    wrote it.
+    """
     try:
         refuse_newer(store.meta(), catalogue, name)
         return EventLog(store, redactor, catalogue)
@@ -29,11 +31,11 @@ def open_log(
 def open_sqlite_log(
     directory: Path, *, redactor: Redactor, catalogue: Catalogue, purpose: str = "crewlog"
 ) -> EventLog:
-    """Open (or make) the log in `directory` and own it until closed. One of an older format is
-    brought to today's first, which the server's log tells of.
+    """Open (or make) the log in `directory` and own it until it is closed. A log of an older format
+    is upgraded first; the server's log reports the progress.
 
-    Raises LogRefused when another process owns it or a newer version wrote it; the file is then
-    untouched.
+    Raises LogRefused if another process owns it or a newer version wrote it. The file is then not
+    changed.
     """
     store = open_sqlite_store(directory, catalogue=catalogue, purpose=purpose)
     return open_log(store, redactor=redactor, catalogue=catalogue, name=str(directory / "log.db"))

@@ -1,4 +1,4 @@
-"""What can be asked of a log, for event loops and for threads."""
+"""The questions that a log answers, for event loops and for threads."""
 
 from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Iterator, Sequence
 from typing import Any, Concatenate, ParamSpec, Protocol, TypeVar
@@ -10,12 +10,12 @@ from domain.log.recorded import Recorded
 from domain.log.store import Page, Query, Store, StoreFailed
 
 PAGE = 500
-"""Events a read gives at most unless asked otherwise."""
+"""Most events of one read, unless the caller says otherwise."""
 
 _WALK_PAGE = 1_000
 
 _SCAN = 50_000
-"""Positions that one page of a rarely matching filter looks at before it hands back a cursor."""
+"""Positions that one page of a rarely matching filter examines before it returns a cursor."""
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -25,7 +25,7 @@ Hashed = tuple[Recorded, bytes | None]
 
 
 class Source(Protocol):
-    """Whom the questions are put to: a store."""
+    """The store that answers."""
 
     async def read(self, query: Query) -> Page: ...
 
@@ -35,25 +35,25 @@ class Source(Protocol):
 
 
 class Reads:
-    """Reading one log: near its head from memory, else from its store. LogUnavailable where that
-    cannot be read.
+    """Reads one log: near its head from memory, otherwise from its store. Raises LogUnavailable if
+    that cannot be read.
     """
 
     def __init__(self, source: Source, recent: RecentEvents, catalogue: Catalogue) -> None:
         self._source = source
         self._recent = recent
         self.catalogue = catalogue
-        """The event classes that this log reads by."""
+        """The event classes that this log can read."""
 
     @property
     def head(self) -> int:
-        """The newest position that is durable and visible to readers, as far as this process has
-        heard; 0 for an empty log.
+        """The newest durable position that readers can see, as far as this process knows; 0 for an
+        empty log.
         """
         return self._recent.head
 
     async def newest(self) -> int:
-        """The newest position that is committed, by whomever: the store is asked."""
+        """The newest position that any writer has committed. Asks the store."""
         return await _answer(self._source.head())
 
     async def read(
@@ -66,8 +66,8 @@ class Reads:
         before: int | None = None,
         actor: str | None = None,
     ) -> list[Recorded]:
-        """Up to `limit` events past the position `after`, in order; fewer once they come to
-        PAGE_BYTES, and at least one if there is one.
+        """Up to `limit` events after the position `after`, in order. Fewer if they reach
+        PAGE_BYTES; at least one if there is one.
         """
         if before is None and actor is None:
             near = self._recent.read(after, limit, subject)
@@ -88,10 +88,10 @@ class Reads:
         types: Sequence[str] = (),
         actor: str | None = None,
     ) -> tuple[list[Recorded], int | None]:
-        """A page and the position to go on after, None at the end.
+        """A page, and the position after which the next one begins; None at the end.
 
-        The work and the bytes of one page are bounded: where a filter matches rarely, or events
-        are large, the page may be short or empty and still give a position to go on after.
+        The work and the bytes of one page are bounded. If a filter matches rarely, or events are
+        large, the page may be short or even empty and still have a next position.
         """
         end = min(self.head, before - 1 if before is not None else self.head)
         unindexed = subject is None and (bool(types) or actor is not None)
@@ -112,7 +112,7 @@ class Reads:
         return found, stop if stop < end else None
 
     async def event_at(self, position: int) -> Recorded | None:
-        """The event at a position, or None past the head."""
+        """The event at a position; None after the head."""
         if position <= 0:
             return None
         return await self._first(Query(after=position - 1, before=position + 1, limit=1))
@@ -120,29 +120,29 @@ class Reads:
     async def stream(
         self, name: str, after_version: int = 0, types: Sequence[str] = ()
     ) -> list[Recorded]:
-        """Every event of one stream past a version, in order; only of these types, if any."""
+        """Every event of one stream after a version, in order; only of `types` if there are any."""
         query = Query(stream=name, after_version=after_version, types=types, page_bytes=None)
         return (await self._asked(query))[0]
 
     async def last_of_stream(self, name: str) -> Recorded | None:
-        """The newest event of one stream, or None where there is no such stream."""
+        """The newest event of one stream; None if the stream does not exist."""
         return await self._first(Query(stream=name, newest_first=True, limit=1))
 
     async def first_of_stream(self, name: str) -> Recorded | None:
-        """The oldest event of one stream, or None where there is no such stream."""
+        """The oldest event of one stream; None if the stream does not exist."""
         return await self._first(Query(stream=name, limit=1))
 
     async def last_about(self, subject: str) -> int:
-        """The newest position about a subject; 0 where there is none."""
+        """The newest position about a subject; 0 if there is none."""
         found = await self._first(Query(subject=subject, newest_first=True, limit=1))
         return found.position if found is not None else 0
 
     async def checkpoint(self, name: str) -> int:
-        """The position up to which the reader of that name has dealt with the log; 0 at first."""
+        """The position that the reader of that name has handled; 0 at first."""
         return await _answer(self._source.checkpoint(name))
 
     async def walk(self, after: int, before: int, subject: str | None = None) -> list[Recorded]:
-        """The next page of a walk over what is there, empty at its end."""
+        """The next page of a walk over the stored events; empty at the end."""
         query = Query(after=after, before=before, subject=subject, limit=_WALK_PAGE)
         return (await self._asked(query))[0]
 
@@ -155,7 +155,7 @@ class Reads:
     async def pages(
         self, after: int = 0, subject: str | None = None
     ) -> AsyncIterator[list[Recorded]]:
-        """The log as it stands now, page by page."""
+        """The log as it is now, page by page."""
         end = self.head + 1
         while page := await self.walk(after, end, subject):
             yield page
@@ -166,7 +166,7 @@ class Reads:
         return found[0] if found else None
 
     async def _asked(self, query: Query) -> tuple[list[Recorded], bool]:
-        """A page, and whether it is all that matches."""
+        """A page, and whether it holds everything that matches."""
         page = await _answer(self._source.read(query))
         return self._recorded(page), page.whole
 
@@ -216,11 +216,11 @@ def _finished(reading: Coroutine[Any, Any, T]) -> T:
         result: T = done.value
         return result
     reading.close()
-    raise RuntimeError("A store that is to block has waited for an event loop.")
+    raise RuntimeError("The blocking form of a store waited for an event loop.")
 
 
 class BlockingReads:
-    """The same for threads that have no event loop."""
+    """The same questions, for threads without an event loop."""
 
     def __init__(self, store: Store, recent: RecentEvents, catalogue: Catalogue) -> None:
         self._reads = Reads(_AtOnce(store), recent, catalogue)
@@ -237,7 +237,7 @@ class BlockingReads:
     walk_hashed = _blocking(Reads.walk_hashed)
 
     def pages(self, after: int = 0, subject: str | None = None) -> Iterator[list[Recorded]]:
-        """The log as it stands now, page by page."""
+        """The log as it is now, page by page."""
         end = self._reads.head + 1
         while page := self.walk(after, end, subject):
             yield page
@@ -246,7 +246,7 @@ class BlockingReads:
     def hashed_pages(
         self, after: int, head: int, subject: str | None = None
     ) -> Iterator[list[Hashed]]:
-        """The log from past `after` up to `head`, page by page, each event with its leaf hash."""
+        """The log after `after` up to `head`, page by page, each event with its leaf hash."""
         while page := self.walk_hashed(after, head + 1, subject):
             yield page
             after = page[-1][0].position

@@ -1,6 +1,4 @@
-"""The newest events, in memory, so that readers near the head share them instead of reading the
-disk.
-"""
+"""The newest events, in memory. Readers near the head share them and do not read the disk."""
 
 import threading
 from bisect import bisect_right
@@ -12,8 +10,8 @@ from domain.log.recorded import Recorded
 _MAX_EVENTS = 8_192
 _MAX_BYTES = 16 * 1024 * 1024
 
-# What an event comes to once it was read: its bytes, and the same decoded, where each text of a
-# list is an object of its own.
+# What a read event takes in memory: its bytes, and the decoded form, in which each text of a list
+# is an object of its own.
 _COPIES = 2
 _EVENT_BYTES = 1_024
 _TEXT_BYTES = 64
@@ -38,9 +36,9 @@ class RecentEvents:
         self.head = head
 
     def extend(self, events: list[Recorded]) -> set[str]:
-        """Take up events just committed, in order, and let go of the oldest beyond the bounds.
+        """Add newly committed events, in order, and drop the oldest ones beyond the bounds.
 
-        Returns the subjects that they are about.
+        Returns the subjects of the new events.
         """
         subjects: set[str] = set()
         with self._lock:
@@ -74,18 +72,18 @@ class RecentEvents:
     def read(
         self, after: int, limit: int, subject: str | None, page_bytes: int = PAGE_BYTES
     ) -> tuple[list[Recorded], int] | None:
-        """Up to `limit` events past `after`, fewer once they come to `page_bytes`, and the position
-        up to which nothing was left out.
+        """Up to `limit` events after `after`, fewer if they reach `page_bytes`, and the position up
+        to which none is left out.
 
-        None when `after` lies before the window, so that only the disk knows.
+        None if `after` is before the window: only the disk has those events.
         """
         with self._lock:
             if after < self._floor:
                 return None
             if after >= self.head:
                 return [], after
-            # Readers of the same thing mostly stand at the same place: the first makes the page for
-            # all.
+            # Readers of the same filter are mostly at the same place: the first one makes the page
+            # for all.
             asked = (after, self.head, limit, subject, page_bytes)
             if self._shared is None or self._shared[0] != asked:
                 self._shared = (asked, self._page(after, limit, subject, page_bytes))
@@ -104,13 +102,13 @@ class RecentEvents:
 
 
 def _weight(event: Recorded) -> int:
-    """The bytes that an event may keep in memory, at most or nearly so."""
+    """An upper estimate of the bytes that an event keeps in memory."""
     texts = event.state.count(b'","')
     return _EVENT_BYTES + _COPIES * len(event.state) + _TEXT_BYTES * texts
 
 
 def _trimmed(page: list[Recorded], page_bytes: int) -> list[Recorded]:
-    """The page up to the event with which it comes to `page_bytes`."""
+    """The page up to the event with which it reaches `page_bytes`."""
     size = 0
     for count, event in enumerate(page, 1):
         size += len(event.state)
@@ -120,9 +118,7 @@ def _trimmed(page: list[Recorded], page_bytes: int) -> list[Recorded]:
 
 
 def _past(events: deque[Recorded], after: int, limit: int) -> list[Recorded]:
-    """The first `limit` events past `after`. Readers are mostly at the end, so it is searched from
-    there.
-    """
+    """The first `limit` events after `after`. Searches from the end, where most readers are."""
     if events[-1].position <= after:
         return []
     newest: list[Recorded] = []

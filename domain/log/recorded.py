@@ -1,4 +1,4 @@
-"""An event as it stands in the log."""
+"""An event of the log."""
 
 import orjson
 
@@ -7,10 +7,11 @@ from domain.log.envelope import subject_of
 
 
 class Recorded:
-    """An event of the log. The stored bytes are decoded on first use, once for all who share it.
+    """An event of the log. The stored bytes are decoded at first use, once for all readers that
+    share it.
 
-    `position` counts from 1 without gaps, `version` likewise within the stream; `data` is a JSON
-    object of today's schema (older ones are upcast here, by the classes of `catalogue`).
+    `position` counts from 1 without gaps, and `version` does so within the stream. `data` is a JSON
+    object of the present schema; the classes of `catalogue` upcast older ones here.
     """
 
     __slots__ = (
@@ -104,9 +105,9 @@ class Recorded:
 
     @property
     def wire(self) -> bytes:
-        """The whole envelope as one line of JSON, made from the stored bytes as they are.
+        """The whole envelope as one line of JSON, made from the stored bytes.
 
-        Stream and type names hold nothing that JSON would escape, so they are spliced in.
+        Stream and type names hold no character that JSON escapes, so they are inserted as they are.
         """
         return (
             b'{"position":%d,"stream":"%s","version":%d,"type":"%s",'
@@ -115,6 +116,6 @@ class Recorded:
         )
 
     def as_json(self) -> Json:
-        """The envelope as a JSON object, in the field order of the wire."""
+        """The envelope as a JSON object, with its fields in the order of the wire."""
         value: Json = orjson.loads(self.wire)
         return value

@@ -1,4 +1,4 @@
-"""Pages of old events, read from the disk once for readers who stand at the same place."""
+"""Pages of old events, read from the disk once for all readers at the same place."""
 
 import asyncio
 from collections import OrderedDict
@@ -7,15 +7,15 @@ from collections.abc import Awaitable, Callable
 from domain.log.recorded import Recorded
 
 _MOST = 16
-"""Pages that are kept. Readers who began together are rarely further apart."""
+"""Pages to keep. Readers that began together are rarely further apart."""
 
 _Page = tuple[list[Recorded], int]
 _Read = Callable[[], Awaitable[tuple[list[Recorded], int, bool]]]
 
 
 class SharedPages:
-    """Pages by what was asked for, and readings that are under way. Not thread-safe across loops:
-    each event loop shares among its own readers.
+    """Pages by their query, and reads in progress. Not thread-safe across event loops: each loop
+    shares among its own readers.
     """
 
     def __init__(self) -> None:
@@ -23,10 +23,10 @@ class SharedPages:
         self._coming: dict[tuple[object, ...], asyncio.Future[_Page]] = {}
 
     async def get(self, asked: tuple[object, ...], read: _Read) -> _Page:
-        """The page: one kept, one that another reader waits for, or what `read` gives now.
+        """The page: a kept one, one that another reader already waits for, or a new read.
 
-        `read` gives the events, the position up to which nothing was left out, and whether the page
-        is full. A full page is the same for ever, since events are only added after the last.
+        `read` returns the events, the position up to which none is left out, and whether the page
+        is full. A full page never changes, because events are only added at the end of the log.
         """
         key = (id(asyncio.get_running_loop()), *asked)
         page = self._pages.get(key)
@@ -37,7 +37,7 @@ class SharedPages:
         if coming is None:
             coming = self._coming[key] = asyncio.ensure_future(self._read(key, read))
             coming.add_done_callback(_heard)
-        # A reader that leaves takes the page from nobody.
+        # A reader that leaves must not cancel the read for the others.
         return await asyncio.shield(coming)
 
     async def _read(self, key: tuple[object, ...], read: _Read) -> _Page:
@@ -53,6 +53,6 @@ class SharedPages:
 
 
 def _heard(coming: "asyncio.Future[_Page]") -> None:
-    """Who waited has the error; where all have left, it is nobody's."""
+    """Retrieve the error, so that asyncio does not report it if every reader has left."""
     if not coming.cancelled():
         coming.exception()

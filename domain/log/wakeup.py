@@ -1,5 +1,5 @@
-"""How the appender's thread reaches readers and callers on an event loop: one hop for a whole
-commit.
+"""How the appender's thread reaches readers and callers on an event loop: one hop for a
+whole commit.
 """
 
 import asyncio
@@ -10,7 +10,7 @@ from domain.log.appender import AppendCommand
 
 
 class LoopSide:
-    """One event loop's waiting readers (by subject) and unanswered appends."""
+    """One event loop's waiting readers, by subject, and its unanswered appends."""
 
     def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
         self.loop = loop
@@ -21,10 +21,10 @@ class LoopSide:
         self._waiting: dict[str | None, set[asyncio.Future[None]]] = {}
 
     def waiter(self, subject: str | None) -> "asyncio.Future[None]":
-        """What is done once something about `subject` (None: anything) has been committed.
+        """A future that is done after the next commit about `subject` (None: any commit).
 
-        The caller must have read the log in the same step, without awaiting between the two, and
-        `forget` the waiter when it is cancelled.
+        The caller must have read the log in the same step, without an await in between. It must
+        `forget` the waiter if it is cancelled.
         """
         future: asyncio.Future[None] = self.loop.create_future()
         waiting = self._waiting.get(subject)
@@ -34,7 +34,7 @@ class LoopSide:
         return future
 
     def forget(self, subject: str | None, waiter: "asyncio.Future[None]") -> None:
-        """Nobody waits for this one any more."""
+        """Drop a waiter that is not needed any more."""
         waiting = self._waiting.get(subject)
         if waiting is not None:
             waiting.discard(waiter)
@@ -42,9 +42,10 @@ class LoopSide:
                 del self._waiting[subject]
 
     def tell(self, subjects: set[str], batch: list[AppendCommand]) -> None:
-        """Have the loop wake readers of these subjects and answer its own callers of the batch.
+        """Let the loop wake the readers of these subjects and answer its own callers of the batch.
 
-        Called on the appender's thread after each commit: one hop to the loop, whatever there is.
+        Called on the appender's thread after each commit. It takes one hop to the loop, however
+        much there is.
         """
         mine = [command for command in batch if _side_of(command) is self]
         with self._guard:
@@ -56,7 +57,7 @@ class LoopSide:
         try:
             self.loop.call_soon_threadsafe(self._deliver)
         except RuntimeError:
-            # The loop was closed with callers still waiting: there is nobody left to tell.
+            # The loop was closed while callers waited: nobody is left to answer.
             self._scheduled = False
 
     def _deliver(self) -> None:
@@ -82,5 +83,5 @@ class LoopSide:
 
 
 def _side_of(command: AppendCommand) -> object:
-    """The event loop whose caller waits for this command; None for a thread's."""
+    """The event loop of the caller that waits for this command; None for a thread."""
     return None if isinstance(command.answer, threading.Event) else command.answer[0]

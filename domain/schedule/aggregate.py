@@ -1,8 +1,8 @@
-"""The schedule: what can happen to one, and which commands its state allows.
+"""The schedule: its events, and the commands that its state allows.
 
-The schedule's own stream, ``schedule-<id>``, holds its terms and its state. Each of its times has
-a sub-stream named by it, ``schedule-<id>/20261122t090000z``: whoever makes that stream first has
-dealt with that time, so a time is fired or missed once, whatever crashes or races.
+The schedule's own stream, ``schedule-<id>``, holds its terms and its state. Each of its times has a
+sub-stream with the time in its name, ``schedule-<id>/20261122t090000z``. The first append to that
+stream decides about the time, so it is fired or missed once, whatever crashes or races.
 """
 
 import hashlib
@@ -22,36 +22,36 @@ from domain.fact import Fact, drafted
 from domain.schedule.recurrence import Rule, parse_rule
 
 FAILURES_TO_PAUSE = 5
-"""Firings in a row that made no crew after which a schedule is paused."""
+"""A schedule is paused after this many firings in a row that made no crew."""
 
 
 class ScheduleState(StrEnum):
     ACTIVE = "active"
     DISABLED = "disabled"
-    """By a person."""
+    """A person disabled it."""
     PAUSED = "paused"
-    """By the system, after failures in a row."""
+    """The system paused it, after failures in a row."""
     ENDED = "ended"
     """It has no next time."""
 
 
 class CatchUp(StrEnum):
-    """What becomes of times that were missed, for instance while the server was down."""
+    """What happens to times that were missed, for example while the server was down."""
 
     LATEST = "latest"
-    """The newest one is fired, once."""
+    """Fire the newest one, once."""
     ALL = "all"
-    """Each within a window is fired, in order."""
+    """Fire each one within a window, in order."""
     NONE = "none"
 
 
 class Overlap(StrEnum):
-    """What a firing does while an earlier crew of the schedule still runs."""
+    """What a firing does if an earlier crew of the schedule still runs."""
 
     ALLOW = "allow"
     SKIP = "skip"
     CANCEL = "cancel"
-    """The earlier one is cancelled."""
+    """Cancel the earlier crew."""
 
 
 class EndReason(StrEnum):
@@ -62,15 +62,16 @@ class EndReason(StrEnum):
 
 class MissReason(StrEnum):
     SUPERSEDED = "superseded"
-    """A later time was fired in its place: catch-up is ``latest``."""
+    """A later time was fired instead: catch-up is ``latest``."""
     NOT_CAUGHT_UP = "not_caught_up"
     """Catch-up is ``none``."""
     OUTSIDE_WINDOW = "outside_window"
     TOO_MANY = "too_many"
-    """More were missed than are caught up at once."""
+    """More times were missed than are caught up at once."""
     CHANGED = "changed"
-    """It had passed and was not due yet, by its jitter, when the rule was replaced by one that does
-    not have it."""
+    """The time had passed and was not due yet, because of its jitter, when another rule without
+    this time replaced the rule.
+    """
 
 
 class ScheduleNotFound(NotFound):
@@ -80,9 +81,7 @@ class ScheduleNotFound(NotFound):
 
 
 class ScheduleCreated(Event, type="schedule.created"):
-    """Somebody wants a template's crew at certain times. Inputs are kept as they are: no secret may
-    be among them.
-    """
+    """A schedule was made. Inputs are stored as they are, so they must not contain secrets."""
 
     name: str
     template: str
@@ -93,22 +92,23 @@ class ScheduleCreated(Event, type="schedule.created"):
     enabled: bool
     catch_up: CatchUp
     catch_up_window_ms: int
-    """How old a missed time may be to be caught up, where all are."""
+    """How old a missed time may be to be caught up, if all are caught up."""
     overlap: Overlap
     jitter_ms: int
     ends_at: str | None
-    """No time after this one is fired."""
+    """No time after this is fired."""
     max_firings: int | None
-    """By the rule; firings by hand are not counted."""
+    """Counts firings by the rule, and not those by hand."""
 
 
 class ScheduleChanged(Event, type="schedule.changed"):
-    """Terms changed: those fields of ``schedule.created`` that now have another value."""
+    """Terms changed: the fields of ``schedule.created`` that have a new value."""
 
     changes: dict[str, Any]
     since: str | None = None
-    """Only times after this count, where it is not now: with another rule, a time that has passed,
-    is not due yet, and is one of the new rule's too, is still to be fired."""
+    """Times up to this one do not count; without it, times up to now. If a time has passed but is
+    not due yet, and the new rule has it too, it must still be fired.
+    """
 
 
 class ScheduleEnabled(Event, type="schedule.enabled"):
@@ -116,15 +116,15 @@ class ScheduleEnabled(Event, type="schedule.enabled"):
 
 
 class ScheduleDisabled(Event, type="schedule.disabled"):
-    """A person stopped it. Times that pass are not missed."""
+    """A person disabled it. Times that pass meanwhile do not count as missed."""
 
 
 class SchedulePaused(Event, type="schedule.paused"):
-    """The system stopped it: so many firings in a row made no crew, or the rule cannot be read."""
+    """The system paused it: several firings in a row made no crew, or the rule cannot be read."""
 
     reason: str
     failures: int
-    """0 where it is the rule."""
+    """0 if the rule is the reason."""
 
 
 class ScheduleEnded(Event, type="schedule.ended"):
@@ -134,27 +134,27 @@ class ScheduleEnded(Event, type="schedule.ended"):
 
 
 class ScheduleDeleted(Event, type="schedule.deleted"):
-    """A tombstone: hidden from every list and look-up. What it made stays."""
+    """A tombstone: hidden from every list and look-up. The jobs that it made stay."""
 
 
 class ScheduleFired(Event, type="schedule.fired"):
-    """A time has come, or somebody fired it by hand. First of its sub-stream."""
+    """A time has come, or a person fired it by hand. First event of its sub-stream."""
 
     nominal: str
-    """When it should fire; by hand, when it was."""
+    """When it should fire; for a firing by hand, when it was."""
     due_at: str
     """With the jitter."""
     late_ms: int
-    """Real time past `due_at`."""
+    """Real time after `due_at`."""
     firing: int
-    """Number of firings by the rule up to this one; 0 by hand."""
+    """Number of firings by the rule up to this one; 0 for a firing by hand."""
     catch_up: bool
     manual: bool
 
 
 class ScheduleMissed(Event, type="schedule.missed"):
-    """Times that were not fired: one, or many in a row as one event. First of the sub-stream of the
-    first of them.
+    """Times that were not fired: one, or several in a row as one event. First event of the
+    sub-stream of the first of them.
     """
 
     nominal: str
@@ -172,24 +172,26 @@ class ScheduleSpawned(Event, type="schedule.spawned"):
     jobs: list[str]
     """In dependency order."""
     late_ms: int
-    """Real time from when the firing was due until its jobs were there."""
+    """Real time from when the firing was due until its jobs existed."""
     replaced: list[str]
-    """Earlier crews whose end was asked for."""
+    """Earlier crews that the firing cancelled."""
 
 
 class ScheduleSkipped(Event, type="schedule.skipped"):
-    """The firing made no crew, as the rules want it: ``overlap``, ``deleted``, or
-    ``owner_disabled`` for a time at which the account that owns the schedule was disabled.
+    """The firing made no crew, by rule: ``overlap``, ``deleted``, or ``owner_disabled`` if the
+    schedule's owner was disabled at that time.
     """
 
     nominal: str
     reason: str
     crew: str | None
-    """The one that still runs."""
+    """The crew that still runs."""
 
 
 class ScheduleFailed(Event, type="schedule.failed"):
-    """The firing could not make a crew: its template is gone, or refuses the inputs."""
+    """The firing could not make a crew: its template does not exist any more, or refuses the
+    inputs.
+    """
 
     nominal: str
     reason: str
@@ -200,8 +202,8 @@ class ScheduleFailed(Event, type="schedule.failed"):
 
 @dataclass(frozen=True, slots=True)
 class Schedule:
-    """The state of one schedule, folded from its own stream. Commands return events and change
-    nothing.
+    """The state of one schedule, folded from its own stream. Commands return events and
+    change nothing.
     """
 
     id: str
@@ -220,9 +222,9 @@ class Schedule:
     max_firings: int | None = None
     state: ScheduleState = ScheduleState.ACTIVE
     since: str = ""
-    """Only times after this count: when it was made, enabled, or given another rule."""
+    """Only times after this count: the time when it was made, enabled, or given another rule."""
     rule_at: str = ""
-    """When it was given its rule: what the rule has no start for counts from here."""
+    """When it got its rule. Rules without a start of their own count from here."""
     deleted: bool = False
 
     @property
@@ -240,7 +242,9 @@ class Schedule:
     # Its times
 
     def next_after(self, after: datetime, firings: int) -> datetime | None:
-        """The next time after `after`, if it has one, when it has fired `firings` times."""
+        """The next time after `after` for a schedule with this many firings; None if there
+        is none.
+        """
         if self.max_firings is not None and firings >= self.max_firings:
             return None
         found = self.parsed.next_after(after)
@@ -256,7 +260,7 @@ class Schedule:
         return EndReason.END_DATE if more else EndReason.NO_MORE_TIMES
 
     def due_at(self, nominal: datetime) -> datetime:
-        """The time with its jitter: the same for the same time, and before the next time."""
+        """The time with its jitter: always the same for one time, and before the next time."""
         if not self.jitter_ms:
             return nominal
         window = self.jitter_ms
@@ -271,11 +275,11 @@ class Schedule:
     def change(
         self, changes: Mapping[str, Any], now: datetime, pending: Sequence[datetime] = ()
     ) -> tuple[list[Event], list[ScheduleMissed]]:
-        """Take other terms, as `checked_terms` gives them. BadInput where they leave an active
-        schedule without a next time.
+        """Take other terms, as `checked_terms` returns them. Raises BadInput if an active schedule
+        would have no next time.
 
-        `pending` are times that have passed and are still to be fired. Those of them that another
-        rule has not got are missed; each with the event that says so, for its own stream.
+        `pending` are times that have passed and are still to be fired. Those that the new rule does
+        not have are missed. Returns for each of these the event for its own stream.
         """
         other = {name: value for name, value in changes.items() if getattr(self, name) != value}
         if not other:
@@ -292,11 +296,11 @@ class Schedule:
             else:
                 missed = [_missed(moment) for moment in pending]
         if self.active and after.next_after(begin, 0) is None:
-            raise BadInput("endsAt" if "ends_at" in other else "rule", "It has no time to come.")
+            raise BadInput("endsAt" if "ends_at" in other else "rule", "It has no next time.")
         return [event], missed
 
     def enable(self, now: datetime, firings: int) -> list[Event]:
-        """Fire from the next time on. WrongState when there is none."""
+        """Fire from the next time on. Raises WrongState if there is none."""
         if self.state is ScheduleState.ACTIVE:
             return []
         if self.next_after(now, firings) is None:
@@ -305,7 +309,7 @@ class Schedule:
         return [ScheduleEnabled()]
 
     def disable(self) -> list[Event]:
-        """Fire no more, until enabled."""
+        """Stop firing, until it is enabled."""
         return [] if self.state is ScheduleState.DISABLED else [ScheduleDisabled()]
 
     def pause(self, reason: str, failures: int) -> list[Event]:
@@ -322,7 +326,7 @@ _ENDED = {
 }
 
 _RULE = frozenset({"rule", "timezone"})
-"""Terms that say at which times it fires."""
+"""The terms that decide at which times it fires."""
 
 _TYPED: dict[str, type[StrEnum]] = {"catch_up": CatchUp, "overlap": Overlap}
 
@@ -359,14 +363,14 @@ _TRANSITIONS: dict[str, Callable[[Fact], dict[str, Any]]] = {
 
 
 def changes_by(fact: Fact) -> dict[str, Any]:
-    """What an event of its own stream changes of a schedule, by the field names of `Schedule`."""
+    """What an event of the schedule's stream changes, by the field names of `Schedule`."""
     transition = _TRANSITIONS.get(fact.type)
     return {} if transition is None else transition(fact)
 
 
 def evolve(schedule: Schedule, event: Event, version: int, at: str) -> Schedule:
-    """The schedule after one more event of its own stream, which is drafted and not in the log
-    yet.
+    """The schedule after one more event of its own stream, which is drafted and not yet in
+    the log.
     """
     return moved(schedule, drafted(event, version, at))
 
@@ -392,16 +396,18 @@ def schedule_stream(schedule_id: str) -> str:
 
 
 def firing_stream(schedule_id: str, nominal: datetime, *, manual: bool = False) -> str:
-    """The sub-stream of one time. By hand it has microseconds, so it is never one of the rule's."""
+    """The sub-stream of one time. A firing by hand has microseconds in it, so it never equals a
+    time of the rule.
+    """
     form = "%Y%m%dt%H%M%S.%fz" if manual else "%Y%m%dt%H%M%Sz"
     return f"schedule-{schedule_id}/{nominal.astimezone(UTC).strftime(form)}"
 
 
 def schedule_id_of(subject: str) -> str | None:
-    """The schedule that a subject is about, or None for something else."""
+    """The schedule that a subject is about; None for a subject of another kind."""
     return subject.removeprefix("schedule-") if subject.startswith("schedule-") else None
 
 
 def actor_of(schedule_id: str) -> str:
-    """Who does what a schedule causes."""
+    """The actor of everything that a schedule causes."""
     return f"schedule:{schedule_id}"

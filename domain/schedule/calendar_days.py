@@ -1,5 +1,5 @@
-"""Days of the calendar, as the parts of a recurrence rule that speak of dates choose them
-(RFC 5545 section 3.3.10): a day is one of them or not, whatever came before it.
+"""The calendar days that the date parts of a recurrence rule choose (RFC 5545 section 3.3.10).
+Whether a day is chosen does not depend on the days before it.
 """
 
 import calendar
@@ -12,21 +12,23 @@ WEEKDAYS = ("MO", "TU", "WE", "TH", "FR", "SA", "SU")
 
 _WEEK = 7
 _MIDDLE = timedelta(days=3)
-"""From the first to the middle day of a week, which says in which year the week is counted."""
+"""From the first to the middle day of a week. The middle day decides to which year a week
+belongs.
+"""
 
 
 D = TypeVar("D", bound=date)
 
 
 def week_of(day: D, first: int) -> D:
-    """The day on which its week began, where weeks begin with the weekday `first`."""
+    """The first day of the day's week, if weeks begin with the weekday `first`."""
     return day - timedelta(days=(day.weekday() - first) % _WEEK)
 
 
 @dataclass(frozen=True, slots=True)
 class CalendarDays:
-    """The days that agree with all of its parts; None where a part says nothing. Numbers below 0
-    count from the end.
+    """The days that agree with all parts; None for a part that the rule does not have. Numbers
+    below 0 count from the end.
     """
 
     months: frozenset[int] | None
@@ -34,9 +36,9 @@ class CalendarDays:
     year_days: frozenset[int] | None
     weeks: frozenset[int] | None
     weekdays: frozenset[tuple[int, int]] | None
-    """Number and weekday; the number 0 is each of them."""
+    """Number and weekday. The number 0 means every such weekday."""
     in_months: bool
-    """The numbers of weekdays count within the month, else within the year."""
+    """Whether the numbers of weekdays count within the month; otherwise within the year."""
     week_begin: int
 
     @classmethod
@@ -59,7 +61,7 @@ class CalendarDays:
 
     @property
     def every(self) -> bool:
-        """Each day is one."""
+        """Whether every day is chosen."""
         parts = (self.months, self.month_days, self.year_days, self.weeks, self.weekdays)
         return all(part is None for part in parts)
 
@@ -89,10 +91,10 @@ class CalendarDays:
         return (first, weekday) in self.weekdays or (last, weekday) in self.weekdays
 
     def _is_week(self, day: date) -> bool:
-        """Week 1 is the first that has at least four of its days in the year."""
+        """Week 1 is the first one with at least four of its days in the year."""
         assert self.weeks is not None
         middle = week_of(day, self.week_begin) + _MIDDLE
-        # The middle of the last week of a year lies in its last seven days.
+        # The middle of the last week of a year is in the year's last seven days.
         last = week_of(date(middle.year, 12, 28), self.week_begin) + _MIDDLE
         return _is_one(self.weeks, _number_of_week(middle), _number_of_week(last))
 
@@ -106,7 +108,7 @@ def _is_one(chosen: frozenset[int], number: int, length: int) -> bool:
 
 
 def _in_year(day: date) -> tuple[int, int]:
-    """Its number in the year, and how many days the year has."""
+    """The day's number in the year, and the number of days of the year."""
     return day.timetuple().tm_yday, 366 if calendar.isleap(day.year) else 365
 
 

@@ -1,4 +1,4 @@
-"""Which of the times that have passed are still fired, and which were missed."""
+"""Which passed times are still fired, and which count as missed."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -8,17 +8,17 @@ from typing import NamedTuple
 from domain.schedule.aggregate import CatchUp, MissReason
 
 GRACE = timedelta(seconds=60)
-"""A time that was due no longer ago is late, not missed: a restart of the server drops nothing."""
+"""Up to this age a due time is late and not missed: a restart of the server drops nothing."""
 
 MOST_AT_ONCE = 1_000
-"""Times that are caught up in one go."""
+"""Most times that are caught up at once."""
 
 EACH = 300
-"""So many missed times are an event each; more are one event."""
+"""Up to this many missed times get an event each. More get one event together."""
 
 
 class Due(NamedTuple):
-    """A time that has passed, and when it was due: later by its jitter."""
+    """A time that has passed, and when it was due, which is later by its jitter."""
 
     nominal: datetime
     due: datetime
@@ -36,14 +36,14 @@ class Missed:
 
 @dataclass(frozen=True, slots=True)
 class Settled:
-    """What becomes of times that have passed."""
+    """The decision about the passed times."""
 
     fire: list[Due]
     missed: list[Missed]
 
 
 def settle(passed: Sequence[Due], now: datetime, rule: CatchUp, window: timedelta) -> Settled:
-    """Part times that were due, in order, into those to fire and those that were missed."""
+    """Divide times that were due, in order, into those to fire and those that were missed."""
     if rule is CatchUp.LATEST:
         return Settled([*passed[-1:]], _missed(passed[:-1], MissReason.SUPERSEDED))
     reach = GRACE if rule is CatchUp.NONE else max(window, GRACE)

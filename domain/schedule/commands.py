@@ -44,12 +44,12 @@ DEFAULTS: dict[str, Any] = {
     "ends_at": None,
     "max_firings": None,
 }
-"""The terms of a schedule that nobody gave."""
+"""Defaults for the terms of a schedule."""
 
 _MOST_PENDING = 200
 
 Decide = Callable[[Schedule], list[Event]]
-"""Pure: it is called in a thread."""
+"""Pure: it runs in a thread."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,7 +61,7 @@ class ChangedSchedule:
 
 
 class Schedules:
-    """The schedule aggregates of one log."""
+    """The schedules of one log."""
 
     def __init__(self, log: EventLog, clock: Clock = system_clock) -> None:
         self._log = log
@@ -69,14 +69,16 @@ class Schedules:
         self._folded = FoldedStreams(log, fold, schedule_stream)
 
     def find(self, schedule_id: str) -> Schedule:
-        """Fold the schedule's own stream, also of a deleted one. ScheduleNotFound."""
+        """The schedule, folded from its own stream, even if it was deleted. Raises
+        ScheduleNotFound.
+        """
         schedule = self._folded.latest(schedule_id).state
         if schedule.version == 0:
             raise ScheduleNotFound(schedule_id)
         return schedule
 
     def load(self, schedule_id: str) -> Schedule:
-        """The same, where a deleted one is not found."""
+        """`find`, but a deleted schedule raises ScheduleNotFound."""
         schedule = self.find(schedule_id)
         if schedule.deleted:
             raise ScheduleNotFound(schedule_id)
@@ -85,13 +87,13 @@ class Schedules:
     async def create(
         self, terms: Mapping[str, Any], owner: str, context: Context, *, enabled: bool = True
     ) -> ChangedSchedule:
-        """Make a schedule of terms as `checked_terms` gives them, with `DEFAULTS` for the rest.
+        """Make a schedule of terms as `checked_terms` returns them, with `DEFAULTS` for the rest.
 
-        BadInput where they are not enough or it has no time to come.
+        Raises BadInput if a required term is missing or the rule has no time in the future.
         """
         for name in ("name", "template", "rule"):
             if name not in terms:
-                raise BadInput("templateId" if name == "template" else name, "It is missing.")
+                raise BadInput("templateId" if name == "template" else name, "This is required.")
         now = self._clock()
         created = ScheduleCreated(owner=owner, enabled=enabled, **{**DEFAULTS, **terms})
         schedule_id = uuid4()
@@ -109,8 +111,8 @@ class Schedules:
         *,
         if_match: int | None = None,
     ) -> ChangedSchedule:
-        """Take other terms; the next time is reckoned anew. A time that has passed and was not due
-        yet is fired, if it is one of the new rule's too; else it is missed, and an event says so.
+        """Change terms; the next time is computed anew. A time that has passed and was not due yet
+        is fired if the new rule has it too; otherwise it is missed, with an event. Raises
         ScheduleNotFound, BadInput.
         """
 
@@ -126,8 +128,8 @@ class Schedules:
         return await self._append(schedule_id, decide, context, if_match)
 
     def _pending(self, schedule: Schedule, now: datetime) -> list[datetime]:
-        """Times that have passed and that nobody has dealt with: their jitter is not over, or the
-        clock comes to them only now.
+        """Passed times that are not yet fired or missed: their jitter has not passed, or the clock
+        has not got to them.
         """
         if not schedule.active:
             return []
@@ -135,7 +137,7 @@ class Schedules:
         begin = max(parse_time(schedule.since), now - longest)
         try:
             passed = schedule.parsed.between(begin, now, _MOST_PENDING)
-        except BadInput:  # a rule that this server cannot read has no times
+        except BadInput:  # this server cannot read the rule, so it has no times
             return []
         return [
             moment
@@ -146,8 +148,8 @@ class Schedules:
     async def enable(
         self, schedule_id: str, firings: int, context: Context, *, if_match: int | None = None
     ) -> ChangedSchedule:
-        """Let it fire from its next time on; `firings` is how often it has. WrongState if it has no
-        next time.
+        """Let it fire from its next time on. `firings` is how often it has fired. Raises WrongState
+        if it has no next time.
         """
         return await self.execute(
             schedule_id,
@@ -159,10 +161,10 @@ class Schedules:
     async def execute(
         self, schedule_id: str, decide: Decide, context: Context, *, if_match: int | None = None
     ) -> ChangedSchedule:
-        """Let the schedule decide and append its events; decide again when somebody else was first.
+        """Let the schedule decide and append its events. Decides again if another writer was first.
 
-        Raises ScheduleNotFound, what `decide` raises, and PreconditionFailed when `if_match` is not
-        the version.
+        Raises ScheduleNotFound, what `decide` raises, and PreconditionFailed if `if_match` is not
+        the present version.
         """
 
         def drafted(schedule: Schedule, draft: Draft) -> None:
@@ -186,7 +188,7 @@ class Schedules:
             decide(schedule, draft)
             return schedule
 
-        # Its rule may have to be walked for its next time.
+        # Finding the next time of a rule may take long.
         schedule, recorded = await decided(self._log, decision, context, self._clock, long=True)
         if not recorded:
             return ChangedSchedule(schedule, await self._log.last_about(schedule.stream))
@@ -197,13 +199,13 @@ class Schedules:
 def _require_time(schedule: Schedule, now: datetime) -> None:
     if schedule.next_after(now, 0) is None:
         path = "rule" if schedule.parsed.next_after(now) is None else "endsAt"
-        raise BadInput(path, "It has no time to come.")
+        raise BadInput(path, "It has no next time.")
 
 
 def fold(
     schedule_id: str, events: Sequence[Recorded], schedule: Schedule | None = None
 ) -> Schedule:
-    """The schedule after `events` of its own stream."""
+    """The schedule after these events of its own stream."""
     schedule = schedule or Schedule(schedule_id)
     for recorded in events:
         schedule = moved(schedule, recorded)
@@ -211,8 +213,8 @@ def fold(
 
 
 def checked_terms(given: Mapping[str, Any], now: Schedule | None = None) -> dict[str, Any]:
-    """Terms by the field names of ``schedule.created``, checked and in their stored form; `now` is
-    the schedule that they change. BadInput with the place, in the spelling of the API.
+    """Terms by the field names of ``schedule.created``, checked and in their stored form. `now` is
+    the schedule to change. Raises BadInput with the place, in the spelling of the API.
     """
     terms = dict(given)
     if "name" in terms and not 1 <= len(terms["name"].strip()) <= LONGEST_NAME:
@@ -239,7 +241,7 @@ def _choice(kind: type[CatchUp] | type[Overlap], given: Any, path: str) -> Catch
     try:
         return kind(given)
     except ValueError:
-        raise BadInput(path, f"It is one of {', '.join(kind)}.") from None
+        raise BadInput(path, f"It must be one of {', '.join(kind)}.") from None
 
 
 def _check_range(terms: Mapping[str, Any], name: str, path: str, least: int, most: int) -> None:
@@ -248,7 +250,7 @@ def _check_range(terms: Mapping[str, Any], name: str, path: str, least: int, mos
         seconds = name.endswith("_ms")
         shown = (least / 1000, most / 1000) if seconds else (least, most)
         unit = " seconds" if seconds else ""
-        raise BadInput(path, f"It lies between {shown[0]:g} and {shown[1]:g}{unit}.")
+        raise BadInput(path, f"It must be between {shown[0]:g} and {shown[1]:g}{unit}.")
 
 
 def _moment(text: Any) -> datetime:
@@ -256,5 +258,5 @@ def _moment(text: Any) -> datetime:
         return parse_time(text)
     except (TypeError, ValueError, OverflowError):
         raise BadInput(
-            "endsAt", "It must be an ISO 8601 time with its offset, like 2026-12-31T00:00:00Z."
+            "endsAt", "It must be an ISO 8601 time with its offset, such as 2026-12-31T00:00:00Z."
         ) from None

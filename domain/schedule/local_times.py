@@ -1,6 +1,6 @@
-"""Rows of naive local times, as wall clocks would show them if they were never put forward or back.
+"""Sequences of naive local times, as if clocks were never put forward or back.
 
-What instants they are in a zone is the business of `domain.schedule.recurrence`.
+`domain.schedule.recurrence` turns them into instants of a time zone.
 """
 
 import calendar
@@ -27,10 +27,10 @@ _NICKNAMES = {
 
 
 class LocalTimes(Protocol):
-    """A row of naive local times, in order."""
+    """A sequence of naive local times, in order."""
 
     def after(self, local: datetime) -> datetime | None:
-        """The first strictly later one; None when there is no more."""
+        """The first strictly later one; None if there are no more."""
         ...
 
 
@@ -52,7 +52,7 @@ class Weekly:
 
 @dataclass(frozen=True, slots=True)
 class Monthly:
-    """On a day of the month, in shorter months on their last, at a time of day."""
+    """On a day of the month at a time of day. In shorter months: on the last day."""
 
     day: int
     at: time
@@ -70,7 +70,7 @@ class Monthly:
 
 @dataclass(frozen=True, slots=True)
 class Steps:
-    """Every `minutes`, which divide the day, beginning `begin` minutes after midnight."""
+    """Every `minutes`, which divide the day, from `begin` minutes after midnight on."""
 
     minutes: int
     begin: int
@@ -88,28 +88,28 @@ class Cron:
     simulated: CronSim
     text: str
     every_hour: bool
-    """Its field of hours leaves none out."""
+    """Whether its hour field allows every hour."""
 
     @classmethod
     def parse(cls, text: str) -> "Cron":
-        """BadInput at ``rule.cron`` for what crontab would refuse."""
+        """Raises BadInput at ``rule.cron`` for text that crontab would refuse."""
         fields = _NICKNAMES.get(text.lower(), text)
         if len(text) > _LONGEST_TEXT or len(fields.split()) != 5:
             raise BadInput(
-                "rule.cron", "It takes five fields: minute, hour, day of month, month, weekday."
+                "rule.cron", "It needs five fields: minute, hour, day of month, month, weekday."
             )
         try:
             simulated = CronSim(fields, datetime(2000, 1, 1))
             said = simulated.explain()
         except (CronSimError, ValueError, IndexError) as error:
-            raise BadInput("rule.cron", f"Cron does not know this: {error}.") from None
+            raise BadInput("rule.cron", f"This is not a cron rule: {error}.") from None
         cron = cls(simulated, said, simulated.hours == set(range(24)))
         if cron.after(datetime(2026, 1, 1)) is None:
             raise BadInput("rule.cron", "There is no such day.")
         return cron
 
     def after(self, local: datetime) -> datetime | None:
-        # Parsing costs more than looking: the parsed one is set to where to look from.
+        # Parsing costs more than searching: the parsed rule is set to where the search begins.
         simulated = copy.copy(self.simulated)
         simulated.dt = local.replace(microsecond=0)
         return next(simulated, None)

@@ -1,8 +1,8 @@
 """When a schedule fires: five cadences, cron, RFC 5545 and a single time, in any time zone.
 
-Rules are of the wall clock. A time that falls into a gap fires at the next minute that there is,
-one in an overlap fires once, in the first pass; what repeats at least hourly keeps its rhythm
-through both passes instead (docs/schedules.md). All of it is pure: nothing here looks at a clock.
+Rules follow the wall clock. A time in a gap fires at the first minute after the gap. A time in an
+overlap fires once, in the first pass. A rule that repeats at least hourly keeps its rhythm through
+both passes instead (docs/schedules.md). Everything here is pure: nothing reads a clock.
 """
 
 from collections.abc import Iterable, Iterator
@@ -17,7 +17,7 @@ from domain.schedule.recurring import Recurring
 from domain.schedule.wall_clock import change_between, instant_of, local_of, passes_of, zone_of
 
 FIRST = datetime(2000, 1, 1, tzinfo=UTC)
-"""What rules without an anchor count from."""
+"""The start of rules without an anchor."""
 
 LAST = datetime(2200, 1, 1, tzinfo=UTC)
 """No rule has a time after this."""
@@ -36,25 +36,25 @@ _SPELLINGS = {
 
 
 class Instants(Protocol):
-    """A row of instants."""
+    """A sequence of instants."""
 
     def after(self, moment: datetime) -> datetime | None:
-        """The first strictly later one, in UTC; None when there is no more."""
+        """The first strictly later one, in UTC; None if there are no more."""
         ...
 
 
 @dataclass(frozen=True, slots=True)
 class Rule:
-    """When something recurs. Made by `parse_rule`."""
+    """When something recurs. `parse_rule` makes it."""
 
     spec: dict[str, Any]
-    """The rule in its shortest JSON; `parse_rule` makes the same rule of it."""
+    """The rule in its shortest JSON. `parse_rule` makes an equal rule of it."""
     timezone: str
     text: str
     instants: Instants
 
     def next_after(self, after: datetime) -> datetime | None:
-        """The first time strictly after `after` (aware), in UTC; None when there is no more."""
+        """The first time strictly after `after` (aware), in UTC; None if there are no more."""
         if after.tzinfo is None:
             raise ValueError("A time needs a zone: naive datetimes are refused.")
         if after >= LAST:
@@ -72,7 +72,7 @@ class Rule:
         return found
 
     def times_after(self, after: datetime) -> Iterator[datetime]:
-        """All times after `after`, in order; for many rules without an end."""
+        """All times after `after`, in order. Many rules have no end."""
         moment = self.next_after(after)
         while moment is not None:
             yield moment
@@ -93,7 +93,7 @@ class _Once:
 
 @dataclass(frozen=True, slots=True)
 class _EverySoLong:
-    """Real time, whatever wall clocks do."""
+    """A step of real time, whatever wall clocks do."""
 
     start: datetime
     step: timedelta
@@ -121,7 +121,7 @@ class _OnWallClock:
 
 @dataclass(frozen=True, slots=True)
 class _InBothPasses:
-    """Whenever a wall clock shows one of the times: never in a gap, twice in an overlap."""
+    """Every time that a wall clock shows: never in a gap, twice in an overlap."""
 
     times: LocalTimes
     zone: ZoneInfo
@@ -138,28 +138,30 @@ class _InBothPasses:
         return again
 
     def _in_second_pass(self, now: datetime, moment: datetime) -> datetime | None:
-        """From within a first pass: the first time of the second, which begins before `now`."""
+        """From within a first pass: the first time of the second pass, which begins before
+        `now`.
+        """
         passes = passes_of(now, self.zone)
         if len(passes) < 2 or now.fold:
             return None
         change = change_between(moment, passes[1], self.zone)
         begin = local_of(change, self.zone).replace(fold=0)
         local = self.times.after(begin - timedelta(microseconds=1))
-        # The second pass shows nothing past `now` that the first will not show earlier.
+        # Every time after `now` in the second pass comes earlier in the first pass.
         return None if local is None or local > now else passes_of(local, self.zone)[1]
 
 
 def parse_rule(rule: dict[str, Any], timezone: str, anchor: datetime = FIRST) -> Rule:
-    """A rule from its JSON (docs/schedules.md). `anchor` is when it was made: what has no start of
-    its own counts from there.
+    """A rule from its JSON (docs/schedules.md). `anchor` is when it was made: rules without a start
+    of their own count from there.
 
-    BadInput, naming the place, for what cannot be used.
+    Raises BadInput with the place of the mistake.
     """
     zone = zone_of(timezone)
     given = {_SPELLINGS.get(key, key): value for key, value in rule.items() if value is not None}
     kinds = [kind for kind in ("cadence", "cron", "rrule", "once") if kind in given]
     if len(kinds) != 1:
-        raise BadInput("rule", "It takes exactly one of cadence, cron, rrule and once.")
+        raise BadInput("rule", "It must have exactly one of cadence, cron, rrule and once.")
     kind = kinds[0]
     allowed = _KEYS if kind == "cadence" else {kind}
     for key in given:
@@ -169,7 +171,7 @@ def parse_rule(rule: dict[str, Any], timezone: str, anchor: datetime = FIRST) ->
         return _cadence(given, timezone, zone, anchor)
     text = given[kind]
     if not isinstance(text, str):
-        raise BadInput(f"rule.{kind}", "It must be a text.")
+        raise BadInput(f"rule.{kind}", "It must be text.")
     if kind == "cron":
         return _cron(text.strip(), timezone, zone)
     if kind == "rrule":
@@ -202,7 +204,9 @@ def _cadence(given: dict[str, Any], timezone: str, zone: ZoneInfo, anchor: datet
 
 
 def _steps(given: dict[str, Any], timezone: str, zone: ZoneInfo, anchor: datetime) -> Rule:
-    """Hourly and minutely: from local midnight where that divides the day, else in real time."""
+    """Hourly and minutely: from local midnight if the step divides the day, otherwise in
+    real time.
+    """
     hourly = given["cadence"] == "hourly"
     name, unit = ("everyHours", "hour") if hourly else ("everyMinutes", "minute")
     every = _number(given, name, 24 if hourly else 59)
@@ -246,7 +250,7 @@ def _once(text: str, timezone: str, zone: ZoneInfo) -> Rule:
     except (ValueError, OverflowError):
         raise BadInput("rule.once", "It must be an ISO 8601 time, like 2026-11-22T09:00.") from None
     if not FIRST <= moment < LAST:
-        raise BadInput("rule.once", f"It must lie between {FIRST.year} and {LAST.year}.")
+        raise BadInput("rule.once", f"It must be between {FIRST.year} and {LAST.year}.")
     shown = local_of(moment, zone)
     said = f"Once at {shown:%Y-%m-%d %H:%M}"
     return Rule({"once": text}, timezone, said, _Once(moment))
@@ -275,7 +279,7 @@ def _number(given: dict[str, Any], name: str, most: int) -> int:
 
 
 def _days(given: Any) -> list[int]:
-    """Weekdays from 0 in order; given as 1 to 7 or by name, in a list or by comma."""
+    """Weekdays from 0, in order. Given as 1 to 7 or by name, in a list or with commas."""
     items: Iterable[Any] = given if isinstance(given, list) else ()
     if isinstance(given, str):
         items = [item for item in given.split(",") if item.strip()]

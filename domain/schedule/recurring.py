@@ -17,9 +17,9 @@ MOST_COUNTED = 10_000
 
 _DAY = timedelta(days=1)
 _HORIZON = timedelta(days=3_653)
-"""A rule without a time in so long has none: to look on could take for ever."""
+"""A rule without a time in this long is taken to have none: searching on could take for ever."""
 _MOST_DAYS = 1_100
-"""Days of its own on which such a rule is looked for; no interval is longer."""
+"""Matching days after which the search for such a rule stops; no interval is longer."""
 _LONGEST_STEP = timedelta(days=366)
 _MINUTES_A_DAY = 1_440
 
@@ -31,7 +31,7 @@ _STEPS = {
     "WEEKLY": 7 * _DAY,
 }
 _BY_DAYS = frozenset({"MONTHLY", "YEARLY", "WEEKLY"})
-"""Frequencies whose step holds several days."""
+"""Frequencies with a step of several days."""
 _ALL = frozenset(_BY_DAYS | _STEPS.keys())
 
 _DATES = frozenset({"BYWEEKNO", "BYYEARDAY", "BYMONTHDAY", "BYDAY"})
@@ -41,12 +41,12 @@ _NUMBER = re.compile(r"([-+]?)([0-9]{1,3})")
 
 @dataclass(frozen=True, slots=True)
 class _By:
-    """What a part ``BY...`` takes (RFC 5545 section 3.3.10), and beside which FREQ."""
+    """The values of a part ``BY...`` (RFC 5545 section 3.3.10), and the FREQs that allow it."""
 
     least: int
     most: int
     signed: bool = False
-    """Also counted from the end: -1 is the last."""
+    """Negative values count from the end: -1 is the last."""
     beside: frozenset[str] = _ALL
 
 
@@ -59,17 +59,17 @@ BY: Mapping[str, _By] = {
     "BYMINUTE": _By(0, 59),
     "BYSETPOS": _By(1, 366, signed=True),
 }
-"""The parts that take numbers; beside them there is BYDAY."""
+"""The parts that take numbers. BYDAY is the other one."""
 
 _PARTS = frozenset({"FREQ", "INTERVAL", "COUNT", "UNTIL", "WKST", "BYDAY", *BY})
 
 
 @dataclass(frozen=True, slots=True)
 class Recurring:
-    """One rule from its start. Made by `parse`.
+    """One rule from its start. `parse` makes it.
 
-    It is walked day by day, and within a day along a table of its minutes: a walk along all that a
-    rule with every hour and minute has could hold the server for seconds.
+    It goes day by day, and within a day along a table of minutes: a walk through every hour and
+    minute could block the server for seconds.
     """
 
     text: str
@@ -79,20 +79,22 @@ class Recurring:
     days: CalendarDays
     """The days on which it may have a time."""
     minutes: tuple[int, ...]
-    """Of such a day, in order; those of steps that its interval leaves out are among them."""
+    """The minutes of such a day, in order, including those of steps that its interval leaves
+    out.
+    """
     allowed: frozenset[int]
-    """The same minutes."""
+    """The same minutes, as a set."""
     positions: frozenset[int] | None
-    """Those of BYSETPOS, where they count the times of several days."""
+    """The positions of BYSETPOS, if they count the times of several days."""
     until: datetime | None
     counted: tuple[datetime, ...] | None
-    """All its times, where it counts them."""
+    """All its times, if the rule counts them."""
     every_hour: bool
 
     @classmethod
     def parse(cls, text: str, timezone: str, zone: ZoneInfo, anchor: datetime) -> "Recurring":
-        """BadInput at ``rule.rrule``. Without DTSTART it starts with the first minute after
-        `anchor`.
+        """Raises BadInput at ``rule.rrule``. Without DTSTART the rule starts with the first minute
+        after `anchor`.
         """
         if len(text) > LONGEST_TEXT:
             raise _refused(f"It is longer than {LONGEST_TEXT} characters.")
@@ -128,11 +130,11 @@ class Recurring:
 
     @property
     def never(self) -> bool:
-        """It has no time within ten years of its start."""
+        """Whether it has no time within ten years of its start."""
         return next(self.times_from(self.start), None) is None
 
     def after(self, local: datetime) -> datetime | None:
-        """The first strictly later one; None when there is none within ten years."""
+        """The first strictly later one; None if there is none within ten years."""
         if self.counted is not None:
             place = bisect_right(self.counted, local)
             return self.counted[place] if place < len(self.counted) else None
@@ -160,7 +162,9 @@ class Recurring:
                 yield moment
 
     def _chosen_from(self, begin: datetime, end: datetime) -> Iterator[datetime]:
-        """What BYSETPOS chooses of each step: that of `begin` is looked at whole."""
+        """The times that BYSETPOS chooses in each step. The step of `begin` is examined as a
+        whole.
+        """
         assert self.positions is not None
         whole = self._days_from(self._step_begin(begin), end + _LONGEST_STEP)
         for _, days in groupby(whole, self._step):
@@ -176,7 +180,7 @@ class Recurring:
                     yield moment
 
     def _days_from(self, begin: datetime, end: datetime) -> Iterator[datetime]:
-        """Its days, at midnight, from that of `begin` on."""
+        """Its days, at midnight, from the day of `begin` on."""
         day = datetime.combine(begin, time())
         every = self.days.every
         while day <= end:
@@ -188,13 +192,13 @@ class Recurring:
             day += _DAY
 
     def _is_step(self, day: datetime) -> bool:
-        """Whether the interval does not leave out the step in which the day lies."""
+        """Whether the interval includes the step of this day."""
         if self.interval == 1 or self.frequency not in _BY_DAYS:
             return True
         return (self._step(day) - self._step(self.start)) % self.interval == 0
 
     def _step(self, day: datetime) -> int:
-        """The number of the week, month or year in which the day lies."""
+        """The number of the week, month or year of this day."""
         if self.frequency == "WEEKLY":
             return week_of(day, self.days.week_begin).toordinal() // 7
         return day.year if self.frequency == "YEARLY" else day.year * 12 + day.month
@@ -209,7 +213,7 @@ class Recurring:
         begin = self._step_begin(day)
         if self.frequency == "WEEKLY":
             return begin + 7 * _DAY
-        # A month and a year from the first of one lie in the next, whatever their lengths.
+        # A month or a year after the first day of one is in the next, whatever their lengths.
         return self._step_begin(begin + (31 if self.frequency == "MONTHLY" else 366) * _DAY)
 
     def _minutes_on(self, day: datetime) -> Sequence[int]:
@@ -220,7 +224,7 @@ class Recurring:
         if self.frequency == "DAILY":
             return () if passed % self.interval else self.minutes
         if self.frequency == "HOURLY":
-            # The steps are whole hours: its minutes may come before the start's.
+            # The steps are whole hours, so its minutes may be before those of the start.
             since = passed * 24 - self.start.hour
             return [m for m in self.minutes if (since + m // 60) % self.interval == 0]
         since = passed * _MINUTES_A_DAY - self.start.hour * 60 - self.start.minute
@@ -249,16 +253,16 @@ def _minutes(parts: dict[str, str], start: datetime) -> tuple[int, ...]:
 
 
 def _chosen(times: Sequence[int], positions: Sequence[int]) -> list[int]:
-    """Those that stand at these positions, from 1 or, from the end, -1."""
+    """The times at these positions; positions count from 1 or, from the end, from -1."""
     places = {at - 1 if at > 0 else len(times) + at for at in positions}
     chosen = [times[at] for at in sorted(places) if 0 <= at < len(times)]
     if not chosen:
-        raise _refused("BYSETPOS names no time: there are not so many in a step.")
+        raise _refused("BYSETPOS chooses no time: a step has fewer times than that.")
     return chosen
 
 
 def _dated(parts: dict[str, str], start: datetime) -> dict[str, str]:
-    """The parts, with the dates that a rule by the week or slower takes from its start."""
+    """The parts, with the dates that a weekly or slower rule takes from its start."""
     if parts["FREQ"] not in _BY_DAYS:
         return parts
     given = _DATES & parts.keys()
@@ -271,7 +275,7 @@ def _dated(parts: dict[str, str], start: datetime) -> dict[str, str]:
 
 
 def _check(parts: Mapping[str, str]) -> None:
-    """Refuse what RFC 5545 section 3.3.10 rules out: nobody means what it might fire on."""
+    """Refuse what RFC 5545 section 3.3.10 forbids: it is unclear when such a rule would fire."""
     frequency = parts["FREQ"]
     for name in parts.keys() & BY.keys():
         by = BY[name]
@@ -285,7 +289,7 @@ def _check(parts: Mapping[str, str]) -> None:
             if not by.least <= int(found[2]) <= by.most:
                 raise _refused(_numbers(name, by))
     if parts.get("WKST", "MO") not in WEEKDAYS:
-        raise _refused("WKST is one of MO, TU, WE, TH, FR, SA and SU.")
+        raise _refused("WKST must be one of MO, TU, WE, TH, FR, SA and SU.")
     if "BYDAY" in parts:
         _check_days(parts)
     others = (BY.keys() | {"BYDAY"}) - {"BYSETPOS"}
@@ -326,9 +330,9 @@ def _read(
         elif parts is None and line.upper().startswith(("RRULE:", "FREQ=")):
             parts = _parts(line.upper().removeprefix("RRULE:"))
         else:
-            raise _refused("It takes one RRULE and, before it, one DTSTART.")
+            raise _refused("It must be one RRULE, with at most one DTSTART before it.")
     if parts is None:
-        raise _refused("It takes a rule, like FREQ=WEEKLY;BYDAY=MO.")
+        raise _refused("It has no rule: write one such as FREQ=WEEKLY;BYDAY=MO.")
     return start, parts
 
 
@@ -337,12 +341,12 @@ def _parts(rule: str) -> dict[str, str]:
     for part in rule.rstrip(";").split(";"):
         name, equals, value = part.partition("=")
         if name == "BYSECOND" or part == "FREQ=SECONDLY":
-            raise _refused("Nothing recurs by the second: a minute is the least.")
+            raise _refused("A rule cannot recur by the second: the smallest step is a minute.")
         if not (equals and value) or name not in _PARTS or name in parts:
             raise _refused("A part of it is unknown, empty or given twice.")
         parts[name] = value
     if parts.get("FREQ") not in _ALL:
-        raise _refused("FREQ is YEARLY, MONTHLY, WEEKLY, DAILY, HOURLY or MINUTELY.")
+        raise _refused("FREQ must be YEARLY, MONTHLY, WEEKLY, DAILY, HOURLY or MINUTELY.")
     if "COUNT" in parts and "UNTIL" in parts:
         raise _refused("COUNT and UNTIL do not go together (RFC 5545 section 3.3.10).")
     return parts
@@ -355,7 +359,7 @@ def _start(parameters: str, value: str, timezone: str, zone: ZoneInfo) -> dateti
             raise _refused("The TZID of DTSTART is not the schedule's time zone.")
     start = _local(value.upper(), zone)
     if not 1970 <= start.year < 2200:
-        raise _refused("DTSTART must lie between 1970 and 2200.")
+        raise _refused("DTSTART must be between 1970 and 2200.")
     return start.replace(second=0)
 
 
@@ -367,12 +371,12 @@ def _until(parts: dict[str, str], zone: ZoneInfo) -> datetime | None:
 
 
 def _local(value: str, zone: ZoneInfo) -> datetime:
-    """A date or time of RFC 5545 as local time; one with Z is converted."""
+    """A date or time of RFC 5545 as local time. One with Z is converted."""
     try:
         moment = datetime.strptime(value.rstrip("Z"), "%Y%m%dT%H%M%S" if "T" in value else "%Y%m%d")
         return local_of(moment.replace(tzinfo=UTC), zone) if value.endswith("Z") else moment
     except (ValueError, OverflowError):
-        raise _refused("A time in it is not like 20261122T090000.") from None
+        raise _refused("A time in it does not have the form 20261122T090000.") from None
 
 
 def _whole(parts: dict[str, str], name: str, default: int, most: int) -> int:
@@ -380,5 +384,5 @@ def _whole(parts: dict[str, str], name: str, default: int, most: int) -> int:
         return default
     value = parts[name]
     if not (value.isascii() and value.isdigit() and len(value) < 10 and 1 <= int(value) <= most):
-        raise _refused(f"{name} is a whole number from 1 to {most}.")
+        raise _refused(f"{name} must be a whole number from 1 to {most}.")
     return int(value)

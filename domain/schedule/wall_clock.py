@@ -1,8 +1,8 @@
-"""Wall-clock times and the instants that they are: zones, gaps and overlaps.
+"""Wall-clock times and the instants they mean: zones, gaps and overlaps.
 
-Where a zone's clocks are put forward some local times never come (a gap), and where they are put
-back some come twice (an overlap). Which instant a local time means there is decided here, for every
-kind of rule alike.
+When a zone's clocks are put forward, some local times never come (a gap). When they are put back,
+some come twice (an overlap). This module decides which instant such a local time means, for every
+kind of rule.
 """
 
 from datetime import UTC, datetime, timedelta
@@ -14,24 +14,26 @@ from domain.errors import BadInput
 _SECOND = timedelta(seconds=1)
 _LONGEST_NAME = 64
 _NO_ZONES = frozenset({"Factory", "localtime", "posixrules"})
-"""Files beside the zones: "not set yet", this machine's own, and the one for old TZ variables."""
+"""Files beside the zones: "not set yet", this machine's own zone, and the one for old TZ
+variables.
+"""
 
 
 @lru_cache(maxsize=1_024)
 def zone_of(name: str, path: str = "timezone") -> ZoneInfo:
-    """The IANA time zone of that name. BadInput, naming `path`, where there is none."""
-    # The other two trees count leap seconds or are doubles of the first.
+    """The IANA time zone of that name. Raises BadInput at `path` if there is none."""
+    # The other two trees count leap seconds or are copies of the first.
     other_tree = name.startswith(("right/", "posix/"))
     if name and len(name) <= _LONGEST_NAME and not other_tree and name not in _NO_ZONES:
         try:
             return ZoneInfo(name)
         except (ZoneInfoNotFoundError, ValueError, OSError):
             pass
-    raise BadInput(path, "This is no time zone: it takes a name like Europe/Berlin or UTC.")
+    raise BadInput(path, "This is not a time zone: use a name such as Europe/Berlin or UTC.")
 
 
 def local_of(moment: datetime, zone: ZoneInfo) -> datetime:
-    """What a wall clock shows at an instant: naive, with `fold` 1 in an overlap's second pass."""
+    """The wall clock's time at an instant: naive, with `fold` 1 in an overlap's second pass."""
     return moment.astimezone(zone).replace(tzinfo=None)
 
 
@@ -50,16 +52,16 @@ def passes_of(local: datetime, zone: ZoneInfo) -> tuple[datetime, ...]:
 
 
 def instant_of(local: datetime, zone: ZoneInfo) -> datetime:
-    """The one instant that a naive local time means: in an overlap its first pass, in a gap the
-    first minute that there is after it.
+    """The one instant that a naive local time means: in an overlap the first pass, in a gap the
+    first minute after it.
     """
     found = passes_of(local, zone)
     return found[0] if found else end_of_gap(local, zone)
 
 
 def end_of_gap(local: datetime, zone: ZoneInfo) -> datetime:
-    """The instant, on a whole minute, at which the gap that `local` lies in is over."""
-    # PEP 495: in a gap, fold 1 reckons with the offset after it and so lands before it.
+    """The instant, on a whole minute, at which the gap around `local` ends."""
+    # PEP 495: in a gap, fold 1 uses the offset after the gap and so gives an instant before it.
     before = local.replace(tzinfo=zone, fold=1).astimezone(UTC)
     after = local.replace(tzinfo=zone, fold=0).astimezone(UTC)
     change = change_between(before, after, zone)
@@ -67,7 +69,7 @@ def end_of_gap(local: datetime, zone: ZoneInfo) -> datetime:
 
 
 def change_between(before: datetime, after: datetime, zone: ZoneInfo) -> datetime:
-    """The second in (`before`, `after`] from which the offset is another one than at `before`.
+    """The second in (`before`, `after`] from which the offset differs from that at `before`.
 
     The offset must change exactly once between the two.
     """

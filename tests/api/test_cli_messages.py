@@ -72,7 +72,7 @@ def test_an_empty_list_says_so(server: Server) -> None:
         (("crews", "run", "repository-health", "repo=/", "--at=x"), "--at: This is not an ISO"),
         (
             ("schedules", "create", "repository-health", "--cron=x", "--input=repo=/"),
-            "--cron: It takes five fields",
+            "--cron: It needs five fields",
         ),
         (("log", "show", "--subject=a/b"), "--subject: It has a character"),
         (("log", "tail", "--after=99999"), "--after is a position"),

@@ -81,6 +81,6 @@ def test_what_is_decided_twice_or_about_nothing_is_wrong() -> None:
         "job is passed over as a whole, but one of its types is shown."
     ]
     assert gaps(known, shown, types("user crew", job="started gone")) == [
-        "There is no crew.",
-        "There is no job.gone.",
+        "The catalogue has no crew.",
+        "The catalogue has no job.gone.",
     ]

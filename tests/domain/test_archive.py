@@ -178,12 +178,12 @@ BROKEN_LINES: dict[str, tuple[Callable[[bytes], bytes], str]] = {
     "a newer schema": (lambda line: changed(line, schema=99), "schema 99"),
     "other data": (lambda line: changed(line, data={"attempt": "one"}), "data is not that of"),
     "no data": (lambda line: changed(line, data=None), "envelope's data"),
-    "one character": (lambda line: line.replace(b"system", b"sistem"), "hash is another"),
+    "one character": (lambda line: line.replace(b"system", b"sistem"), "hash does not fit"),
     "another number": (
         lambda line: line.replace(b'"attempt":1', b'"attempt":2'),
-        "hash is another",
+        "hash does not fit",
     ),
-    "another hash": (lambda line: changed(line, hash="00" * 32), "hash is another"),
+    "another hash": (lambda line: changed(line, hash="00" * 32), "hash does not fit"),
     "a hash that is none": (lambda line: changed(line, hash="xyz"), "it has no hash"),
     "no hash": (lambda line: without_hash(line), "it has no hash"),
 }
@@ -365,9 +365,9 @@ DAMAGE = {
         "UPDATE events SET state = CAST(replace(CAST(state AS TEXT), 'schöner', 'schoner') AS BLOB)"
         " WHERE position = 6",
         6,
-        "hash is another",
+        "hash does not fit",
     ),
-    "a hash": ("UPDATE events SET hash = zeroblob(32) WHERE position = 7", 7, "hash is another"),
+    "a hash": ("UPDATE events SET hash = zeroblob(32) WHERE position = 7", 7, "hash does not fit"),
     "a position 0": ("UPDATE events SET position = 0 WHERE position = 7", 0, "count from 1"),
     "a position below": ("UPDATE events SET position = -7 WHERE position = 7", -7, "count from 1"),
 }

@@ -118,7 +118,7 @@ def test_what_is_changed_after_the_upgrade_is_found(tmp_path: Path) -> None:
             "WHERE position = 1"
         )
     connection.close()
-    with pytest.raises(LogDamaged, match="Position 1: its hash is another"):
+    with pytest.raises(LogDamaged, match="Position 1: its hash does not fit"):
         walked(data)
 
 

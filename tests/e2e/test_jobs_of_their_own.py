@@ -80,7 +80,7 @@ def test_the_command_line_says_all_of_it(http: httpx2.Client) -> None:
     job_id = shell(http, script, title="Alone")
     assert ended(http, job_id)["status"] == "completed"
     said = output(http, job_id)
-    refused = "A job of its own cannot be blocked: it ends as its exit code says."
+    refused = "Only a job of a crew can be blocked; this one ends with its process."
     assert said == ["1", "{}", "beat 0", "comment 0", "complete 0", refused, "block 1"]
     assert {"job.progressed", "job.commented", "job.result_given"} <= set(kinds(http, job_id))
     assert shown(http, job_id)["result"] == {"n": 1}

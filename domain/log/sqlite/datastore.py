@@ -1,6 +1,7 @@
-"""Connections to the log's file: the library's, with what it leaves open decided.
+"""Connections to the log's file: those of the library, with fixed choices where it leaves them
+open.
 
-What differs and why is in docs/adr/0002-sqlite-recorder.md.
+docs/adr/0002-sqlite-recorder.md lists the differences and the reasons.
 """
 
 import sqlite3
@@ -22,8 +23,8 @@ _LOCK_TIMEOUT_S = 5.0
 
 
 class _ImmediateTransaction(SQLiteTransaction):
-    """Takes the write lock at once: a deferred one that reads first fails when
-    it comes to write.
+    """Takes the write lock at once. A deferred transaction that reads first can fail when it starts
+    to write.
     """
 
     def __enter__(self) -> SQLiteCursor:
@@ -38,8 +39,8 @@ class _ImmediateTransaction(SQLiteTransaction):
         try:
             super().__exit__(*error)
         finally:
-            # A commit that failed (a full disk) leaves its transaction open, and the next BEGIN
-            # fails.
+            # After a failed commit (a full disk) the transaction stays open, and the next BEGIN
+            # would fail.
             if self.connection._sqlite_conn.in_transaction:
                 self.connection.rollback()
 
@@ -66,7 +67,8 @@ class _Pool(SQLiteConnectionPool):
                 check_same_thread=False,
                 isolation_level=None,
                 timeout=_LOCK_TIMEOUT_S,
-                # The library passes True, which is a cache of one: every statement anew each time.
+                # The library passes True, which means a cache of one: each statement would be
+                # compiled anew.
                 cached_statements=512,
             )
         except sqlite3.Error as error:
@@ -81,7 +83,7 @@ class _Pool(SQLiteConnectionPool):
     def _configure(self, raw: sqlite3.Connection) -> None:
         if self._writes:
             raw.execute("PRAGMA journal_mode=WAL")
-            # Acknowledged means durable: FULL is the default of the library, and is stated.
+            # Acknowledged means durable. FULL is the library's default; it is stated here.
             raw.execute("PRAGMA synchronous=FULL")
         else:
             raw.execute("PRAGMA query_only=1")
@@ -89,10 +91,10 @@ class _Pool(SQLiteConnectionPool):
 
 
 class Datastore(SQLiteDatastore):
-    """One SQLite file through either its one writing connection or its readers."""
+    """One SQLite file, through either its one writing connection or its readers."""
 
     def __init__(self, path: Path, *, writes: bool, connections: int = 1) -> None:
-        # Whoever connects when the file is gone must fail: an empty one is not the log.
+        # A connection must fail if the file is gone: an empty new file is not the log.
         name = f"{path.resolve().as_uri()}?mode={'rw' if writes else 'ro'}"
         super().__init__(name, originator_id_type="text", pool_size=connections, max_overflow=0)
         self.pool.close()

@@ -1,5 +1,5 @@
-"""One process owns a data directory. A lock file says who; the kernel's lock on it says whether it
-lives.
+"""One process owns a data directory. A lock file names it; the kernel's lock on the file says
+whether it lives.
 """
 
 import fcntl
@@ -15,14 +15,16 @@ from domain.errors import LogRefused
 
 
 class OwnerLock:
-    """Holds an exclusive flock on `path` until closed; the kernel lets go when the process dies."""
+    """Holds an exclusive flock on `path` until closed. The kernel releases it if the process
+    dies.
+    """
 
     def __init__(self, path: Path) -> None:
         self.path = path
         self._file: int | None = None
 
     def acquire(self, purpose: str) -> Self:
-        """Take the lock, or raise LogRefused with a sentence that names the owner."""
+        """Take the lock. Raises LogRefused with a sentence that names the owner."""
         file = os.open(self.path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -30,7 +32,7 @@ class OwnerLock:
             os.close(file)
             raise LogRefused(
                 f"The data directory {self.path.parent} belongs to {self.owner()}. "
-                "Stop that one first, or give this one another directory with --data."
+                "Stop that process first, or choose another directory with --data."
             ) from None
         self._file = file
         self._describe(purpose)
@@ -49,7 +51,7 @@ class OwnerLock:
         os.pwrite(self._file, json.dumps(said).encode(), 0)
 
     def owner(self) -> str:
-        """A phrase that names whoever wrote the lock file."""
+        """A phrase for the process that wrote the lock file."""
         try:
             said = json.loads(self.path.read_text())
             return (
@@ -57,7 +59,7 @@ class OwnerLock:
                 f"since {said['since']})"
             )
         except (OSError, ValueError, KeyError, TypeError):
-            return "another process that has not said its name"
+            return "another process that has not written its name yet"
 
     def release(self) -> None:
         if self._file is not None:

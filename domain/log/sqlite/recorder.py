@@ -1,8 +1,8 @@
-"""Rows of the log in SQLite: the library's recorder of trackings, with a table of events beside it
-that has a dense position, a subject, an actor and a hash.
+"""Rows of the log in SQLite: the library's recorder of trackings, and beside it a table of events
+with a dense position, a subject, an actor and a hash.
 
-Not the library's recorder of events: its position is the implicit rowid, which SQLite may renumber,
-and it reads by stream or by position alone (docs/adr/0002-sqlite-recorder.md).
+The library's recorder of events is not used: its position is the implicit rowid, which SQLite may
+renumber, and it reads only by stream or by position (docs/adr/0002-sqlite-recorder.md).
 """
 
 import sqlite3
@@ -30,13 +30,13 @@ _INSERT_MANY = [
     "VALUES " + ",".join(["(?,?,?,?,?,?,?,?)"] * count)
     for count in range(_MOST_ROWS + 1)
 ]
-"""The statement for so many rows; the first stands for none."""
+"""The statement for this many rows. The first entry is for none."""
 
 _ROW = "position, originator_id, originator_version, topic, state"
 
 
 class LogRecorder(SQLiteTrackingRecorder):
-    """Reads and writes rows. Positions are given by the caller, who is alone in writing and knows
+    """Reads and writes rows. The caller gives the positions: it is the only writer and knows
     the head.
     """
 
@@ -64,12 +64,12 @@ class LogRecorder(SQLiteTrackingRecorder):
         first: int,
         trackings: Sequence[Tracking] = (),
     ) -> None:
-        """Insert events at consecutive positions from `first`, with trackings, in a transaction of
-        their own: durable once this returns. `actors` runs beside the events.
+        """Insert events at consecutive positions from `first`, with trackings, in one transaction.
+        They are durable once this returns. `actors` has one entry for each event.
 
-        A batch of ordinary size is one statement, and so one transaction by itself: begin, insert
-        and fsync happen in one call that holds no interpreter lock, beside callers who prepare the
-        next.
+        A batch of ordinary size is one statement and so a transaction by itself. Begin, insert and
+        fsync are one call that holds no interpreter lock, so callers can prepare the next batch
+        meanwhile.
         """
         count = len(events)
         if not 0 < count <= _MOST_ROWS or trackings:
@@ -96,11 +96,11 @@ class LogRecorder(SQLiteTrackingRecorder):
         actors: Sequence[str],
         first: int,
     ) -> None:
-        """The same in the transaction at hand."""
+        """The same, within the open transaction."""
         cursor.executemany(_INSERT_MANY[1], _rows(events, actors, first))
 
     def select(self, query: Query) -> Page:
-        """The rows that match, until they come to the query's limit or bytes."""
+        """The matching rows, up to the query's limit or bytes."""
         where, params = _conditions(query)
         order = "position" if query.stream is None else "originator_version"
         with self.datastore.transaction(commit=False) as cursor:
@@ -116,13 +116,13 @@ class LogRecorder(SQLiteTrackingRecorder):
         return Page(found, whole)
 
     def head(self) -> int:
-        """The newest position; 0 where there is none."""
+        """The newest position; 0 if there is none."""
         with self.datastore.transaction(commit=False) as cursor:
             cursor.execute("SELECT MAX(position) FROM events")
             return cursor.fetchone()[0] or 0
 
     def stream_versions(self, streams: Sequence[str]) -> dict[str, int]:
-        """The newest version of each stream; 0 for one that does not exist."""
+        """The newest version of each stream; 0 if it does not exist."""
         found = dict.fromkeys(streams, 0)
         with self.datastore.transaction(commit=False) as cursor:
             for stream in streams:
@@ -133,7 +133,7 @@ class LogRecorder(SQLiteTrackingRecorder):
         return found
 
     def count(self, after: int, to: int) -> int:
-        """How many rows there are of ``after < position <= to``, counted in the table itself."""
+        """The number of rows with ``after < position <= to``, counted in the table itself."""
         with self.datastore.transaction(commit=False) as cursor:
             cursor.execute(
                 "SELECT count(*) FROM events NOT INDEXED WHERE position>? AND position<=?",
@@ -142,18 +142,18 @@ class LogRecorder(SQLiteTrackingRecorder):
             return int(cursor.fetchone()[0])
 
     def tables(self) -> set[str]:
-        """What is in the file by now."""
+        """The tables in the file."""
         with self.datastore.transaction(commit=False) as cursor:
             cursor.execute("SELECT name FROM sqlite_master WHERE type = 'table'")
             return {row[0] for row in cursor.fetchall()}
 
     def meta(self) -> dict[str, str]:
-        """What the log says of itself."""
+        """What the log says about itself."""
         with self.datastore.transaction(commit=False) as cursor:
             return _meta(cursor)
 
     def amend_meta(self, change: Callable[[dict[str, str]], dict[str, str]]) -> dict[str, str]:
-        """Let `change` make of what the log says of itself what it is to say."""
+        """Replace the log's description by what `change` makes of it."""
         with self.datastore.transaction(commit=True) as cursor:
             before = _meta(cursor)
             after = change(dict(before))
@@ -183,7 +183,7 @@ def _conditions(query: Query) -> tuple[str, list[Any]]:
         clauses.append("subject=?")
         params.append(query.subject)
     if query.types:
-        # The unary plus keeps SQLite on the index of position, subject or stream.
+        # The unary plus keeps SQLite on the index by position, subject or stream.
         clauses.append(f"+topic IN ({','.join('?' * len(query.types))})")
         params += query.types
     if query.actor is not None:
@@ -198,20 +198,20 @@ def _meta(cursor: SQLiteCursor) -> dict[str, str]:
 
 
 def write_meta(cursor: SQLiteCursor, values: dict[str, str]) -> None:
-    """Say this of the log, in the transaction at hand."""
+    """Write the description, within the open transaction."""
     cursor.executemany("INSERT OR REPLACE INTO meta VALUES (?,?)", list(values.items()))
 
 
 def page_of(cursor: sqlite3.Cursor, page_bytes: int | None = PAGE_BYTES) -> tuple[list[Any], bool]:
-    """The rows of a cursor until their states, which are the fifth of each, come to `page_bytes`,
-    and whether that was all.
+    """The rows of a cursor until their states (the fifth column) reach `page_bytes`, and whether
+    these are all.
     """
     if page_bytes is None:
         return cursor.fetchall(), True
     rows, size = [], 0
     for row in cursor:
         rows.append(row)
-        # Not `len`: where a damaged log holds a number, it is for `verify` to say so.
+        # Not `len`: a damaged log may hold a number here, which `verify` must report.
         size += getsizeof(row[4])
         if size >= page_bytes:
             return rows, False

@@ -1,26 +1,26 @@
-"""Room that the log keeps for what must be written also when the disk is full: that a job is to
-end, and that it did. A job that fills the disk could not be cancelled otherwise.
+"""Room for the events that must be written even on a full disk: that a job is to end, and that it
+ended. Otherwise a job that fills the disk could not be cancelled.
 
-Two things together: SQLite's write-ahead log is given its blocks beforehand, so that what fits in
-there needs no new ones; and while less than that is left on the disk, nothing else is taken.
+It needs two things. SQLite's write-ahead log gets its blocks beforehand, so writes that fit need no
+new ones. And while less than this room is left on the disk, other events are refused.
 """
 
 import os
 from pathlib import Path
 
 SIZE = 4 * 1024 * 1024
-"""Bytes. A cancel and an end take a hundredth of it."""
+"""Bytes. A cancel and an end take a hundredth of this."""
 
 
 class Reserve:
-    """Room for a database in WAL mode."""
+    """The reserve of a database in WAL mode."""
 
     def __init__(self, database: Path) -> None:
         self._wal = database.with_name(f"{database.name}-wal")
         self._held = False
 
     def hold(self) -> None:
-        """Give the write-ahead log its blocks, once there is one, and room for them."""
+        """Allocate the write-ahead log's blocks, once the file exists, and room for them."""
         if self._held or self.is_low():
             return
         try:
@@ -31,15 +31,15 @@ class Reserve:
             os.posix_fallocate(file, 0, SIZE)
             self._held = True
         except (AttributeError, OSError):
-            pass  # a system or a disk that cannot: then there is only what is left free
+            pass  # the system or the disk cannot do it: then only the free space protects
         finally:
             os.close(file)
 
     def is_low(self) -> bool:
-        """Whether so little is left on the disk that it is kept."""
+        """Whether so little is left on the disk that the reserve is in use."""
         try:
             said = os.statvfs(self._wal.parent)
         except OSError:
-            return False  # then what is tried will fail by itself
+            return False  # unknown; a write that does not fit fails by itself
         free = said.f_bfree if os.geteuid() == 0 else said.f_bavail
         return said.f_blocks > 0 and free * said.f_frsize < SIZE

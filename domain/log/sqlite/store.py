@@ -1,4 +1,4 @@
-"""The store of one SQLite file that one process owns: its lock answers a second writer."""
+"""The store of one SQLite file that one process owns. Its lock refuses a second writer."""
 
 import asyncio
 import logging
@@ -37,7 +37,7 @@ _READERS = 4
 _CACHED_VERSIONS = 200_000
 
 _STRETCH = 20_000
-"""Positions that are looked at in one go, between looks at whether the log is being closed."""
+"""Positions that are examined at once. In between it checks whether the log is being closed."""
 
 _PATIENCE_S = 1.0
 
@@ -45,14 +45,14 @@ T = TypeVar("T")
 
 
 class SQLiteStore:
-    """Keeps what `Store` promises, for one writer: `open_sqlite_store` gives it, with the lock that
-    makes it the only one.
+    """Fulfils `Store` for one writer. `open_sqlite_store` makes it, with the lock that ensures that
+    it is the only one.
 
-    Because of that lock, what it remembers of versions and of the head is what is committed.
+    Because of that lock, the versions and the head that it remembers are the committed ones.
     """
 
     waits = False
-    """To find a stream costs less than to change threads; what may be long is read in a thread."""
+    """Finding a stream costs less than changing threads. Reads that may be long run in a thread."""
 
     def __init__(self, path: Path, writer: LogRecorder, reader: LogRecorder, lock: OwnerLock):
         self._writer = writer
@@ -66,7 +66,7 @@ class SQLiteStore:
         self._pool = ThreadPoolExecutor(max_workers=_READERS, thread_name_prefix="log-reader")
         self._closed = False
         self._doubt: Callable[[], object] | None = None
-        """The last look at the disk that failed, until it succeeds."""
+        """The error of the last look at the disk, until a look succeeds."""
         self._looked_through = threading.Event()
         self._pool.submit(self._look_through)
 
@@ -79,13 +79,13 @@ class SQLiteStore:
             try:
                 return self._commit(batch, low)
             except IntegrityError:
-                # A stream that was not looked up is there. Look every stream up and judge again:
-                # the appends that conflict fail alone, and the rest of the batch is written.
+                # A stream that was not looked up exists. Look every stream up and judge again: the
+                # appends that conflict fail alone, and the rest of the batch is written.
                 self._versions.clear()
                 self._look_up({stream for append in batch for stream in append.expected})
                 return self._commit(batch, low)
         except PersistenceError as error:
-            # What reached the disk is known only to the disk: `prove` asks it.
+            # Only the disk knows what reached it: `prove` asks.
             self._versions.clear()
             self._checkpoints.clear()
             raise StoreFailed(str(error)) from error
@@ -101,7 +101,7 @@ class SQLiteStore:
         verdicts: list[Verdict] = []
         for append in batch:
             if low and _can_wait(append):
-                verdicts.append(LogUnavailable("Hardly any room is left on the disk."))
+                verdicts.append(LogUnavailable("The disk is almost full: free some space."))
                 continue
             conflict = next(judged)
             if conflict is not None:
@@ -130,8 +130,8 @@ class SQLiteStore:
         self._checkpoints.update((t.application_name, t.notification_id) for t in trackings)
 
     def _unknown(self, batch: Sequence[Append]) -> set[str]:
-        """Streams that must be looked up. One that an append makes is not: the table itself checks
-        that there is none yet.
+        """Streams that must be looked up. A stream that an append creates is not: the table itself
+        checks that it does not exist.
         """
         known = self._versions
         return {
@@ -162,7 +162,9 @@ class SQLiteStore:
             raise StoreFailed(str(error)) from error
 
     def _require_place(self) -> None:
-        """OperationalError where what was written is in no file that anybody finds again."""
+        """Raises OperationalError if the written file is not the one that a later start
+        would open.
+        """
         lost = self._place.lost()
         if lost is not None:
             raise OperationalError(lost)
@@ -187,7 +189,7 @@ class SQLiteStore:
     def obstacle(self) -> str | None:
         lost = self._place.lost()
         if lost is None and self._reserve.is_low():
-            return "Hardly any room is left on the disk."
+            return "The disk is almost full: free some space."
         return lost
 
     # Reading
@@ -214,7 +216,7 @@ class SQLiteStore:
         return await asyncio.get_running_loop().run_in_executor(self._pool, look)
 
     def _look(self, look: Callable[[], T]) -> T:
-        """Ask the disk. Where it does not answer, that is remembered."""
+        """Ask the disk, and remember if it does not answer."""
         try:
             return look()
         except PersistenceError as error:
@@ -225,8 +227,8 @@ class SQLiteStore:
         await self._in_thread(self._require_readable)
 
     def _require_readable(self) -> None:
-        """The last look that failed, and both ends of the log."""
-        # Of a log of ordinary length all was looked at by then.
+        """Raises the error of the last failed look, and checks both ends of the log."""
+        # In a log of ordinary length everything was examined by then.
         self._looked_through.wait(_PATIENCE_S)
         doubt = self._doubt
         if doubt is not None:
@@ -236,8 +238,8 @@ class SQLiteStore:
         self.read_blocking(Query(limit=1, newest_first=True))
 
     def _look_through(self) -> None:
-        """Look once at all of the table, so that damage is known before somebody needs the place.
-        It is all done by the database, at the speed of the disk.
+        """Read the whole table once, so that damage is known before somebody needs that part. The
+        database does all of it, at the speed of the disk.
         """
         head = self._head
         for after in range(0, head, _STRETCH):
@@ -247,7 +249,7 @@ class SQLiteStore:
             try:
                 self._look(partial(self._require_dense, after, to))
             except StoreFailed as failed:
-                logger.error("The log cannot be read: %s 'crewlog log verify' says where", failed)
+                logger.error("The log cannot be read: %s; 'crewlog log verify' says where", failed)
                 break
         self._looked_through.set()
 
@@ -278,8 +280,8 @@ class SQLiteStore:
         self._pool.shutdown(wait=True)
         stores = [self._reader.datastore, self._writer.datastore]
         if self._place.lost() is not None:
-            # Whoever closes last, and may write, removes by their names what SQLite keeps beside
-            # a log. They are another's now.
+            # The last process to close, if it may write, removes by name the files that SQLite
+            # keeps beside a log. They belong to another database now.
             stores.reverse()
         for store in stores:
             store.close()
@@ -287,7 +289,7 @@ class SQLiteStore:
 
 
 def _can_wait(append: Append) -> bool:
-    """Whether it is refused while hardly any room is left."""
+    """Whether it is refused while the disk is almost full."""
     return not append.essential and bool(append.events or append.checkpoint)
 
 
@@ -296,11 +298,11 @@ def _writes(append: Append, stream: str) -> bool:
 
 
 def open_sqlite_store(directory: Path, *, catalogue: Catalogue, purpose: str) -> SQLiteStore:
-    """Open (or make) the store in `directory` and own it until closed. One of an older format is
-    brought to today's first, which the server's log tells of.
+    """Open (or make) the store in `directory` and own it until it is closed. A log of an older
+    format is upgraded first; the server's log reports the progress.
 
-    Raises LogRefused when another process owns it or a newer version wrote it; the file is then
-    untouched.
+    Raises LogRefused if another process owns it or a newer version wrote it. The file is then not
+    changed.
     """
     try:
         directory.mkdir(mode=0o700, parents=True, exist_ok=True)
@@ -315,7 +317,7 @@ def open_sqlite_store(directory: Path, *, catalogue: Catalogue, purpose: str) ->
         new = _is_new(path)
         if not new:
             refuse_newer(_meta_of(path), catalogue, str(path))
-        # SQLite gives its other files the mode of the first.
+        # SQLite gives its other files the mode of this one.
         path.touch(mode=0o600)
         stores.append(Datastore(path, writes=True))
         writer = LogRecorder(stores[-1])
@@ -339,7 +341,7 @@ def _let_go(stores: list[Datastore], lock: OwnerLock) -> None:
 
 
 class Told:
-    """Tells the server's log how far the upgrade is, at every tenth of it."""
+    """Reports the progress of the upgrade in the server's log, at every tenth of it."""
 
     def __init__(self, path: Path) -> None:
         self._path = path
@@ -350,7 +352,7 @@ class Told:
         if tenths > self._tenths:
             self._tenths = tenths
             logger.warning(
-                "%s is upgraded to format %d, a hash for each event: %d %% of %d events",
+                "%s is being upgraded to format %d, a hash for each event: %d %% of %d events",
                 self._path,
                 FORMAT,
                 10 * tenths,
@@ -359,7 +361,9 @@ class Told:
 
 
 def _is_new(path: Path) -> bool:
-    """Whether nothing is in the file yet; a first start may have been killed before it was."""
+    """Whether the file is still empty. A first start may have been killed before it wrote
+    anything.
+    """
     if not path.exists() or not path.stat().st_size:
         return True
     datastore = Datastore(path, writes=False)

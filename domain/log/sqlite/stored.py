@@ -1,6 +1,4 @@
-"""A log that is read beside whoever owns it, or without anybody: nothing is locked, nothing is
-written.
-"""
+"""Reads a log beside its owner or without one. Locks nothing and writes nothing."""
 
 import sqlite3
 from collections.abc import Iterator
@@ -17,12 +15,12 @@ from domain.log.sqlite.upgrade import HASHED
 
 _PAGE = 1_000
 _LOWEST = -(1 << 63)
-"""The lowest position that a store can hold, where none should be below 1."""
+"""The lowest position that a store can hold. None should be below 1."""
 _WAIT_S = 5.0
 
 
 class StoredLog:
-    """The events of one file, up to the head of the time of reading."""
+    """The events of one file, up to its head at the time of opening."""
 
     def __init__(
         self, connection: sqlite3.Connection, meta: dict[str, str], catalogue: Catalogue
@@ -45,14 +43,16 @@ class StoredLog:
         return int(row[0] or 0) if row else 0
 
     def pages(self) -> Iterator[list[Stored]]:
-        """The log by page. LogDamaged with the first position at which the file is broken."""
+        """The log by page. Raises LogDamaged with the first position at which the file is
+        broken.
+        """
         start = _LOWEST
         while True:
             try:
                 page = self._page(start, _PAGE)
             except sqlite3.Error:
-                # Somewhere in this page. What can be read of it comes first, one by one: then the
-                # one that cannot is found.
+                # The damage is in this page. Read one by one: the readable events come first, then
+                # the broken one is found.
                 yield from self._one_by_one(start)
                 return
             if not page:
@@ -95,8 +95,8 @@ def _broken(position: int, error: sqlite3.Error) -> LogDamaged:
 
 
 def _hashed_to(meta: dict[str, str]) -> int | None:
-    """Up to where events have hashes: everywhere, or as far as an upgrade has come; None before
-    format 2.
+    """Up to which position events have hashes: all, or as far as an upgrade has got. None
+    before format 2.
     """
     if int(meta.get("format", "0")) < FORMAT:
         return None
@@ -105,10 +105,10 @@ def _hashed_to(meta: dict[str, str]) -> int | None:
 
 @contextmanager
 def stored_log(directory: Path, catalogue: Catalogue) -> Iterator[StoredLog]:
-    """The log in a data directory, whether a server runs on it or not, also where nothing can be
+    """The log in a data directory, with or without a running server, even if nothing can be
     written.
 
-    LogRefused when there is none, it is no log, or a newer version wrote it.
+    Raises LogRefused if there is none, if it is not a log, or if a newer version wrote it.
     """
     path = directory / "log.db"
     if not path.is_file():
@@ -131,11 +131,11 @@ def stored_log(directory: Path, catalogue: Catalogue) -> Iterator[StoredLog]:
 
 
 def _opened(path: Path) -> tuple[sqlite3.Connection, dict[str, str]]:
-    """A connection that can read, and what the log says of itself.
+    """A connection that can read, and what the log says about itself.
 
-    SQLite needs its shared memory file beside a log that may be written to. Where there is none,
-    and none can be made, nobody writes: then it is read without it, with what lies in the
-    write-ahead log if there is one.
+    SQLite needs its shared memory file beside a log that may be written to. If there is none and
+    none can be made, nobody is writing. Then the log is read without it, including the write-ahead
+    log if there is one.
     """
     try:
         return _try(path, "mode=ro", exclusive=False)

@@ -1,8 +1,8 @@
-"""A log of an older format becomes one of today's when it is opened.
+"""Upgrades a log of an older format when it is opened.
 
 Format 2 keeps a leaf hash beside each event. The column is added first, in the transaction that
-says that the log is of format 2, so that no older version opens what is half of each; then the
-hashes are written page by page, each page with how far they go. Killed anywhere, it goes on there.
+sets the format to 2, so no older version can open a half-upgraded log. Then the hashes are written
+page by page, each page together with how far they reach. If it is killed, it goes on from there.
 """
 
 from collections.abc import Callable
@@ -13,16 +13,16 @@ from domain.log.leaf import leaf_hash
 from domain.log.sqlite.recorder import LogRecorder, page_of, write_meta
 
 HASHED = "hashed"
-"""Under this name a log says, during the upgrade only, up to where its events have hashes."""
+"""The key, present only during the upgrade, that says up to which position events have hashes."""
 
 _PAGE = 2_000
 
 Progress = Callable[[int, int], None]
-"""Told how many positions are done, of how many."""
+"""Called with how many positions are done, of how many."""
 
 
 def upgrade(writer: LogRecorder, progress: Progress) -> None:
-    """Bring an older log to today's format. A new or a present one is left alone."""
+    """Upgrade an older log to the present format. A new or present one is left alone."""
     if not _has_hashes(writer):
         with writer.datastore.transaction(commit=True) as cursor:
             cursor.execute("ALTER TABLE events ADD COLUMN hash BLOB")
@@ -46,7 +46,7 @@ def _has_hashes(recorder: LogRecorder) -> bool:
 
 
 def _hash_page(writer: LogRecorder, after: int) -> int:
-    """Write the hashes of the page past `after`, and return where it ends."""
+    """Write the hashes of the page after `after`. Returns the last position of the page."""
     with writer.datastore.transaction(commit=True) as cursor:
         cursor.execute(
             "SELECT position, originator_id, originator_version, topic, state FROM events "
@@ -64,7 +64,7 @@ def _hash_page(writer: LogRecorder, after: int) -> int:
 
 
 def _hash_of(stream: Any, version: Any, type_name: Any, state: Any) -> bytes | None:
-    """None for what is no event any more: `verify` names its place."""
+    """None if the row is not a valid event any more: `verify` names its position."""
     try:
         return leaf_hash(stream, version, type_name, state)
     except (TypeError, ValueError, AttributeError):
