@@ -1,1 +1,1 @@
-"""How people and programs reach it: the composition root, routes, command line, page."""
+"""How people and programs reach crewlog: composition root, APIs, command line, page."""

@@ -1,9 +1,9 @@
-"""The main address: which dialect answers which method of which path.
+"""The main address: which dialect answers which method and path.
 
-Each address that a dialect publishes stands here once. Where several publish the same one, its line
-names the rule by which one of them is picked, by what was sent, so that the answer is that of one
-dialect; or, where one object can be word for word what both publish, that it is this object. A
-dialect that is switched off is as if it had no line.
+Each address that a dialect publishes is here once. If several dialects publish it, its line names
+the rule that picks one of them by the request, so the answer is that of one dialect. Or, if one
+object satisfies both contracts word for word, the line says so. A dialect that is switched off
+counts as if it had no line.
 """
 
 import json
@@ -22,13 +22,13 @@ from api.edge.errors import ALLOWED
 from api.edge.request_body import given_again, whole_body
 
 SOCKET = "WS"
-"""The method of a WebSocket, in the table."""
+"""The method of WebSockets in the table."""
 
 
 @dataclass(frozen=True)
 class Rule:
-    """How one of several dialects is picked. `owners` are those that publish the address; `pick`
-    gives, with the application of each, the one that picks.
+    """How one of several dialects is picked. `owners` are the dialects that publish the address.
+    `pick` gets the application of each, and returns the one that picks.
     """
 
     name: str
@@ -36,7 +36,7 @@ class Rule:
     pick: Callable[[Mapping[str, ASGIApp]], ASGIApp]
 
     def among(self, apps: Mapping[str, ASGIApp]) -> ASGIApp | None:
-        """Who answers, of the dialects that are switched on."""
+        """The application that answers, if only `apps` are switched on."""
         found = [apps[owner] for owner in self.owners if owner in apps]
         if len(found) < len(self.owners):
             return found[0] if found else None
@@ -44,26 +44,27 @@ class Rule:
 
 
 def first_of(*owners: str) -> Rule:
-    """The first of them that is switched on: nothing that is sent tells them apart."""
+    """The first of them that is switched on: no part of a request tells them apart."""
     return Rule("first", owners, lambda apps: apps[owners[0]])
 
 
 _MOST_TRIES = 10
-"""How often both halves of one object are asked for; each is whole in itself also after that."""
+"""Most tries to get both halves of an object at one version. Each half is valid by itself."""
 
 _TEMPLATE = ("templateId", "template_id")
 _SIGNS = (b"templateId", b"template_id", rb"\u")
-"""Without one of these, no name in a body is that of a template, however it is written."""
+"""Every spelling of a template's key in a body contains one of these."""
 
 
 def names_a_template(body: bytes) -> bool:
-    """Whether a JSON body names a template, so that it asks for a crew."""
+    """Whether a JSON body names a template, and so asks for a crew."""
     if not any(sign in body for sign in _SIGNS):
         return False
     try:
         asked = orjson.loads(body)
     except orjson.JSONDecodeError:
-        # Whoever answers reads NaN, lone surrogates and the like, to say where they are.
+        # The application that answers accepts NaN, lone surrogates and the like, to name their
+        # place.
         try:
             asked = json.loads(body)
         except (ValueError, RecursionError):
@@ -72,7 +73,7 @@ def names_a_template(body: bytes) -> bool:
 
 
 def asks_the_board(query: bytes) -> bool:
-    """Whether a query has a word of the board's: `status` or `mine`."""
+    """Whether a query has a parameter of the board: `status` or `mine`."""
     if b"status" not in query and b"mine" not in query and b"%" not in query:
         return False
     said = parse_qsl(query.decode("latin-1"), keep_blank_values=True)
@@ -103,13 +104,13 @@ def _by_query(apps: Mapping[str, ASGIApp]) -> ASGIApp:
 
 
 def _joined(apps: Mapping[str, ASGIApp]) -> ASGIApp:
-    """One object that is word for word what each of the two publishes: CodePlane's, and beside it
-    the fields that only the board has. What one of them refuses is refused.
+    """One object that satisfies both contracts word for word: CodePlane's fields, and those that
+    only the board has. It is refused if one of the two refuses it.
     """
     board, codeplane = apps[BOARD], apps[CODEPLANE]
 
     async def both(scope: Scope, receive: Receive, send: Send) -> None:
-        # Each application writes into its scope.
+        # A copy of the scope for each, because an application writes into its scope.
         beside = theirs = await _answer(codeplane, dict(scope), receive)
         for _ in range(_MOST_TRIES):
             if theirs.status != 200:
@@ -117,7 +118,7 @@ def _joined(apps: Mapping[str, ASGIApp]) -> ASGIApp:
             beside = await _answer(board, dict(scope), receive)
             if beside.status != 200 or beside.version == theirs.version:
                 break
-            # It has changed between the two: one object must not be of two moments.
+            # It changed between the two answers: one object must not mix two versions.
             theirs = await _answer(codeplane, dict(scope), receive)
         if theirs.status != 200:
             beside = theirs
@@ -137,7 +138,7 @@ class _Answer:
 
     @property
     def version(self) -> bytes | None:
-        """Its ETag, if it has one."""
+        """Its ETag; None if it has none."""
         return next((value for name, value in self.headers if name.lower() == b"etag"), None)
 
     def with_body(self, body: bytes) -> "_Answer":
@@ -242,7 +243,7 @@ ADDRESSES: Mapping[str, str | Rule] = {
     "GET /auth/oidc/{name}": BOARD,
     "GET /auth/oidc/{name}/callback": BOARD,
     "POST /auth/password": BOARD,
-    # The documents: gitoma publishes the place of its own; each has one of its own name too
+    # The documents: gitoma's clients look for theirs at /openapi.json; each also has its own path
     "GET /openapi.json": first_of(GITOMA, CODEPLANE, BOARD),
     "GET /openapi/gitoma.json": GITOMA,
     "GET /openapi/codeplane.json": CODEPLANE,
@@ -256,7 +257,7 @@ def owners_of(said: str | Rule) -> tuple[str, ...]:
 
 
 class _Place:
-    """A segment of paths, and what lies below it."""
+    """A segment of paths, and the segments below it."""
 
     __slots__ = ("answers", "any", "below", "refuser", "rest")
 
@@ -265,13 +266,13 @@ class _Place:
         self.any: _Place | None = None
         """Below any segment: a parameter."""
         self.rest: _Place | None = None
-        """Whatever follows, with its slashes."""
+        """Everything below, slashes included."""
         self.answers: dict[str, ASGIApp] = {}
         self.refuser: ASGIApp | None = None
-        """Who refuses a method that nobody answers here."""
+        """The application that refuses methods that no dialect answers here."""
 
     def step(self, segment: str) -> "_Place":
-        """The place below that a segment of the table leads to, made if there is none."""
+        """The place below for a segment of the table. It is made if there is none."""
         if not segment.startswith("{"):
             return self.below.setdefault(segment, _Place())
         if segment.endswith(":path}"):
@@ -281,7 +282,7 @@ class _Place:
         return self.any
 
     def find(self, segments: Sequence[str], at: int = 0) -> Iterator["_Place"]:
-        """The places that a path leads to, the one that is written out most first."""
+        """The places that match a path, the most specific first."""
         if at == len(segments):
             if self.answers:
                 yield self
@@ -296,8 +297,8 @@ class _Place:
 
 
 class Addresses:
-    """The application of the main address: it hands each request to the one that owns its address,
-    and what no dialect owns to `others`. `main` are the dialects that are there.
+    """The application of the main address. It gives each request to the dialect that owns its
+    address, and other requests to `others`. `main` are the dialects that are switched on.
     """
 
     def __init__(
@@ -309,17 +310,17 @@ class Addresses:
         main: Iterable[str] = DIALECTS,
     ) -> None:
         self.dialects = dialects
-        """Every one that is served, also those that have an address of their own alone."""
+        """Every dialect that is served, including those with only an address of their own."""
         self._main = {name: app for name, app in dialects.items() if name in main}
         self.others = others
         self._exact: dict[tuple[str, str], ASGIApp] = {}
-        """Those without a parameter: most of what is asked often is one look-up."""
+        """Paths without a parameter: most requests need one look-up."""
         self._root = _Place()
         for address, said in table.items():
             self._add(address, said)
 
     def lifespan(self) -> AbstractAsyncContextManager[Any]:
-        """What runs as long as the server: that of `others`."""
+        """The server's lifespan, which is that of `others`."""
         return self.others.router.lifespan_context(self.others)
 
     def _add(self, address: str, said: str | Rule) -> None:
@@ -343,7 +344,7 @@ class Addresses:
         await self.owner(scope)(scope, receive, send)
 
     def owner(self, scope: Scope) -> ASGIApp:
-        """Who answers a request, or refuses it."""
+        """The application that answers or refuses a request."""
         method = scope["method"] if scope["type"] == "http" else SOCKET
         return self._exact.get((method, scope["path"])) or self._found(method, scope)
 
@@ -354,7 +355,8 @@ class Addresses:
             if method in place.answers:
                 return place.answers[method]
         if not places:
-            # With or without a slash at its end it may be one: its owner leads on to that.
+            # The path may match with or without a slash at its end: its owner redirects to the
+            # right one.
             near = path.removesuffix("/") if path.endswith("/") else path + "/"
             places = tuple(self._root.find(near.split("/")))
         elif method != SOCKET:

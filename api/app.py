@@ -93,7 +93,7 @@ async def _lifespan(parts: Parts) -> AsyncIterator[None]:
     ]
     for task in working:
         task.add_done_callback(partial(_report, parts.stopped))
-    # Who is there before the server listens is let in by its first request.
+    # People are loaded before the server listens, so that its first request can be let in.
     await asyncio.wait({reading}, timeout=_READING_S)
     try:
         yield

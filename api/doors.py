@@ -1,6 +1,4 @@
-"""Addresses of their own: at each one dialect is served alone, by the same process over the same
-log.
-"""
+"""Addresses of single dialects, served by the same process over the same log."""
 
 import re
 from collections.abc import Mapping, Sequence
@@ -19,22 +17,22 @@ _ANYWHERE = ("0.0.0.0", "::")  # noqa: S104 - to be recognised
 
 @dataclass(frozen=True, slots=True)
 class Door:
-    """An address of one dialect alone."""
+    """An address that serves one dialect alone."""
 
     dialect: str
     host: str
     port: int
-    """0 takes a free one."""
+    """0 picks a free port."""
 
     @classmethod
     def parse(cls, text: str) -> Self:
-        """``NAME=HOST:PORT``. ValueError with a sentence that says what is wrong."""
+        """``NAME=HOST:PORT``. Raises ValueError with a sentence that says what is wrong."""
         found = _DOOR.fullmatch(text.strip())
         if found is None:
-            raise ValueError(f"{text!r} is not written as NAME=HOST:PORT.")
+            raise ValueError(f"{text!r} must be written as NAME=HOST:PORT.")
         dialect, port = known_dialect(found["dialect"]), int(found["port"])
         if port > 65_535:
-            raise ValueError(f"{port} in {text!r} is no port: they end at 65535.")
+            raise ValueError(f"{port} in {text!r} is not a port: ports end at 65535.")
         return cls(dialect, found["host"].strip("[]"), port)
 
     def __str__(self) -> str:
@@ -43,9 +41,9 @@ class Door:
 
 
 def known_dialect(name: str) -> str:
-    """The name. ValueError with a sentence for one that no dialect has."""
+    """The name itself. Raises ValueError with a sentence if no dialect has it."""
     if name not in DIALECTS:
-        raise ValueError(f"{name!r} is no dialect: there are {', '.join(DIALECTS)}.")
+        raise ValueError(f"{name!r} is not a dialect. Known: {', '.join(DIALECTS)}.")
     return name
 
 
@@ -54,8 +52,8 @@ Place = tuple[str, int]
 
 
 class Doors:
-    """Gives each request to whoever is served at the address that it came to: `doors` has the
-    application by the place of its socket; what came elsewhere is for `main`.
+    """Gives each request to the application at the address that it came to. `doors` maps a socket's
+    host and port to its application; `main` answers everywhere else.
     """
 
     def __init__(self, main: ASGIApp, doors: Sequence[tuple[Place, ASGIApp]]) -> None:

@@ -1,4 +1,4 @@
-"""The server process: its token, its socket, its life from start to SIGTERM."""
+"""The server process: its token, its sockets, its life from start to SIGTERM."""
 
 import asyncio
 import gc
@@ -33,22 +33,22 @@ from domain.errors import CrewlogError
 logger = logging.getLogger("crewlog.server")
 
 _GRACE_S = 1
-"""How long requests may take to end when the server stops; then they are cut."""
+"""Seconds that requests may take to end when the server stops. Then they are cut."""
 
 
 _TICKS_A_SECOND = 10
 _SHORT = 0.8
-"""The part of all connections from which on the operator is warned."""
+"""The share of possible connections at which the operator is warned."""
 _WARN_S = 60.0
 
 
 class CannotServe(CrewlogError):
-    """The server must not or cannot start; the text says why and what to do."""
+    """The server must not or cannot start. The text says why and what to do."""
 
 
 def serve(settings: Settings, environ: Mapping[str, str]) -> None:
-    """Run the server until SIGTERM or SIGINT. Raises CannotServe or LogRefused
-    before it listens. `environ` is the environment that it was begun with.
+    """Run the server until SIGTERM or SIGINT. Raises CannotServe or LogRefused before it listens.
+    `environ` is the environment at its start.
     """
     records = RecordWriter()
     logging.basicConfig(
@@ -79,7 +79,7 @@ def _serve(settings: Settings, environ: Mapping[str, str], records: RecordWriter
 
 
 def needs_token(settings: Settings) -> None:
-    """CannotServe off loopback when there is no token at all: nothing is open there by accident."""
+    """Raises CannotServe off loopback without a token: nothing is ever open there by accident."""
     path = settings.data / "token"
     if (settings.token is not None and settings.token.get_secret_value()) or path.exists():
         return
@@ -92,10 +92,10 @@ def needs_token(settings: Settings) -> None:
 
 
 def with_token(settings: Settings) -> tuple[Settings, str]:
-    """The settings with a token, and a phrase that says where it is from.
+    """The settings with a token, and a phrase that says where the token comes from.
 
-    Without one in the settings, the file ``token`` in the data directory is read, or made on first
-    start (0600). CannotServe for a file that holds no token, and as `needs_token`.
+    Without one in the settings, the file ``token`` in the data directory is read, or made at the
+    first start (0600). Raises CannotServe for a file without a token, and as `needs_token`.
     """
     if settings.token is not None and settings.token.get_secret_value():
         return settings, "from the settings"
@@ -111,15 +111,15 @@ def with_token(settings: Settings) -> tuple[Settings, str]:
         raise CannotServe(f"The token file {path} is empty: remove it, and a new token is made.")
     if len(token) < SHORTEST_SECRET:
         raise CannotServe(
-            f"The token in {path} has less than {SHORTEST_SECRET} characters: write a longer one, "
+            f"The token in {path} has fewer than {SHORTEST_SECRET} characters: write a longer one, "
             "or remove the file, and a new token is made."
         )
     return settings.model_copy(update={"token": SecretStr(token)}), f"in {path}"
 
 
 def _make_token(path: Path) -> None:
-    """There as a whole or not at all, so that a first start on a full disk bars no second one. Of
-    two that start at once the later takes the token of the earlier.
+    """Make the token file, complete or not at all, so that a first start on a full disk does not
+    block the second one. If two servers start at once, the later takes the token of the earlier.
     """
     draft = path.with_name(f"{path.name}.{os.getpid()}.draft")
     try:
@@ -146,8 +146,8 @@ def is_loopback(host: str) -> bool:
 
 
 def listen(host: str, port: int, option: str = "--host and --port") -> socket.socket:
-    """A listening socket. CannotServe when the address is taken or is not this machine's; `option`
-    is where another one can be given.
+    """A listening socket. Raises CannotServe if the address is in use or not this machine's.
+    `option` names the option that sets another one.
     """
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
     listener = socket.socket(family, socket.SOCK_STREAM)
@@ -158,13 +158,15 @@ def listen(host: str, port: int, option: str = "--host and --port") -> socket.so
     except OSError as error:
         listener.close()
         raise CannotServe(
-            f"Cannot listen on {host}:{port}: {error.strerror}. Give another one with {option}."
+            f"Cannot listen on {host}:{port}: {error.strerror}. Choose another with {option}."
         ) from error
     return listener
 
 
 def _url(host: str, listener: socket.socket) -> str:
-    """Where this machine reaches the server: what listens everywhere listens on loopback too."""
+    """The server's address on this machine. A socket that listens everywhere listens on
+    loopback too.
+    """
     anywhere = {"0.0.0.0": "127.0.0.1", "::": "::1"}  # noqa: S104 - to be replaced
     host = anywhere.get(host, host)
     host = f"[{host}]" if ":" in host else host
@@ -184,8 +186,8 @@ def _announce(
 
 
 async def _tell_way_in(people: PeopleParts, url: str) -> None:
-    """While nobody has an account, the page is opened with a link: a token is hard to type, and
-    this is its one use by hand.
+    """While there is no account, a link opens the page: a token is hard to type, and this is the
+    only place where a person would have to.
     """
     await people.known.wait()
     if people.people.directory.empty:
@@ -196,8 +198,9 @@ async def _tell_way_in(people: PeopleParts, url: str) -> None:
 
 
 def tune_collector() -> None:
-    """What stands now stands for good, and requests make many objects that die by themselves: the
-    collector's defaults cost a busy server a sixth of its time to find nothing.
+    """Freeze the present objects, and collect less often. Requests make many objects that die by
+    themselves; with its defaults the collector would cost a busy server a sixth of its time and
+    find nothing.
     """
     gc.collect()
     gc.freeze()
@@ -237,8 +240,8 @@ def _run(
 
 
 class _Cuttable:
-    """Tells the client of a request that is cut by the stop so, where no answer has begun; to the
-    server's log it is a line and not a traceback.
+    """Tells the client of a request that the stop cuts, if no answer has begun. In the server's log
+    it is a line and not a traceback.
     """
 
     def __init__(self, app: ASGIApp, stopping: asyncio.Event) -> None:
@@ -252,7 +255,7 @@ class _Cuttable:
             if scope["type"] != "http" or not self._stopping.is_set():
                 raise
             request_id = scope["state"]["request_id"]
-            logger.warning("the stop has cut the request %s", request_id)
+            logger.warning("the stop of the server has cut the request %s", request_id)
             answer = JSONResponse(
                 {"detail": "The server is being stopped.", "error_id": request_id},
                 503,
@@ -263,8 +266,8 @@ class _Cuttable:
 
 
 class _Server(uvicorn.Server):
-    """Tells who waits inside a request that it stops, before it waits for requests to end; and
-    looks at its connections once a second.
+    """Tells requests that wait that the server stops, before it waits for them to end. Checks its
+    connections once a second.
     """
 
     def __init__(
@@ -294,7 +297,7 @@ class _Server(uvicorn.Server):
                 self._warn_at = now + _WARN_S
                 logger.warning(
                     "%d connections are open, and descriptors are there for %d: raise the limit "
-                    "of open files (ulimit -n) before the server turns others away",
+                    "of open files (ulimit -n), or the server will turn others away",
                     len(connections),
                     self._most,
                 )
@@ -303,7 +306,7 @@ class _Server(uvicorn.Server):
 
     async def _serve(self, sockets: list[socket.socket] | None = None) -> None:
         await super()._serve(sockets)
-        self._records.drain()  # the signal that ends the process comes again right after this
+        self._records.drain()  # the signal ends the process right after this
 
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
         self._stopping.set()

@@ -25,7 +25,7 @@ from api.doors import Door, known_dialect
 from api.edge.middleware import DEFAULT_ALLOWED_HOSTS, host_pattern
 
 SHORTEST_SECRET = 8
-"""Characters. The redactor does not look for shorter secrets: they would be in ordinary words."""
+"""Characters. The redactor ignores shorter secrets: they would be found in ordinary words."""
 
 
 def _default_data() -> Path:
@@ -34,22 +34,22 @@ def _default_data() -> Path:
 
 
 def _also(name: str, alias: str) -> AliasChoices:
-    """A setting that has another variable too. Its own name comes first: it is stronger, and the
-    key by which the sources are merged.
+    """A setting with a second variable. Its own name comes first: it is stronger, and it is the key
+    by which the sources are merged.
     """
     return AliasChoices(f"crewlog_{name}", alias)
 
 
 Names = Annotated[tuple[str, ...], NoDecode]
-"""A list that is written with commas in the environment."""
+"""A list, separated by commas in the environment."""
 
 
 Listened = Annotated[tuple[Door, ...], NoDecode]
-"""Addresses of dialects, each ``NAME=HOST:PORT``, with commas in the environment."""
+"""Addresses of dialects, each ``NAME=HOST:PORT``, separated by commas in the environment."""
 
 
 Paths = Annotated[tuple[Path, ...], NoDecode]
-"""A list of directories, written as PATH is in the environment."""
+"""A list of directories, written in the environment as PATH is."""
 
 
 def _parts(text: str) -> tuple[str, ...]:
@@ -65,7 +65,7 @@ class OidcProvider(BaseModel):
     client_id: str
     client_secret: SecretStr
     label: str = ""
-    """What the sign-in page calls it; its name where there is none."""
+    """Its name on the sign-in page; without it, its name in the settings."""
 
 
 class Settings(BaseSettings):
@@ -241,7 +241,7 @@ class Settings(BaseSettings):
     @classmethod
     def _can_be_redacted(cls, value: SecretStr | None) -> SecretStr | None:
         if value is not None and 0 < len(value.get_secret_value()) < SHORTEST_SECRET:
-            raise ValueError(f"A token has at least {SHORTEST_SECRET} characters.")
+            raise ValueError(f"A token must have at least {SHORTEST_SECRET} characters.")
         return value
 
     @field_validator("agent_command", "gitoma_command")
@@ -256,7 +256,7 @@ class Settings(BaseSettings):
         try:
             ZoneInfo(value)
         except (ZoneInfoNotFoundError, ValueError):
-            raise ValueError(f"{value!r} is no IANA time zone.") from None
+            raise ValueError(f"{value!r} is not an IANA time zone.") from None
         return value
 
     @field_validator("templates", mode="before")

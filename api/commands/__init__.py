@@ -1,4 +1,4 @@
-"""The commands of the command line, one file a noun.
+"""The commands of the command line, one file for each noun.
 
-What they need beside typer is imported where it is used: a command starts in the time it needs.
+Everything beside typer is imported where it is used, so that each command starts fast.
 """

@@ -1,4 +1,4 @@
-"""`crewlog approvals`: what jobs ask, and the answers."""
+"""`crewlog approvals`: the questions of jobs, and their answers."""
 
 import time
 from dataclasses import dataclass
@@ -16,7 +16,7 @@ from domain.errors import CrewlogError
 if TYPE_CHECKING:
     from api.commands.client import Client
 
-app = typer.Typer(no_args_is_help=True, help="Approvals: what jobs ask, and the answers.")
+app = typer.Typer(no_args_is_help=True, help="Approvals: the questions of jobs, and their answers.")
 
 _STATES = {
     "pending": "cyan",
@@ -34,37 +34,37 @@ ApprovalId = Annotated[
     str | None,
     typer.Argument(
         metavar="[ID]",
-        help="Id of the approval, or how only it begins; none where --job or --crew names the only "
-        "one that waits there.",
+        help="Id of the approval, or its beginning. Optional if --job or --crew has only one "
+        "waiting approval.",
     ),
 ]
 OfJob = Annotated[
     str | None,
-    typer.Option("--job", metavar="ID", help="Only of this job; its id, or how only it begins."),
+    typer.Option("--job", metavar="ID", help="Only of this job: its id, or the beginning."),
 ]
 OfCrew = Annotated[
     str | None,
-    typer.Option("--crew", metavar="ID", help="Only of this crew; its id, or how only it begins."),
+    typer.Option("--crew", metavar="ID", help="Only of this crew: its id, or the beginning."),
 ]
-Comment = Annotated[str | None, typer.Option(metavar="TEXT", help="What to say with the answer.")]
+Comment = Annotated[str | None, typer.Option(metavar="TEXT", help="A comment with the answer.")]
 
 
 class NoSuchApproval(CrewlogError):
-    """An id, or the beginning of one, that does not name exactly one approval."""
+    """An id, or the beginning of one, does not name exactly one approval."""
 
 
 @app.command("list")
 def list_approvals(
     state: Annotated[
-        str, typer.Option(help=f"Those that are {', '.join(_STATES)}; or all.")
+        str, typer.Option(help=f"Only in this state: {', '.join(_STATES)}; or all.")
     ] = "pending",
-    limit: Annotated[int, typer.Option(min=1, max=_PAGE, help="The newest so many.")] = 50,
+    limit: Annotated[int, typer.Option(min=1, max=_PAGE, help="At most this many.")] = 50,
     job: OfJob = None,
     crew: OfCrew = None,
     wait: Annotated[
         bool,
         typer.Option(
-            "--wait", help="Wait until there is one, or the job or crew can ask nothing any more."
+            "--wait", help="Wait until there is one, or until the job or crew cannot ask any more."
         ),
     ] = False,
     as_json: AsJson = False,
@@ -72,9 +72,11 @@ def list_approvals(
     token: Token = None,
     data: Data = None,
 ) -> None:
-    """List what was asked, newest first: what waits for an answer, unless --state says more."""
+    """List approvals, newest first: those that wait for an answer, unless --state says
+    otherwise.
+    """
     if state not in (*_STATES, "all"):
-        there = f"{terminal.unknown('state', state, _STATES)} There are {', '.join(_STATES)}, all."
+        there = f"{terminal.unknown('state', state, _STATES)} Known: {', '.join(_STATES)}, all."
         raise typer.BadParameter(there, param_hint="--state")
     with connect(url, token, data) as client:
         about = _about(client, job, crew)
@@ -117,7 +119,7 @@ def approve(
     token: Token = None,
     data: Data = None,
 ) -> None:
-    """Say yes: the job goes on."""
+    """Approve: the job goes on."""
     with connect(url, token, data) as client:
         _told(_answer(client, approval_id, job, crew, "approved", comment), as_json)
 
@@ -133,20 +135,20 @@ def reject(
     token: Token = None,
     data: Data = None,
 ) -> None:
-    """Say no: whoever asked is told so, or the job ends, as its template says."""
+    """Reject: the job is told, or it ends, as its template says."""
     with connect(url, token, data) as client:
         _told(_answer(client, approval_id, job, crew, "rejected", comment), as_json)
 
 
 @dataclass(frozen=True, slots=True)
 class _About:
-    """The job, or the crew, of which the approvals are to be."""
+    """The job or crew whose approvals are wanted."""
 
     path: str
     filter: dict[str, str]
 
     def over(self, client: "Client") -> bool:
-        """Whether nothing of it will ask by itself any more."""
+        """Whether it will ask nothing more by itself."""
         shown = client.get(self.path)
         state = shown["state"] if "jobIds" in shown else state_of(shown)
         return state in (*ENDED, "blocked", "stranded", "deleted")
@@ -165,7 +167,7 @@ def _about(client: "Client", job: str | None, crew: str | None) -> _About | None
 
 
 def _asked(client: "Client", state: str, limit: int, about: _About | None) -> list[dict[str, Any]]:
-    """The newest so many, from as many pages as that takes."""
+    """The newest `limit` approvals, from as many pages as needed."""
     found: list[dict[str, Any]] = []
     cursor = None
     wanted = None if state == "all" else state
@@ -188,7 +190,7 @@ def _answer(
 ) -> dict[str, Any]:
     about = _about(client, job, crew)
     if (given is None) == (about is None):
-        raise typer.BadParameter("Say which: by its ID, or by --job or --crew.")
+        raise typer.BadParameter("Name the approval: by its ID, or by --job or --crew.")
     approval_id = _resolve(client, given) if given is not None else _only(client, about)
     answered: dict[str, Any] = client.post(
         f"{API}/approvals/{approval_id}/resolve", {"resolution": resolution, "comment": comment}
@@ -201,7 +203,9 @@ def _only(client: "Client", about: _About | None) -> str:
     if len(waiting) != 1:
         ids = ", ".join(approval["id"] for approval in waiting)
         raise NoSuchApproval(
-            f"{len(waiting)} questions wait there: {ids}." if ids else "Nothing is asked there."
+            f"{len(waiting)} approvals wait, name one: {ids}."
+            if ids
+            else "No approval waits there."
         )
     return str(waiting[0]["id"])
 
@@ -215,12 +219,15 @@ def _told(approval: dict[str, Any], as_json: bool) -> None:
 
 
 def _resolve(client: "Client", given: str) -> str:
-    """The id that `given` is or begins; a short one is looked for among those that wait."""
+    """The full id of `given`. A short one is looked for among the approvals that wait."""
     if len(given) >= _WHOLE_ID:
         return quote(given, safe="")
     waiting = client.get(f"{API}/approvals", state="pending", limit=_PAGE)["items"]
     found = [one["id"] for one in waiting if one["id"].startswith(given.lower())]
     if len(found) != 1:
         count = len(found) or "None"
-        raise NoSuchApproval(f"{count} of the approvals that wait begin with {given!r}.")
+        raise NoSuchApproval(
+            f"{count} of the waiting approvals begin with {given!r}. "
+            "List them: crewlog approvals list"
+        )
     return str(found[0])

@@ -29,7 +29,7 @@ def get(
     job_id: JobId,
     name: Annotated[
         str | None,
-        typer.Argument(metavar="[FILE]", help="Its name; none where the job left only one."),
+        typer.Argument(metavar="[FILE]", help="Its name. Optional if the job left only one."),
     ] = None,
     output: Annotated[
         Path | None,
@@ -37,14 +37,14 @@ def get(
             "--output",
             "-o",
             metavar="PATH",
-            help="Write it here, or into this directory; otherwise to stdout.",
+            help="Write it to this file or directory. Default: stdout.",
         ),
     ] = None,
     url: Url = None,
     token: Token = None,
     data: Data = None,
 ) -> None:
-    """Take a file that a job left, of its last attempt that left one of the name."""
+    """Get a file that a job left. If several attempts left it: the last one."""
     with connect(url, token, data) as client:
         kept = client.get(f"{API}/jobs/{resolve(client, job_id)}/artifacts")["items"]
         file = _chosen(kept, name)
@@ -63,7 +63,7 @@ def _chosen(kept: list[dict[str, Any]], name: str | None) -> dict[str, Any]:
     names = {file["name"] for file in kept}
     if name is None and len(names) != 1:
         there = f" It left {', '.join(map(terminal.plain, sorted(names)))}." if names else ""
-        raise NoSuchFile(f"Say which file.{there}" if names else "It left no files.")
+        raise NoSuchFile(f"Name the file.{there}" if names else "The job left no files.")
     named = [file for file in kept if name is None or file["name"] == name]
     if not named:
         raise NoSuchFile(terminal.unknown("file", str(name), names))

@@ -1,4 +1,4 @@
-"""A client of the server: JSON over HTTP, and streams that go on where they were cut."""
+"""A client of the server: JSON over HTTP, and streams that resume after a lost connection."""
 
 import json
 import time
@@ -17,26 +17,26 @@ from api.commands.option_names import in_options, option_of_path, told, told_pro
 from domain.errors import CrewlogError
 
 PARTIAL = "partial"
-"""What a frame is called that is no event: how a line begins that has not ended."""
+"""The name of a frame that is no event: the beginning of an unfinished line."""
 
 DEFAULT_URL = "http://127.0.0.1:8080"
 
 _LOOPBACK = frozenset({"127.0.0.1", "::1", "localhost"})
 _TIMEOUT = httpx2.Timeout(30.0, connect=10.0)
-# The server's heartbeat comes every 15 s: three that did not come mean that nobody is there.
+# The server sends a heartbeat every 15 s. If three are missing, the server is gone.
 _SILENCE_S = 45.0
 _RETRY_S = 1.0
 _LONGEST_RETRY_S = 10.0
 
 
 class Unreachable(CrewlogError):
-    """No server could be talked to, or no longer."""
+    """No server can be reached, or the connection is lost."""
 
     exit_code = 2
 
 
 class Rejected(CrewlogError):
-    """The server answered with an error; the text is what it said."""
+    """The server answered with an error. The text is the server's."""
 
     def __init__(self, status: int, sentence: str) -> None:
         super().__init__(sentence)
@@ -45,16 +45,17 @@ class Rejected(CrewlogError):
 
 @dataclass(frozen=True, slots=True)
 class Endpoint:
-    """Where a server is, without a slash at the end, and the token that it wants."""
+    """The server's address, without a slash at the end, and its token."""
 
     url: str
     token: str | None
 
 
 def find(url: str | None, token: str | None, directory: Callable[[], Path]) -> Endpoint:
-    """The server that is meant: what was given first, then what the data directory says.
+    """The server to use: from the arguments, otherwise from the data directory.
 
-    The token in the data directory is that of the server here, and is given to no other one.
+    The token in the data directory belongs to the server on this machine, and is sent to no other
+    one.
     """
     if url and token:
         return Endpoint(url.rstrip("/"), token)
@@ -89,10 +90,11 @@ def _is_loopback(url: str) -> bool:
 
 
 class Client:
-    """Speaks to one server, which is looked for anew at each request: it may come back elsewhere.
+    """Speaks to one server. Each request looks the server up anew, because it may return at another
+    address.
 
-    Raises Unreachable and Rejected. `patience_s` is how long a stream tries to go on without a
-    server; `notice` is told in a sentence when a connection is lost and when it is back.
+    Raises Unreachable and Rejected. `patience_s` is how long a stream tries to resume without a
+    server. `notice` gets a sentence when a connection is lost and when it is back.
     """
 
     def __init__(
@@ -112,7 +114,7 @@ class Client:
         return self._locate()
 
     def get(self, path: str, **params: Any) -> Any:
-        """The JSON at `path`; parameters that are None are left out."""
+        """The JSON at `path`. Parameters that are None are left out."""
         with self._sent("GET", path, params) as response:
             return _json(response)
 
@@ -130,7 +132,7 @@ class Client:
 
     @contextmanager
     def download(self, path: str, **params: Any) -> Iterator[Iterator[bytes]]:
-        """The body in pieces. Unreachable when it was cut short."""
+        """The body in pieces. Raises Unreachable if it was cut short."""
         with self._sent("GET", path, params) as response:
             yield response.iter_bytes()
 
@@ -138,7 +140,7 @@ class Client:
     def stream(
         self, path: str, last_id: str = "", **params: Any
     ) -> Iterator[Iterator[ServerSentEvent] | None]:
-        """One connection to a stream, from after `last_id`; None when there is no more to come."""
+        """One connection to a stream, after `last_id`; None if nothing more will come."""
         headers = {"Accept": "text/event-stream", "Cache-Control": "no-store"}
         if last_id:
             headers["Last-Event-ID"] = last_id
@@ -151,9 +153,9 @@ class Client:
     def follow(self, path: str, last_id: str = "", **params: Any) -> Iterator[ServerSentEvent]:
         """The stream's events, each once, through lost connections and restarts of the server.
 
-        Ends with the stream's 204, for which a stream that ended by itself is asked at once. Else
-        waits as `retry:` says before it connects again, then twice as long each time up to 10 s.
-        Unreachable after `patience_s` seconds without an event.
+        It ends with the stream's 204; when a stream ends by itself, it is asked for this at once.
+        Otherwise it waits as `retry:` says before it connects again, and then twice as long each
+        time, up to 10 s. Raises Unreachable after `patience_s` seconds without an event.
         """
         retry_s, failures, lost_at = _RETRY_S, 0, 0.0
         while True:
@@ -177,16 +179,18 @@ class Client:
             except Unreachable as error:
                 reason = str(error)
             except Rejected as error:
-                # 503: the server is up again and its views are not yet.
+                # 503: the server is up again, but its views are not ready yet.
                 if error.status < 500:
                     raise
                 reason = str(error)
             now = time.monotonic()
             if not failures:
                 lost_at = now
-                self._notice("The connection was lost; trying to go on…")
+                self._notice("The connection was lost; trying to resume…")
             elif now - lost_at > self._patience_s:
-                raise Unreachable(f"Gave up after {now - lost_at:.0f} s: {reason}")
+                raise Unreachable(
+                    f"Gave up after {now - lost_at:.0f} s without a connection: {reason}"
+                )
             time.sleep(min(_LONGEST_RETRY_S, retry_s * 2**failures))
             failures = min(failures + 1, 10)
 
@@ -215,18 +219,18 @@ class Client:
                     raise Rejected(response.status_code, _sentence(response))
                 yield response
         except (httpx2.InvalidURL, httpx2.UnsupportedProtocol) as error:
-            raise Unreachable(f"{endpoint.url!r} cannot be the URL of a server: {error}") from error
+            raise Unreachable(f"{endpoint.url!r} is not the URL of a server: {error}") from error
         except (httpx2.ConnectError, httpx2.ConnectTimeout) as error:
             raise Unreachable(
                 f"No server answers at {endpoint.url}. "
-                "Start one with 'crewlog serve', or say with --url where it is."
+                "Start one with 'crewlog serve', or name another one with --url."
             ) from error
         except (httpx2.TransportError, httpx2.DecodingError, httpx2.StreamError) as error:
             said = str(error) or type(error).__name__
             raise Unreachable(f"The connection to {endpoint.url} was lost: {said}") from error
 
     def _client(self, url: str) -> httpx2.Client:
-        # A proxy of the environment is for the way out, not for the server on this machine.
+        # A proxy in the environment is for the internet, not for the server on this machine.
         outward = not _is_loopback(url)
         if outward not in self._clients:
             self._clients[outward] = httpx2.Client(trust_env=outward)
@@ -255,12 +259,12 @@ def _json(response: httpx2.Response) -> Any:
         return response.json()
     except ValueError as error:
         raise Rejected(
-            response.status_code, f"What answers at {response.url} is no crewlog server."
+            response.status_code, f"The program at {response.url} is not a crewlog server."
         ) from error
 
 
 def _sentence(response: httpx2.Response) -> str:
-    """What an error says, for a person: `detail` as text, or its problems one after the other."""
+    """The error as text for a person: `detail`, or its problems one after the other."""
     said = _detail(response)
     if response.status_code in (401, 403):
         said += " Give the server's token with --token or CREWLOG_TOKEN, or its --data directory."

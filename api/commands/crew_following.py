@@ -1,7 +1,7 @@
-"""Following a crew: what its jobs write and what becomes of them, until nothing in it moves.
+"""Follows a crew: its jobs' output and states, until nothing in it can go on by itself.
 
-Each job has a stream of its own, read in a thread of its own, which goes on through lost
-connections and restarts of the server; all say what they read into one queue.
+Each job has a stream of its own, which a thread of its own reads and resumes after lost connections
+and restarts of the server. All threads write into one queue.
 """
 
 import json
@@ -35,12 +35,12 @@ _MOVING = ("queued", "running", "cancelling", "waiting_for_approval")
 
 
 def moving(jobs: Collection[Json]) -> set[str]:
-    """Ids of the jobs to which more will happen, by itself or once a question is answered; `jobs`
-    in dependency order.
+    """Ids of the jobs that will go on, by themselves or after an answer. `jobs` are in
+    dependency order.
     """
     there = {job["id"] for job in jobs}
     done = {job["id"] for job in jobs if state_of(job) == "completed"}
-    # Whoever waits for one of these is about to be marked as stranded.
+    # A job that waits for one of these will soon be marked as stranded.
     failed = {
         job["id"] for job in jobs if job["gaveUp"] or (job["outcome"] and job["id"] not in done)
     }
@@ -54,8 +54,8 @@ def moving(jobs: Collection[Json]) -> set[str]:
 
 
 class CrewFollowing:
-    """Prints what happens in one crew. Output goes to stdout, everything else to stderr; where it
-    is `quiet`, only questions are told. `connect` gives each reader a client of its own.
+    """Prints what happens in one crew: output to stdout, everything else to stderr. If `quiet`, it
+    prints only questions. `connect` gives each reader a client of its own.
     """
 
     def __init__(
@@ -68,20 +68,20 @@ class CrewFollowing:
         self._said: Queue[Json | CrewlogError] = Queue()
         self._readers: dict[str, threading.Thread] = {}
         self._positions: dict[str, int] = {}
-        """How far each job was read. Its reader keeps it, so that the next one repeats nothing."""
+        """How far each job's stream was read. The next reader of a job goes on from there."""
         self._crew: Json | None = None
         self._jobs: list[Json] = []
-        """As they were when last looked at."""
+        """The jobs at the last look."""
         self._versions: dict[str, int] = {}
-        """Of each job's own stream, how far it was told."""
+        """How far each job's own stream was printed."""
         self._untold: list[Json] = []
         self._keys: dict[str, str] = {}
         self._width = 0
         self._lost_at: float | None = None
 
     def run(self) -> Json:
-        """The crew, once nothing in it moves and all that happened was told. Unreachable,
-        Rejected.
+        """Returns the crew, once nothing in it can go on and everything was printed. Raises
+        Unreachable, Rejected.
         """
         self._look()
         while self._crew is None or not self._is_over():
@@ -95,8 +95,8 @@ class CrewFollowing:
     def leave(self, code: int) -> NoReturn:
         """End the command with this exit code, now.
 
-        A reader may still wait for the server in a thread of its own. The interpreter would take
-        away from under it what it uses, and has been seen to crash; so it is not asked to.
+        A reader thread may still wait for the server. A normal end of the interpreter takes away
+        what that thread uses, and has been seen to crash. So this leaves without one.
         """
         for reader in self._readers.values():
             reader.join(_LEAVE_S / len(self._readers))
@@ -107,8 +107,8 @@ class CrewFollowing:
         raise typer.Exit(code)
 
     def _next(self) -> list[Json]:
-        """What the readers have said by now, in the order of the log; nothing after a while without
-        a word.
+        """What the readers have queued so far, in the order of the log. Empty after a while without
+        anything.
         """
         said: list[Json | CrewlogError] = []
         with suppress(Empty):
@@ -129,11 +129,11 @@ class CrewFollowing:
         return not (going or behind or self._untold)
 
     def _is_behind(self, job: Json) -> bool:
-        """Whether something happened to the job that was not told."""
+        """Whether something happened to the job that was not yet printed."""
         return self._versions.get(job["id"], 0) < int(job["version"])
 
     def _look(self) -> None:
-        """At the jobs as they are. Nothing changes while the server does not answer."""
+        """Read the jobs' present state. Does nothing while the server does not answer."""
         from api.commands.client import Rejected, Unreachable
 
         try:
@@ -155,11 +155,11 @@ class CrewFollowing:
         self._width = max((len(key) for key in self._keys.values()), default=0)
 
     def _wait_for_it(self, error: CrewlogError) -> None:
-        """Raises the error when the server has been away for too long."""
+        """Raises the error if the server has been away for too long."""
         now = time.monotonic()
         if self._lost_at is None:
             self._lost_at = now
-            terminal.notice("The connection was lost; trying to go on…")
+            terminal.notice("The connection was lost; trying to resume…")
         elif now - self._lost_at > _PATIENCE_S:
             raise error
 
@@ -190,8 +190,8 @@ class CrewFollowing:
     # Telling
 
     def _tell_what_is_due(self) -> None:
-        """In the order of the log, but what happened to a job not before what led to it: all that
-        had happened to its parents when they were last looked at.
+        """Print in the order of the log. But print a job's events only after the events of its
+        parents that led to them.
         """
         while True:
             behind = {job["id"] for job in self._jobs if self._is_behind(job)}
@@ -266,4 +266,4 @@ _SENTENCES: dict[str, Callable[[Json], str]] = {
     "job.artifact_stored": lambda d: f"left {d['name']}, {d['size']} bytes",
     "job.finished": _finished,
 }
-"""What is told of each event, behind the job's key."""
+"""The text for each event, behind the job's key."""

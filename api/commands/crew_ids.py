@@ -1,4 +1,4 @@
-"""Which crew is meant: by its id, how that begins, or its number, as people say it."""
+"""Finds the crew that a person names: by id, beginning of the id, or number."""
 
 import re
 from typing import TYPE_CHECKING
@@ -16,17 +16,17 @@ _NUMBERED = re.compile(r"(.+?) ?#([0-9]{1,15})")
 
 
 class NoSuchCrew(CrewlogError):
-    """An id, the beginning of one, or a number, that does not name exactly one crew."""
+    """An id, the beginning of one, or a number does not name exactly one crew."""
 
 
 def resolve_crew(client: "Client", given: str) -> str:
-    """The id that `given` is or begins, or that ``deploy#42`` has."""
+    """The full id of `given`, which is an id, its beginning, or a number such as ``deploy#42``."""
     numbered = _NUMBERED.fullmatch(given)
     if numbered is not None:
         template, number = numbered[1], int(numbered[2])
         found = client.get(f"{API}/crews", template=template, number=number)["items"]
         if not found:
-            raise NoSuchCrew(f"There is no crew {number} of a template {template!r}.")
+            raise NoSuchCrew(f"There is no crew {given!r}. List them: crewlog crews list")
         return str(found[0]["id"])
     if len(given) >= _WHOLE_ID:
         return quote(given, safe="")
@@ -34,5 +34,7 @@ def resolve_crew(client: "Client", given: str) -> str:
     alike = client.get(f"{API}/crews", limit=_MOST, text=beginning)["items"] if beginning else []
     ids = [crew["id"] for crew in alike if crew["id"].startswith(beginning)]
     if len(ids) != 1:
-        raise NoSuchCrew(f"{len(ids) or 'None'} of the crews begin with {given!r}.")
+        raise NoSuchCrew(
+            f"{len(ids) or 'None'} of the crews begin with {given!r}. List them: crewlog crews list"
+        )
     return str(ids[0])

@@ -1,4 +1,4 @@
-"""`crewlog crews`: make one of a template and follow it, list them, look at one."""
+"""`crewlog crews`: run a template as a crew and follow it, list crews, show one."""
 
 import json
 import sys
@@ -27,13 +27,13 @@ _STATES = ("held", "running", "waiting_for_approval", "blocked", "failed", "comp
 CrewId = Annotated[
     str,
     typer.Argument(
-        metavar="ID", help="Id of the crew, or how only it begins; or its number, as deploy#42."
+        metavar="ID", help="Id of the crew, or its beginning; or its number, such as deploy#42."
     ),
 ]
 
 
 class BadInputs(CrewlogError):
-    """What was given on the command line cannot be inputs."""
+    """The inputs on the command line are not valid."""
 
     exit_code = 2
 
@@ -53,26 +53,25 @@ def run(
     ] = None,
     at: Annotated[
         str | None,
-        typer.Option(metavar="TIME", help="Nothing starts before this ISO 8601 time."),
+        typer.Option(metavar="TIME", help="No job starts before this ISO 8601 time."),
     ] = None,
     follow: Annotated[
-        bool, typer.Option("--follow/--no-follow", help="See the crew through to its end.")
+        bool, typer.Option("--follow/--no-follow", help="Follow the crew to its end.")
     ] = True,
     idempotency_key: Annotated[
         str | None,
-        typer.Option(metavar="K", help="The same key again means the same crew, not a second one."),
+        typer.Option(metavar="K", help="Repeating a key gives the same crew, not a second one."),
     ] = None,
     as_json: AsJson = False,
     url: Url = None,
     token: Token = None,
     data: Data = None,
 ) -> None:
-    """Make a crew of a template and follow it until nothing in it moves any more.
+    """Run a template as a crew, and follow it until nothing in it can go on by itself.
 
-    What the jobs write goes to stdout, each line behind the job's key; what becomes of them, and
-    what is asked, to stderr. The exit code is 0 when every job is done, else 1. Ctrl-C leaves the
-    crew alone. With --json the crew is printed at its end instead, and with --no-follow its id at
-    once.
+    The jobs' output goes to stdout, each line behind the job's key. Changes of state and questions
+    go to stderr. The exit code is 0 if every job is done, else 1. Ctrl-C leaves the crew running.
+    With --json the crew is printed at its end instead; with --no-follow its id is printed at once.
     """
     body = {"template": template, "inputs": inputs_of(inputs, pairs or []), "notBefore": at}
     headers = {"Idempotency-Key": idempotency_key} if idempotency_key else {}
@@ -88,7 +87,7 @@ def _see_through(
     follow: bool,
     as_json: bool,
 ) -> None:
-    """Follow a crew that was just made to its end, and leave with its exit code."""
+    """Follow a new crew to its end, and exit with its exit code."""
     if not follow:
         ids = {"jobIds": made["jobIds"], "crewId": made["id"], "number": made["number"]}
         terminal.print_json(ids) if as_json else terminal.write_line(made["id"])
@@ -98,7 +97,7 @@ def _see_through(
     try:
         crew = following.run()
     except KeyboardInterrupt:
-        terminal.notice(f"Left; the crew goes on: crewlog crews show {made['id']}")
+        terminal.notice(f"You left; the crew goes on. See it: crewlog crews show {made['id']}")
         following.leave(130)
     if as_json:
         terminal.print_json(crew)
@@ -111,7 +110,7 @@ def rerun(
     crew_id: CrewId,
     pairs: Annotated[
         list[str] | None,
-        typer.Argument(metavar="[NAME=TEXT | NAME:=JSON]...", help="Inputs that are to be others."),
+        typer.Argument(metavar="[NAME=TEXT | NAME:=JSON]...", help="Inputs to change."),
     ] = None,
     inputs: Annotated[
         str | None,
@@ -120,14 +119,16 @@ def rerun(
         ),
     ] = None,
     follow: Annotated[
-        bool, typer.Option("--follow/--no-follow", help="See the crew through to its end.")
+        bool, typer.Option("--follow/--no-follow", help="Follow the crew to its end.")
     ] = True,
     as_json: AsJson = False,
     url: Url = None,
     token: Token = None,
     data: Data = None,
 ) -> None:
-    """Make another crew of the same template, with the same inputs or others, and follow it."""
+    """Run the template of a crew again, with the same or changed inputs, and follow the new
+    crew.
+    """
     body = {"inputs": inputs_of(inputs, pairs or [])}
     with connect(url, token, data) as client:
         made = client.post(f"{API}/crews/{resolve(client, crew_id)}/rerun", body)
@@ -145,7 +146,7 @@ def cancel(
     """Ask for the end of every job of a crew that has not ended."""
     with connect(url, token, data) as client:
         crew = client.post(f"{API}/crews/{resolve(client, crew_id)}/cancel")
-    _told(crew, as_json, "is cancelled: its jobs are told to end")
+    _told(crew, as_json, "is being cancelled: its jobs are told to end")
 
 
 @app.command()
@@ -156,7 +157,7 @@ def retry(
     token: Token = None,
     data: Data = None,
 ) -> None:
-    """Set going again what failed, was cancelled or is blocked, and what waits for that."""
+    """Set failed, cancelled and blocked jobs going again, and the jobs that wait for them."""
     with connect(url, token, data) as client:
         crew = client.post(f"{API}/crews/{resolve(client, crew_id)}/retry")
     _told(crew, as_json, f"goes on; it is {_words(crew['state'])}")
@@ -170,20 +171,20 @@ def _told(crew: dict[str, Any], as_json: bool, said: str) -> None:
 
 
 def called(crew: dict[str, Any]) -> str:
-    """What people say: ``deploy #42``."""
+    """The name that people use: ``deploy #42``."""
     return f"{terminal.plain(crew['template'])} #{crew['number']}"
 
 
 def _silent(url: str | None, token: str | None, data: Path | None) -> "Client":
-    """A client that says nothing of lost connections: one of many that lose the same one."""
+    """A client that reports no lost connection: it is one of many that lose the same one."""
     from api.commands.client import Client, find
 
     return Client(lambda: find(url, token, lambda: data_directory(data)))
 
 
 def inputs_of(whole: str | None, pairs: list[str]) -> dict[str, Any]:
-    """Inputs from an object as JSON and from pairs, of which the latter count more. BadInputs."""
-    given = {} if whole is None else _parse(_read(whole), "What --inputs gives")
+    """Inputs from a JSON object and from pairs; pairs win. Raises BadInputs."""
+    given = {} if whole is None else _parse(_read(whole), "The value of --inputs")
     if not isinstance(given, dict):
         raise BadInputs("The inputs must be a JSON object.")
     return {**given, **dict(_member(pair) for pair in pairs)}
@@ -192,7 +193,7 @@ def inputs_of(whole: str | None, pairs: list[str]) -> dict[str, Any]:
 def _member(pair: str) -> tuple[str, Any]:
     name, equals, value = pair.partition("=")
     if not equals or not name.rstrip(":"):
-        raise BadInputs(f"{terminal.plain(pair)!r} is neither NAME=TEXT nor NAME:=JSON.")
+        raise BadInputs(f"{terminal.plain(pair)!r} must be NAME=TEXT or NAME:=JSON.")
     if not name.endswith(":"):
         return name, value
     return name[:-1], _parse(value, f"The value of {name[:-1]!r}")
@@ -218,16 +219,18 @@ def _parse(text: str, what: str) -> Any:
 
 @app.command("list")
 def list_crews(
-    limit: Annotated[int, typer.Option(min=1, max=100, help="The newest so many.")] = 20,
+    limit: Annotated[int, typer.Option(min=1, max=100, help="At most this many.")] = 20,
     mine: Annotated[bool, typer.Option("--mine", help="Only my own.")] = False,
     state: Annotated[
         str | None,
-        typer.Option(metavar="STATES", help=f"Only in these, by comma: {', '.join(_STATES)}."),
+        typer.Option(metavar="STATES", help=f"Only in these states: {', '.join(_STATES)}."),
     ] = None,
     owner: Owner = None,
-    template: Annotated[str | None, typer.Option(metavar="ID", help="Only of this one.")] = None,
+    template: Annotated[
+        str | None, typer.Option(metavar="ID", help="Only of this template.")
+    ] = None,
     label: Annotated[
-        str | None, typer.Option(metavar="L", help="Only with this label on a job.")
+        str | None, typer.Option(metavar="L", help="Only with a job that has this label.")
     ] = None,
     since: Since = None,
     until: Until = None,
@@ -285,7 +288,7 @@ def show(
     token: Token = None,
     data: Data = None,
 ) -> None:
-    """Show a crew and its jobs, each behind those that it waits for."""
+    """Show a crew and its jobs, each below the jobs that it waits for."""
     with connect(url, token, data) as client:
         found = resolve(client, crew_id)
         if web:

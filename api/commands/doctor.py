@@ -1,4 +1,4 @@
-"""`crewlog doctor`: looks at all that a server needs, and says what to do where it is missing."""
+"""`crewlog doctor`: checks everything that a server needs, and says how to fix problems."""
 
 import os
 import shutil
@@ -31,7 +31,7 @@ _MARKS = {"ok": ("âœ“ ok  ", "green"), "warn": ("! warn", "yellow"), "fail": ("â
 
 @dataclass(frozen=True, slots=True)
 class Check:
-    """What was looked at, how it stands, and what to do about it (empty: nothing)."""
+    """One check: its result, and what to do about it (empty: nothing)."""
 
     name: str
     status: Literal["ok", "warn", "fail"]
@@ -42,7 +42,7 @@ class Check:
 def doctor(
     as_json: AsJson = False, url: Url = None, token: Token = None, data: Data = None
 ) -> None:
-    """Check this machine, the data directory and the server. Exit code 1 when something fails."""
+    """Check this machine, the data directory and the server. Exit code 1 if a check fails."""
     directory = data_directory(data)
     with connect(url, token, data) as client:
         checks = [*_machine(), *_directory(directory), *_server(client)]
@@ -85,7 +85,7 @@ def _python() -> Check:
 
 
 def sqlite_check(version: str) -> Check:
-    """SQLite from 3.7.0 to 3.51.2 can corrupt a WAL database that two connections write at once."""
+    """SQLite 3.7.0 to 3.51.2 can corrupt a WAL database if two connections write at once."""
     first, last = _WAL_RESET_BUG
     number = tuple(int(part) for part in version.split("."))
     if first <= number <= last:
@@ -94,7 +94,7 @@ def sqlite_check(version: str) -> Check:
             "warn",
             f"SQLite {version} has the WAL-reset bug of 3.7.0 to 3.51.2. crewlog avoids it: one "
             "connection alone writes and checkpoints.",
-            "Let no other program write to log.db; SQLite 3.51.3 or newer has it repaired.",
+            "Let no other program write to log.db. SQLite 3.51.3 or newer has the fix.",
         )
     return Check("sqlite", "ok", f"SQLite {version}.")
 
@@ -113,7 +113,7 @@ def _directory(directory: Path) -> Iterator[Check]:
         yield Check(
             "data",
             "warn",
-            f"{directory} is not there yet.",
+            f"{directory} does not exist yet.",
             "The first start of a server makes it.",
         )
         return
@@ -121,8 +121,8 @@ def _directory(directory: Path) -> Iterator[Check]:
         yield Check(
             "data",
             "fail",
-            f"{directory} cannot be looked at: {error.strerror}.",
-            "Give yourself the right to, or name another directory with --data.",
+            f"{directory} cannot be read: {error.strerror}.",
+            "Change its permissions, or choose another directory with --data.",
         )
         return
     yield _usable(directory, mode)
@@ -136,20 +136,22 @@ def _directory(directory: Path) -> Iterator[Check]:
         yield Check(
             "token mode",
             "ok",
-            f"There is no token file in {directory}: the token is from the settings, or is made "
+            f"{directory} has no token file: the token comes from the settings, or is made "
             "at the first start.",
         )
 
 
 def _usable(directory: Path, mode: int) -> Check:
     if not stat.S_ISDIR(mode):
-        return Check("data", "fail", f"{directory} is no directory.", "Name another with --data.")
+        return Check(
+            "data", "fail", f"{directory} is not a directory.", "Choose another with --data."
+        )
     if not os.access(directory, os.R_OK | os.W_OK | os.X_OK):
         return Check(
             "data",
             "fail",
             f"{directory} cannot be written.",
-            "Run as its owner, mount it for writing, or name another directory with --data.",
+            "Run as its owner, mount it for writing, or choose another directory with --data.",
         )
     return Check("data", "ok", f"{directory} can be written.")
 
@@ -158,8 +160,8 @@ def _kinds(directory: Path) -> Check:
     try:
         check_kinds(directory)
     except (Misplaced, OSError) as error:
-        return Check("layout", "fail", str(error), "A server does not start on it.")
-    return Check("layout", "ok", "Files and directories in it are what they should be.")
+        return Check("layout", "fail", str(error), "A server cannot start until this is fixed.")
+    return Check("layout", "ok", "Its files and directories are what they should be.")
 
 
 def _privacy(name: str, path: Path, mode: int, private: int) -> Check:
@@ -168,7 +170,7 @@ def _privacy(name: str, path: Path, mode: int, private: int) -> Check:
         return Check(
             name,
             "warn" if stat.S_ISDIR(mode) else "fail",
-            f"{path} has mode {actual:04o}: others may look into it.",
+            f"{path} has mode {actual:04o}: other users can read it.",
             f"chmod {private:o} {path}",
         )
     return Check(name, "ok", f"{path} has mode {actual:04o}.")
@@ -178,9 +180,9 @@ def _space(directory: Path) -> Check:
     free = shutil.disk_usage(directory).free
     sentence = f"{free / 1024**3:.1f} GiB are free."
     if free < _NO_SPACE:
-        return Check("space", "fail", sentence, "Make room: the log can hardly be written.")
+        return Check("space", "fail", sentence, "Free some space: the log can hardly be written.")
     if free < _LITTLE_SPACE:
-        return Check("space", "warn", sentence, "Make room before the log fills the disk.")
+        return Check("space", "warn", sentence, "Free some space before the log fills the disk.")
     return Check("space", "ok", sentence)
 
 
@@ -198,39 +200,41 @@ def _server(client: "Client") -> Iterator[Check]:
         yield Check("server", "fail", f"{url} answered: {error}", "Check --url and allowed_hosts.")
         return
     if not alive:
-        yield Check("server", "fail", f"What answers at {url} is no crewlog.", "Check --url.")
+        yield Check("server", "fail", f"The program at {url} is not crewlog.", "Check --url.")
         return
-    yield Check("server", "ok", f"It answers at {url}.")
+    yield Check("server", "ok", f"The server answers at {url}.")
     try:
         client.get(f"{API}/jobs", limit=1)
-        yield Check("token", "ok", "The server takes the token.")
+        yield Check("token", "ok", "The server accepts the token.")
     except Rejected as error:
-        yield Check("token", "fail", str(error), "The token of a server is in its data directory.")
+        yield Check("token", "fail", str(error), "The server's token is in its data directory.")
     yield from _accounts(client)
     yield from _readiness(client)
 
 
 def _accounts(client: "Client") -> Iterator[Check]:
-    """Accounts that versions up to 0.2, which compared addresses more loosely, opened to others."""
+    """Accounts that versions up to 0.2 opened to others, because they compared addresses
+    more loosely.
+    """
     from api.commands.client import Rejected
 
     try:
         users = client.get(f"{API}/users")["users"]
     except Rejected:
-        return  # only administrators see accounts
+        return  # only administrators may see accounts
     separated = [user for user in users if user.get("separatedAddresses")]
     for user in separated:
         others = ", ".join(user["separatedAddresses"])
         yield Check(
             "accounts",
             "warn",
-            f"{user['email']} ({user['id']}) was also opened to {others}, which is another "
-            "address. It is shut to that now.",
-            f"Look at what was done with it: crewlog log show --subject user-{user['id']}. Who has "
-            "the other address needs an account of their own.",
+            f"{user['email']} ({user['id']}) was also open to {others}, which is another "
+            "address. It is closed to that address now.",
+            f"Check what was done with it: crewlog log show --subject user-{user['id']}. The "
+            "owner of the other address needs an account of their own.",
         )
     if not separated:
-        yield Check("accounts", "ok", "No account was ever opened to another's address.")
+        yield Check("accounts", "ok", "No account was ever open to another address.")
 
 
 def _readiness(client: "Client") -> Iterator[Check]:
@@ -240,10 +244,13 @@ def _readiness(client: "Client") -> Iterator[Check]:
         said = client.get("/readyz")
     except Rejected as error:
         yield Check(
-            "ready", "fail", f"It is not ready: {error}", "See 'crewlog projections status'."
+            "ready",
+            "fail",
+            f"The server is not ready: {error}",
+            "See 'crewlog projections status'.",
         )
         return
-    yield Check("ready", "ok", "It is ready.")
+    yield Check("ready", "ok", "The server is ready.")
     if "readers" in said:
         yield readers_check(said["readers"])
         storage = said["storage"]
@@ -251,13 +258,13 @@ def _readiness(client: "Client") -> Iterator[Check]:
 
 
 def readers_check(readers: list[dict[str, Any]]) -> Check:
-    """What is worst of those who read the log: one that waits, one that left events out, a lag."""
-    look = "The server's log names each event, and says why."
+    """The worst problem of a reader of the log: it waits, it passed over events, or it lags."""
+    look = "The server's log names each event and the reason."
     for reader in readers:
         if problem := reader.get("problem"):
             return Check("lag", "warn", f"{_named(reader)} waits: {problem}", look)
         if passed := reader.get("passedOver"):
-            said = f"{_named(reader)} could not deal with {passed} events."
+            said = f"{_named(reader)} passed over {passed} events after errors."
             return Check("lag", "warn", said, look)
     slowest = max(readers, key=lambda reader: int(reader["lag"]))
     if slowest["lag"] > _MUCH_LAG:
@@ -265,7 +272,7 @@ def readers_check(readers: list[dict[str, Any]]) -> Check:
             "lag",
             "warn",
             f"{_named(slowest)} is {slowest['lag']} events behind.",
-            "Look again in a moment; if it grows, look at the server's log.",
+            "Check again in a moment. If it grows, look at the server's log.",
         )
     return Check("lag", "ok", f"No reader of the log is more than {slowest['lag']} events behind.")
 

@@ -1,5 +1,5 @@
-"""Where `crewlog log export` writes to: a file that is there as a whole or not at all, or whatever
-else a name stands for.
+"""The target of `crewlog log export`: a file that appears complete or not at all, or another thing
+that a name stands for.
 """
 
 import os
@@ -21,15 +21,15 @@ _NUMBERS = {"in": 0, "out": 1, "err": 2}
 
 
 class FileTrouble(CrewlogError):
-    """A file that cannot be read or written."""
+    """A file cannot be read or written."""
 
 
 @contextmanager
 def written(path: Path) -> Iterator[IO[bytes]]:
-    """Where to write what is to be at `path`; stdout for ``-``.
+    """The file to write to, for `path`; stdout for ``-``.
 
-    A regular file gets its name, or gives its place, only when all of it is there; so does the one
-    that a link leads to. Into a device, a pipe, or what the shell holds open, it is written.
+    A regular file gets its name, or replaces the old one, only when it is complete. So does the
+    file behind a link. A device, a pipe or an open descriptor of the shell is written directly.
     """
     if path == STDIO:
         yield sys.stdout.buffer
@@ -48,10 +48,12 @@ def written(path: Path) -> Iterator[IO[bytes]]:
 
 
 def _open_as_it_is(path: Path) -> int | None:
-    """What is no regular file, opened for writing; None for one, and for a name that is free."""
+    """A thing that is not a regular file, opened for writing; None for a regular file or a
+    free name.
+    """
     held = _DESCRIPTOR.fullmatch(str(path))
     if held is not None:
-        # Opened by its name it would begin at its start, whatever was written to it before.
+        # Opening it by name would start at its beginning, and overwrite what is there.
         number = held[1] or held[2]
         return os.dup(int(number) if number is not None else _NUMBERS[held[3]])
     try:
@@ -65,13 +67,13 @@ def _open_as_it_is(path: Path) -> int | None:
 
 @contextmanager
 def _drafted(target: Path) -> Iterator[IO[bytes]]:
-    # The name is nobody else's and short, whatever the target's is; the mode is 0600: the log tells
-    # all that jobs said.
+    # The temporary name is unique and short, however long the target's is. The mode is 0600,
+    # because the log holds everything that jobs said.
     descriptor, draft = tempfile.mkstemp(prefix=".crewlog-", dir=target.parent)
     try:
         with open(descriptor, "wb") as file:
             yield file
-        # A name that is too long is found here at the latest.
+        # A name that is too long is noticed here at the latest.
         os.replace(draft, target)
     except BaseException:
         with suppress(FileNotFoundError):

@@ -1,4 +1,4 @@
-"""Options that lists share: whose, since when, until when, and to see it on the page instead."""
+"""Options that lists share: owner, time, and opening the page instead."""
 
 import re
 from datetime import UTC, datetime, timedelta
@@ -11,15 +11,15 @@ if TYPE_CHECKING:
 
 Owner = Annotated[
     str | None,
-    typer.Option(metavar="WHO", help="Only of this owner: me, an address, or an owner's id."),
+    typer.Option(metavar="WHO", help="Only of this owner: me, an e-mail address or an id."),
 ]
 Since = Annotated[
     str | None,
     typer.Option(
-        metavar="TIME", help="Only made since then: an ISO 8601 time, or ago as 90m, 24h, 7d."
+        metavar="TIME", help="Only made since: an ISO 8601 time, or an age such as 90m, 24h, 7d."
     ),
 ]
-Until = Annotated[str | None, typer.Option(metavar="TIME", help="Only made until then, likewise.")]
+Until = Annotated[str | None, typer.Option(metavar="TIME", help="Only made until; as --since.")]
 Web = Annotated[
     bool, typer.Option("--web", help="Open it on the page instead.", show_default=False)
 ]
@@ -29,8 +29,8 @@ _UNITS = {"s": "seconds", "m": "minutes", "h": "hours", "d": "days"}
 
 
 def moment_given(given: str | None, option: str) -> str | None:
-    """A time as the server takes it. BadParameter for text that is none. A time without an offset
-    is one of this machine's zone.
+    """A time in the form of the server. A time without an offset is in this machine's zone. Raises
+    BadParameter for text that is not a time.
     """
     if given is None:
         return None
@@ -42,12 +42,14 @@ def moment_given(given: str | None, option: str) -> str | None:
             moment = datetime.fromisoformat(given)
         return moment.astimezone(UTC).isoformat()
     except (ValueError, OverflowError):
-        said = "It is an ISO 8601 time, or how long ago: 90m, 24h, 7d."
+        said = "It must be an ISO 8601 time, or an age such as 90m, 24h or 7d."
         raise typer.BadParameter(said, param_hint=option) from None
 
 
 def open_page(client: "Client", place: str) -> None:
-    """Open a place of the page in the browser, and print its address: there may be none here."""
+    """Open a place of the page in the browser, and print its address, in case there is no
+    browser.
+    """
     import webbrowser
 
     from api.commands import terminal

@@ -1,4 +1,4 @@
-"""`crewlog jobs`: run one and follow it, list, look at, cancel, read what they wrote."""
+"""`crewlog jobs`: run and follow, list, show, cancel, read output."""
 
 import json
 import shlex
@@ -29,19 +29,19 @@ _WRITTEN = "job.output,job.output_dropped"
 _RECENT = 1_000
 _PAGE = 100
 
-JobId = Annotated[str, typer.Argument(metavar="ID", help="Id of the job, or how only it begins.")]
+JobId = Annotated[str, typer.Argument(metavar="ID", help="Id of the job, or its beginning.")]
 
 JobIds = Annotated[
-    list[str], typer.Argument(metavar="ID...", help="Ids of jobs, or how only they begin.")
+    list[str], typer.Argument(metavar="ID...", help="Ids of jobs, or their beginnings.")
 ]
 
 
 class NoSuchJob(CrewlogError):
-    """An id, or the beginning of one, that does not name exactly one job."""
+    """An id, or the beginning of one, does not name exactly one job."""
 
 
 class NoSuchFile(CrewlogError):
-    """A name that no file has that the job left."""
+    """The job left no file of this name."""
 
 
 @app.command(context_settings={"allow_interspersed_args": False})
@@ -50,13 +50,13 @@ def run(
         list[str],
         typer.Argument(metavar="[--] ARGV...", help="The program and its arguments; no shell."),
     ],
-    title: Annotated[str | None, typer.Option(help="What the job is called in lists.")] = None,
+    title: Annotated[str | None, typer.Option(help="The job's name in lists.")] = None,
     cwd: Annotated[
         str | None,
         typer.Option(
             metavar="DIR",
-            help="Directory on the server's machine; a relative one, and none, is below the "
-            "server's working directory.",
+            help="Directory on the server's machine. A relative one is below the server's working "
+            "directory, which is also the default.",
         ),
     ] = None,
     env: Annotated[
@@ -64,12 +64,12 @@ def run(
         typer.Option(
             "--env",
             metavar="K=V",
-            help="Environment variable for the job; only its name gets into the log. Repeatable.",
+            help="Environment variable for the job. The log keeps only its name. Repeatable.",
         ),
     ] = None,
     timeout: Annotated[
         float | None,
-        typer.Option(metavar="S", help="Time limit in seconds. Otherwise the server's."),
+        typer.Option(metavar="S", help="Time limit in seconds. Default: the server's."),
     ] = None,
     label: Annotated[
         list[str] | None, typer.Option("--label", metavar="L", help="A label. Repeatable.")
@@ -79,18 +79,18 @@ def run(
     ] = False,
     idempotency_key: Annotated[
         str | None,
-        typer.Option(metavar="K", help="The same key again means the same job, not a second one."),
+        typer.Option(metavar="K", help="Repeating a key gives the same job, not a second one."),
     ] = None,
     as_json: AsJson = False,
     url: Url = None,
     token: Token = None,
     data: Data = None,
 ) -> None:
-    """Run a command as a job and follow its output to the end.
+    """Run a command as a job, and follow its output to the end.
 
-    The exit code is the job's: 0 when it completed, that of its process when it failed (128+n when
-    signal n killed it, 1 where there was none), 124 when it timed out, 130 when it was cancelled.
-    Ctrl-C asks for the job to be cancelled; a second one leaves it alone. With --json the job is
+    The exit code is the job's: 0 if it completed, that of its process if it failed (128+n if signal
+    n killed it, 1 if there was no process), 124 if it timed out, 130 if it was cancelled. Ctrl-C
+    asks for the job to be cancelled; a second Ctrl-C leaves it running. With --json the job is
     printed at its end instead of its output.
     """
     body = {
@@ -129,13 +129,13 @@ def _variables(given: list[str]) -> dict[str, str]:
     for pair in given:
         name, equals, value = pair.partition("=")
         if not (name and equals):
-            raise typer.BadParameter(f"{pair!r} is not NAME=VALUE.", param_hint="--env")
+            raise typer.BadParameter(f"{pair!r} must be NAME=VALUE.", param_hint="--env")
         variables[name] = value
     return variables
 
 
 def exit_code(job: dict[str, Any]) -> int:
-    """The result of an ended job as the exit code of a command."""
+    """The result of an ended job, as the exit code of a command."""
     outcome, code = job["outcome"], job["exitCode"]
     if outcome == "completed":
         return 0
@@ -155,7 +155,7 @@ def _ending(job: dict[str, Any]) -> str:
 
 
 class _Interrupts:
-    """While it is entered, Ctrl-C cancels the job, and a second Ctrl-C leaves."""
+    """While active, Ctrl-C cancels the job, and a second Ctrl-C leaves."""
 
     def __init__(self, job_id: str, connect_anew: "Callable[[], Client]") -> None:
         self._job_id = job_id
@@ -172,20 +172,20 @@ class _Interrupts:
     def _interrupt(self, _number: int, _frame: FrameType | None) -> None:
         if self._asked is not None:
             raise KeyboardInterrupt
-        # In a thread: the interrupted reader may hold what a request needs.
+        # In a thread: the interrupted reader may hold a lock that a request needs.
         self._asked = threading.Thread(target=self._cancel, daemon=True)
         self._asked.start()
 
     def _cancel(self) -> None:
-        terminal.notice("\nCancelling the job; Ctrl-C again leaves without waiting for its end.")
+        terminal.notice("\nCancelling the job. Ctrl-C again leaves without waiting for its end.")
         try:
             with self._connect() as client:
                 client.post(f"{API}/jobs/{self._job_id}/cancel")
         except CrewlogError as error:
-            terminal.notice(f"It could not be cancelled: {error}")
+            terminal.notice(f"The job could not be cancelled: {error}")
 
     def left(self) -> typer.Exit:
-        terminal.notice(f"Left. See what becomes of it: crewlog jobs show {self._job_id}")
+        terminal.notice(f"You left the job running. See it: crewlog jobs show {self._job_id}")
         return typer.Exit(130)
 
 
@@ -193,7 +193,7 @@ class _Interrupts:
 def list_(
     state: Annotated[
         str | None,
-        typer.Option(metavar="STATES", help=f"Only in these, by comma: {', '.join(STATES)}."),
+        typer.Option(metavar="STATES", help=f"Only in these states: {', '.join(STATES)}."),
     ] = None,
     label: Annotated[str | None, typer.Option(help="Only with this label.")] = None,
     text: Annotated[
@@ -203,17 +203,17 @@ def list_(
             "--search",
             metavar="TEXT",
             help="Only with this in the title, a label, the command, the template or the crew's "
-            "name, or an id that begins so.",
+            "name, or at the beginning of the id.",
         ),
     ] = None,
     owner: Owner = None,
     crew: Annotated[
-        str | None, typer.Option(metavar="ID", help="Only of this crew: its id, or like deploy#42.")
+        str | None, typer.Option(metavar="ID", help="Only of this crew: its id, or e.g. deploy#42.")
     ] = None,
     since: Since = None,
     until: Until = None,
-    limit: Annotated[int, typer.Option(min=1, help="The newest so many.")] = 20,
-    every: Annotated[bool, typer.Option("--all", help="All there are.")] = False,
+    limit: Annotated[int, typer.Option(min=1, help="At most this many.")] = 20,
+    every: Annotated[bool, typer.Option("--all", help="All jobs.")] = False,
     web: Web = False,
     as_json: AsJson = False,
     url: Url = None,
@@ -240,7 +240,7 @@ def list_(
         terminal.print_json(jobs)
         return
     if not jobs:
-        terminal.notice("No such jobs." if any(chosen.values()) else "No jobs.")
+        terminal.notice("No job matches." if any(chosen.values()) else "There are no jobs.")
         return
     terminal.print_table(
         ("ID", "STATE", "CREATED", "RAN", "LINES", "TITLE"),
@@ -273,7 +273,7 @@ def _listed(client: "Client", limit: int | None, **filters: Any) -> Iterator[dic
 
 
 def resolve(client: "Client", given: str) -> str:
-    """The id that `given` is or begins."""
+    """The full id of `given`, which is an id or its beginning."""
     exact = quote(given, safe="")
     if len(given) >= 36 or _is_there(client, exact):
         return exact
@@ -289,7 +289,7 @@ def resolve(client: "Client", given: str) -> str:
 
 
 def _is_there(client: "Client", job_id: str) -> bool:
-    """Ids of jobs of a crew are short: what looks like a beginning may be all of one."""
+    """Ids of jobs of a crew are short: a text that looks like a beginning may be a whole id."""
     from api.commands.client import Rejected
 
     try:
@@ -335,7 +335,7 @@ def _timeline(client: "Client", job_id: str) -> Iterator[dict[str, Any]]:
 
 
 def print_timeline(timeline: list[dict[str, Any]]) -> None:
-    """What happened to a job, as a table."""
+    """The events of a job, as a table."""
     terminal.print_table(
         ("POSITION", "TIME", "WHO", "WHAT"),
         (
@@ -359,7 +359,7 @@ def _details(job: dict[str, Any]) -> Iterator[tuple[str, terminal.Cell]]:
         yield "Reason", (reason, "red")
     if job["errorId"]:
         yield "Error id", job["errorId"]
-    # While it waits for another attempt, that of the last one says nothing of the job.
+    # While it waits for another attempt, the exit code of the last one says nothing about the job.
     if rests(job) and job["exitCode"] is not None:
         yield "Exit code", str(job["exitCode"])
     if job["result"] is not None:
@@ -405,7 +405,10 @@ def redo(
     feedback: Annotated[
         str | None,
         typer.Option(
-            "--feedback", "-m", metavar="TEXT", help="What was wrong; its program reads it."
+            "--feedback",
+            "-m",
+            metavar="TEXT",
+            help="What was wrong; the job's program can read it.",
         ),
     ] = None,
     as_json: AsJson = False,
@@ -413,7 +416,7 @@ def redo(
     token: Token = None,
     data: Data = None,
 ) -> None:
-    """Have a job that has ended done again, and in a crew what was made of its result."""
+    """Redo an ended job; in a crew also every job that used its result."""
     with connect(url, token, data) as client:
         path = f"{API}/jobs/{resolve(client, job_id)}/redo"
         _sent_back(client.post(path, {"feedback": feedback or ""}), as_json)
@@ -427,7 +430,7 @@ def unblock(
     token: Token = None,
     data: Data = None,
 ) -> None:
-    """Let a job that is blocked, or gave up, go on: its retries count anew."""
+    """Let a blocked job, or one that gave up, go on. Its retries are counted from 0 again."""
     with connect(url, token, data) as client:
         path = f"{API}/jobs/{resolve(client, job_id)}/retry"
         _sent_back(client.post(path), as_json)
@@ -455,7 +458,7 @@ def archive(
     token: Token = None,
     data: Data = None,
 ) -> None:
-    """Take jobs off the board. What runs must be cancelled first."""
+    """Archive jobs: take them off the board. Cancel running jobs first."""
     _to_each("archive", "Archived", job_ids, as_json, lambda: connect(url, token, data))
 
 
@@ -474,7 +477,7 @@ def delete(
 def _to_each(
     action: str, done: str, given: list[str], as_json: bool, connect_now: "Callable[[], Client]"
 ) -> None:
-    """Exit code 1 where one of them was refused."""
+    """Exits with 1 if one of them was refused."""
     with connect_now() as client:
         ids = [unquote(resolve(client, one)) for one in given]
         said = client.post(f"{API}/jobs/actions", {"action": action, "ids": ids})
@@ -502,14 +505,14 @@ def _sent_back(job: dict[str, Any], as_json: bool) -> None:
 def artifacts(
     job_id: JobId,
     name: Annotated[
-        str | None, typer.Option(metavar="FILE", help="Write this one to stdout, as it is.")
+        str | None, typer.Option(metavar="FILE", help="Write this file to stdout, unchanged.")
     ] = None,
     as_json: AsJson = False,
     url: Url = None,
     token: Token = None,
     data: Data = None,
 ) -> None:
-    """List the files that a job left, or print one of them: that of its last attempt."""
+    """List the files that a job left, or print one of them. Of several attempts: the last one."""
     with connect(url, token, data) as client:
         found = resolve(client, job_id)
         kept = client.get(f"{API}/jobs/{found}/artifacts")["items"]
@@ -519,7 +522,7 @@ def artifacts(
     if as_json:
         terminal.print_json(kept)
     elif not kept:
-        terminal.notice("It left no files.")
+        terminal.notice("The job left no files.")
     else:
         terminal.print_table(
             ("NAME", "BYTES", "ATTEMPT", "TYPE"),
@@ -545,17 +548,17 @@ def _print_file(client: "Client", kept: list[dict[str, Any]], name: str) -> None
 def logs(
     job_id: JobId,
     follow: Annotated[
-        bool, typer.Option("--follow", "-f", help="Go on with what it writes until its end.")
+        bool, typer.Option("--follow", "-f", help="Go on with new output until the job ends.")
     ] = False,
     tail: Annotated[
-        int | None, typer.Option("--tail", "-n", min=0, help="Only the last so many lines.")
+        int | None, typer.Option("--tail", "-n", min=0, help="Only the last N lines.")
     ] = None,
     as_json: AsJson = False,
     url: Url = None,
     token: Token = None,
     data: Data = None,
 ) -> None:
-    """Print what a job wrote, from its first line. With --json each line is an object."""
+    """Print a job's output from its first line. With --json each line is an object."""
     with connect(url, token, data) as client:
         found = resolve(client, job_id)
         ended = client.get(f"{API}/jobs/{found}")["outcome"] is not None
@@ -585,7 +588,7 @@ def _as_shown(line: str, as_json: bool) -> str:
 
 
 def _written(client: "Client", job_id: str) -> Iterator[tuple[int, list[str]]]:
-    """What is in the log by now: positions and the lines there."""
+    """The output that is in the log so far: positions, and the lines at each."""
     after: int | None = 0
     while after is not None:
         page = client.get(
@@ -597,9 +600,9 @@ def _written(client: "Client", job_id: str) -> Iterator[tuple[int, list[str]]]:
 
 
 def _followed(client: "Client", job_id: str, after: int | None) -> Iterator[tuple[str, bool]]:
-    """The job's lines as they come, and before a line how it begins, where it takes its time to
-    end: each with whether it is whole. Until the stream says that there are no more: an end need
-    not be the last one, for the job may have been done again.
+    """The job's lines as they come, each with whether it is whole; an unfinished line is given with
+    its beginning first. Goes on until the stream says that there are no more: an end need not be
+    the last one, because the job may be done again.
     """
     stream = client.follow(
         f"{API}/log/stream",

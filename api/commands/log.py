@@ -1,4 +1,4 @@
-"""`crewlog log`: look at the log, take it out, put it in, and check that it is sound."""
+"""`crewlog log`: show, export, import and verify the log."""
 
 import json
 import sys
@@ -19,31 +19,31 @@ if TYPE_CHECKING:
     from domain.log.archive import Stored
     from domain.log.sqlite.stored import StoredLog
 
-app = typer.Typer(no_args_is_help=True, help="The log of all events, on which all else rests.")
+app = typer.Typer(no_args_is_help=True, help="The log of all events.")
 
 _PAGE = 1_000
 _SUMMARY = 200
 _LONGEST_END = 4_096
-"""Bytes of the last line of an export, at most."""
+"""Most bytes of the last line of an export."""
 
 Subject = Annotated[
-    str | None, typer.Option(metavar="NAME", help="Only about this, for instance job-ID.")
+    str | None, typer.Option(metavar="NAME", help="Only about this thing, such as job-ID.")
 ]
 Types = Annotated[
     str | None, typer.Option("--type", metavar="TYPES", help="Only of these types, by comma.")
 ]
-Actor = Annotated[str | None, typer.Option(metavar="NAME", help="Only caused by this one.")]
+Actor = Annotated[str | None, typer.Option(metavar="NAME", help="Only by this actor.")]
 
 
 class Cut(CrewlogError):
-    """The server did not say all of an export."""
+    """The server did not send the whole export."""
 
 
 @app.command()
 def show(
-    after: Annotated[int, typer.Option(min=0, help="Only past this position.")] = 0,
+    after: Annotated[int, typer.Option(min=0, help="Only after this position.")] = 0,
     before: Annotated[int | None, typer.Option(min=0, help="Only before this position.")] = None,
-    limit: Annotated[int, typer.Option(min=1, help="At most so many.")] = 100,
+    limit: Annotated[int, typer.Option(min=1, help="At most this many.")] = 100,
     subject: Subject = None,
     types: Types = None,
     actor: Actor = None,
@@ -62,7 +62,7 @@ def show(
         return
     if not page["events"]:
         chosen = after or any(given is not None for given in filters.values())
-        terminal.notice("No such events." if chosen else "No events.")
+        terminal.notice("No event matches." if chosen else "There are no events.")
         return
     terminal.print_table(
         ("POSITION", "TIME", "TYPE", "STREAM", "WHO", "DATA"),
@@ -81,11 +81,11 @@ def show(
         optional=("WHO",),
     )
     if page["next"] is not None:
-        terminal.notice(f"There is more: --after {page['next']}")
+        terminal.notice(f"There are more: --after {page['next']}")
 
 
 def _check_types(given: str | None) -> None:
-    """BadParameter for a type that no event has: it would select nothing, for ever."""
+    """Raises BadParameter for an unknown type: it would never select anything."""
     if given is None:
         return
     from domain.catalogue import CATALOGUE
@@ -97,7 +97,7 @@ def _check_types(given: str | None) -> None:
 
 
 def _page(client: "Client", after: int, limit: int, filters: dict[str, Any]) -> dict[str, Any]:
-    """Up to `limit` events, from as many of the server's bounded pages as that takes."""
+    """Up to `limit` events, from as many of the server's pages as needed."""
     events: list[dict[str, Any]] = []
     following: int | None = after
     while True:
@@ -117,7 +117,7 @@ def _summary(data: Any) -> str:
 @app.command()
 def tail(
     after: Annotated[
-        int | None, typer.Option(min=0, help="From past this position; otherwise from now on.")
+        int | None, typer.Option(min=0, help="Start after this position. Default: now.")
     ] = None,
     subject: Subject = None,
     types: Types = None,
@@ -127,9 +127,9 @@ def tail(
     token: Token = None,
     data: Data = None,
 ) -> None:
-    """Show events as they come, each once, through restarts of the server.
+    """Show new events as they come, each once, through restarts of the server.
 
-    About one job it ends with the job. With --json each event is a line of JSON.
+    For one job it ends with the job. With --json each event is a line of JSON.
     """
     _check_types(types)
     with connect(url, token, data) as client:
@@ -152,16 +152,16 @@ def tail(
 def export(
     file: Annotated[
         Path,
-        typer.Argument(metavar="[FILE|-]", help="A file; stdout where it is -, or none is given."),
+        typer.Argument(metavar="[FILE|-]", help="The file to write. Default: stdout, also as -."),
     ] = STDIO,
     subject: Subject = None,
     url: Url = None,
     token: Token = None,
     data: Data = None,
 ) -> None:
-    """Write the log as NDJSON, one event a line, up to its head of now, and a last line that says
-    how many there are. Into a pipe or a device it is written as it comes; a file has its name only
-    when all of it is there.
+    """Write the log as NDJSON: one event per line up to the present head, and a last line with
+    their number. A pipe or device is written as the events come; a file gets its name only when it
+    is complete.
     """
     from domain.log.archive import end_of_export
 
@@ -176,7 +176,7 @@ def export(
             last = (last + chunk)[-_LONGEST_END:]
         said = end_of_export(last.rstrip(b"\n").rpartition(b"\n")[2])
         if said is None:
-            raise Cut("The export was cut: its last line did not come.")
+            raise Cut("The export is not complete: its last line is missing. Export again.")
     if file != STDIO:
         terminal.notice(f"Exported {said['events']} events to {file}.")
 
@@ -187,10 +187,10 @@ def import_(
     as_json: AsJson = False,
     data: Data = None,
 ) -> None:
-    """Put the export of a whole log into a data directory without one, all of it or nothing.
+    """Import the export of a whole log into a data directory without events, all or nothing.
 
-    No server may run there. Positions, ids and all else are kept. A job that was queued when the
-    log was exported runs once a server starts on it.
+    No server may be running there. Positions, ids and all else stay the same. A job that was queued
+    when the log was exported starts once a server runs on the directory.
     """
     from domain.catalogue import CATALOGUE
     from domain.log import open_sqlite_log
@@ -214,8 +214,8 @@ def import_(
         terminal.write_line(f"Imported {imported.events} events into {directory}.")
     if not imported.hashed:
         terminal.notice(
-            "This export is of format 1: it has no hashes and no last line, so nobody can say "
-            "whether it is whole and unchanged. Compare the count."
+            "This export has format 1, without hashes and last line, so crewlog cannot tell "
+            "whether it is complete and unchanged. Compare the number of events."
         )
 
 
@@ -234,9 +234,9 @@ def _lines(path: Path) -> Iterator[Iterable[bytes]]:
 
 @app.command()
 def verify(as_json: AsJson = False, data: Data = None) -> None:
-    """Walk the whole log and name the first position at which it is broken.
+    """Check the whole log, and name the first broken position.
 
-    Reads the files in the data directory, whether a server runs on them or not. Exit code 1 when
+    Reads the files in the data directory, with or without a running server. Exit code 1 if
     something is broken.
     """
     from domain.catalogue import CATALOGUE
@@ -268,11 +268,11 @@ def verify(as_json: AsJson = False, data: Data = None) -> None:
         return
     terminal.write_line(f"Sound: {verified.events} events in {verified.streams} streams.")
     for name, count in verified.unknown.items():
-        terminal.write_line(f"  {count} events of the type {name}, which this version passes over.")
+        terminal.write_line(f"  {count} events of the type {name}, unknown to this version.")
     if verified.unhashed:
         terminal.write_line(
-            f"  {verified.unhashed} events have no hashes yet: a server of this version gives them "
-            "theirs at its start."
+            f"  {verified.unhashed} events have no hashes yet: a server of this version adds them "
+            "at its start."
         )
 
 
@@ -281,7 +281,7 @@ Pages = Iterable["list[Stored]"]
 
 @contextmanager
 def _progress(stored: "StoredLog") -> Iterator[Callable[[Pages], Pages]]:
-    """A bar at a terminal; gives a function to lead the pages through."""
+    """A progress bar at a terminal. Gives a function that passes the pages through."""
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TimeRemainingColumn
 
     screen = terminal.console(stderr=True)

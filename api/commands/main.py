@@ -1,7 +1,6 @@
-"""The command line: `crewlog`. Its commands for jobs, the log and the views are in `api/commands`.
+"""The command line: `crewlog`. Commands for jobs, the log and the views are in `api/commands`.
 
-What the server is made of is imported only by `serve`: the other commands are clients and start
-fast.
+Only `serve` imports the server's parts. The other commands are clients and start fast.
 """
 
 import gc
@@ -40,7 +39,7 @@ from domain.errors import CrewlogError, LogRefused
 
 app = typer.Typer(
     name="crewlog",
-    help="A control plane for jobs: one log of immutable events, and all else a view of it.",
+    help="A control plane for jobs, over one log of immutable events.",
     no_args_is_help=True,
     rich_markup_mode="markdown",
     pretty_exceptions_enable=False,
@@ -60,9 +59,9 @@ app.command()(doctor.doctor)
 app.command()(stats.stats)
 
 CANNOT = 2
-"""Exit code where nothing was done: no server, wrong settings, a log that must not be opened."""
+"""Exit code if nothing was done: no server, wrong settings, a log that must not be opened."""
 FAILED = 1
-"""Exit code where what was asked for was refused or is broken."""
+"""Exit code if the request was refused, or a check failed."""
 
 
 class LogLevel(StrEnum):
@@ -99,7 +98,7 @@ def serve(
         str | None,
         typer.Option(
             metavar="NAME,…",
-            help="APIs of others that are spoken at this address beside crewlog's own; '' is none.",
+            help="APIs that this address serves beside crewlog's own, by comma; '' is none.",
             show_default="gitoma,codeplane,board",
         ),
     ] = None,
@@ -107,7 +106,7 @@ def serve(
         list[str] | None,
         typer.Option(
             metavar="NAME=HOST:PORT",
-            help="Another address, at which one of them is spoken alone. Can be given again.",
+            help="Another address, which serves only one of them: NAME=HOST:PORT. Repeatable.",
             show_default=False,
         ),
     ] = None,
@@ -121,20 +120,20 @@ def serve(
         bool | None,
         typer.Option(
             "--stop-jobs",
-            help="Cancel running jobs when the server is stopped. Otherwise they go on, and the "
+            help="Cancel running jobs when the server stops. Without it they go on, and the "
             "next server takes them over.",
             show_default=False,
         ),
     ] = None,
     log_level: Annotated[
         LogLevel | None,
-        typer.Option(help="What the server says of itself on stderr.", show_default="info"),
+        typer.Option(help="How much the server logs on stderr.", show_default="info"),
     ] = None,
 ) -> None:
     """Run the server until SIGTERM or Ctrl-C.
 
-    Every setting is also CREWLOG_NAME in the environment and name in the settings file; options
-    are stronger than the environment, and that is stronger than the file.
+    Every setting can also be given as CREWLOG_NAME in the environment, or as name in the settings
+    file. Options override the environment, and the environment overrides the file.
     """
     if config is not None:
         os.environ["CREWLOG_CONFIG"] = str(config)
@@ -150,12 +149,12 @@ def serve(
     }
     settings = load_settings(**{k: given for k, given in options.items() if given is not None})
     if settings.log_level.lower() not in set(LogLevel):
-        raise BadSettings(f"The setting 'log_level' is not one of {', '.join(LogLevel)}.")
+        raise BadSettings(f"The setting 'log_level' must be one of {', '.join(LogLevel)}.")
 
     keep_to_itself()
     environ = take_secrets_out_of_environment()
     let_another_serve()
-    # A tenth of the start would go into looking for garbage among modules; `tune_collector` turns
+    # Garbage collection among the modules would take a tenth of the start. `tune_collector` turns
     # the collector on again.
     gc.disable()
     from api.server import CannotServe
@@ -183,7 +182,7 @@ def everything(
         ),
     ] = False,
 ) -> None:
-    """A control plane for jobs: one log of immutable events, and all else a view of it."""
+    """A control plane for jobs, over one log of immutable events."""
 
 
 @app.command()
@@ -197,7 +196,7 @@ def version(as_json: AsJson = False) -> None:
 
 
 def main() -> None:
-    """Run a command. What went wrong becomes one sentence on stderr, and an exit code."""
+    """Run a command. An error becomes one sentence on stderr and an exit code."""
     stdio.guard()
     try:
         try:
@@ -212,7 +211,7 @@ def main() -> None:
         terminal.notice(str(error))
         sys.exit(_code(error))
     except UnicodeEncodeError:
-        terminal.notice("An argument is not text: its bytes are no valid UTF-8.")
+        terminal.notice("An argument is not text: its bytes are not valid UTF-8.")
         sys.exit(CANNOT)
 
 

@@ -1,5 +1,5 @@
-"""What the fields of the API are called at the command line, so that no answer of the server shows
-a person a name that was never typed.
+"""The command line's names for the API's fields, so that no message shows a person a name that they
+never typed.
 """
 
 import re
@@ -60,35 +60,35 @@ _HEADERS = re.compile("|".join(name for name in _NAMES if "-" in name))
 
 
 def option_of(steps: Sequence[str | int]) -> str:
-    """What a place in a request is called: ``--timeout``, ``--env HOME``, ``input repo``."""
+    """The name for a place in a request: ``--timeout``, ``--env HOME``, ``input repo``."""
     first, *rest = map(str, steps)
     if rest and (first, rest[0]) in _WITHIN:
         return _WITHIN[first, rest[0]]
     named = _BY_KEY.get(first.lower().replace("_", "").replace("-", "")) or _words(first)
-    # Which of several it was, nobody counted who typed them.
+    # An index is left out: nobody counts the values they typed.
     return " ".join([named, *(step for step in rest if not step.isdecimal())])
 
 
 def option_of_path(path: str) -> str:
-    """The same for a path as ``inputs.repo``. One into a template stays as it is."""
+    """The same for a path such as ``inputs.repo``. A path into a template is not changed."""
     steps = _STEP.findall(path)
     return option_of(steps) if steps and steps[0] != "jobs" else path
 
 
 def in_options(sentence: str) -> str:
-    """The sentence, with the headers that it names as the options that set them."""
+    """The sentence, with names of headers replaced by the options that set them."""
     return _HEADERS.sub(lambda found: _NAMES[found[0]], sentence)
 
 
 def told_problem(problem: dict[str, str]) -> str:
-    """One of the errors of a problem (RFC 9457), in a sentence."""
+    """One error of a problem (RFC 9457), as a sentence."""
     where = option_of_path(problem["path"]) if problem["path"] else ""
     said = in_options(problem["message"])
     return f"{where}: {said}" if where else said
 
 
 def told(problem: Any) -> str:
-    """One of the problems that the server has with the fields of a request, in a sentence."""
+    """One fault of a request's field, as a sentence."""
     where = problem.get("loc", ())[1:]
     said = str(problem.get("msg")).removeprefix("Value error, ")
     if problem.get("type") == "string_pattern_mismatch":
@@ -97,5 +97,5 @@ def told(problem: Any) -> str:
 
 
 def _words(field: str) -> str:
-    """``maxFailures`` as ``max failures``: of a field that no option sets."""
+    """``maxFailures`` as ``max failures``, for a field that no option sets."""
     return re.sub(r"(?<=[a-z0-9])(?=[A-Z])|_", " ", field).lower()

@@ -1,4 +1,4 @@
-"""Options that many commands share, and what follows from them: which server, which directory."""
+"""Options that many commands share, and the server and data directory that they mean."""
 
 import os
 from pathlib import Path
@@ -13,14 +13,14 @@ if TYPE_CHECKING:
     from api.settings import Settings
 
 API = "/crewlog/v1"
-"""Where the server's own API is: commands speak nothing else."""
+"""The native API: commands use no other one."""
 
 _SERVER = "Which server"
 
 
 def _url(context: typer.Context, url: str | None) -> str | None:
-    """None where the environment names a server and the directory was named nearer by: on the
-    command line, or by the program of a job, whose own server gave it the address.
+    """None if the environment names a server, but a more specific source names the directory: the
+    command line, or the server whose job runs this program.
     """
     if _source(context, "url") != "ENVIRONMENT":
         return url
@@ -41,7 +41,7 @@ Url = Annotated[
         "--url",
         envvar="CREWLOG_URL",
         metavar="URL",
-        help="The server. Otherwise the one that runs on the data directory, "
+        help="The server's address. Default: the server of the data directory, "
         "otherwise http://127.0.0.1:8080.",
         callback=_url,
         show_default=False,
@@ -54,7 +54,7 @@ Token = Annotated[
         "--token",
         envvar="CREWLOG_TOKEN",
         metavar="TOKEN",
-        help="The server's token. Otherwise the one in the data directory.",
+        help="The server's token. Default: the one in the data directory.",
         show_default=False,
         rich_help_panel=_SERVER,
     ),
@@ -77,7 +77,7 @@ AsJson = Annotated[
 
 
 class BadSettings(CrewlogError):
-    """The settings cannot be used; the text says which one and why."""
+    """The settings are not valid. The text says which one and why."""
 
     exit_code = 2
 
@@ -91,14 +91,14 @@ def connect(url: str | None, token: str | None, data: Path | None) -> "Client":
 
 
 def data_directory(given: Path | None) -> Path:
-    """The data directory that is meant: the given one, or that of the settings."""
+    """The data directory to use: the given one, or that of the settings."""
     if given is not None:
         return given.expanduser().absolute()
     return load_settings().data
 
 
 def load_settings(**given: Any) -> "Settings":
-    """The settings, where what was given is stronger than environment and file. BadSettings."""
+    """The settings. Given values override the environment and the file. Raises BadSettings."""
     import tomllib
 
     from pydantic import ValidationError
@@ -107,7 +107,7 @@ def load_settings(**given: Any) -> "Settings":
 
     file = os.environ.get("CREWLOG_CONFIG")
     if file is not None and not Path(file).is_file():
-        raise BadSettings(f"The settings file {file}, which CREWLOG_CONFIG names, is not there.")
+        raise BadSettings(f"The settings file {file}, named by CREWLOG_CONFIG, does not exist.")
     try:
         return Settings(**given)
     except ValidationError as error:
@@ -116,7 +116,7 @@ def load_settings(**given: Any) -> "Settings":
         if problem["type"] == "extra_forbidden":
             raise BadSettings(f"There is no setting called {name!r}.") from error
         said = problem["msg"].removeprefix("Value error, ").rstrip(".")
-        # One with a second variable goes by the name of its first.
+        # A setting with a second variable goes by its own name.
         name = name.removeprefix("crewlog_")
         raise BadSettings(f"The setting {name!r} is not valid: {said}.") from error
     except (tomllib.TOMLDecodeError, OSError, UnicodeError) as error:

@@ -1,4 +1,4 @@
-"""`crewlog projections`: where the views stand, and filling them anew."""
+"""`crewlog projections`: the state of the views, and rebuilding them."""
 
 import time
 from typing import TYPE_CHECKING, Annotated, Any
@@ -12,7 +12,7 @@ from api.commands.options import AsJson, Data, Token, Url, connect
 if TYPE_CHECKING:
     from api.commands.client import Client
 
-app = typer.Typer(no_args_is_help=True, help="The views: where they stand, and rebuilding them.")
+app = typer.Typer(no_args_is_help=True, help="The views: their state, and rebuilding them.")
 
 _LOOK_S = 0.1
 
@@ -21,7 +21,7 @@ _LOOK_S = 0.1
 def status(
     as_json: AsJson = False, url: Url = None, token: Token = None, data: Data = None
 ) -> None:
-    """Position, lag and digest of every view."""
+    """Show position, lag and digest of every view."""
     with connect(url, token, data) as client:
         said = client.get("/crewlog/v1/projections")
     if as_json:
@@ -54,12 +54,12 @@ def rebuild(
     token: Token = None,
     data: Data = None,
 ) -> None:
-    """Fill a view anew from the log, beside the live one, and compare the two.
+    """Rebuild a view from the log, beside the live one, and compare the two.
 
-    Exit code 1 when a digest differs, or a view cannot be filled.
+    Exit code 1 if a digest differs, or a view cannot be built.
     """
     if (name is None) is not every:
-        raise typer.BadParameter("Name a view, or say --all.")
+        raise typer.BadParameter("Name a view, or give --all.")
     with connect(url, token, data) as client:
         names = (
             [name]
@@ -79,7 +79,7 @@ def rebuild(
 
 
 def _rebuilt(client: "Client", names: list[str]) -> dict[str, dict[str, Any]]:
-    """Wait until none of these is being rebuilt, with a bar for each at a terminal."""
+    """Wait until none of these is being rebuilt. At a terminal each has a progress bar."""
     from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeElapsedColumn
 
     screen = terminal.console(stderr=True)
@@ -109,9 +109,9 @@ def is_bad(view: dict[str, Any]) -> bool:
 def _verdict(view: dict[str, Any]) -> str:
     name, digest, position = view["name"], view["digest"], view["position"]
     if view["failure"] is not None:
-        return f"{name}: could not be filled {view['failure']}."
+        return f"{name}: the rebuild failed {view['failure']}."
     if view["rebuildMatched"] is False:
-        return f"{name}: the rebuilt view DIFFERS from the one before, digest {digest}."
+        return f"{name}: the rebuilt view DIFFERS from the old one, digest {digest}."
     if view["rebuildMatched"] is None:
         return f"{name}: rebuilt to position {position}, digest {digest}."
     return f"{name}: rebuilt to position {position}, the same digest {digest}."

@@ -1,4 +1,4 @@
-"""`crewlog schedules`: make them, change whether they fire, fire one by hand, see what they did."""
+"""`crewlog schedules`: make, list, show, enable, disable, fire and delete schedules."""
 
 import json
 from typing import TYPE_CHECKING, Annotated, Any
@@ -23,36 +23,32 @@ _FIRINGS = 10
 _TIMES = 5
 
 ScheduleId = Annotated[
-    str, typer.Argument(metavar="ID", help="Id of the schedule, how it begins, or its name.")
+    str, typer.Argument(metavar="ID", help="Id of the schedule, its beginning, or its name.")
 ]
-Cron = Annotated[str | None, typer.Option(help="A crontab's five fields, as '*/5 * * * *'.")]
+Cron = Annotated[str | None, typer.Option(help="A crontab's five fields, such as '*/5 * * * *'.")]
 Rrule = Annotated[str | None, typer.Option(help="A recurrence rule of RFC 5545.")]
-Once = Annotated[str | None, typer.Option(metavar="TIME", help="One ISO 8601 time.")]
+Once = Annotated[str | None, typer.Option(metavar="TIME", help="Once, at this ISO 8601 time.")]
 Daily = Annotated[str | None, typer.Option(metavar="HH:MM", help="Every day at this time.")]
 Weekly = Annotated[
-    str | None, typer.Option(metavar="DAYS", help="On these days, as mon,wed,fri; see --at.")
+    str | None, typer.Option(metavar="DAYS", help="On these days, such as mon,wed,fri; see --at.")
 ]
 Monthly = Annotated[
     int | None, typer.Option(metavar="DAY", help="On this day of the month, or its last; see --at.")
 ]
-Hours = Annotated[
-    int | None, typer.Option("--every-hours", metavar="N", help="Every so many hours.")
-]
+Hours = Annotated[int | None, typer.Option("--every-hours", metavar="N", help="Every N hours.")]
 Minutes = Annotated[
-    int | None, typer.Option("--every-minutes", metavar="N", help="Every so many minutes.")
+    int | None, typer.Option("--every-minutes", metavar="N", help="Every N minutes.")
 ]
-At = Annotated[str | None, typer.Option(metavar="HH:MM", help="Time of day; otherwise 09:00.")]
+At = Annotated[str | None, typer.Option(metavar="HH:MM", help="Time of day. Default: 09:00.")]
 RuleJson = Annotated[str | None, typer.Option("--rule", metavar="JSON", help="A rule as JSON.")]
 Zone = Annotated[
     str | None,
-    typer.Option(
-        "--timezone", metavar="ZONE", help="An IANA time zone. Otherwise that of the server."
-    ),
+    typer.Option("--timezone", metavar="ZONE", help="An IANA time zone. Default: the server's."),
 ]
 
 
 class NoSuchSchedule(CrewlogError):
-    """An id, the beginning of one, or a name that does not name exactly one schedule."""
+    """An id, the beginning of one, or a name does not name exactly one schedule."""
 
 
 @app.command("list")
@@ -98,7 +94,7 @@ def show(
     token: Token = None,
     data: Data = None,
 ) -> None:
-    """Show a schedule, its next times, and what came of the last ones."""
+    """Show a schedule, its next times, and its last firings."""
     with connect(url, token, data) as client:
         path = _resolve(client, schedule_id)
         schedule = client.get(path)
@@ -120,11 +116,13 @@ def show(
 @app.command()
 def create(
     template: Annotated[str, typer.Argument(metavar="TEMPLATE", help="Id of the template.")],
-    name: Annotated[str | None, typer.Option(help="Otherwise the template's id.")] = None,
+    name: Annotated[str | None, typer.Option(help="Default: the template's id.")] = None,
     inputs: Annotated[
         list[str] | None,
         typer.Option(
-            "--input", metavar="K=V", help="An input; V is JSON, or else text. Repeatable."
+            "--input",
+            metavar="K=V",
+            help="An input. V is read as JSON, otherwise as text. Repeatable.",
         ),
     ] = None,
     cron: Cron = None,
@@ -140,23 +138,23 @@ def create(
     timezone: Zone = None,
     catch_up: Annotated[
         str | None,
-        typer.Option(metavar="HOW", help="latest, none, or a window like 24h to catch up all."),
+        typer.Option(metavar="HOW", help="latest, none, or a window such as 24h to catch up all."),
     ] = None,
     overlap: Annotated[str | None, typer.Option(help="allow, skip or cancel.")] = None,
     jitter: Annotated[
-        float | None, typer.Option(metavar="S", help="At most so many seconds later.")
+        float | None, typer.Option(metavar="S", help="Fire up to S seconds later, at random.")
     ] = None,
     ends_at: Annotated[
         str | None, typer.Option(metavar="TIME", help="No time after this one.")
     ] = None,
     max_firings: Annotated[int | None, typer.Option(metavar="N", help="No oftener.")] = None,
-    disabled: Annotated[bool, typer.Option("--disabled", help="It does not fire yet.")] = False,
+    disabled: Annotated[bool, typer.Option("--disabled", help="Do not let it fire yet.")] = False,
     as_json: AsJson = False,
     url: Url = None,
     token: Token = None,
     data: Data = None,
 ) -> None:
-    """Make a schedule. It takes exactly one of the options that say when."""
+    """Make a schedule. Give exactly one option that says when it fires."""
     spec = _rule(
         cron=cron,
         rrule=rrule,
@@ -210,7 +208,7 @@ def disable(
     token: Token = None,
     data: Data = None,
 ) -> None:
-    """Stop a schedule until it is enabled. What it started goes on."""
+    """Disable a schedule until it is enabled. Running jobs go on."""
     with connect(url, token, data) as client:
         schedule = client.post(f"{_resolve(client, schedule_id)}/disable")
     _told(schedule, as_json, f"{schedule['name']} is disabled.")
@@ -224,7 +222,7 @@ def run(
     token: Token = None,
     data: Data = None,
 ) -> None:
-    """Fire a schedule now, also when it is disabled. Prints the ids of the jobs."""
+    """Fire a schedule now, even if it is disabled. Prints the ids of the jobs."""
     with connect(url, token, data) as client:
         made = client.post(f"{_resolve(client, schedule_id)}/run-now")
     if as_json:
@@ -239,7 +237,7 @@ def run(
 def preview(
     schedule_id: Annotated[
         str | None,
-        typer.Argument(metavar="[ID]", help="A schedule; without it, the rule of the options."),
+        typer.Argument(metavar="[ID]", help="A schedule. Without it: the rule in the options."),
     ] = None,
     cron: Cron = None,
     rrule: Rrule = None,
@@ -300,23 +298,26 @@ def delete(
 
 
 def _resolve(client: "Client", given: str) -> str:
-    """The path of the schedule that `given` is, begins, or names."""
+    """The path of the schedule that `given` identifies."""
     if len(given) < 36:
         schedules = client.get(_PATH)["items"]
         found = [s for s in schedules if s["name"] == given] or [
             s for s in schedules if s["id"].startswith(given.lower())
         ]
         if len(found) != 1:
-            raise NoSuchSchedule(f"{len(found) or 'No'} schedules are called {given!r}.")
+            raise NoSuchSchedule(
+                f"{len(found) or 'No'} schedules have the name or id {given!r}. "
+                "List them: crewlog schedules list"
+            )
         given = found[0]["id"]
     return f"{_PATH}/{quote(given, safe='')}"
 
 
 def _rule(*, at: str | None, rule: str | None, **given: Any) -> dict[str, Any]:
-    """The rule that the options mean."""
+    """The rule that the options describe."""
     chosen = {name: value for name, value in given.items() if value is not None}
     if len(chosen) + (rule is not None) != 1:
-        raise typer.BadParameter("Say exactly once when, for example with --cron.")
+        raise typer.BadParameter("Give exactly one option that says when, such as --cron.")
     if rule is not None:
         return _json_rule(rule)
     ((name, value),) = chosen.items()
@@ -338,7 +339,7 @@ def _json_rule(text: str) -> dict[str, Any]:
     except ValueError:
         spec = None
     if not isinstance(spec, dict):
-        raise typer.BadParameter("This is no JSON object.", param_hint="--rule")
+        raise typer.BadParameter("This is not a JSON object.", param_hint="--rule")
     return spec
 
 
@@ -347,7 +348,7 @@ def _inputs(given: list[str]) -> dict[str, Any]:
     for pair in given:
         name, equals, text = pair.partition("=")
         if not (name and equals):
-            raise typer.BadParameter(f"{pair!r} is not NAME=VALUE.", param_hint="--input")
+            raise typer.BadParameter(f"{pair!r} must be NAME=VALUE.", param_hint="--input")
         try:
             inputs[name] = parse_json(text)
         except ValueError:

@@ -1,4 +1,4 @@
-"""States of jobs as the command line shows them."""
+"""States of jobs, as the command line shows them."""
 
 from typing import Any
 
@@ -18,8 +18,8 @@ STATES = (
     "timed_out",
     "cancelled",
 )
-"""What can be asked for, in the words in which states are shown. A job that timed out is one of the
-``failed`` too.
+"""The states that --state takes, in the words that lists show. ``failed`` includes jobs that
+timed out.
 """
 
 _WIDER = {"failed": "failed,timed_out,gave_up", "running": "running,paused"}
@@ -28,8 +28,8 @@ ENDED = ("completed", "failed", "timed_out", "cancelled")
 
 
 def state_of(job: dict[str, Any]) -> str:
-    """The state of a job, or how it ended; before it what is known beside it: that it cannot start
-    as things are, or is to end.
+    """The state of a job, or how it ended. Preceded by whether it cannot start at present,
+    or is to end.
     """
     if job["outcome"]:
         return str(job["outcome"])
@@ -41,14 +41,14 @@ def state_of(job: dict[str, Any]) -> str:
 
 
 def rests(job: dict[str, Any]) -> bool:
-    """Whether it stands where its last attempt has left it: what that came to is how the job is."""
+    """Whether the job is in the state in which its last attempt left it."""
     return job["outcome"] is not None or job["column"] == "blocked"
 
 
 def reason_of(job: dict[str, Any]) -> str:
-    """Why a job stands still, or has failed, in a sentence; "" where it does and has not."""
+    """Why a job is blocked, cannot start or has failed, as a sentence; "" if none of these."""
     if job["strandedBy"] and not job["outcome"]:
-        return "A job that it waits for will never be done."
+        return "A job that it waits for will not be done."
     if job["gaveUp"]:
         tries = f" after {job['failures']} attempts" if job["failures"] > 1 else ""
         return f"Gave up{tries}: {job['blockReason']}"
@@ -56,12 +56,12 @@ def reason_of(job: dict[str, Any]) -> str:
 
 
 def states_given(given: str | None) -> str | None:
-    """States by comma, as the server takes them: a job that gave up, or passed its time limit, has
-    failed. BadParameter for one that there is not.
+    """States, separated by comma, as the server takes them. ``failed`` includes jobs that gave up
+    or timed out. Raises BadParameter for an unknown one.
     """
     names = [name.strip() for name in (given or "").split(",") if name.strip()]
     for name in names:
         if name not in STATES:
-            there = f"{terminal.unknown('state', name, STATES)} There are {', '.join(STATES)}."
+            there = f"{terminal.unknown('state', name, STATES)} Known: {', '.join(STATES)}."
             raise typer.BadParameter(there, param_hint="--state")
     return ",".join(_WIDER.get(name, name) for name in names) or None

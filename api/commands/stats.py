@@ -1,4 +1,4 @@
-"""`crewlog stats`: the jobs of the last days in figures."""
+"""`crewlog stats`: figures about the jobs of the last days."""
 
 from collections.abc import Iterator
 from typing import Annotated, Any
@@ -11,7 +11,7 @@ from api.commands.options import API, AsJson, Data, Token, Url, connect
 
 
 def stats(
-    days: Annotated[int, typer.Option(min=1, max=365, help="Of what was made in these.")] = 7,
+    days: Annotated[int, typer.Option(min=1, max=365, help="Jobs made in this many days.")] = 7,
     mine: Annotated[bool, typer.Option("--mine", help="Only my own.")] = False,
     web: Web = False,
     as_json: AsJson = False,
@@ -58,10 +58,13 @@ def _fields(said: dict[str, Any]) -> Iterator[tuple[str, terminal.Cell]]:
     )
     yield "Jobs", f"{said['totalJobs']} ({outcomes})" if outcomes else "0"
     rate = said["successRate"]
-    yield "Success", "-" if rate is None else f"{rate:.0%} of what has ended and was not cancelled"
+    yield (
+        "Success",
+        "-" if rate is None else f"{rate:.0%} of the ended jobs that were not cancelled",
+    )
     for name, measured in (("Waited", said["queueWaitMs"]), ("Ran", said["runTimeMs"])):
         middle, most = terminal.duration(measured["p50"]), terminal.duration(measured["p95"])
-        yield name, f"{middle} in the median, {most} at most for 95 of 100"
+        yield name, f"median {middle}; 95 of 100 take at most {most}"
     yield "Crews", str(said["crews"]["total"])
     yield "Firings", str(said["schedules"]["firings"])
-    yield "Approvals", f"{said['approvals']['total']}, of which {said['approvals']['pending']} wait"
+    yield "Approvals", f"{said['approvals']['total']}, {said['approvals']['pending']} of them wait"

@@ -1,4 +1,4 @@
-"""`crewlog templates`: which there are, what one says, and what is wrong with a file."""
+"""`crewlog templates`: list, show and check templates."""
 
 import json
 from collections.abc import Iterator, Sequence
@@ -21,7 +21,7 @@ app = typer.Typer(no_args_is_help=True, help="Templates: files that become crews
 def list_templates(
     as_json: AsJson = False, url: Url = None, token: Token = None, data: Data = None
 ) -> None:
-    """List the templates that the server has. Mistakes in files go to stderr."""
+    """List the server's templates. Mistakes in template files go to stderr."""
     with connect(url, token, data) as client:
         said = client.get(f"{API}/templates")
     if as_json:
@@ -48,7 +48,7 @@ def show(
     token: Token = None,
     data: Data = None,
 ) -> None:
-    """Show a template: its inputs, and its jobs in the order they can run in."""
+    """Show a template: its inputs, and its jobs in an order in which they can run."""
     with connect(url, token, data) as client:
         said = client.get(f"{API}/templates/{quote(template_id, safe='/')}")
     if as_json:
@@ -86,9 +86,9 @@ def check(
     ],
     as_json: AsJson = False,
 ) -> None:
-    """Check templates without a server, and say each mistake as FILE:LINE: PATH: REASON.
+    """Check templates without a server. Prints each mistake as FILE:LINE: PATH: REASON.
 
-    Exit code 1 when there is one, and when a folder has no template.
+    Exit code 1 if there is a mistake, or if a folder has no template.
     """
     count, faults = _checked(paths)
     if as_json:
@@ -107,7 +107,7 @@ def check(
 
 
 def _checked(paths: Sequence[Path]) -> tuple[int, list["TemplateFault"]]:
-    """How many templates can be used, and what is wrong with the others."""
+    """The number of valid templates, and the faults of the others."""
     from scheduler.templates import (
         SUFFIX,
         BadTemplate,
@@ -137,7 +137,9 @@ def _checked(paths: Sequence[Path]) -> tuple[int, list["TemplateFault"]]:
 
 
 def _root_of(file: Path) -> Path:
-    """The folder that a single file may point into: that in which the command runs, or its own."""
+    """The folder that a single file may point into: the current one if it holds the file, or
+    the file's own.
+    """
     here = Path.cwd()
     return here if file.resolve().is_relative_to(here) else file.parent
 
@@ -152,7 +154,7 @@ def _counted(number: int, noun: str) -> str:
 
 
 def _inputs(inputs: dict[str, Any]) -> str:
-    """Names of the inputs; those with a default in brackets."""
+    """Names of the inputs. Those with a default are in brackets."""
     shown = (name if wanted["required"] else f"[{name}]" for name, wanted in inputs.items())
     return " ".join(shown) or "-"
 

@@ -1,7 +1,7 @@
-"""What commands print: tables and colours for people at a terminal, plain columns in a pipe, JSON.
+"""How commands print: tables and colours at a terminal, plain columns in a pipe, JSON.
 
-Texts from outside are shown with their control characters made visible, so that no title of a job
-can drive the terminal; the output of jobs itself goes through as it is.
+Control characters in foreign texts are made visible, so that no job's title can control the
+terminal. The output of jobs itself is printed unchanged.
 """
 
 import json
@@ -41,7 +41,7 @@ STATE_STYLES = {
 
 @cache
 def console(*, stderr: bool = False) -> "Console":
-    """The terminal. Colours only where it is one and NO_COLOR is not set; in a pipe nothing is
+    """The terminal. Colours only at a terminal, and without NO_COLOR. In a pipe nothing is
     wrapped.
     """
     from rich.console import Console
@@ -58,19 +58,19 @@ def console(*, stderr: bool = False) -> "Console":
 
 
 def notice(sentence: str) -> None:
-    """Say something beside the output: on stderr, if that takes it."""
+    """Print a sentence on stderr, if that can be written."""
     with suppress(OSError):
         print(sentence, file=sys.stderr, flush=True)
 
 
 def write_line(line: str) -> None:
-    """A line of a job's output, at once."""
+    """Print a line of a job's output at once."""
     sys.stdout.write(line + "\n")
     sys.stdout.flush()
 
 
 def write_bytes(chunks: Iterable[bytes]) -> None:
-    """A file as it is."""
+    """Print a file unchanged."""
     sys.stdout.flush()
     for chunk in chunks:
         sys.stdout.buffer.write(chunk)
@@ -78,19 +78,19 @@ def write_bytes(chunks: Iterable[bytes]) -> None:
 
 
 def question(description: str, approval: str) -> str:
-    """What is asked, and how it is answered."""
+    """A question, and how to answer it."""
     how = f"Answer with: crewlog approvals approve {approval} (or reject)"
     return f"{plain(description)}  {how}"
 
 
 class Lines:
-    """Writes lines of a job's output, each at once, and also how one begins that has not ended."""
+    """Prints lines of a job's output at once, and also the beginning of an unfinished line."""
 
     def __init__(self) -> None:
         self._begun = ""
 
     def begin(self, text: str) -> None:
-        """How the next line begins, as far as that is known."""
+        """Print the beginning of the next line, as far as it is known."""
         if text:
             self._go_on(text)
             self._begun = text
@@ -100,7 +100,7 @@ class Lines:
         self._begun = ""
 
     def close(self) -> None:
-        """Nothing more comes, not even the end of a line that has begun."""
+        """End an unfinished line: nothing more will come."""
         if self._begun:
             self.write(self._begun)
 
@@ -124,17 +124,19 @@ def plain(text: Any) -> str:
 
 
 def short_id(text: str) -> str:
-    """The beginning of an id, which is random and names it, at a terminal; in a pipe all of it."""
+    """The beginning of an id at a terminal, which is random and so identifies it; in a pipe
+    the whole id.
+    """
     return text[:_SHORT_ID] if console().is_terminal else text
 
 
 def counted(count: int, one: str) -> str:
-    """So many of them, in words."""
+    """A number and its noun."""
     return f"{count} {one}" if count == 1 else f"{count} {one}s"
 
 
 def unknown(kind: str, given: str, known: Iterable[str]) -> str:
-    """Says that there is no such thing, and what else may have been meant."""
+    """A sentence that there is no such thing, with similar names."""
     near = get_close_matches(given, list(known), n=3)
     meant = f" Did you mean {' or '.join(near)}?" if near else ""
     return f"There is no {kind} {plain(given)!r}.{meant}"
@@ -193,7 +195,7 @@ def _across(widths: Mapping[str, int]) -> int:
 
 
 def print_fields(fields: Iterable[tuple[str, Cell]]) -> None:
-    """Names and values, one a line."""
+    """Print names and values, one per line."""
     from rich.text import Text
 
     shown = [(name, _styled(cell)) for name, cell in fields]
@@ -214,14 +216,14 @@ def state_cell(state: str) -> Cell:
 
 
 def moment(at: str | None) -> str:
-    """A stored time, to the second, in the zone of this machine."""
+    """A stored time, to the second, in this machine's zone."""
     if at is None:
         return "-"
     return datetime.fromisoformat(at).astimezone().strftime("%Y-%m-%d %H:%M:%S")
 
 
 def ago(at: str | None) -> str:
-    """How long ago a stored time was, in its largest unit."""
+    """The age of a stored time, in its largest unit."""
     if at is None:
         return "-"
     seconds = max(0, int((datetime.now(UTC) - datetime.fromisoformat(at)).total_seconds()))

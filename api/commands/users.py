@@ -1,4 +1,4 @@
-"""`crewlog users`: who may sign in, with which role, password and tokens."""
+"""`crewlog users`: accounts, their roles, passwords and tokens."""
 
 import secrets
 import sys
@@ -33,23 +33,26 @@ class Scope(StrEnum):
 
 class NoSuchUser(CrewlogError):
     def __init__(self, given: str) -> None:
-        super().__init__(f"There is no account with the e-mail address or id {given!r}.")
+        super().__init__(
+            f"There is no account with the e-mail address or id {given!r}. "
+            "List accounts: crewlog users list"
+        )
 
 
 Who = Annotated[str, typer.Argument(metavar="EMAIL", help="The e-mail address, or the id.")]
 FromStdin = Annotated[
     bool, typer.Option("--password-stdin", help="Read the password from the first line of stdin.")
 ]
-Generate = Annotated[bool, typer.Option("--generate", help="Make a password, and print it.")]
+Generate = Annotated[bool, typer.Option("--generate", help="Generate a password, and print it.")]
 
 
 @app.command()
 def add(
     email: Annotated[str, typer.Argument(help="The e-mail address.")],
-    name: Annotated[str, typer.Option(help="What people call them.")] = "",
-    admin: Annotated[bool, typer.Option("--admin", help="As an administrator.")] = False,
+    name: Annotated[str, typer.Option(help="The person's name.")] = "",
+    admin: Annotated[bool, typer.Option("--admin", help="Make an administrator.")] = False,
     no_password: Annotated[
-        bool, typer.Option("--no-password", help="They sign in with a provider only.")
+        bool, typer.Option("--no-password", help="The person signs in with a provider only.")
     ] = False,
     password_stdin: FromStdin = False,
     generate: Generate = False,
@@ -58,7 +61,7 @@ def add(
     token: ServerToken = None,
     data: Data = None,
 ) -> None:
-    """Make an account. Asks for the password unless told where it is from."""
+    """Make an account. Asks for the password unless an option says where it comes from."""
     password = None if no_password else _password(password_stdin, generate)
     body = {
         "email": email,
@@ -77,14 +80,14 @@ def add(
 def list_users(
     as_json: AsJson = False, url: Url = None, token: ServerToken = None, data: Data = None
 ) -> None:
-    """Everybody."""
+    """List all accounts."""
     with connect(url, token, data) as client:
         said = client.get("/crewlog/v1/users")
     if as_json:
         terminal.print_json(said)
         return
     if not said["users"]:
-        terminal.notice("Nobody has an account.")
+        terminal.notice("There are no accounts.")
         return
     terminal.print_table(
         ("EMAIL", "NAME", "ROLE", "STATE", "SIGNED IN", "ID"),
@@ -112,7 +115,7 @@ def show(
     token: ServerToken = None,
     data: Data = None,
 ) -> None:
-    """One account, with its API tokens."""
+    """Show one account, with its API tokens."""
     with connect(url, token, data) as client:
         user = _find(client, who)
         tokens = client.get(f"/crewlog/v1/users/{user['id']}/tokens")["tokens"]
@@ -140,7 +143,7 @@ def show(
 def disable(
     who: Who, as_json: AsJson = False, url: Url = None, token: ServerToken = None, data: Data = None
 ) -> None:
-    """Stop an account at once: sessions end, tokens do not work."""
+    """Disable an account at once: its sessions end, and its tokens stop working."""
     with connect(url, token, data) as client:
         user = client.post(f"{_path(client, who)}/disable")
     _told(user, as_json, f"{user['email']} is disabled.")
@@ -150,7 +153,7 @@ def disable(
 def enable(
     who: Who, as_json: AsJson = False, url: Url = None, token: ServerToken = None, data: Data = None
 ) -> None:
-    """Let an account go on. They have to sign in again; their tokens work again."""
+    """Enable an account again. The person must sign in again; the tokens work again."""
     with connect(url, token, data) as client:
         user = client.post(f"{_path(client, who)}/enable")
     _told(user, as_json, f"{user['email']} is enabled.")
@@ -165,7 +168,7 @@ def role(
     token: ServerToken = None,
     data: Data = None,
 ) -> None:
-    """Make somebody an administrator, or a user again."""
+    """Make a person an administrator, or a user again."""
     with connect(url, token, data) as client:
         user = client.patch(_path(client, who), {"role": to})
     _told(user, as_json, f"{user['email']} is {user['role']} now.")
@@ -181,7 +184,7 @@ def passwd(
     token: ServerToken = None,
     data: Data = None,
 ) -> None:
-    """Set a password. Whoever is signed in to the account is signed out."""
+    """Set a password. Ends all sessions of the account."""
     with connect(url, token, data) as client:
         path = _path(client, who)
         password = _password(password_stdin, generate)
@@ -197,7 +200,7 @@ def issue_token(
     name: Annotated[str, typer.Option(help="What it is for.")],
     scope: Annotated[
         list[Scope] | None,
-        typer.Option(help="What it may do; can be given again.", show_default="read"),
+        typer.Option(help="What it may do. Repeatable.", show_default="read"),
     ] = None,
     days: Annotated[
         int, typer.Option(min=0, max=3_650, help="Days until it expires; 0 is never.")
@@ -210,7 +213,7 @@ def issue_token(
     token: ServerToken = None,
     data: Data = None,
 ) -> None:
-    """Issue an API token to somebody, and print it: it is not shown again."""
+    """Issue an API token for a person, and print it. It is not shown again."""
     with connect(url, token, data) as client:
         path = f"{_path(client, who)}/tokens"
         if revoke:
@@ -227,7 +230,7 @@ def issue_token(
 def _revoke(client: "Client", path: str, name: str) -> None:
     meant = [issued["id"] for issued in client.get(path)["tokens"] if issued["name"] == name]
     if not meant:
-        raise CrewlogError(f"There is no token called {name!r}.")
+        raise CrewlogError(f"This account has no token with the name {name!r}.")
     for token_id in meant:
         client.delete(f"{path}/{token_id}")
     terminal.notice(f"{len(meant)} revoked.")

@@ -1,6 +1,6 @@
-"""`crewlog worker`: what the program of a job tells its server, and asks it.
+"""`crewlog worker`: how the program of a job talks to its server.
 
-Works only inside an attempt, by the environment that the server gave it; see docs/worker-api.md.
+Works only inside an attempt, with the environment that the server gave it. See docs/worker-api.md.
 """
 
 import json
@@ -19,26 +19,26 @@ from domain.numbers import parse_json
 if TYPE_CHECKING:
     from api.commands.worker_client import WorkerClient
 
-app = typer.Typer(no_args_is_help=True, help="For the programs of jobs: talk to the server.")
+app = typer.Typer(no_args_is_help=True, help="For programs of jobs: talk to the server.")
 
 REJECTED = 3
-"""Exit code of `ask` when the answer is no."""
+"""Exit code of `ask` after a no."""
 UNANSWERED = 4
-"""Exit code of `ask` when nobody answered in time, or nobody waits for it any more."""
+"""Exit code of `ask` if nobody answered in time, or the question was withdrawn."""
 
 _SECONDS = {"s": 1, "m": 60, "h": 3_600, "d": 86_400}
 _DURATION = re.compile(r"(\d+(?:\.\d+)?)([smhd]?)", re.ASCII)
 
 
 class BadResult(CrewlogError):
-    """What was given on the command line is no result."""
+    """The result on the command line is not valid."""
 
     exit_code = 2
 
 
 @app.command()
 def show(as_json: AsJson = False) -> None:
-    """Show what is to be done: the job, what its parents left, comments and feedback."""
+    """Show the work: the job, the results of its parents, comments and feedback."""
     shown = _client().get()
     if as_json:
         terminal.print_json(shown)
@@ -50,7 +50,7 @@ def show(as_json: AsJson = False) -> None:
     if job["body"]:
         terminal.write_line(f"\n{job['body']}")
     if shown["feedback"]:
-        terminal.write_line(f"\nIt was sent back: {terminal.plain(shown['feedback'])}")
+        terminal.write_line(f"\nFeedback: {terminal.plain(shown['feedback'])}")
     for parent in shown["parentResults"]:
         title, metadata = terminal.plain(parent["title"]), json.dumps(parent["metadata"])
         terminal.write_line(f"\n{parent['key']}, {title}: {metadata}")
@@ -58,7 +58,7 @@ def show(as_json: AsJson = False) -> None:
         author = terminal.plain(comment["author"])
         terminal.write_line(f"\n{author}, {comment['createdAt']}: {comment['body']}")
     if job["resultSchema"] is not None:
-        terminal.write_line(f"\nThe result must fit: {json.dumps(job['resultSchema'])}")
+        terminal.write_line(f"\nThe result must match: {json.dumps(job['resultSchema'])}")
 
 
 @app.command()
@@ -67,34 +67,34 @@ def result(
         str | None, typer.Argument(metavar="[KEY]", help="A parent, by its key in the template.")
     ] = None,
 ) -> None:
-    """Print what a parent left, as JSON; without KEY that of all, by key."""
+    """Print the result of a parent as JSON; without KEY the results of all, by key."""
     results = {found["key"]: found["metadata"] for found in _client().get()["parentResults"]}
     if parent is None:
         terminal.print_json(results)
     elif parent in results:
         terminal.print_json(results[parent])
     else:
-        known = ", ".join(sorted(results)) or "it has none"
-        raise BadResult(f"The job has no parent {parent!r}; there is: {known}.")
+        known = ", ".join(sorted(results)) or "none"
+        raise BadResult(f"The job has no parent {parent!r}. Known: {known}.")
 
 
 @app.command()
 def heartbeat(
-    text: Annotated[str | None, typer.Argument(help="What it is doing, for people.")] = None,
+    text: Annotated[str | None, typer.Argument(help="What the job is doing, for people.")] = None,
     progress: Annotated[
-        float | None, typer.Option(min=0, max=1, help="How far it is, from 0 to 1.")
+        float | None, typer.Option(min=0, max=1, help="Progress, from 0 to 1.")
     ] = None,
     as_json: AsJson = False,
 ) -> None:
-    """Give a sign of life, so that the lease does not run out."""
+    """Send a sign of life, so that the lease does not expire."""
     _say("/heartbeat", {"progress": progress, "text": text}, as_json)
 
 
 @app.command()
 def comment(
-    text: Annotated[str, typer.Argument(help="What to write.")], as_json: AsJson = False
+    text: Annotated[str, typer.Argument(help="The comment.")], as_json: AsJson = False
 ) -> None:
-    """Write something on the job."""
+    """Write a comment on the job."""
     _say("/comments", {"body": text}, as_json)
 
 
@@ -115,10 +115,10 @@ def complete(
     summary: Annotated[str | None, typer.Option(help="A comment beside the result.")] = None,
     as_json: AsJson = False,
 ) -> None:
-    """Hand in the result. The job is done when the program has ended; say no more after it.
+    """Hand in the result. The job is done when the program has ended; do nothing more after this.
 
-    Refused (exit code 1) when it does not fit what the template asks for: put it right, and hand
-    it in again.
+    If the result does not match the schema of the template, it is refused (exit code 1). Correct it
+    and hand it in again.
     """
     whole = _read(given) if given is not None else {}
     if not isinstance(whole, dict):
@@ -132,7 +132,7 @@ def block(
     reason: Annotated[str, typer.Argument(help="What a person must do or decide.")],
     as_json: AsJson = False,
 ) -> None:
-    """Say that the job cannot go on without a person. It is blocked when the program has ended."""
+    """Say that the job needs a person to go on. It is blocked when the program has ended."""
     _say("/block", {"reason": reason}, as_json)
 
 
@@ -140,14 +140,14 @@ def block(
 def ask(
     text: Annotated[str, typer.Argument(help="The question.")],
     action: Annotated[
-        str | None, typer.Option(metavar="TEXT", help="What is to be done, if approved.")
+        str | None, typer.Option(metavar="TEXT", help="What will be done if it is approved.")
     ] = None,
     expires: Annotated[
         str | None,
-        typer.Option(metavar="TIME", help="Ask for no longer than this: 90s, 30m, 1h, 2d."),
+        typer.Option(metavar="TIME", help="Wait no longer than this: 90s, 30m, 1h, 2d."),
     ] = None,
     explicit: Annotated[
-        bool, typer.Option("--explicit", help="Ask also where the job is trusted.")
+        bool, typer.Option("--explicit", help="A person must answer, even if the job is trusted.")
     ] = False,
     approver: Annotated[
         list[str] | None,
@@ -157,8 +157,8 @@ def ask(
 ) -> None:
     """Ask a person and wait for the answer, also through restarts of the server.
 
-    Prints the comment that came with it. The exit code is 0 when it was approved, 3 when rejected,
-    4 when nobody answered in time or the question was withdrawn.
+    Prints the comment of the answer. The exit code is 0 if it was approved, 3 if rejected, 4 if
+    nobody answered in time or the question was withdrawn.
     """
     question: dict[str, Any] = {"description": text, "explicit": explicit}
     if action is not None:
@@ -178,10 +178,10 @@ def ask(
 
 
 def seconds(text: str) -> float:
-    """A time as people write it: ``90s``, ``30m``, ``1.5h``, ``2d``; a number alone is seconds."""
+    """A time span: ``90s``, ``30m``, ``1.5h``, ``2d``; a number alone is seconds."""
     found = _DURATION.fullmatch(text.strip())
     if found is None:
-        raise typer.BadParameter(f"{text!r} is not a time like 90s, 30m, 1h or 2d.")
+        raise typer.BadParameter(f"{text!r} is not a time span such as 90s, 30m, 1h or 2d.")
     return float(found[1]) * _SECONDS[found[2] or "s"]
 
 
@@ -197,13 +197,13 @@ def _say(path: str, body: dict[str, Any], as_json: bool) -> None:
     if as_json:
         terminal.print_json(answer)
     if answer["cancelRequested"]:
-        terminal.notice("The job is to be cancelled.")
+        terminal.notice("The job is being cancelled: end the program.")
 
 
 def _member(pair: str) -> tuple[str, Any]:
     name, equals, value = pair.partition("=")
     if not equals or not name.rstrip(":"):
-        raise BadResult(f"{terminal.plain(pair)!r} is neither KEY=TEXT nor KEY:=JSON.")
+        raise BadResult(f"{terminal.plain(pair)!r} must be KEY=TEXT or KEY:=JSON.")
     if not name.endswith(":"):
         return name, value
     return name[:-1], _parse(value, f"The value of {name[:-1]!r}")

@@ -1,8 +1,8 @@
-"""What a worker says to its server, with the standard library alone: it is started for each call,
-and starts fast.
+"""A worker's client of its server. It uses only the standard library, because it is started for
+each call and must start fast.
 
-The server may be restarted meanwhile, and come back at another address; so each try looks anew
-where it is, and a call goes on until it was answered or `patience_s` is over.
+The server may restart meanwhile and return at another address. So each try looks the address up
+again, and a call goes on until it was answered or `patience_s` is over.
 """
 
 import json
@@ -32,7 +32,7 @@ _TRY_AGAIN = (502, 503, 504)
 
 
 class NotAWorker(CrewlogError):
-    """This process was not started by a crewlog server as the attempt of a job."""
+    """This process is not an attempt that a crewlog server started."""
 
     exit_code = 2
 
@@ -44,7 +44,7 @@ class NoServer(CrewlogError):
 
 
 class Refused(CrewlogError):
-    """The server said no; the text is its reason."""
+    """The server refused. The text is its reason."""
 
     def __init__(self, status: int, sentence: str) -> None:
         super().__init__(sentence)
@@ -52,12 +52,12 @@ class Refused(CrewlogError):
 
 
 class Cut(Exception):
-    """The connection was lost, and nobody knows whether the server had done what it was told."""
+    """The connection was lost, and nobody knows whether the server had carried out the request."""
 
 
 @dataclass(frozen=True, slots=True)
 class Workplace:
-    """Where an attempt's server is, by the environment that the server gave it."""
+    """The address of an attempt's server, from the environment that the server gave it."""
 
     url: str | None
     server_file: str | None
@@ -65,18 +65,18 @@ class Workplace:
 
     @classmethod
     def of(cls, environ: Mapping[str, str]) -> "Workplace":
-        """NotAWorker where the environment is none of an attempt."""
+        """Raises NotAWorker if the environment is not that of an attempt."""
         token = environ.get("CREWLOG_WORKER_TOKEN", "")
         url, file = environ.get("CREWLOG_URL"), environ.get("CREWLOG_SERVER_FILE")
         if not token or not (url or file):
             raise NotAWorker(
-                "This is not the attempt of a job: CREWLOG_WORKER_TOKEN, and CREWLOG_URL or "
-                "CREWLOG_SERVER_FILE, are not set."
+                "This command works only in an attempt of a job: CREWLOG_WORKER_TOKEN, and "
+                "CREWLOG_URL or CREWLOG_SERVER_FILE, are not set."
             )
         return cls(url, file, token)
 
     def addresses(self) -> list[str]:
-        """Where to try: what the file says now, then where the server was at the start."""
+        """Addresses to try: the one in the file now, then the one at the start."""
         found = [_announced(self.server_file), self.url]
         return list(dict.fromkeys(address.rstrip("/") for address in found if address))
 
@@ -94,7 +94,7 @@ def _announced(path: str | None) -> str | None:
 
 
 class _NoRedirects(HTTPRedirectHandler):
-    """The token is for this server and no other one."""
+    """The token must reach no other server."""
 
     def redirect_request(self, *_: Any) -> None:
         return None
@@ -113,12 +113,12 @@ class WorkerClient:
         return self._persistently("GET", path, None, patience_s)
 
     def post(self, path: str, body: dict[str, Any]) -> Any:
-        """At least once: what was cut in the middle is said again."""
+        """At least once: a request that was cut is sent again."""
         return self._persistently("POST", path, body, PATIENCE_S)
 
     def ask(self, question: dict[str, Any]) -> dict[str, Any]:
-        """Ask once, whatever happens to the connection, and wait for the answer as long as it
-        takes: the approval, no longer pending.
+        """Ask once, even if connections are lost, and wait for the answer as long as it takes.
+        Returns the approval, which is no longer pending.
         """
         approval = self._ask_once(question)
         path = f"/approvals/{approval['id']}?wait={WAIT_S}"
@@ -130,7 +130,9 @@ class WorkerClient:
         return dict(approval)
 
     def _ask_once(self, question: dict[str, Any]) -> dict[str, Any]:
-        """What was asked before a connection was cut is among what this attempt has asked."""
+        """After a lost connection, look for the question among those that this attempt has
+        asked.
+        """
         before = {approval["id"] for approval in self.get("/approvals")}
         tries = _Tries(float("inf"), self._notice)
         while True:
@@ -156,8 +158,8 @@ class WorkerClient:
                 tries.failed(error)
 
     def _try(self, method: str, path: str, body: dict[str, Any] | None) -> Any:
-        """One try at every address. URLError when none was reached, Cut when one was and the
-        answer did not come.
+        """Try every address once. Raises URLError if none was reached, Cut if one was reached and
+        did not answer.
         """
         unreached = URLError("no address is known")
         for address in self._workplace.addresses():
@@ -180,18 +182,18 @@ class WorkerClient:
         except HTTPError as error:
             with error:
                 _refuse(error.code, error.read())
-        except URLError as error:  # what is raised before the request was sent as a whole
+        except URLError as error:  # raised before the whole request was sent
             if isinstance(error.reason, OSError):
                 raise
-            raise NoServer(f"{address!r} cannot be the URL of a server.") from error
+            raise NoServer(f"{address!r} is not the URL of a server.") from error
         except ValueError as error:
-            raise Refused(0, f"What answers at {address} is no crewlog server.") from error
+            raise Refused(0, f"The program at {address} is not a crewlog server.") from error
         except (OSError, HTTPException) as error:
             raise Cut(str(error) or type(error).__name__) from error
 
 
 class _Tries:
-    """Waits ever longer between tries, and gives up when the patience is over."""
+    """Waits longer after each try, and gives up when the patience is over."""
 
     def __init__(self, patience_s: float, notice: Callable[[str], None]) -> None:
         self._patience_s = patience_s
@@ -200,7 +202,7 @@ class _Tries:
         self._wait_s = _FIRST_RETRY_S
 
     def failed(self, error: Exception) -> None:
-        """NoServer when there were enough tries."""
+        """Raises NoServer after too many tries."""
         now = time.monotonic()
         if not self._began:
             self._began = now
@@ -212,7 +214,7 @@ class _Tries:
 
 
 def _opener(address: str) -> OpenerDirector:
-    # A proxy of the environment is for the way out, not for the server on this machine.
+    # A proxy in the environment is for the internet, not for the server on this machine.
     here = urlsplit(address).hostname in _LOOPBACK
     return build_opener(_NoRedirects, *([ProxyHandler({})] if here else []))
 
@@ -230,5 +232,5 @@ def _refuse(status: int, body: bytes) -> NoReturn:
 
 
 def connect(notice: Callable[[str], None]) -> WorkerClient:
-    """The client of this process's attempt. NotAWorker where there is none."""
+    """The client of this process's attempt. Raises NotAWorker if there is none."""
     return WorkerClient(Workplace.of(os.environ), notice=notice)

@@ -1,4 +1,4 @@
-"""What every request passes and every answer leaves by: layers, errors, principals, streams.
+"""The edge: what every request and answer passes. Layers, errors, principals, streams.
 
 It knows no route.
 """

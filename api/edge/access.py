@@ -1,5 +1,5 @@
-"""What a principal may see of jobs. What is another's is a 404, exactly as what is not there
-(`contracts/board.md` §1).
+"""What a principal may see of jobs. Another owner's thing is a 404, exactly like one that does not
+exist (`contracts/board.md` §1).
 """
 
 from collections.abc import Callable, Collection
@@ -25,7 +25,7 @@ NOT_YOURS_TO_ANSWER = "Others were named to answer this."
 
 
 def seen_job(reading: Reading, job_id: str, principal: Principal) -> Row:
-    """The row of a job, if it is one that this principal may see; else JobNotFound."""
+    """The row of a job. Raises JobNotFound if this principal may not see it."""
     row = find_job(reading, job_id)
     if not principal.sees(row["owner"]):
         raise JobNotFound(job_id)
@@ -33,7 +33,7 @@ def seen_job(reading: Reading, job_id: str, principal: Principal) -> Row:
 
 
 def seen_crew(reading: Reading, crew_id: str, principal: Principal) -> Row:
-    """The row of a crew, likewise; else CrewNotFound."""
+    """The row of a crew. Raises CrewNotFound if this principal may not see it."""
     row = find_crew(reading, crew_id)
     if not principal.sees(row["owner"]):
         raise CrewNotFound(crew_id)
@@ -41,7 +41,9 @@ def seen_crew(reading: Reading, crew_id: str, principal: Principal) -> Row:
 
 
 def loaded_job(jobs: Jobs, job_id: str, principal: Principal) -> Job:
-    """The job from the log, likewise. Blocks on the disk."""
+    """The job from the log. Raises JobNotFound if this principal may not see it. Blocks on
+    the disk.
+    """
     job = jobs.load(job_id)
     if not principal.sees(job.owner):
         raise JobNotFound(job_id)
@@ -51,7 +53,9 @@ def loaded_job(jobs: Jobs, job_id: str, principal: Principal) -> Job:
 def guarded(
     principal: Principal, decide: Callable[[Job], list[Event]]
 ) -> Callable[[Job], list[Event]]:
-    """The decision, for whoever may see the job; JobNotFound for others."""
+    """The decision, but only for a principal who may see the job: otherwise it raises
+    JobNotFound.
+    """
 
     def decided(job: Job) -> list[Event]:
         if not principal.sees(job.owner):
@@ -62,21 +66,25 @@ def guarded(
 
 
 def scope_of(principal: Principal, *, mine: bool = False) -> str | None:
-    """The owner to whom a list is limited; None for an admin who asks for all."""
+    """The owner to whom a list is limited; None for an administrator who wants all."""
     return None if principal.admin and not mine else principal.owner
 
 
 def sees_approval(
     principal: Principal, email: str | None, owner: str, approvers: Collection[str]
 ) -> bool:
-    """Whether an approval may be shown: also to whom it names."""
+    """Whether the principal may see an approval: as the owner, as an administrator, or because it
+    names them.
+    """
     return principal.sees(owner) or is_named(email, approvers)
 
 
 def may_answer(
     principal: Principal, email: str | None, owner: str, approvers: Collection[str]
 ) -> bool:
-    """Administrators; whom it names by ``owner`` or an address; the owner where it names nobody."""
+    """Administrators may answer, and the people that it names. If it names nobody, the owner
+    may.
+    """
     if principal.admin or is_named(email, approvers):
         return True
     return owner == principal.owner and (not approvers or "owner" in approvers)
@@ -85,7 +93,7 @@ def may_answer(
 def seen_approval(
     reading: Reading, approval_id: str, principal: Principal, email: str | None
 ) -> Row:
-    """The row of an approval, if it is one that this principal may see; else ApprovalNotFound."""
+    """The row of an approval. Raises ApprovalNotFound if this principal may not see it."""
     row = find_approval(reading, approval_id)
     if not sees_approval(principal, email, row["owner"], approvers_of(row)):
         raise ApprovalNotFound(approval_id)
@@ -95,8 +103,8 @@ def seen_approval(
 def answerable(
     approvals: Approvals, approval_id: str, principal: Principal, email: str | None
 ) -> Approval:
-    """The approval from the log, for whoever may answer it: ApprovalNotFound for those who may not
-    see it, 403 for other people. Blocks on the disk.
+    """The approval from the log, for a principal who may answer it. Raises ApprovalNotFound if they
+    may not see it, and 403 if they may not answer. Blocks on the disk.
     """
     approval = approvals.load(approval_id)
     if not sees_approval(principal, email, approval.owner, approval.approvers):
@@ -107,7 +115,7 @@ def answerable(
 
 
 def may_trust(principal: Principal, email: str | None, job: Job, approvals: Approvals) -> bool:
-    """Trust answers for everybody, so it takes somebody who might answer each question."""
+    """Trust answers all later questions, so the principal must be one who might answer each."""
     named = [job.terms.approvers]
     named += [list(a.approvers) for a in approvals.pending(job) if not a.explicit]
     return all(may_answer(principal, email, job.owner, approvers) for approvers in named)

@@ -1,4 +1,4 @@
-"""What most answers are made of: JSON in bytes, and where in the log a change is."""
+"""Parts of most answers: JSON as bytes, and the position of a change in the log."""
 
 from typing import Any
 

@@ -1,4 +1,4 @@
-"""An application of one API: its routes, its way to show what has failed, its own document."""
+"""The application of one API: its routes, its form of errors, its own document."""
 
 import re
 from collections.abc import Iterable
@@ -25,10 +25,9 @@ def application(
     document: str | None = "/openapi.json",
     also: str | None = None,
 ) -> FastAPI:
-    """The routes as an application, which shows what has failed by `present`, in bodies that
-    `failed` describes; `document` is where its OpenAPI document is, and `also` where
-    it is too. It has no reader of the document: the framework's own fetch their scripts from
-    another host.
+    """The routes as an application. `present` makes its error answers, and `failed` describes their
+    body. `document` is the path of its OpenAPI document, and `also` another path of it. It serves
+    no documentation page: those of the framework load their scripts from another host.
     """
     app = FastAPI(
         title=title,

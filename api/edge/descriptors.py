@@ -1,9 +1,9 @@
-"""Open files of this process: how many there may be, and how many of them may be connections."""
+"""Descriptors of this process: how many it may open, and how many of them may be connections."""
 
 import resource
 
 ENOUGH = 65_536
-"""Descriptors that this process asks for, if the system lets it have so many."""
+"""Descriptors that this process asks for, if the system allows that many."""
 
 _OWN = 96
 """Descriptors that the log, the views, the loop and work in threads need."""
@@ -13,7 +13,7 @@ _OF_A_JOB = 6
 
 
 def raise_limit() -> int:
-    """Raise the soft limit as far as that needs no right, and give it."""
+    """Raise the soft limit as far as that needs no privilege. Returns the limit."""
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     wanted = ENOUGH if hard == resource.RLIM_INFINITY else min(hard, ENOUGH)
     if soft != resource.RLIM_INFINITY and soft < wanted:
@@ -23,5 +23,5 @@ def raise_limit() -> int:
 
 
 def for_connections(limit: int, capacity: int) -> int:
-    """How many connections there may be, so that jobs and the log still get their descriptors."""
+    """The number of connections that leaves enough descriptors for jobs and the log."""
     return max(16, limit - max(_OWN + _OF_A_JOB * capacity, limit // 8))

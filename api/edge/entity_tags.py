@@ -1,4 +1,4 @@
-"""Entity tags are versions of streams (RFC 9110 section 8.8.3); If-Match asks for one of them."""
+"""Entity tags are versions of streams (RFC 9110 section 8.8.3). If-Match asks for one of them."""
 
 from typing import Annotated
 
@@ -23,12 +23,12 @@ def etag(version: int) -> str:
 
 
 def version_of(if_match: str | None) -> int | None:
-    """The version that If-Match asks for; None for any. PreconditionFailed for a tag that is none
-    of ours.
+    """The version that If-Match asks for; None for any version. Raises PreconditionFailed if the
+    tag is not one that this server issues.
     """
     if if_match is None or if_match.strip() == "*":
         return None
     text = if_match.strip().removeprefix("W/").strip('"')
     if not text.isdigit() or len(text) > 18:
-        raise PreconditionFailed("If-Match names no version of this job.")
+        raise PreconditionFailed("If-Match is not a version of this job: send its ETag, or '*'.")
     return int(text)

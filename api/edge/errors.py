@@ -1,8 +1,8 @@
-"""From errors of the domain to HTTP: the one place where a status is chosen for them.
+"""Maps errors of the domain to HTTP. No other place chooses a status for them.
 
-What has failed is a `Failure` first; each API gives it a body of its own. A 422 and every 5xx carry
-the request's id as ``error_id``. What the client sent is never given back, and no 5xx carries an
-exception's text unless it was written for people.
+An error becomes a `Failure` first; each API makes its own body of it. A 422 and every 5xx have the
+request's id as ``error_id``. No answer repeats what the client sent, and no 5xx has the text of an
+exception that was not written for people.
 """
 
 import errno
@@ -53,31 +53,31 @@ _SCHEMA = "#/components/schemas/{model}"
 _METHODS = ("DELETE", "GET", "HEAD", "PATCH", "POST", "PUT")
 
 _REFUSED = PASSING | {errno.EACCES, errno.EFBIG, errno.EIO, errno.EPERM, errno.ESTALE}
-"""Of a disk that is full, read-only or gone, or a system without descriptors or memory."""
+"""Errors of a full, read-only or lost disk, or of a system without descriptors or memory."""
 
 UNAVAILABLE = "The server cannot write to or read from its storage at the moment. Try again later."
 
 
 @dataclass(frozen=True, slots=True)
 class Failure:
-    """What has failed, before an API gives it a body."""
+    """An error, before an API makes a body of it."""
 
     status: int
     detail: str
     """A sentence for people."""
     faults: tuple["Fault", ...] = ()
-    """What is wrong with which fields, where the request is not valid."""
+    """The fields that are wrong and why, if the request is not valid."""
     path: str | None = None
-    """The one field that is wrong, where a command found it so."""
+    """The one field that is wrong, if a command found it."""
     error_id: str | None = None
     headers: Mapping[str, str] = field(default_factory=dict)
 
 
 ALLOWED = "crewlog.allowed"
-"""Where in the scope the methods of a path stand that several applications answer."""
+"""The key in the scope for the methods of a path that several applications answer."""
 
 Present = Callable[[Failure], Response]
-"""How an API shows what has failed."""
+"""How an API presents an error."""
 
 
 def detailed(failure: Failure) -> Response:
@@ -93,9 +93,7 @@ def detailed(failure: Failure) -> Response:
 
 
 def install(app: FastAPI, present: Present, body: type[BaseModel]) -> None:
-    """Let `app` answer what has failed as `present` shows it, and describe that as `body` in its
-    document.
-    """
+    """Let `app` present errors with `present`, and describe them as `body` in its document."""
     _describe(app, body)
 
     def answer(
@@ -122,8 +120,8 @@ def install(app: FastAPI, present: Present, body: type[BaseModel]) -> None:
 
 
 def _describe(app: FastAPI, body: type[BaseModel]) -> None:
-    """The routes name this schema; as the `model` of each answer of each route it would be built
-    700 times, which was a quarter of a start.
+    """Add the schema that the routes refer to by name. As the `model` of each answer of each route
+    it would be built 700 times, which took a quarter of a start.
     """
     generated = app.openapi
 
@@ -143,7 +141,7 @@ def status_of(error: CrewlogError) -> int:
 
 
 def domain_failure(request: Request, error: CrewlogError) -> Failure:
-    """What an error of the domain is to a client, by STATUS."""
+    """What the client learns about an error of the domain, by STATUS."""
     status = status_of(error)
     detail = str(error)
     headers: dict[str, str] = {}
@@ -162,7 +160,7 @@ def domain_failure(request: Request, error: CrewlogError) -> Failure:
 
 
 def _storage_failure(request: Request, error: OSError) -> Failure:
-    """What the disk or the system refuses, wherever that is met, is unavailable for now."""
+    """If the disk or the system refuses something, the answer is 503, wherever it happens."""
     if error.errno not in _REFUSED:
         raise error
     return domain_failure(request, LogUnavailable(f"The system refuses: {error}"))
@@ -181,7 +179,9 @@ def _invalid(request: Request, error: RequestValidationError) -> Failure:
 
 
 def _unforeseen(request: Request, _: Exception) -> Failure:
-    """An id to find in the log, nothing of the exception (`contracts/gitoma.md` §2)."""
+    """An id to find in the server's log, and nothing of the exception (`contracts/gitoma.md`
+    §2).
+    """
     return Failure(500, "Internal server error.", error_id=request.state.request_id)
 
 
@@ -193,9 +193,9 @@ def _refused(request: Request, error: HTTPException) -> Failure:
 
 
 def _allowed(request: Request) -> Sequence[str]:
-    """Every method of the path (RFC 9110 section 10.2.1), not only of one route: of the path that
-    is written out most, where a parameter would fit too. Whoever handed the request to this
-    application may know of more that others answer.
+    """Every method of the path (RFC 9110 section 10.2.1), not only of one route. If several paths
+    match, the most specific one counts. The application that passed the request on may know of
+    methods that others answer.
     """
     known: Sequence[str] | None = request.scope.get(ALLOWED)
     if known is not None:
@@ -215,7 +215,7 @@ def _path_of(request: Request, method: str) -> str | None:
 
 
 def _leaves(routes: Iterable[BaseRoute]) -> Iterator[Route]:
-    """Every route, also those of included routers, which the framework keeps as they are."""
+    """Every route, including those of included routers, which the framework keeps nested."""
     for route in routes:
         included = getattr(route, "original_router", None)
         if included is not None:
@@ -225,7 +225,7 @@ def _leaves(routes: Iterable[BaseRoute]) -> Iterator[Route]:
 
 
 class Fault(BaseModel):
-    """What is wrong with one field. The value itself is never given back."""
+    """A fault of one field. It never contains the value."""
 
     loc: list[str | int]
     msg: str
@@ -233,7 +233,7 @@ class Fault(BaseModel):
 
 
 class Refusal(BaseModel):
-    """The body of every 4xx and 5xx; `error_id` is the request's id, where there is one."""
+    """The body of every 4xx and 5xx. `error_id` is the request's id, if there is one."""
 
     detail: str | list[Fault]
     path: str | None = None
@@ -254,11 +254,11 @@ SAID = {
     429: "Too many requests.",
     503: "Storage or views are unavailable, or the server has no token.",
 }
-"""What a status means here, for the OpenAPI documents."""
+"""What each status means here, for the OpenAPI documents."""
 
 
 def described(body: type[BaseModel], media_type: str) -> dict[str, Any]:
-    """The body of an answer of a route, by the name of its schema."""
+    """The body of a route's answer, by the name of its schema."""
     return {media_type: {"schema": {"$ref": _SCHEMA.format(model=body.__name__)}}}
 
 
@@ -276,4 +276,4 @@ def documented(*statuses: int) -> dict[int | str, dict[str, Any]]:
 
 
 SECURED = documented(400, 401, 403, 422, 503)
-"""What every route behind a token may answer beside its own."""
+"""The answers that every route behind a token may give beside its own."""

@@ -1,5 +1,5 @@
-"""The files that jobs left, as answers. Their bytes are foreign: they are given as what can do no
-harm.
+"""Files that jobs left, as answers. They may come from anybody, so they are served in a form that
+can do no harm.
 """
 
 import asyncio
@@ -20,7 +20,7 @@ from scheduler.workspaces.artifacts import ArtifactStore
 INLINE = frozenset(
     {"text/plain", "application/json", "image/png", "image/jpeg", "image/gif", "image/webp"}
 )
-"""What a browser may show by itself; all else is for saving."""
+"""Types that a browser may show. All others are only for saving."""
 
 _PREFERRED = ("report.md", "index.md", "index.html", "index.txt")
 
@@ -39,7 +39,7 @@ class NoFile(NotFound):
 
 
 def chosen(rows: Sequence[Row], name: str | None) -> Row | None:
-    """The file that is meant: of the latest attempt that left one, or one of that name."""
+    """The file to serve: of the latest attempt that left one, or the one of that name."""
     named = [row for row in rows if name is None or row["name"] == name]
     latest = max((row["attempt"] for row in named), default=0)
     found = [row for row in named if row["attempt"] == latest]
@@ -53,7 +53,7 @@ def _rank(row: Row) -> tuple[int, str]:
 
 
 def file_answer(row: Row, store: ArtifactStore, *, download: bool) -> Response:
-    """The bytes, under a policy that lets them neither run nor fetch anything. Takes Range (RFC
+    """The bytes, with a policy that lets them neither run nor fetch anything. Supports Range (RFC
     9110 section 14); the ETag is the SHA-256.
     """
     inline = row["mime"] in INLINE and not download
@@ -67,11 +67,13 @@ def file_answer(row: Row, store: ArtifactStore, *, download: bool) -> Response:
 
 
 async def page_answer(row: Row, store: ArtifactStore) -> Response:
-    """A text as a page. 406 for what is none, 413 for one that is too long."""
+    """A text as a page. Answers 406 for a file that is not text, 413 for one that is too long."""
     if not is_text(row["mime"]):
         raise HTTPException(406, f"A file of type {row['mime']} cannot be shown: download it.")
     if row["size"] > LARGEST:
-        raise HTTPException(413, f"Over {LARGEST} bytes a file is not shown: download it.")
+        raise HTTPException(
+            413, f"A file of more than {LARGEST} bytes cannot be shown: download it."
+        )
     shown = await asyncio.to_thread(_read_page, _path(row, store), row)
     return HTMLResponse(shown, headers=_HEADERS)
 

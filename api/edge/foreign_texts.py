@@ -1,19 +1,19 @@
-"""Foreign texts as pages: what a job wrote is shown, and can do nothing.
+"""Foreign texts as pages: a person can read what a job wrote, and it can do nothing.
 
-Markdown is rendered without any HTML of its own and sanitised afterwards; other text is escaped.
-The page's policy lets nothing run and nothing be fetched (`POLICY`).
+Markdown is rendered without its HTML and sanitised afterwards. Other text is escaped. The page's
+policy lets nothing run and nothing be fetched (`POLICY`).
 """
 
 from html import escape
 
 LARGEST = 1_048_576
-"""Bytes of a text that are still made a page."""
+"""Most bytes of a text that is shown as a page."""
 
 POLICY = (
     "sandbox; default-src 'none'; style-src 'unsafe-inline'; form-action 'none'; "
     "base-uri 'none'; frame-ancestors 'none'"
 )
-"""The Content-Security-Policy of everything that a job has written (CSP Level 3)."""
+"""The Content-Security-Policy of everything that a job wrote (CSP Level 3)."""
 
 _STYLE = """
 :root { color-scheme: light dark; }
@@ -30,7 +30,7 @@ _SCHEMES = {"http", "https", "mailto"}
 
 
 def is_text(mime: str) -> bool:
-    """Whether a media type is one that a person can read as it is."""
+    """Whether a person can read a file of this media type as text."""
     return mime.startswith("text/") or mime in _TEXTS
 
 
@@ -60,7 +60,7 @@ def page(title: str, mime: str, text: str) -> str:
 
 
 def _rendered(markdown: str) -> str:
-    # Imported when first used: most servers never show a document.
+    # Imported at first use: most servers never show a document.
     import nh3
     from markdown_it import MarkdownIt
 

@@ -1,4 +1,4 @@
-"""The frames of events in one wire form, kept for a while so that readers share them."""
+"""The frames of events in one wire form, cached so that readers share them."""
 
 import threading
 from collections.abc import Callable
@@ -8,19 +8,19 @@ from domain.log import Recorded
 
 _MAX_BYTES = 4 * 1024 * 1024
 _FRAME_BYTES = 64
-"""What a frame takes beside its bytes."""
+"""Size of a frame beside its bytes."""
 
 
 class _Made(NamedTuple):
     state: bytes
-    """Of the event that they were made of: there may be several logs, each with its positions."""
+    """The event of the frames: there may be several logs, each with its own positions."""
     frames: list[bytes]
     weight: int
 
 
 class Frames:
-    """Encodes an event at its first use. What was made first goes first: readers are mostly near
-    the head of the log, and who is far behind makes its own. Thread-safe.
+    """Encodes an event at its first use. Drops the oldest entries first: most readers are near the
+    head of the log, and a reader far behind encodes its own. Thread-safe.
     """
 
     def __init__(
@@ -33,7 +33,7 @@ class Frames:
         self._bytes = 0
 
     def of(self, event: Recorded) -> list[bytes]:
-        """Do not change the list: others have the same."""
+        """The frames of an event. The list is shared: do not change it."""
         made = self._made.get(event.position)
         if made is not None and made.state == event.state:
             return made.frames

@@ -1,8 +1,8 @@
-"""HTTP/1.1 as uvicorn speaks it, with an end to what a connection may take and how long.
+"""uvicorn's HTTP/1.1 protocol, with limits for the size and time of a connection.
 
-What a request line, headers, framing and trailers may come to, and how long a connection may be
-silent, is decided here, since nothing behind the server sees a request before its headers are
-whole. No connection has a timer of its own: `sweep` looks at all of them once a second.
+This module limits the request line, headers, framing and trailers, and how long a connection may be
+silent, because no later layer sees a request before its headers are complete. Connections have no
+timers of their own: `sweep` checks all of them once a second.
 """
 
 import logging
@@ -15,28 +15,30 @@ from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol
 logger = logging.getLogger("crewlog.http")
 
 HEAD_LIMIT = 64 * 1024
-"""Bytes of the request line and the headers together; also of trailers and of framing that brings
-no byte of a body.
+"""Most bytes of the request line and headers together; also of trailers, and of framing that
+carries no body.
 """
 
 HEAD_S = 10.0
-"""Seconds for a whole head, from the first byte of a request or from the start of a connection."""
+"""Seconds for a complete head, from the first byte of a request or the start of a connection."""
 
 BODY_S = 30.0
 """Seconds between two pieces of a body."""
 
 IDLE_S = 75
-"""Seconds for which a connection waits for its next request."""
+"""Seconds that a connection may wait for its next request."""
 
 STALL_S = 60.0
-"""Seconds for which a client may take nothing of what it is owed."""
+"""Seconds that a client may leave waiting data unread."""
 
 LINGER_S = 10.0
 """The same once its connection is being closed."""
 
 _FAREWELL_S = 2.0
 _FAREWELL_BYTES = 1024 * 1024
-"""For how long, and how much of it, what a refused client still sends is read and thrown away."""
+"""How long, and how much, a refused client may still send before the connection is closed. It is
+read and dropped.
+"""
 
 _TOO_LARGE = (431, f"The headers are larger than {HEAD_LIMIT} bytes.")
 _TOO_LONG = (414, f"The address is longer than {HEAD_LIMIT} bytes.")
@@ -46,16 +48,16 @@ _NEVER = math.inf
 
 
 class _Refused(Exception):
-    """Ends the parser's work; the protocol knows what it answers."""
+    """Stops the parser. The protocol knows what to answer."""
 
 
 class BoundedHttp(HttpToolsProtocol):
-    """uvicorn's protocol for one connection, bounded in bytes and time. `bounded` makes the class
+    """uvicorn's protocol for one connection, limited in bytes and time. `bounded` makes the class
     that a server uses.
     """
 
     most_connections = 1 << 30
-    """Connections of the whole server; one beyond is answered with 503 and closed."""
+    """Connections of the whole server. One more is answered with 503 and closed."""
 
     _deadline = _NEVER
     _owed = 0
@@ -81,13 +83,13 @@ class BoundedHttp(HttpToolsProtocol):
         self._moved = False
         super().data_received(data)
         if not self._moved:
-            # A head, trailers or framing that go on: the parser may be holding all of it.
+            # A head, trailers or framing without an end: the parser may hold all of it in memory.
             self._unframed += len(data)
             if self._unframed > HEAD_LIMIT:
                 self._refuse(_TOO_LARGE)
                 return
         if self._deadline == _NEVER and (self.cycle is None or self.cycle.response_complete):
-            # Any byte ends uvicorn's time for an idle connection, whatever it begins.
+            # Any byte ends uvicorn's timer for an idle connection, whatever it begins.
             self._deadline = self.loop.time() + HEAD_S
 
     def on_message_begin(self) -> None:
@@ -124,16 +126,16 @@ class BoundedHttp(HttpToolsProtocol):
         self._refuse(self._refusal or (400, msg))
 
     def look(self, now: float) -> None:
-        """Close the connection if its time is over; cut it if its client takes nothing."""
+        """Close the connection if its time is over. Cut it if its client reads nothing."""
         if self._stalls(now):
-            # With all that it has not taken: to close would be to keep that until it has.
+            # Aborted with its unsent data: a normal close would wait until the client has read it.
             logger.info("a client that took nothing was let go: %s", self.client)
             self.transport.abort()
         elif now > self._deadline and not self.transport.is_closing():
             if self.scope is None or self._refusal is not None:
-                self.transport.close()  # nothing was asked, or it was answered
+                self.transport.close()  # no request is open
             elif self.flow.read_paused:
-                self._deadline = now + BODY_S  # it is not the client who is slow
+                self._deadline = now + BODY_S  # the application is slow, not the client
             else:
                 self._refuse(_TOO_SLOW)
 
@@ -155,15 +157,16 @@ class BoundedHttp(HttpToolsProtocol):
             raise _Refused
 
     def _refuse(self, refusal: tuple[int, str]) -> None:
-        """Answer where no answer has begun, and close once the client does, or soon after.
+        """Answer if no answer has begun, and close when the client does, or soon after.
 
-        To close at once would reset the connection of a client that still sends, and the answer
-        with it (RFC 9112 section 9.6).
+        Closing at once would reset the connection of a client that still sends, and the client
+        would lose the answer (RFC 9112 section 9.6).
         """
         self._refusal = refusal
         serving = self.cycle is not None and not self.cycle.response_complete
         if serving and not self.cycle.more_body:
-            # What is refused came behind a whole request, whose answer is the last one here.
+            # The refused data follows a complete request. Its answer is the last one on this
+            # connection.
             self.cycle.keep_alive = False
             self._deadline = _NEVER
             return
@@ -194,12 +197,12 @@ def _answer(status: int, detail: str) -> bytes:
 
 
 def bounded(most_connections: int) -> type[BoundedHttp]:
-    """The protocol of a server that may have so many connections at a time."""
+    """The protocol class for a server with at most this many connections."""
     return type("BoundedHttp", (BoundedHttp,), {"most_connections": most_connections})
 
 
 def sweep(connections: Iterable[Any], now: float) -> None:
-    """Look at every connection once. One that speaks another protocol by now sees to itself."""
+    """Check every connection once. Those that have changed to another protocol check themselves."""
     for connection in list(connections):
         if isinstance(connection, BoundedHttp):
             connection.look(now)

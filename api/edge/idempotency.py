@@ -1,4 +1,4 @@
-"""The header by which a request is one and the same, however often it is sent."""
+"""The header that marks repeated requests as one."""
 
 from typing import Annotated
 
@@ -19,5 +19,7 @@ IdempotencyHeader = Annotated[
 
 
 def key_of(principal: str, key: str | None, *parts: bytes) -> IdempotencyKey | None:
-    """The idempotency key of a request, if it has one, and what it asks."""
+    """The idempotency key of a request, with the fingerprint of the request; None if it has
+    no key.
+    """
     return None if key is None else IdempotencyKey(principal, key, fingerprint(*parts))

@@ -1,8 +1,8 @@
-"""What every request passes on its way in: identity, origin, host, size, headers, compression.
+"""The layers that every request passes: identity, origin, host, size, headers, compression.
 
-Each class is plain ASGI (`__init__` and `__call__`) because the event streams pass here too:
-a middleware that buffers or spawns a task for each response would cost every reader of a stream.
-`install` joins them in the order of `contracts/gitoma.md` §2.
+Each class is plain ASGI (`__init__` and `__call__`), because event streams pass here too: a layer
+that buffers, or starts a task for each response, would burden every reader of a stream. `install`
+joins them in the order of `contracts/gitoma.md` §2.
 """
 
 import logging
@@ -29,10 +29,10 @@ from domain.entropy import random_bytes
 logger = logging.getLogger("crewlog.http")
 
 request_id_var: ContextVar[str | None] = ContextVar("request_id", default=None)
-"""The x-request-id of the request being served, None outside of one."""
+"""The x-request-id of the request that is being served; None outside of one."""
 
 DEFAULT_BODY_LIMIT = 1024 * 1024
-"""Bytes that a request body may have."""
+"""Most bytes of a request body."""
 
 DEFAULT_ALLOWED_HOSTS = (
     "localhost",
@@ -48,7 +48,7 @@ SECURITY_HEADERS = (
     (b"x-frame-options", b"DENY"),
 )
 SERVER_SEND = "crewlog.server_send"
-"""Where in the scope a stream finds the server's own send, for chunks that no layer has to see."""
+"""The key in the scope for the server's own send, for chunks that need to pass no layer."""
 
 NO_STORE = (b"cache-control", b"no-store")
 
@@ -84,7 +84,9 @@ def _header(headers: RawHeaders, name: bytes) -> bytes | None:
 
 
 async def internal_error(request: Request, exc: Exception) -> Response:
-    """The 500 of `contracts/gitoma.md` §2: an id to find in the log, nothing of the exception."""
+    """The 500 of `contracts/gitoma.md` §2: an id to find in the log, and nothing of the
+    exception.
+    """
     return _internal_error_response(request.state.request_id)
 
 
@@ -95,15 +97,15 @@ def _internal_error_response(request_id: str) -> Response:
 
 
 class RequestContext:
-    """Gives a request its id, its line in the access log and, when all else fails, its 500.
+    """Gives a request its id, its line in the access log and, if all else fails, its 500.
 
-    The id is the client's own `x-request-id` verbatim if that is printable ASCII of any length,
-    else 16 hex digits. It is in `scope["state"]["request_id"]` and `request_id_var` while the
-    request is served, and in `x-request-id` on every HTTP response.
+    The id is the client's own `x-request-id`, unchanged, if that is printable ASCII of any length;
+    otherwise 16 hex digits. It is in `scope["state"]["request_id"]` and `request_id_var` while the
+    request is served, and in `x-request-id` of every HTTP response.
 
-    An exception that nobody handled is logged once, with its traceback and the id. Before the
-    response started it becomes the 500 of `internal_error`; in the middle of one it is raised
-    again, so that the server cuts the connection instead of passing off half an answer as whole.
+    An unhandled exception is logged once, with its traceback and the id. If no response has
+    started, it becomes the 500 of `internal_error`. Otherwise it is raised again, so that the
+    server cuts the connection, and half an answer cannot pass as a whole one.
     """
 
     def __init__(self, app: ASGIApp) -> None:
@@ -134,7 +136,7 @@ def _request_id(headers: RawHeaders) -> str:
 
 
 class _Exchange:
-    """One HTTP request and what has been answered to it so far."""
+    """One HTTP request and the part of its answer that was sent."""
 
     __slots__ = ("complete", "header", "request_id", "scope", "send", "status")
 
@@ -173,7 +175,7 @@ class _Exchange:
 
     def log(self, duration_ms: float) -> None:
         scope = self.scope
-        # The decoded path may hold line breaks that would forge lines of the log.
+        # The decoded path may hold line breaks, which would forge lines of the log.
         raw_path = scope.get("raw_path") or quote(scope["path"]).encode("ascii")
         logger.info(
             "%s %s %s %.1f ms %s",
@@ -186,7 +188,7 @@ class _Exchange:
 
 
 class SecurityHeaders:
-    """`nosniff`, `no-referrer`, `DENY` and `no-store` on every response that does not say its own.
+    """Sets `nosniff`, `no-referrer`, `DENY` and `no-store` on every response without its own value.
 
     A 304 gets no `Cache-Control`: it would overwrite that of the stored response (RFC 9111 §3.2).
     """
@@ -219,13 +221,13 @@ def _hardened(status: int, headers: RawHeaders) -> list[tuple[bytes, bytes]]:
 
 
 class TrustedHosts:
-    """Refuses a request whose Host is not ours: 400 `Invalid host header` (gitoma.md §2).
+    """Refuses a request with an unknown Host: 400 `Invalid host header` (gitoma.md §2).
 
     `allowed` holds exact names or addresses, `*.suffix` for every name below a suffix, or `*` for
-    any; case, spaces around, and ports are ignored; an IPv6 address may stand in brackets or not.
-    A missing, repeated or malformed Host is refused too. A WebSocket is refused before it opens.
+    any name. Case, surrounding spaces and ports do not count; an IPv6 address may have brackets. A
+    missing, repeated or malformed Host is refused too. A WebSocket is refused before it opens.
 
-    Raises ValueError for an entry that is none of these.
+    Raises ValueError for an entry that has none of these forms.
     """
 
     def __init__(self, app: ASGIApp, allowed: Iterable[str] = DEFAULT_ALLOWED_HOSTS) -> None:
@@ -257,7 +259,7 @@ class TrustedHosts:
 
 
 def _host_name(header: str) -> str | None:
-    """The name or address in a Host header, without port or brackets; None when malformed."""
+    """The name or address in a Host header, without port or brackets; None if it is malformed."""
     match = _host_header(header)
     if match is None:
         return None
@@ -265,7 +267,7 @@ def _host_name(header: str) -> str | None:
 
 
 def host_pattern(entry: str) -> str:
-    """An entry of the allowed hosts in its one form. ValueError with a sentence if it is none."""
+    """An entry of the allowed hosts in its one form. Raises ValueError with a sentence."""
     entry = entry.strip().lower()
     if entry == "*":
         return entry
@@ -284,7 +286,9 @@ def _ipv6(text: str) -> str | None:
 
 
 class _BodyTooLarge(HTTPException):
-    """Stops whoever reads the body. An HTTPException, because frameworks let that one through."""
+    """Stops the reader of the body. It is an HTTPException, because frameworks let that one
+    pass.
+    """
 
     def __init__(self, limit: int) -> None:
         super().__init__(413, f"Request body is larger than {limit} bytes.")
@@ -293,9 +297,9 @@ class _BodyTooLarge(HTTPException):
 class BodyLimit:
     """Refuses a request body of more than `limit` bytes with 413.
 
-    A declared length is refused before a byte is read. A chunked body is counted while it is
-    read, and reading on raises, so that nobody acts on the part that arrived; whatever the app
-    makes of that exception, the client gets the 413 unless a response had already started.
+    If a length is declared, the request is refused before a byte is read. A chunked body is counted
+    as it is read, and reading on raises, so that nothing acts on the part that arrived. Whatever
+    the app makes of that exception, the client gets the 413 unless a response had already started.
     """
 
     def __init__(self, app: ASGIApp, limit: int = DEFAULT_BODY_LIMIT) -> None:
@@ -333,7 +337,7 @@ class _MeteredBody:
         self.started = False
 
     async def run(self, app: ASGIApp, scope: Scope) -> bool:
-        """Serve the request; True when it was too large and still has to be answered."""
+        """Serve the request. True if its body was too large and the 413 is still to be sent."""
         try:
             await app(scope, self.metered, self.guarded)
         except Exception:
@@ -366,8 +370,8 @@ class _MeteredBody:
 class SelectiveGZip:
     """Compresses responses of at least `minimum` bytes for clients that accept gzip.
 
-    Event streams and NDJSON pass untouched, as does all below `except_prefixes`. A response that
-    is large enough says `Vary: Accept-Encoding` whether it was compressed or not (gitoma.md §2).
+    Event streams and NDJSON are never compressed, nor is anything below `except_prefixes`. Every
+    response that is large enough has `Vary: Accept-Encoding`, compressed or not (gitoma.md §2).
     """
 
     _level = 6
@@ -391,7 +395,7 @@ class SelectiveGZip:
         async def compressed(message: Message) -> None:
             nonlocal onward
             if onward is None and message["type"] == "http.response.start":
-                # A response that is kept and sent again owns its list of headers.
+                # A copy: a response that is cached and sent again owns its list of headers.
                 message["headers"] = list(message.get("headers", ()))
                 onward = self._sender(scope, message["headers"], send)
             await (onward or send)(message)
@@ -399,7 +403,7 @@ class SelectiveGZip:
         await self.app(scope, receive, compressed)
 
     def _sender(self, scope: Scope, headers: list[tuple[bytes, bytes]], send: Send) -> Send:
-        """Who takes the messages of this response: decided by its head, once for all of them."""
+        """The send function of this response, chosen once, by its head."""
         length = _header(headers, b"content-length")
         if length is not None and int(length) < self.minimum:
             return send
@@ -408,7 +412,7 @@ class SelectiveGZip:
             return send
         accepted = _header(scope["headers"], b"accept-encoding")
         if accepted is None and length is not None and kind == _JSON:
-            # The library's way of leaving an answer as it is costs as much as making it.
+            # Passing an uncompressed answer through the library costs as much as making the answer.
             MutableHeaders(raw=headers).add_vary_header("Accept-Encoding")
             return send
         responder = self._responder(accepted)
@@ -422,7 +426,7 @@ class SelectiveGZip:
 
 
 def _accepts_gzip(accept_encoding: str) -> bool:
-    """Whether gzip is named and not refused with a zero weight (RFC 9110 §12.5.3)."""
+    """Whether gzip is named and not refused with a weight of zero (RFC 9110 §12.5.3)."""
     for offer in accept_encoding.lower().split(","):
         coding, _, weight = offer.partition(";")
         if coding.strip() == "gzip":
@@ -431,14 +435,14 @@ def _accepts_gzip(accept_encoding: str) -> bool:
 
 
 def cors(app: ASGIApp, origins: Sequence[str]) -> ASGIApp:
-    """`app` with CORS for these origins; `app` itself when there are none.
+    """`app` with CORS for these origins; `app` itself if there are none.
 
-    Any `*` among them switches CORS off and is logged as an error: with credentials allowed it
+    An `*` among them switches CORS off and is logged as an error: with credentials allowed, it
     would let every page of the web act as the user (gitoma.md §2).
     """
     allowed = [origin.strip().rstrip("/") for origin in origins if origin.strip()]
     if any("*" in origin for origin in allowed):
-        logger.error("CORS stays off: name each allowed origin, '*' is not accepted.")
+        logger.error("CORS stays off: '*' is not accepted, name each allowed origin.")
         return app
     if not allowed:
         return app
@@ -463,11 +467,10 @@ def install(
 ) -> ASGIApp:
     """`app` behind the whole edge, in the order of `contracts/gitoma.md` §2.
 
-    Request id, security headers, CORS, trusted hosts, body limit, gzip, app: the headers stand
-    outside of everything that can refuse, so that the refusals carry them too. A Starlette or
-    FastAPI app answers its own unhandled errors; it is given `internal_error` to do so with,
-    unless it has a handler for `Exception` already.
-    `uncompressed` are beginnings of paths below which nothing is compressed.
+    Request id, security headers, CORS, trusted hosts, body limit, gzip, app: the headers are
+    outside of everything that can refuse, so refusals have them too. A Starlette or FastAPI app
+    answers its own unhandled errors; it gets `internal_error` for that, unless it already has a
+    handler for `Exception`. `uncompressed` are prefixes of paths that are never compressed.
     """
     if isinstance(app, Starlette):
         handlers = app.exception_handlers

@@ -1,4 +1,4 @@
-"""Whose a thing of the log is: what a reader of the log may see follows from it."""
+"""Who owns a thing in the log. This decides what a reader of the log may see."""
 
 from collections import OrderedDict
 from collections.abc import Collection, Sequence
@@ -32,12 +32,14 @@ class Owners:
         self._known: OrderedDict[str, _Concerned] = OrderedDict()
 
     def of(self, subject: str) -> str | None:
-        """The owner of a job, crew, approval or schedule, or of an account; None for all else."""
+        """The owner of a job, crew, approval, schedule or account; None for other subjects."""
         found = self._of(subject)
         return found.owner if found is not None else None
 
     def concerns(self, subject: str, principal: Principal, email: str | None) -> bool:
-        """Whether it is the principal's, or an approval that names the person with this address."""
+        """Whether the subject belongs to the principal, or is an approval that names this
+        address.
+        """
         found = self._of(subject)
         if found is None:
             return principal.sees("")
@@ -71,8 +73,8 @@ class Owners:
         return _Concerned(owner, tuple(named))
 
     def check(self, principal: Principal, subject: str | None) -> None:
-        """Whether this part of the log may be read. NotFound for a thing of somebody else, 403 for
-        the whole log, which is for admins.
+        """Check that this part of the log may be read. Raises NotFound for another owner's thing,
+        and 403 for the whole log, which only administrators may read.
         """
         if principal.admin:
             return

@@ -1,11 +1,11 @@
-"""How often one principal may ask."""
+"""Limits how often one principal may ask."""
 
 import math
 import time
 from collections import OrderedDict, deque
 from collections.abc import Callable
 
-# Who waits as long as told must pass, even when the sum of clock and wait is rounded down.
+# A client that waits as long as it was told must pass, even if clock plus wait is rounded down.
 _ROUNDING_S = 1e-6
 
 
@@ -13,8 +13,8 @@ class SlidingWindow:
     """At most `limit` hits of one key in any `window_s` seconds (`contracts/gitoma.md` §4).
 
     Only accepted hits count, so asking again while refused does not prolong the wait. A key is
-    forgotten once its last accepted hit has left the window: memory is bounded by the keys that
-    are active, each with at most `limit` times. For one event loop, not for several threads.
+    dropped once its last accepted hit has left the window: memory is bounded by the active keys,
+    each with at most `limit` times. For one event loop, not for several threads.
     """
 
     def __init__(
@@ -31,11 +31,11 @@ class SlidingWindow:
         self._hits: OrderedDict[str, deque[float]] = OrderedDict()
 
     def __len__(self) -> int:
-        """How many keys are remembered."""
+        """The number of remembered keys."""
         return len(self._hits)
 
     def hit(self, key: str) -> int | None:
-        """Count a hit of `key`: None if it may pass, else the seconds to wait, at least 1."""
+        """Count a hit of `key`. None if it may pass, otherwise the seconds to wait, at least 1."""
         now = self._clock()
         self._forget_idle_keys(now)
         times = self._hits.setdefault(key, deque())
@@ -48,7 +48,7 @@ class SlidingWindow:
         return None
 
     def _forget_idle_keys(self, now: float) -> None:
-        # Keys stand in the order of their last accepted hit: the idle ones are all in front.
+        # Keys are in the order of their last accepted hit: the idle ones come first.
         while self._hits:
             key, times = next(iter(self._hits.items()))
             if not self._has_left(times[-1], now):

@@ -1,10 +1,10 @@
-"""A request body that is read before it is known who answers, and then given once more."""
+"""A request body that is read to find out who answers, and then given to that application."""
 
 from starlette.types import Message, Receive
 
 
 async def whole_body(receive: Receive) -> bytes | None:
-    """The whole body; None when the client has gone."""
+    """The whole body; None if the client has gone."""
     message = await receive()
     body: bytes = message.get("body", b"")
     while message.get("more_body", False):
@@ -14,7 +14,7 @@ async def whole_body(receive: Receive) -> bytes | None:
 
 
 def given_again(body: bytes, receive: Receive) -> Receive:
-    """A `receive` that gives the body once more, and then what comes after it."""
+    """A `receive` that returns the body once more, and then passes on what follows."""
     given = False
 
     async def replay() -> Message:

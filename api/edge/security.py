@@ -1,5 +1,5 @@
-"""Who is asking. A principal is resolved here, once a request, and its name is on every event it
-causes.
+"""Resolves who makes a request. It happens here, once for each request, and the principal's name is
+on every event that the request causes.
 """
 
 import hmac
@@ -30,9 +30,9 @@ NOT_A_WORKER = "Only the token of a running attempt may do this."
 
 READ, WRITE, ADMIN = "read", "write", "admin"
 SCOPES = (READ, WRITE, ADMIN)
-"""What a token may be issued for: to look, to change, and to act as the administrator one is."""
+"""Scopes of a token: to read, to change, and to act as the administrator who owns it."""
 
-USER_TOKEN_PREFIX = "crewlog_u_"  # noqa: S105 - no token, only how they begin
+USER_TOKEN_PREFIX = "crewlog_u_"  # noqa: S105 - not a token, only the beginning of one
 WORKER_TOKEN_PREFIX = "crewlog_w_"  # noqa: S105
 COOKIE = "crewlog_session"
 """The session cookie (a pin: `contracts/board.md` §2 infers another name)."""
@@ -45,47 +45,49 @@ _ALL = frozenset(SCOPES)
 
 @dataclass(frozen=True, slots=True)
 class Principal:
-    """Somebody who may act. `actor` is how the log names them, `owner` whose their things are."""
+    """A person or program that may act. `actor` is their name in the log, `owner` the owner
+    of their things.
+    """
 
     actor: str
     """``operator``, ``user:<id>`` for a session, ``token:<token id>`` for an API token."""
     owner: str
-    """``operator`` or ``user:<id>``: what is stored as the owner of what they make."""
+    """``operator`` or ``user:<id>``: stored as the owner of the things they make."""
     admin: bool = False
-    """Sees and does everything. For an API token only if it was issued with the scope admin."""
+    """May see and do everything. An API token only if it was issued with the scope admin."""
     scopes: frozenset[str] = _ALL
     session: str | None = None
-    """The id of the session, for whoever came with a cookie."""
+    """The id of the session, if the request came with a cookie."""
 
     @property
     def user_id(self) -> str | None:
-        """The account behind this; None for the operator."""
+        """The account of the principal; None for the operator."""
         return self.owner.removeprefix("user:") if self.owner.startswith("user:") else None
 
     def sees(self, owner: str) -> bool:
-        """Whether a thing of that owner may be shown; if not, it is a 404 (`contracts/board.md`
-        §1).
+        """Whether a thing of that owner may be shown. If not, the answer is a 404
+        (`contracts/board.md` §1).
         """
         return self.admin or owner == self.owner
 
     def context(self, request: Request) -> Context:
-        """The context of what this principal's request causes."""
+        """The context of the events that this principal's request causes."""
         request_id: str = request.state.request_id
         return Context(actor=self.actor, request_id=request_id[:200])
 
 
 NameOf = Callable[[str], str]
-"""What people read for an actor or an owner."""
+"""The name to show for an actor or an owner."""
 
 EmailOf = Callable[[Principal], str | None]
-"""The address of the person behind a principal, by which templates name people."""
+"""The e-mail address of a principal, by which templates name people."""
 
 OPERATOR = Principal(actor="operator", owner="operator", admin=True)
-"""Whoever holds the server's token, or has signed in with it: everything."""
+"""Has the server's token, or has signed in with it. May do everything."""
 
 
 class Identities(Protocol):
-    """Who stands behind API tokens and session cookies. Answers from memory."""
+    """Finds the principals of API tokens and session cookies. Answers from memory."""
 
     @property
     def loaded(self) -> bool:
@@ -93,31 +95,31 @@ class Identities(Protocol):
 
     @property
     def empty(self) -> bool:
-        """There is no account at all."""
+        """Whether there is no account at all."""
 
     @property
     def changes(self) -> int:
-        """Another number after each change of any account."""
+        """A different number after each change of any account."""
 
     def of_token(self, token: str) -> Principal | None:
-        """The principal of an API token that is good at this moment."""
+        """The principal of an API token that is valid now."""
 
     def of_cookie(self, cookie: str) -> Principal | None:
-        """The principal of a session cookie that is good at this moment."""
+        """The principal of a session cookie that is valid now."""
 
 
 class NoToken(HTTPException):
-    """The server has no token, and nobody an account: nobody can be let in."""
+    """The server has no token and there is no account, so nobody can be let in."""
 
     def __init__(self) -> None:
         super().__init__(503, NO_TOKEN)
 
 
 class Security:
-    """Resolves the server's own bearer token (RFC 6750), which `token` gives at each call, API
+    """Resolves the server's own bearer token (RFC 6750), which `token` returns at each call, API
     tokens and session cookies.
 
-    `origins` are pages beside this server's own that may make changes with a cookie.
+    `origins` are pages, beside this server's own, that may make changes with a cookie.
     """
 
     def __init__(
@@ -129,18 +131,18 @@ class Security:
         self.token = token
         self.identities = identities
         self.worker: Callable[[str], Principal | None] | None = None
-        """Who stands behind the token of a running attempt."""
+        """Finds the principal of a running attempt's token."""
         self._origins = {origin.lower().rstrip("/") for origin in origins}
 
     def resolve(self, authorization: str | None) -> Principal:
         """The principal of an Authorization header.
 
-        HTTPException 503 when nobody could have a token, 401 when there is no bearer token, 403
-        when it is wrong: in this order (`contracts/gitoma.md` §1).
+        Raises HTTPException 503 if nobody could have a token, 401 if there is no bearer token, 403
+        if the token is wrong; checked in this order (`contracts/gitoma.md` §1).
         """
         given = self._bearer(authorization)
-        # Headers arrive decoded as Latin-1. The server's token may be any text: it is looked at
-        # before what the others begin with.
+        # Headers are decoded as Latin-1. The server's token may be any text, so it is checked
+        # before the prefixes of the other kinds.
         if self.is_token(given.encode("latin-1", "replace")):
             return OPERATOR
         if given.startswith(WORKER_TOKEN_PREFIX):
@@ -151,13 +153,13 @@ class Security:
         return found
 
     def is_token(self, given: bytes) -> bool:
-        """Whether it is the server's own token. As bytes: hmac refuses text outside ASCII."""
+        """Whether it is the server's own token. Compares bytes: hmac refuses text outside ASCII."""
         expected = self.token()
         return bool(expected) and hmac.compare_digest(given, expected.encode())
 
     def resolve_worker(self, authorization: str | None) -> Principal:
-        """The principal of a running attempt's token. 401 without a bearer token, 403 for any
-        other one.
+        """The principal of a running attempt's token. Raises 401 without a bearer token, 403 for
+        any other token.
         """
         found = self._worker(self._bearer(authorization))
         if found is None:
@@ -165,10 +167,11 @@ class Security:
         return found
 
     def authenticate(self, connection: HTTPConnection, method: str) -> Principal:
-        """Who makes this request, and may: Authorization first, then the session cookie.
+        """The principal of this request, if they may make it: from Authorization, otherwise from
+        the session cookie.
 
-        Beside what `resolve` raises: 401 for a cookie that is no good (any more), 403 for a change
-        by a token that may only read, or with a cookie from a page of another site.
+        In addition to what `resolve` raises: 401 for an invalid cookie; 403 for a change with a
+        read-only token, or with a cookie from a page of another site.
         """
         authorization = connection.headers.get("authorization")
         cookie = connection.cookies.get(COOKIE) if authorization is None else None
@@ -182,8 +185,9 @@ class Security:
         return principal
 
     def authenticate_socket(self, connection: HTTPConnection) -> Principal:
-        """Who opens this socket, as `authenticate`. A browser opens sockets for every page, so with
-        a session it is as with a change: the page must be one of this server.
+        """The principal that opens this socket, as `authenticate`. A browser opens sockets for any
+        page, so with a session the same rule as for a change applies: the page must be one of this
+        server.
         """
         principal = self.authenticate(connection, "GET")
         if principal.session is not None and not self.own_page(connection):
@@ -191,11 +195,11 @@ class Security:
         return principal
 
     def standing(self, connection: HTTPConnection, principal: Principal) -> "Standing":
-        """To ask later on whether what let this principal in still does."""
+        """Tells later whether this principal would still be let in."""
         return Standing(self, connection, principal)
 
     def principal_or_none(self, connection: HTTPConnection) -> Principal | None:
-        """Who asks, on a route that is open to everybody; None for nobody, or nobody we know."""
+        """The principal of a request to an open route; None if it has no valid credentials."""
         authorization = connection.headers.get("authorization")
         cookie = connection.cookies.get(COOKIE)
         try:
@@ -208,10 +212,11 @@ class Security:
             return None
 
     def own_page(self, connection: HTTPConnection) -> bool:
-        """Whether the browser says that a page of this very origin, or a trusted one, asks.
+        """Whether the browser says that a page of this origin, or of a trusted one, made the
+        request.
 
-        Sec-Fetch-Site is the browser's own word (Fetch Metadata); Origin is compared with Host.
-        Who sends neither is no browser of today, and has no use for a cookie.
+        Sec-Fetch-Site is the browser's own statement (Fetch Metadata); Origin is compared with
+        Host. A client that sends neither header is not a current browser: its cookie is ignored.
         """
         headers = connection.headers
         origin = headers.get("origin", "").lower()
@@ -225,7 +230,7 @@ class Security:
         return site is not None
 
     def _bearer(self, authorization: str | None) -> str:
-        """The token in a header. Its two refusals are made before any token is looked at."""
+        """The token in a header. Its two refusals come before any token is looked up."""
         people = self.identities
         if not self.token() and (people is None or people.empty):
             raise NoToken
@@ -253,8 +258,8 @@ class Security:
 
 
 class Standing:
-    """Whether who opened a stream would still be let in: one outlives tokens, sessions and accounts
-    unless it is asked.
+    """Whether the principal that opened a stream would still be let in. Without this check a stream
+    would outlive its token, session or account.
     """
 
     def __init__(
@@ -266,14 +271,14 @@ class Standing:
         self._changes = self._now()
 
     def holds(self) -> bool:
-        """Looked up only after a change of accounts: cheap enough before each write."""
+        """Looks up only after a change of accounts: cheap enough before each write."""
         if self._now() == self._changes:
             return True
         self._changes = self._now()
         return self.holds_by_now()
 
     def holds_by_now(self) -> bool:
-        """Looked up in any case: tokens and cookies also end by the clock."""
+        """Looks up in any case: tokens and cookies also expire by time."""
         try:
             return self._security.authenticate(self._connection, "GET") == self._principal
         except HTTPException:
@@ -285,13 +290,13 @@ class Standing:
 
 
 def allow(principal: Principal, method: str) -> None:
-    """HTTPException 403 unless the principal's scopes hold a request with this method."""
+    """Raises HTTPException 403 unless the principal's scopes allow a request with this method."""
     if method not in SAFE_METHODS and WRITE not in principal.scopes:
         raise HTTPException(403, NO_WRITE)
 
 
 class _Bearer(SecurityBase):
-    """The dependency of a route that needs somebody, as the OpenAPI document can name it."""
+    """The dependency of a route that needs a principal, in the form that OpenAPI can describe."""
 
     scheme_name = "bearer"
     model = HTTPBearer(description="The server's token, or an API token of a person.")
@@ -316,7 +321,7 @@ class _Worker(_Bearer):
 
 
 Authenticated = Annotated[Principal, Depends(_Bearer())]
-"""The parameter of a route that needs somebody; to change something, with the scope write."""
+"""The parameter of a route that needs a principal; for changes, one with the scope write."""
 
 Admin = Annotated[Principal, Depends(_Admin())]
 """The parameter of a route that is for administrators."""

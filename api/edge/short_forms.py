@@ -1,4 +1,4 @@
-"""Lists that stay small: short forms of what people may make long, and pages bounded by bytes."""
+"""Keeps lists small: short forms of long values, and pages limited in bytes."""
 
 from collections.abc import Iterable
 from typing import Any
@@ -8,14 +8,14 @@ import orjson
 from projections.jobs import shortened
 
 PAGE_BYTES = 2 * 1024 * 1024
-"""What the items of a page may come to as JSON, but for the last one."""
+"""Most bytes of a page's items as JSON, not counting the last one."""
 
 _MOST = 2_000
 _ITEMS = 20
 
 
 def bounded(items: Iterable[Any], most: int = PAGE_BYTES) -> tuple[list[orjson.Fragment], bool]:
-    """The first items as JSON, until they come to `most` bytes, and whether these are all."""
+    """The first items as JSON, until they reach `most` bytes, and whether these are all."""
     page: list[orjson.Fragment] = []
     size = 0
     for item in items:
@@ -28,8 +28,8 @@ def bounded(items: Iterable[Any], most: int = PAGE_BYTES) -> tuple[list[orjson.F
 
 
 def brief(value: Any) -> tuple[Any, bool]:
-    """JSON as lists show it, and whether it is whole: long texts end with an ellipsis, long lists
-    and objects after their first members; what is deep or still large is null.
+    """A JSON value as lists show it, and whether it is whole. Long texts end with an ellipsis, long
+    lists and objects end after their first members; deep or still large values become null.
     """
     if len(orjson.dumps(value)) <= _MOST:
         return value, True

@@ -1,5 +1,5 @@
-"""WebSockets: whoever opens one is who would make a request, may as with a request, and is let go
-when that holds no more.
+"""WebSockets have the same principals and rules as requests, and are closed when these rules no
+longer let their principal in.
 """
 
 import asyncio
@@ -18,24 +18,24 @@ SERVICE_RESTART = 1012
 
 _CLOSE_TIMEOUT_S = 1.0
 _STANDING_S = 15.0
-"""How often it is looked whether who opened a socket would still be let in, though nothing is sent
-and no account has changed: tokens and sessions also end by the clock.
+"""How often the principal of a socket is checked again, even if nothing is sent and no account has
+changed: tokens and sessions also expire by time.
 """
 _LOOPBACK = frozenset({"localhost", "127.0.0.1", "[::1]", "0.0.0.0"})  # noqa: S104 - compared only
 _origin = re.compile(r"https?://(\[[0-9a-f:.]+\]|[a-z0-9._-]+)(?::[0-9]+)?").fullmatch
 
 
 def security_of(ws: WebSocket) -> Security:
-    """That of the application, as with requests."""
+    """The security of the application, as for requests."""
     security: Security = ws.app.state.security
     return security
 
 
 def admitted(ws: WebSocket, origins: Collection[str]) -> Principal | None:
-    """Who opens the socket; None for whoever may not, or comes from a page that may not.
+    """The principal that opens the socket; None if they may not, or if their page may not.
 
-    A page may that is of this server's own origin, of `origins` or of loopback, and a program,
-    which names none. With a session it must be a page of this very server.
+    Allowed are pages of this server's own origin, of `origins` or of loopback, and programs, which
+    send no origin. With a session it must be a page of this server.
     """
     if not _origin_trusted(ws, origins):
         return None
@@ -64,9 +64,9 @@ async def send_all(
     stop: asyncio.Event,
     subprotocol: str | None = None,
 ) -> None:
-    """Open the socket and send every frame as text, until they end, the client goes, the principal
-    would not be let in any more, or `stop` is set; then it is closed with 1012, so that a server
-    that stops need not wait for it. What the client sends is passed over.
+    """Open the socket and send every frame as text, until the frames end, the client goes, the
+    principal would not be let in any more, or `stop` is set. Then close with 1012, so that a
+    stopping server need not wait. Messages of the client are ignored.
     """
     standing = security_of(ws).standing(ws, principal)
     await ws.accept(subprotocol=subprotocol)
@@ -79,7 +79,7 @@ async def send_all(
     closed = WebSocketState.DISCONNECTED in (ws.client_state, ws.application_state)
     if closed:
         return
-    # A client that does not read could hold the close frame back for ever.
+    # A client that does not read could delay the close frame for ever.
     with suppress(TimeoutError, WebSocketDisconnect):
         async with asyncio.timeout(_CLOSE_TIMEOUT_S):
             await ws.close(SERVICE_RESTART if stop.is_set() else POLICY_VIOLATION)

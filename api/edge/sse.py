@@ -1,9 +1,8 @@
-"""Streams: readings of the log as Server-Sent Events that resume anywhere (WHATWG HTML section
-9.2).
+"""Streams: the log as Server-Sent Events that resume anywhere (WHATWG HTML section 9.2).
 
-``id:`` is the log position, or ``position:index`` where one event gives several frames; a line of
-output that has begun and not ended is in no log, and its frame has none. A stream holds a cursor
-and nothing else, and several frames that are ready go out in one write.
+``id:`` is the log position, or ``position:index`` if one event gives several frames. An unfinished
+line of output is not in the log, so its frame has no id. A stream holds a cursor and nothing else,
+and sends several ready frames in one write.
 """
 
 import asyncio
@@ -35,9 +34,9 @@ RETRY = b"retry: 1000\n\n"
 _CHUNK_BYTES = 256 * 1024
 _PAGE = 64
 PAGE_BYTES = 128 * 1024
-"""What a reader that stalls may hold, nearly."""
+"""About the most bytes that a stalled reader holds."""
 _SLICE_S = 0.005
-"""How long frames are made before others have their turn."""
+"""How long frames are made before other tasks get their turn."""
 _KEPT_PAGES = 8
 _turns: WeakKeyDictionary[asyncio.AbstractEventLoop, asyncio.Lock] = WeakKeyDictionary()
 _NO_LIMIT = 1 << 62
@@ -48,7 +47,7 @@ HEADERS = {"Cache-Control": "no-cache, no-store, no-transform"}
 
 
 IsLast = Callable[[Recorded], Awaitable[bool]]
-"""Whether a ``job.finished`` is the last one."""
+"""Whether a ``job.finished`` is the job's last one."""
 
 STREAMED: dict[int | str, dict[str, Any]] = {
     200: {
@@ -56,13 +55,13 @@ STREAMED: dict[int | str, dict[str, Any]] = {
         "content": {"text/event-stream": {"schema": {"type": "string"}}},
     }
 }
-"""How a route that streams is documented."""
+"""The documented answers of a route that streams."""
 
 
 @dataclass(frozen=True, slots=True)
 class Cursor:
-    """What a reader has seen: all before `position`, and of that event all frames up to `index`
-    (None: all).
+    """What a reader has seen: everything before `position`, and of that event the frames up to
+    `index` (None: all).
     """
 
     position: int
@@ -70,14 +69,16 @@ class Cursor:
 
     @property
     def after(self) -> int:
-        """The position to read on after."""
+        """The position after which to read on."""
         return self.position if self.index is None else self.position - 1
 
 
 def cursor_of(request: Request, log: EventLog, after: int | None = None) -> Cursor | None:
-    """The reader's cursor: Last-Event-ID, then ``?last_event_id=``, then `after`; None at first.
+    """The reader's cursor: from Last-Event-ID, otherwise ``?last_event_id=``, otherwise `after`;
+    None without any.
 
-    InvalidCursor for text that is no cursor and for a position that the log has not reached.
+    Raises InvalidCursor for text that is not a cursor, and for a position that the log has not
+    reached.
     """
     given = request.headers.get("last-event-id") or request.query_params.get("last_event_id")
     if not given:
@@ -94,11 +95,11 @@ def cursor_of(request: Request, log: EventLog, after: int | None = None) -> Curs
 
 
 class WireForm:
-    """One way to write events as frames; the frames of an event are made once for all readers.
+    """One way to write events as frames. The frames of an event are made once for all readers.
 
-    `interim` writes an end of a job that was done again: to clients of a dialect, the frame that
-    says the end is the last one. It must give as many frames. `passes_over` are the event types
-    that give no frame, as `domain.coverage.types` gives them.
+    `interim` writes an end after which the job was done again: for clients of a dialect, the frame
+    with the end must be the last one. It must give as many frames. `passes_over` are the event
+    types without a frame, as `domain.coverage.types` returns them.
     """
 
     def __init__(
@@ -119,12 +120,13 @@ class WireForm:
         self._made: OrderedDict[int, tuple[list[Recorded], list[bytes]]] = OrderedDict()
 
     async def chunks(self, page: list[Recorded], cursor: Cursor | None) -> list[bytes]:
-        """A page as few large writes. Readers at the same place share the very bytes."""
+        """A page as few large writes. Readers at the same place share the same bytes."""
         if cursor is not None and cursor.index is not None and page[0].position == cursor.position:
             first = self.frames(page[0])[cursor.index + 1 :]
             async with _turn():
                 return await self._joined(page[1:], first)
-        # By identity: the log gives readers at the same place the same list, and never changes it.
+        # Compared by identity: the log gives readers at the same place the same list, and never
+        # changes it.
         made = self._made.get(id(page))
         if made is None:
             async with _turn():
@@ -137,7 +139,7 @@ class WireForm:
         return made[1]
 
     async def _joined(self, page: list[Recorded], first: Sequence[bytes] = ()) -> list[bytes]:
-        """The frames in chunks of _CHUNK_BYTES or little more; others have their turn meanwhile."""
+        """The frames in chunks of about _CHUNK_BYTES. Other tasks get their turn in between."""
         chunks: list[bytes] = []
         held: list[bytes] = list(first)
         size = sum(map(len, held))
@@ -158,7 +160,9 @@ class WireForm:
 
 
 def _turn() -> asyncio.Lock:
-    """Who makes frames: one reader of a loop at a time, since each only gives way now and then."""
+    """The lock for making frames: one reader of a loop at a time, because each yields only
+    now and then.
+    """
     return _turns.setdefault(asyncio.get_running_loop(), asyncio.Lock())
 
 
@@ -171,10 +175,10 @@ ENVELOPES = WireForm("envelope", _envelope)
 
 
 class _LogStream(EventSourceResponse):
-    """An EventSourceResponse whose chunks are bytes that are ready to be sent.
+    """An EventSourceResponse whose chunks are bytes that are ready to send.
 
-    Disconnect, shutdown and keep-alive are the library's. A client that takes nothing is let go by
-    `api/edge/http_protocol.py`, which costs no send a time limit of its own.
+    Disconnect, shutdown and keep-alive are the library's. `api/edge/http_protocol.py` drops a
+    client that reads nothing, so no send needs a time limit of its own.
     """
 
     def __init__(self, chunks: AsyncIterator[bytes], standing: Standing) -> None:
@@ -188,14 +192,15 @@ class _LogStream(EventSourceResponse):
         self._server_send = scope.get(SERVER_SEND)
         await super().__call__(scope, receive, send)
         if self.active and not self._sending:
-            # The server stops. Ended and not cut, so that no reader takes it for a broken network.
+            # The server stops. The stream is ended and not cut, so that no client takes this for a
+            # lost network.
             await send({"type": "http.response.body", "body": b"", "more_body": False})
 
     async def _stream_response(self, send: Send) -> None:
         await send(
             {"type": "http.response.start", "status": self.status_code, "headers": self.raw_headers}
         )
-        # All that the layers between do to a response, they do to its start and its end.
+        # The layers in between act only on the start and the end of a response.
         forward = self._server_send or send
         async for chunk in self.body_iterator:
             if not self._standing.holds():
@@ -217,15 +222,15 @@ class _LogStream(EventSourceResponse):
             if self._sending:
                 continue
             if not self._standing.holds_by_now():
-                # Ended like any other; the reader's next request is told why.
+                # Ended like any other stream; the client's next request gets the reason.
                 return
             if clock() - self._last_sent >= _PING_S / 2:
                 await self._deliver(send, _HEARTBEAT)
 
 
 def event_stream(request: Request, principal: Principal, chunks: AsyncIterator[bytes]) -> Response:
-    """The response that sends these chunks as they come, as long as the principal would be let in:
-    the stream of whoever signs out, is disabled or loses a token or a role ends.
+    """The response that sends these chunks as they come, as long as the principal would be let in.
+    So a stream ends if its principal signs out, is disabled, or loses the token or role.
     """
     security: Security = request.app.state.security
     return _LogStream(chunks, security.standing(request, principal))
@@ -242,7 +247,9 @@ async def read_log(
     before: int | None = None,
     limit: int | None = None,
 ) -> AsyncIterator[bytes]:
-    """All that matches past the cursor, for ever; or up to `before`, or the first `limit` of it."""
+    """Everything that matches after the cursor, for ever; or up to `before`, or the first
+    `limit`.
+    """
     yield RETRY
     after = cursor.after if cursor else 0
     left = _NO_LIMIT if limit is None else limit
@@ -253,7 +260,7 @@ async def read_log(
             shown = shown[:left]
         left -= len(shown)
         chunks = await form.chunks(shown, cursor) if shown else []
-        # Whoever stalls holds the bytes that it has not taken, and not the events as well.
+        # A stalled reader should hold its unread bytes, and not the events as well.
         del page, shown
         for chunk in chunks:
             yield chunk
@@ -274,8 +281,9 @@ async def read_job(
     before: int | None = None,
     limit: int | None = None,
 ) -> AsyncIterator[bytes]:
-    """What matches of a job, from the cursor to its end, or as `read_log`. `end_at` is the position
-    to stop at when it has ended already; `over` says of a ``job.finished`` whether it is the last.
+    """The matching events of a job, from the cursor to its end; otherwise as `read_log`. `end_at`
+    is the position to stop at if the job has ended already. `over` tells whether a ``job.finished``
+    is the last one.
     """
     yield RETRY
     after = cursor.after if cursor else 0
@@ -284,7 +292,7 @@ async def read_job(
     left = _NO_LIMIT if limit is None else limit
     tail = log.tail(after, job_stream(job_id), limit=_PAGE, before=before, page_bytes=PAGE_BYTES)
     async for page in tail:
-        shown = page  # itself where nothing is left out, so that readers share its bytes
+        shown = page  # the same list if nothing is filtered out, so that readers share its bytes
         if types or actor is not None:
             shown = [
                 event
@@ -309,14 +317,14 @@ async def read_job(
 async def with_beginnings(
     chunks: AsyncIterator[bytes], unfinished: Unfinished, job_id: str
 ) -> AsyncIterator[bytes]:
-    """The chunks of a job's stream, and among them how the line begins that has not ended. Those
-    frames are no events and have no id; each takes the place of the one before.
+    """The chunks of a job's stream, and between them the beginning of the unfinished line. Those
+    frames are no events and have no id; each replaces the one before.
     """
     coming = asyncio.ensure_future(anext(chunks, None))
     seen = None
     try:
         while True:
-            # What is there already goes out first: a beginning comes behind the lines before it.
+            # Send what is there first: an unfinished line comes after the lines before it.
             await asyncio.sleep(0)
             if not coming.done():
                 beginning = unfinished.of(job_id)
@@ -354,7 +362,7 @@ def _beginning_frame(beginning: Beginning | None) -> bytes:
 async def _told(
     form: WireForm, page: list[Recorded], cursor: Cursor | None, over: IsLast
 ) -> list[bytes]:
-    """The chunks of a page of a job, in which ends that were not the last are interim ones."""
+    """The chunks of a page of a job. Ends that were not the last become interim ones."""
     chunks: list[bytes] = []
     for part in _to_each_end(page):
         goes_on = part[-1].type == "job.finished" and not await over(part[-1])
@@ -363,7 +371,7 @@ async def _told(
 
 
 def _to_each_end(page: list[Recorded]) -> Iterator[list[Recorded]]:
-    """The page in parts, none of which goes on after a ``job.finished``: mostly the page itself."""
+    """The page in parts that each end with a ``job.finished``; mostly the page itself."""
     if page and all(event.type != "job.finished" for event in page[:-1]):
         yield page
         return
@@ -378,8 +386,8 @@ def _to_each_end(page: list[Recorded]) -> Iterator[list[Recorded]]:
 
 
 def last_end(jobs: Jobs) -> IsLast:
-    """Whether a stream of this event's job is over with it: a job may be done again after an
-    end.
+    """Tells whether this event is the last of its job's stream: a job may be done again
+    after an end.
     """
 
     async def over(event: Recorded) -> bool:

@@ -1,4 +1,4 @@
-"""What request bodies are made of: texts that every store, process and stream can carry."""
+"""Types of request bodies: texts that every store, process and stream can carry."""
 
 from typing import Any
 
@@ -10,7 +10,7 @@ from pydantic_core.core_schema import no_info_after_validator_function
 
 def _carriable(text: str) -> str:
     if "\0" in text:
-        raise ValueError("A NUL character cannot be part of this.")
+        raise ValueError("A NUL character is not allowed here.")
     try:
         text.encode()
     except UnicodeEncodeError:
@@ -19,7 +19,7 @@ def _carriable(text: str) -> str:
 
 
 class _Carriable:
-    """Stands last in `Annotated`, so that limits of length are checked, and named, first."""
+    """Put it last in `Annotated`, so that limits of length are checked and reported first."""
 
     def __get_pydantic_core_schema__(
         self, source: Any, handler: GetCoreSchemaHandler
@@ -33,11 +33,11 @@ class _Carriable:
 
 
 CARRIABLE = _Carriable()
-"""Makes a text one without NUL and lone surrogates."""
+"""Refuses NUL and lone surrogates in a text."""
 
 
 class Body(BaseModel):
-    """A request body: camelCase and snake_case both work, unknown keys are passed over
+    """A request body. camelCase and snake_case both work; unknown keys are ignored
     (`contracts/codeplane.md` §1).
     """
 

@@ -1,7 +1,7 @@
-"""Worker tokens: what a running attempt shows to the worker API.
+"""Worker tokens: how a running attempt identifies itself to the worker API.
 
-A token names its job and attempt and carries an HMAC-SHA256 (RFC 2104) over both, so none is
-stored, and one is good exactly as long as its attempt is the job's current one.
+A token names its job and attempt and has an HMAC-SHA256 (RFC 2104) over both. So none is stored,
+and a token is valid exactly as long as its attempt is the job's current one.
 """
 
 import hashlib
@@ -34,15 +34,17 @@ class WorkerTokens:
 
     def __init__(self, key: bytes) -> None:
         if len(key) != _KEY_BYTES:
-            raise ValueError("The key of the worker tokens has 32 bytes.")
+            raise ValueError("The key of the worker tokens must have 32 bytes.")
         self._key = key
 
     def issue(self, job_id: str, attempt: int) -> str:
-        """``crewlog_w_JOB.ATTEMPT.MAC``; the redactor knows it by its beginning."""
+        """``crewlog_w_JOB.ATTEMPT.MAC``. The redactor recognises its beginning."""
         return f"{WORKER_TOKEN_PREFIX}{job_id}.{attempt}.{self._mac(job_id, attempt)}"
 
     def check(self, token: str) -> tuple[str, int] | None:
-        """The job id and attempt of a token that was issued with this key; None for any other."""
+        """The job id and attempt of a token that was issued with this key; None for any
+        other token.
+        """
         found = _TOKEN.fullmatch(token)
         if found is None:
             return None
@@ -53,7 +55,7 @@ class WorkerTokens:
         return job_id, attempt
 
     def principal(self, token: str) -> WorkerPrincipal | None:
-        """Who stands behind a token, for `Security.worker`."""
+        """The principal of a token, for `Security.worker`."""
         found = self.check(token)
         if found is None:
             return None
@@ -68,9 +70,9 @@ class WorkerTokens:
 
 
 def load_key(path: Path) -> bytes:
-    """The key in the file, made at first with mode 0600, and durable before it is used.
+    """The key in the file. At first it is made with mode 0600, and is durable before it is used.
 
-    CrewlogError when the file holds something else; OSError when it cannot be read or made.
+    Raises CrewlogError if the file holds something else, OSError if it cannot be read or made.
     """
     with suppress(FileNotFoundError):
         key = path.read_bytes()

@@ -1,7 +1,7 @@
 """The page and the API reference: ``/``, ``/docs``.
 
-The page's modules and styles are under a path that holds a hash of them all, so a browser keeps
-them for good and never mixes two versions.
+The page's modules and styles are below a path that contains a hash of them all. So a browser can
+keep them for ever, and never mixes two versions.
 """
 
 import hashlib
@@ -19,7 +19,7 @@ POLICY = (
     "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' data:; "
     "connect-src 'self'; base-uri 'none'; form-action 'self'; frame-ancestors 'none'"
 )
-"""No inline script or style, no other origin."""
+"""No inline script or style, and no other origin."""
 
 JOB_BOARD = "/job_board"
 
@@ -87,15 +87,15 @@ def _load(name: str) -> _File:
 
 
 def page_routes(security: Security) -> APIRouter:
-    """The routes. Files are read when first asked for, and kept."""
+    """The routes. Files are read at first use, and kept."""
     router = APIRouter(include_in_schema=False)
     for path, (name, media_type) in _FILES.items():
         _add_file(router, path, name, media_type)
 
     @router.get("/page/{version}/{name:path}")
     async def part(version: str, name: str) -> Response:
-        """A module or style. Of a version that is gone, the one of today: a tab that stood open
-        over an upgrade would otherwise stay empty.
+        """A module or style. A path of an older version gets the present file, so that a tab that
+        was open during an upgrade does not become empty.
         """
         body = _parts().get(name)
         if body is None:
@@ -106,7 +106,7 @@ def page_routes(security: Security) -> APIRouter:
 
     @router.get(PROFILE)
     async def profile(request: Request) -> Response:
-        """One's own account; who is not signed in is led to the sign-in."""
+        """The person's own account. Without a session it redirects to the sign-in."""
         if security.principal_or_none(request) is None:
             return RedirectResponse(LOGIN, 302)
         return _page(request)

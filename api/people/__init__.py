@@ -1,1 +1,1 @@
-"""People at the edge: passwords, sessions, signing in, providers that vouch for somebody."""
+"""People: passwords, sessions, signing in, and providers."""

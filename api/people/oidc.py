@@ -1,8 +1,8 @@
-"""Signing in with an OpenID Connect provider: Google, or any other, all by the same code.
+"""Signing in with an OpenID Connect provider, Google or any other, with the same code.
 
 Authorization code flow with state, nonce and PKCE S256 (OpenID Connect Core 1.0 §3.1, RFC 7636).
-What must be remembered between the two requests of it lies in a signed cookie of its own that lives
-ten minutes and is sent to ``/auth`` alone.
+The data between its two requests is in a signed cookie of its own, which lives ten minutes and is
+sent to ``/auth`` only.
 """
 
 import logging
@@ -31,7 +31,7 @@ _TIMEOUT_S = 10.0
 
 
 class SignInFailed(CrewlogError):
-    """Nobody is signed in; `reason` is one word for the sign-in page."""
+    """The sign-in failed. `reason` is one word for the sign-in page."""
 
     def __init__(self, reason: str, sentence: str) -> None:
         super().__init__(sentence)
@@ -50,22 +50,22 @@ class Provider:
 
     @property
     def path(self) -> str:
-        """Where signing in with it begins."""
+        """The path where signing in with it begins."""
         return f"/auth/{GOOGLE}" if self.name == GOOGLE else f"/auth/oidc/{self.name}"
 
 
 @dataclass(frozen=True, slots=True)
 class Claimed:
-    """What a provider said of somebody."""
+    """A provider's statements about a person."""
 
     identity: Identity
     verified: bool
-    """It says that the e-mail address is theirs."""
+    """Whether the provider has verified the e-mail address."""
 
 
 class OpenIdConnect:
-    """The providers of this server. `key` signs the cookie; `public_url` is where people reach the
-    server, and is taken from the request where it is empty.
+    """The providers of this server. `key` signs the cookie. `public_url` is the server's address
+    for people; if it is empty, it is taken from the request.
     """
 
     def __init__(self, providers: Sequence[Provider], key: bytes, public_url: str = "") -> None:
@@ -75,7 +75,7 @@ class OpenIdConnect:
 
     @cached_property
     def _oauth(self) -> Any:
-        """Made at the first sign-in: a server without providers never pays for the library."""
+        """Made at the first sign-in: a server without providers never loads the library."""
         from authlib.integrations.starlette_client import OAuth  # type: ignore[import-untyped]
 
         oauth = OAuth()
@@ -94,7 +94,7 @@ class OpenIdConnect:
         return oauth
 
     async def leave(self, request: Request, name: str) -> Response:
-        """The redirect to the provider. SignInFailed when it cannot be reached."""
+        """The redirect to the provider. Raises SignInFailed if it cannot be reached."""
         request.scope["session"] = {}
         back = f"{self._base(request)}{self.providers[name].path}/callback"
         try:
@@ -105,8 +105,8 @@ class OpenIdConnect:
         return response
 
     async def come_back(self, request: Request, name: str) -> Claimed:
-        """Who the provider says came back. SignInFailed for a callback that this browser did not
-        begin, or that was used before, or that the provider does not stand by.
+        """The person whom the provider has confirmed. Raises SignInFailed for a callback that this
+        browser did not begin, that was used before, or that the provider does not confirm.
         """
         request.scope["session"] = self._remembered(request)
         client = self._client(name)
@@ -122,7 +122,7 @@ class OpenIdConnect:
             raise _refused(name, error) from error
 
     def forget(self, response: Response) -> None:
-        """The handshake is over, however it ended."""
+        """End the handshake, whatever its result."""
         response.delete_cookie(HANDSHAKE_COOKIE, path="/auth", httponly=True, samesite="lax")
 
     def _client(self, name: str) -> Any:
@@ -153,8 +153,8 @@ class OpenIdConnect:
 
 
 def _faults() -> tuple[type[Exception], ...]:
-    """How a provider, or whoever plays one, can fail."""
-    import httpx2  # with the first sign-in: a start needs no client
+    """The errors of a provider, real or fake."""
+    import httpx2  # at the first sign-in: a server that starts needs no client
     from authlib.integrations.base_client import OAuthError  # type: ignore[import-untyped]
     from joserfc.errors import JoseError
 
@@ -179,7 +179,7 @@ def _claimed(provider: str, claims: Mapping[str, Any]) -> Claimed:
 
 
 def _is_true(claim: object) -> bool:
-    """Some providers write a truth as a text."""
+    """Some providers write a boolean as text."""
     return claim is True or claim == "true"
 
 
@@ -196,20 +196,21 @@ def _refused(name: str, error: Exception) -> SignInFailed:
 async def account_of(
     people: People, claimed: Claimed, allowed: Collection[str], context: Context
 ) -> Person:
-    """The account of somebody who came back from a provider, brought up to what it says today.
+    """The account of a person who came back from a provider, updated with the provider's data.
 
-    A known identity is its account. An unknown one with a verified address is linked to the account
-    that has the address, by an event; or gets a new account, never an administrator's, where the
-    address or its domain (``@example.org``, or ``*`` for any) is `allowed`. SignInFailed otherwise.
+    A known identity belongs to its account. An unknown identity with a verified address is linked
+    to the account with that address, by an event. If there is none, it gets a new account, never an
+    administrator's, if the address or its domain (``@example.org``, or ``*`` for any) is `allowed`.
+    Otherwise raises SignInFailed.
     """
     identity = claimed.identity
     directory = people.directory
     known = directory.by_identity(identity.issuer, identity.subject)
     if known is None:
         if not claimed.verified:
-            raise SignInFailed("unverified", "The provider does not vouch for the e-mail address.")
+            raise SignInFailed("unverified", "The provider has not verified the e-mail address.")
         if not is_email(identity.email):
-            raise SignInFailed("unusable", "What the provider gave is no e-mail address.")
+            raise SignInFailed("unusable", "The provider's e-mail address is not valid.")
         known = directory.by_email(identity.email)
         if known is None:
             return await _newcomer(people, identity, allowed, context)

@@ -1,3 +1,3 @@
-"""Pages that signing in and out lead to."""
+"""Pages to which signing in and out redirect."""
 
 HOME, LOGIN, PROFILE = "/", "/login/", "/profile/"

@@ -1,4 +1,4 @@
-"""The parts that know people, built and joined: accounts, passwords, sessions, providers."""
+"""The parts for people, built and joined: accounts, passwords, sessions, providers."""
 
 import asyncio
 import logging
@@ -28,7 +28,7 @@ _RETRY_S = 0.2
 
 @dataclass(frozen=True, slots=True)
 class FirstAdmin:
-    """An administrator who is made at the start where there is no account with the address."""
+    """An administrator to make at the start, if no account has the address."""
 
     email: str
     password: str
@@ -36,7 +36,7 @@ class FirstAdmin:
 
 @dataclass(frozen=True, slots=True)
 class PeopleParts:
-    """What the routes and the edge need of people."""
+    """The parts that the routes and the edge need for people."""
 
     people: People
     accounts: Accounts
@@ -44,11 +44,11 @@ class PeopleParts:
     oidc: OpenIdConnect
     first_admin: FirstAdmin | None
     known: asyncio.Event = field(default_factory=asyncio.Event)
-    """Set once it is known who has an account."""
+    """Set once the accounts are loaded."""
 
     async def load(self, views: Views) -> None:
-        """Read every account from the log, once the views can say which there are; and make the
-        first administrator.
+        """Read every account from the log, once the views know which there are. Then make the first
+        administrator.
         """
         while True:
             try:
@@ -75,7 +75,7 @@ class PeopleParts:
         except CrewlogError as error:
             logger.error("The first administrator could not be made: %s", error)
         else:
-            logger.info("made the administrator %s, as the settings say", wanted.email)
+            logger.info("made the administrator %s, as the settings name", wanted.email)
 
     def close(self) -> None:
         self.sign_in.passwords.close()
@@ -93,8 +93,8 @@ def build_people(
     providers: Sequence[Provider] = (),
     first_admin: FirstAdmin | None = None,
 ) -> PeopleParts:
-    """The parts over one log. `token` is the server's own. Without a secret, the key of cookies is
-    the file ``session.key`` in the data directory, made at the first start.
+    """The parts over one log. `token` is the server's own. Without a secret, cookies are signed
+    with the key in the file ``session.key`` in the data directory, made at the first start.
     """
     key = session_secret.encode() or session_key(data / "session.key")
     people = People(log, clock)

@@ -1,7 +1,7 @@
-"""Passwords: hashed by Argon2id, each in a private file that an event names.
+"""Passwords: hashed with Argon2id, each in a private file that an event names.
 
-The log is exported and kept for ever, and a person's password can be guessed from its hash, so the
-hashes are not in it (`docs/adr/0012-passwords-outside-the-log.md`).
+The log is exported and kept for ever, and a password can be guessed from its hash. So the hashes
+are not in the log (`docs/adr/0012-passwords-outside-the-log.md`).
 """
 
 import asyncio
@@ -23,7 +23,7 @@ from argon2.exceptions import Argon2Error, InvalidHashError
 from domain.errors import BadInput, CrewlogError
 
 SHORTEST = 8
-"""Characters of a password (NIST SP 800-63B section 3.1.1.2 asks for no other rule)."""
+"""Fewest characters of a password (NIST SP 800-63B section 3.1.1.2 allows no other rule)."""
 LONGEST = 1_024
 
 _THREADS = 2
@@ -33,19 +33,19 @@ T = TypeVar("T")
 
 
 class TooBusy(CrewlogError):
-    """More passwords are waiting to be looked at than can be in a reasonable time."""
+    """Too many passwords wait to be checked."""
 
 
 class PasswordStore:
-    """One file a credential under `root`, mode 0600. Hashing runs on two threads of its own, for
-    each takes 64 MiB and a tenth of a second.
+    """One file for each credential under `root`, mode 0600. Hashing runs on two threads of its own,
+    because each hash takes 64 MiB and a tenth of a second.
 
-    OSError when a file cannot be written.
+    Raises OSError if a file cannot be written.
     """
 
     def __init__(self, root: Path, hasher: PasswordHasher | None = None) -> None:
         self._root = root
-        # The clock of the file system ticks more coarsely than ours.
+        # The file system's clock is coarser than the system's.
         self._opened = time.time() - 1.0
         root.mkdir(mode=0o700, parents=True, exist_ok=True)
         self._hasher = hasher or PasswordHasher()
@@ -54,28 +54,32 @@ class PasswordStore:
         self._dummy = _unopenable(self._hasher)
 
     async def keep(self, password: str) -> str:
-        """Hash and store a password, durably; the id of the new credential. BadInput, TooBusy."""
+        """Hash and store a password, durably. Returns the id of the new credential. Raises
+        BadInput, TooBusy.
+        """
         if not SHORTEST <= len(password) <= LONGEST:
-            raise BadInput("password", f"A password has {SHORTEST} to {LONGEST} characters.")
+            raise BadInput("password", f"A password must have {SHORTEST} to {LONGEST} characters.")
         return await self._run(lambda: self._keep(str(uuid4()), password))
 
     async def check(self, credential: str | None, password: str) -> bool:
-        """Whether the password is the one of this credential. TooBusy.
+        """Whether the password belongs to this credential. Raises TooBusy.
 
-        Without a credential, or without its file, it takes as long and is false, so that the time
-        does not tell which accounts there are.
+        Without a credential, or without its file, it takes as long and returns false. So the time
+        does not reveal which accounts exist.
         """
         if len(password) > LONGEST:
             return False
         return await self._run(lambda: self._check(credential, password))
 
     async def discard(self, credential: str | None) -> None:
-        """Forget a password that was replaced."""
+        """Remove a password that was replaced."""
         if credential is not None:
             await self._run(lambda: self._path(credential).unlink(missing_ok=True))
 
     def sweep(self, keep: Collection[str]) -> None:
-        """Remove what no account names: left by a crash between storing and saying so."""
+        """Remove credentials that no account names: left by a crash between storing and
+        appending.
+        """
         for path in self._root.iterdir():
             if path.name not in keep and path.stat().st_mtime < self._opened:
                 path.unlink(missing_ok=True)
@@ -105,7 +109,7 @@ class PasswordStore:
         if stored is None or credential is None:
             return False
         if self._hasher.check_needs_rehash(stored):
-            # The old hash stays good where the disk is full or read-only.
+            # If the disk is full or read-only, the old hash stays valid.
             with contextlib.suppress(OSError):
                 self._keep(credential, password)
         return True
@@ -137,7 +141,7 @@ class PasswordStore:
 
 
 def _unopenable(hasher: PasswordHasher) -> str:
-    """A hash that costs as much to look at as any other, and of no password anybody knows."""
+    """A hash that takes as long to check as any other, and of a password that nobody knows."""
     salt, digest = (
         b64encode(secrets.token_bytes(size)).decode().rstrip("=")
         for size in (hasher.salt_len, hasher.hash_len)
@@ -147,5 +151,5 @@ def _unopenable(hasher: PasswordHasher) -> str:
 
 
 def _normal(password: str) -> bytes:
-    """The bytes of a password, the same from every keyboard that types it (RFC 8265)."""
+    """The bytes of a password, the same for every keyboard (RFC 8265)."""
     return unicodedata.normalize("NFKC", password).encode("utf-8", "surrogatepass")

@@ -1,7 +1,7 @@
-"""Session cookies, and who stands behind them and behind API tokens.
+"""Session cookies, and the principals of cookies and API tokens.
 
-A cookie holds the account's id and 256 random bits, signed. The log has the hash of those bits, so
-a session ends when an event says so, survives a restart, and cannot be made from the log.
+A cookie holds the account's id and 256 random bits, signed. The log has the hash of those bits. So
+a session ends by an event, survives a restart, and cannot be forged from the log.
 """
 
 import hashlib
@@ -26,9 +26,9 @@ from domain.account.operator_sessions import OpenSessions
 from domain.clock import Clock, format_time
 
 LIFETIME_S = 30 * 86_400
-"""How long a cookie is good that is not used (`contracts/board.md` §2)."""
+"""How long an unused cookie is valid (`contracts/board.md` §2)."""
 RENEW_AFTER_S = 3_600
-"""Age at which a cookie that is used is made anew."""
+"""The age at which a cookie in use is renewed."""
 
 Secure = Literal["auto", "always", "never"]
 
@@ -39,7 +39,7 @@ _PREFIX = f"{COOKIE}=".encode()
 
 @dataclass(frozen=True, slots=True)
 class Opened:
-    """What a cookie with a good signature says. `age_s` in seconds."""
+    """The content of a cookie with a valid signature. `age_s` in seconds."""
 
     user_id: str
     secret: str
@@ -47,24 +47,24 @@ class Opened:
 
 
 def session_id(secret: str) -> str:
-    """How the log names the session of a person's cookie."""
+    """The log's name for the session of a person's cookie."""
     return hashlib.sha256(secret.encode()).hexdigest()[:32]
 
 
 def operator_session_id(secret: str, token: str) -> str:
-    """How the log names a session of the operator: with another token it is another one, so all of
-    them end when the token is replaced.
+    """The log's name for a session of the operator. It depends on the token, so all of them end if
+    the token is replaced.
     """
     return hmac.new(token.encode(), secret.encode(), hashlib.sha256).hexdigest()[:32]
 
 
 def token_hash(token: str) -> str:
-    """How the log knows an API token. Of 256 random bits a plain hash gives nothing away."""
+    """The log's name for an API token. A plain hash of 256 random bits reveals nothing."""
     return hashlib.sha256(token.encode("utf-8", "replace")).hexdigest()
 
 
 class _Signer(TimestampSigner):
-    """Signs with SHA-256, and with a clock that a test can turn."""
+    """Signs with SHA-256, and with a clock that a test can set."""
 
     default_digest_method = staticmethod(hashlib.sha256)
 
@@ -77,8 +77,8 @@ class _Signer(TimestampSigner):
 
 
 class Cookies:
-    """Makes and opens session cookies with a key. `secure` auto is: where the request came by
-    https, or people reach this server by https.
+    """Makes and opens session cookies with a key. With `secure` auto, a cookie is for https only if
+    the request came by https, or if people reach this server by https.
     """
 
     def __init__(
@@ -90,11 +90,11 @@ class Cookies:
         self._https = https
 
     def seal(self, user_id: str, secret: str) -> str:
-        """The value of a cookie that is good from now on."""
+        """The value of a cookie that is valid from now on."""
         return self._signer.sign(f"{user_id}.{secret}").decode()
 
     def open(self, cookie: str) -> Opened | None:
-        """What a cookie says; None when it was not signed here, or is too old."""
+        """The content of a cookie; None if it was not signed here, or is too old."""
         try:
             said, signed = self._signer.unsign(cookie, LIFETIME_S, return_timestamp=True)
         except (BadData, ValueError):
@@ -107,11 +107,11 @@ class Cookies:
         response.headers.append("set-cookie", self.header(connection, value, LIFETIME_S))
 
     def take_back(self, response: Response, connection: HTTPConnection) -> None:
-        """Have the browser forget the cookie."""
+        """Let the browser delete the cookie."""
         response.headers.append("set-cookie", self.header(connection, "", 0))
 
     def header(self, connection: HTTPConnection, value: str, lifetime_s: int) -> str:
-        """A Set-Cookie: not for scripts, and not sent along by pages of other sites."""
+        """A Set-Cookie header: not readable for scripts, not sent for pages of other sites."""
         secure = self._secure == "always" or (
             self._secure == "auto" and (self._https or connection.url.scheme == "https")
         )
@@ -179,7 +179,7 @@ class Accounts:
 
 
 def of_session(account: Account, session: str) -> Principal:
-    """The principal of somebody who is signed in."""
+    """The principal of a person who is signed in."""
     return Principal(
         actor=f"user:{account.id}",
         owner=f"user:{account.id}",
@@ -190,8 +190,8 @@ def of_session(account: Account, session: str) -> Principal:
 
 
 class RollingSessions:
-    """Middleware that gives a session in use a fresh cookie, so that it ends 30 days after its last
-    use. Requests without the cookie pass untouched.
+    """Middleware that renews the cookie of a session in use, so that a session ends 30 days after
+    its last use. Requests without the cookie pass unchanged.
     """
 
     def __init__(self, app: ASGIApp, cookies: Cookies, accounts: Accounts) -> None:
@@ -216,10 +216,10 @@ class RollingSessions:
             return
 
         async def with_cookie(message: Message) -> None:
-            # Looked at when the request is done: it may have ended the session.
+            # Checked after the request, because the request may have ended the session.
             if message["type"] == "http.response.start" and self._accounts.of_cookie(cookie):
                 headers = MutableHeaders(scope=message)
-                # What caches may keep and give to others carries nobody's cookie.
+                # An answer that caches may share must carry no cookie.
                 if "public" not in headers.get("cache-control", ""):
                     fresh = self._cookies.seal(opened.user_id, opened.secret)
                     said = self._cookies.header(connection, fresh, LIFETIME_S)
@@ -230,7 +230,7 @@ class RollingSessions:
 
 
 def session_key(path: Path) -> bytes:
-    """The key in a file, which is made at the first start, 0600. OSError when it cannot be."""
+    """The key in a file, which is made at the first start, 0600. Raises OSError if that fails."""
     path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
     try:
         file = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)

@@ -1,4 +1,4 @@
-"""Signing in and out: from a password, or an identity, to a session and its cookie."""
+"""Signing in and out: from a password or an identity to a session and its cookie."""
 
 import logging
 import secrets
@@ -24,13 +24,13 @@ from domain.log import Context
 logger = logging.getLogger("crewlog.people")
 
 WRONG_PAIR = "The e-mail address and the password do not belong together."
-WRONG_PASSWORD = "The current password is another one."  # noqa: S105 - a sentence
+WRONG_PASSWORD = "The current password is wrong."  # noqa: S105 - a sentence
 TOO_MANY = "Too many failed attempts. Try again later."
 
 
 @dataclass(frozen=True, slots=True)
 class Entered:
-    """Somebody is signed in: who, the value of the cookie, the position of the event."""
+    """A person has signed in: the account, the cookie's value, the event's position."""
 
     user_id: str
     cookie: str
@@ -38,12 +38,12 @@ class Entered:
 
 
 class WrongPair(Exception):
-    """Not this password for this address. It does not say whether there is such an account."""
+    """Address and password do not belong together. It does not tell whether the account exists."""
 
 
 @dataclass(frozen=True, slots=True)
 class SignIn:
-    """What signing in takes. Every way in ends in `enter`."""
+    """The parts that signing in needs. Every way in ends in `enter`."""
 
     people: People
     operator: Operator
@@ -52,18 +52,18 @@ class SignIn:
     attempts: Attempts
     link: SignInLink
     token: str
-    """The server's own."""
+    """The server's own token."""
 
     def require_ready(self) -> None:
-        """HTTPException 503 until the accounts have been read."""
+        """Raises HTTPException 503 until the accounts have been read."""
         if not self.people.directory.loaded:
             raise HTTPException(503, NOT_READY, {"Retry-After": "1"})
 
     async def by_password(
         self, email: str, password: str, address: str | None, request_id: str
     ) -> Entered:
-        """WrongPair, or HTTPException 429 where there were too many failures, whatever the
-        password is.
+        """Raises WrongPair, or HTTPException 429 after too many failures, even for the right
+        password.
         """
         self.require_ready()
         account = self.people.directory.by_email(email)
@@ -77,15 +77,15 @@ class SignIn:
     async def by_identity(
         self, claimed: Claimed, allowed: Collection[str], address: str | None, request_id: str
     ) -> Entered:
-        """SignInFailed where the identity gets no account."""
+        """Raises SignInFailed if the identity gets no account."""
         self.require_ready()
         context = Context(actor="system:sign-in", request_id=request_id)
         person = await account_of(self.people, claimed, allowed, context)
         return await self.enter(person.account, claimed.identity.provider, address, request_id)
 
     async def by_token(self, right: bool, address: str | None, request_id: str) -> Entered | None:
-        """The operator, with the server's token; None where it was not `right`. HTTPException 429
-        as for passwords.
+        """Sign the operator in with the server's token. None if the token was not `right`. Raises
+        HTTPException 429 as for passwords.
         """
         self.require_ready()
         await self._attempt(None, OPERATOR.owner, address, request_id)
@@ -95,8 +95,8 @@ class SignIn:
         return await self._enter_operator("token", address, request_id)
 
     async def by_link(self, code: str, address: str | None, request_id: str) -> Entered | None:
-        """The operator, with the link; None where it is not good (any more). Nobody guesses it, so
-        that failures count for the address alone: they bar nobody else's way.
+        """Sign the operator in with the link. None if the link is not valid any more. Nobody can
+        guess it, so failures count only for the caller's address and do not delay anybody else.
         """
         self.require_ready()
         await self._attempt(None, None, address, request_id)
@@ -117,7 +117,7 @@ class SignIn:
     async def enter(
         self, account: Account, how: str, address: str | None, request_id: str
     ) -> Entered:
-        """Begin a session, with a cookie that nobody had before."""
+        """Begin a session with a new cookie."""
         secret = secrets.token_urlsafe(32)
         session = session_id(secret)
         context = Context(actor=f"user:{account.id}", request_id=request_id)
@@ -127,7 +127,7 @@ class SignIn:
         return Entered(account.id, self.cookies.seal(account.id, secret), person.position)
 
     async def leave(self, principal: Principal, context: Context) -> int | None:
-        """End the session of whoever has one; the position of the newest event about it."""
+        """End the principal's session. Returns the position of the newest event about it."""
         user_id, session = principal.user_id, principal.session
         if session is None:
             return None
@@ -139,15 +139,16 @@ class SignIn:
     async def change_password(
         self, principal: Principal, current: str, new: str, address: str | None, context: Context
     ) -> Person:
-        """A new password for whoever knows the old one. Every other session ends.
+        """Set a new password for a person who knows the old one. Every other session ends.
 
-        HTTPException 403 for who has no session, or another password; 429 after too many of those.
+        Raises HTTPException 403 without a session or for a wrong password, 429 after too many of
+        those.
         """
         if principal.user_id is None or principal.session is None:
-            raise HTTPException(403, "Only somebody who is signed in has a password to change.")
+            raise HTTPException(403, "Only a person who is signed in has a password to change.")
         account = self.people.directory.get(principal.user_id)
         if account.credential is None:
-            raise WrongState("This account has no password: it signs in with a provider.")
+            raise WrongState("This account has no password: its owner signs in with a provider.")
         await self._attempt(account, account.email, address, context.request_id)
         if not await self._is_right(account, current):
             raise HTTPException(403, WRONG_PASSWORD)
@@ -157,7 +158,7 @@ class SignIn:
     async def set_password(
         self, user_id: str, password: str, context: Context, keep_session: str | None = None
     ) -> Person:
-        """BadInput for a password that is too short, UserNotFound."""
+        """Raises BadInput for a password that is too short, UserNotFound."""
         self.people.directory.get(user_id)
         credential = await self.keep(password)
         replaced: list[str | None] = []
@@ -177,7 +178,7 @@ class SignIn:
     async def register(
         self, email: str, name: str, role: Role, password: str | None, context: Context
     ) -> Person:
-        """Make an account. BadInput, EmailTaken."""
+        """Make an account. Raises BadInput, EmailTaken."""
         credential = await self.keep(password) if password is not None else None
         try:
             return await self.people.register(email, name, role, context, credential=credential)
@@ -186,7 +187,9 @@ class SignIn:
             raise
 
     async def keep(self, password: str) -> str:
-        """Store a password; the id of its credential. HTTPException 503 when too many wait."""
+        """Store a password. Returns the id of its credential. Raises HTTPException 503 if
+        too many wait.
+        """
         try:
             return await self.passwords.keep(password)
         except TooBusy as error:

@@ -1,4 +1,4 @@
-"""Wrong passwords slow down who gives them: by account and by address, in bounded memory."""
+"""Slows down repeated wrong passwords, by account and by address, in bounded memory."""
 
 import math
 import time
@@ -9,13 +9,15 @@ from dataclasses import dataclass
 from domain.account.email import folded
 
 MOST_KEYS = 20_000
-"""Accounts and addresses that are remembered; the longest quiet are forgotten first."""
+"""Accounts and addresses that are remembered. Those without failures for longest are dropped
+first.
+"""
 
 
 @dataclass(frozen=True, slots=True)
 class Pace:
-    """So many failures are free; then each doubles the wait, up to a limit. All is forgotten after
-    a time without one. Times in seconds.
+    """Some failures are free; then each one doubles the wait, up to a limit. All failures are
+    forgotten after some time without one. Times in seconds.
     """
 
     free: int
@@ -29,9 +31,9 @@ class Pace:
 
 
 ACCOUNT_PACE = Pace(free=5, longest_s=300.0)
-"""One account, from wherever."""
+"""For one account, from any address."""
 ADDRESS_PACE = Pace(free=20, longest_s=60.0)
-"""One address. Gentler: behind a proxy everybody may have the same one."""
+"""For one address. Gentler, because behind a proxy all people may share it."""
 
 
 @dataclass(slots=True)
@@ -43,7 +45,9 @@ class _Failures:
 
 @dataclass(frozen=True, slots=True)
 class Refused:
-    """An attempt that is not looked at, whatever the password. `first` of this time of failures."""
+    """An attempt that is refused without a look at the password. `first`: the first refusal since
+    the failures began.
+    """
 
     retry_after_s: int
     failures: int
@@ -59,8 +63,8 @@ class Attempts:
         self._told: set[tuple[str, str]] = set()
 
     def begin(self, account: str | None, address: str | None) -> Refused | None:
-        """Count an attempt as failed, for now: many at once must not all be let through. None
-        where it may be looked at. What is tried for no account is counted by address alone.
+        """Count an attempt as failed for now, so that many at once cannot all pass. None if the
+        password may be checked. Attempts for no account are counted only by address.
         """
         paces = self._paces(account, address)
         now = self._now()
@@ -75,7 +79,7 @@ class Attempts:
         return None
 
     def succeeded(self, account: str | None, address: str | None) -> None:
-        """It was the right password. What the address failed at otherwise stays counted."""
+        """The password was right. Other failures of the address stay counted."""
         for key in self._paces(account, address):
             if key[0] == "account":
                 self._forget(key)

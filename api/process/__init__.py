@@ -1,1 +1,3 @@
-"""The server's own process: its directories, its standard output, what its jobs must not read."""
+"""The server's own process: its directories, its standard output, and hiding its secrets
+from jobs.
+"""

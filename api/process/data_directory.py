@@ -1,4 +1,4 @@
-"""What lies in a data directory, and which of it is a file and which a directory."""
+"""The content of a data directory: which entries are files and which are directories."""
 
 from pathlib import Path
 
@@ -16,18 +16,18 @@ FILES = (
 
 
 class Misplaced(CrewlogError):
-    """Something in the data directory is not of the kind that the server needs there."""
+    """An entry of the data directory is not of the kind that the server needs."""
 
     exit_code = 2
 
 
 def check_kinds(data: Path) -> None:
-    """Misplaced, with a sentence, where a file is in the place of a directory, or the reverse, or a
-    link leads nowhere. Looks only: nothing is made.
+    """Raises Misplaced, with a sentence, if a file is in the place of a directory or the reverse,
+    or if a link leads nowhere. Makes nothing.
     """
     if data.exists() and not data.is_dir():
         raise Misplaced(
-            f"The data directory {data} is a file. Name another with --data, or move it away."
+            f"The data directory {data} is a file. Choose another with --data, or move it away."
         )
     for names, is_right, wanted in (
         (DIRECTORIES, Path.is_dir, "a directory"),
@@ -36,8 +36,8 @@ def check_kinds(data: Path) -> None:
         for name in names:
             path = data / name
             if path.is_symlink() and not path.exists():
-                raise Misplaced(f"{path} is a link that leads nowhere. Mend it, or remove it.")
+                raise Misplaced(f"{path} is a link that leads nowhere. Repair it, or remove it.")
             if path.exists() and not is_right(path):
                 raise Misplaced(
-                    f"{path} must be {wanted}, and is none. Move it away, and start again."
+                    f"{path} must be {wanted}, but is not. Move it away, and start again."
                 )

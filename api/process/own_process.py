@@ -1,4 +1,4 @@
-"""The server's own process: what its jobs must not read of it, and what it owes as process 1."""
+"""The server's own process: hides its secrets from jobs, and does the duties of process 1."""
 
 import ctypes
 import os
@@ -22,15 +22,15 @@ _FORWARDED = (
 
 
 def keep_to_itself() -> None:
-    """Linux then shows the memory and the environment of this process to root alone, and writes no
-    core file of it; what it begins is another program, and open again.
+    """Make the process non-dumpable: Linux then shows its memory and environment only to root, and
+    writes no core file of it. Programs that it starts are not affected.
     """
     if sys.platform == "linux":
         ctypes.CDLL(None).prctl(_PR_SET_DUMPABLE, 0, 0, 0, 0)
 
 
 def take_secrets_out_of_environment() -> dict[str, str]:
-    """The whole environment, of which from now on nobody can read the secrets in /proc."""
+    """Returns the whole environment, and removes its secrets from /proc."""
     whole = dict(os.environ)
     secrets = [name for name in whole if _is_secret(name)]
     for name in secrets:
@@ -45,7 +45,9 @@ def _is_secret(name: str) -> bool:
 
 
 def _overwrite(names: Iterable[bytes]) -> None:
-    """Where the system put the environment when the program began, and shows it from."""
+    """Overwrite the place where the system put the environment at the start, and from which
+    /proc shows it.
+    """
     fields = Path("/proc/self/stat").read_bytes().rpartition(b")")[2].split()
     start, end = int(fields[_ENV_START]), int(fields[_ENV_END])
     begun = ctypes.string_at(start, end - start)
@@ -58,9 +60,9 @@ def _overwrite(names: Iterable[bytes]) -> None:
 
 
 def let_another_serve() -> None:
-    """As process 1, as in a container without an init: the caller goes on in a child, and this
-    process stays behind to reap what loses its parent, and to hand on signals. It leaves with the
-    child, as that did. Call it before there are threads.
+    """As process 1, such as in a container without an init: the caller goes on in a child, and this
+    process stays to reap orphans and to pass signals on. It exits with the child's status. Call it
+    before there are threads.
     """
     if os.getpid() != 1:
         return
@@ -81,7 +83,7 @@ def let_another_serve() -> None:
 
 
 def _reaped(server: int) -> int | None:
-    """Reaps all that has ended; the status of the server, if it has."""
+    """Reap every ended child. Returns the status of the server if it has ended."""
     found = None
     while True:
         try:

@@ -1,4 +1,4 @@
-"""Standard output and error that may be full, closed, or read by nobody."""
+"""Standard output and error, which may be full, closed, or read by nobody."""
 
 import io
 import logging
@@ -12,17 +12,19 @@ from contextlib import suppress
 from domain.errors import CrewlogError
 
 MOST_RECORDS = 4_096
-"""Records of the server's log that wait to be written; what comes beyond is dropped and counted."""
+"""Log records that may wait to be written. Further ones are dropped and counted."""
 
 STDOUT, STDERR = 1, 2
 
 
 class CannotWrite(CrewlogError):
-    """Standard output takes no more; the text says why."""
+    """Standard output cannot be written. The text says why."""
 
 
 class _Stdout(io.FileIO):
-    """What is no error of this program's own: whoever reads may leave, and a disk may be full."""
+    """Turns errors that are not this program's fault into CannotWrite: a reader may leave, a disk
+    may be full.
+    """
 
     def write(self, data: object) -> int:
         try:
@@ -32,7 +34,7 @@ class _Stdout(io.FileIO):
 
 
 def guard() -> None:
-    """From now on writing to standard output raises CannotWrite where it cannot be done."""
+    """From now on a failed write to standard output raises CannotWrite."""
     for descriptor in (0, STDOUT, STDERR):
         _occupy(descriptor)
     if sys.stderr is None:
@@ -44,14 +46,14 @@ def guard() -> None:
             io.BufferedWriter(raw), encoding=encoding, line_buffering=raw.isatty()
         )
     for stream in (sys.stdout, sys.stderr):
-        # A line of a job may hold what the terminal's encoding has no character for.
+        # A line of a job may hold a character that the terminal's encoding lacks.
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="backslashreplace")
 
 
 def _occupy(descriptor: int) -> None:
-    """So that no file that is opened later is taken for a standard one. What is written to a closed
-    one fails, as it should: this end of it can only be read.
+    """Occupy a closed standard descriptor, so that no later file gets its number. Writing to it
+    fails, as it should: this end can only be read.
     """
     try:
         os.fstat(descriptor)
@@ -63,14 +65,16 @@ def _occupy(descriptor: int) -> None:
 
 
 def give_up_stdout() -> None:
-    """After a CannotWrite: what is buffered is let go, and the end of the program does not fail."""
+    """After a CannotWrite: drop the buffered output, so that the end of the program does not
+    fail.
+    """
     null = os.open(os.devnull, os.O_WRONLY)
     os.dup2(null, STDOUT)
     os.close(null)
 
 
 def say(text: str, timeout_s: float = 1.0) -> None:
-    """Write to standard output, unless nobody takes it in time."""
+    """Write to standard output, but give up if nobody reads it in time."""
 
     def write() -> None:
         with suppress(OSError):
@@ -82,8 +86,8 @@ def say(text: str, timeout_s: float = 1.0) -> None:
 
 
 class RecordWriter(logging.Handler):
-    """Writes log records to a descriptor in a thread of its own, so that nobody waits for whoever
-    reads them. What is over `most` is dropped, and told once there is room.
+    """Writes log records to a descriptor in a thread of its own, so that nothing waits for its
+    reader. Records beyond `most` are dropped, and their number is logged once there is room.
     """
 
     def __init__(self, descriptor: int = STDERR, most: int = MOST_RECORDS) -> None:
@@ -109,7 +113,7 @@ class RecordWriter(logging.Handler):
             self._news.notify_all()
 
     def drain(self, timeout_s: float = 1.0) -> None:
-        """Wait until all is written, but no longer than so."""
+        """Wait until everything is written, but at most this long."""
         with self._news:
             self._news.wait_for(
                 lambda: not (self._waiting or self._dropped or self._writing), timeout_s
@@ -134,7 +138,7 @@ class RecordWriter(logging.Handler):
                 time.sleep(1.0)
 
     def _write(self, data: bytes) -> bool:
-        """Whether it could not be written."""
+        """Whether the write failed."""
         while data:
             try:
                 data = data[os.write(self._descriptor, data) :]

@@ -440,7 +440,7 @@ def test_doctor_says_which_reader_waits_left_events_out_or_is_behind() -> None:
     assert readers_check([view, policy]).status == "ok"
     for wrong, text in (
         ({**policy, "problem": "The log cannot be read: x"}, "crews waits: The log cannot be read"),
-        ({**policy, "passedOver": 2}, "The policy crews could not deal with 2 events."),
+        ({**policy, "passedOver": 2}, "The policy crews passed over 2 events after errors."),
         ({**policy, "lag": 1_000_000}, "The policy crews is 1000000 events behind."),
     ):
         found = readers_check([view, wrong])
@@ -517,7 +517,7 @@ REFUSED_SETTINGS = {
     ),
     "a token that cannot be redacted": (
         {"CREWLOG_TOKEN": "seven77"},
-        "The setting 'token' is not valid: A token has at least 8 characters.",
+        "The setting 'token' is not valid: A token must have at least 8 characters.",
     ),
     "a file that is not there": ({"CREWLOG_CONFIG": "/no/such/file"}, "is not there"),
     "off loopback without a token": ({"CREWLOG_HOST": "0.0.0.0"}, "needs a token"),
@@ -643,7 +643,7 @@ def test_a_stream_goes_on_after_the_last_whole_frame() -> None:
             assert [event.data for event in client.follow("/stream")] == ["a", "b", "c"]
     cursors = [re.findall(r"(?i)last-event-id: (.*)\r", request) for request in server.requests]
     assert cursors == [[], ["2"], ["2"], ["3"]]
-    assert said[:2] == ["The connection was lost; trying to go on…", "Connected again."]
+    assert said[:2] == ["The connection was lost; trying to resume…", "Connected again."]
 
 
 def test_a_stream_gives_up_when_nobody_comes_back() -> None:
@@ -665,7 +665,7 @@ def test_what_is_no_crewlog_is_said() -> None:
     page = b"HTTP/1.1 200 OK\r\nContent-Length: 6\r\nConnection: close\r\n\r\n<html>"
     with Scripted(page) as server:
         client = Client(lambda: Endpoint(server.url, None))
-        with client, pytest.raises(Rejected, match="is no crewlog server"):
+        with client, pytest.raises(Rejected, match="is not a crewlog server"):
             client.get("/crewlog/v1/jobs")
 
 

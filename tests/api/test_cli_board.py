@@ -159,7 +159,7 @@ def test_a_crew_may_be_left_alone_and_held_until_a_time(server: Server) -> None:
 @pytest.mark.parametrize(
     ("arguments", "code", "sentence"),
     [
-        (("pair", "word"), 2, "'word' is neither NAME=TEXT nor NAME:=JSON."),
+        (("pair", "word"), 2, "'word' must be NAME=TEXT or NAME:=JSON."),
         (("pair", "times:=x"), 2, "The value of 'times' is not JSON"),
         (("pair", "--inputs", "[1]"), 2, "The inputs must be a JSON object."),
         (("pair", "word=a", "times=many"), 1, "input times: "),

@@ -51,11 +51,11 @@ def test_an_event_type_that_is_none_is_refused_with_its_neighbours(server: Serve
 def test_an_empty_list_says_so(server: Server) -> None:
     nothing = crewlog("log", "show", "--type", "job.paused", data=server.data)
     assert (nothing.returncode, nothing.stdout) == (0, "")
-    assert nothing.stderr == "No such events.\n"
+    assert nothing.stderr == "No event matches.\n"
     none = crewlog("jobs", "list", "--label", "nobody", data=server.data)
-    assert none.stderr == "No such jobs.\n"
+    assert none.stderr == "No job matches.\n"
     nobody = crewlog("users", "list", data=server.data)
-    assert (nobody.stdout, nobody.stderr) == ("", "Nobody has an account.\n")
+    assert (nobody.stdout, nobody.stderr) == ("", "There are no accounts.\n")
     assert json.loads(
         crewlog("log", "show", "--type=job.paused", "--json", data=server.data).stdout
     )
@@ -171,7 +171,7 @@ def test_what_stands_still_says_why() -> None:
     assert reason_of(job | {"outcome": "failed", "reason": "No such file."}) == ("No such file.")
     gave_up = job | {"gaveUp": True, "failures": 3, "blockReason": "Exit code 1."}
     assert reason_of(gave_up) == "Gave up after 3 attempts: Exit code 1."
-    assert reason_of(job | {"strandedBy": "a"}) == "A job that it waits for will never be done."
+    assert reason_of(job | {"strandedBy": "a"}) == "A job that it waits for will not be done."
 
 
 def test_on_a_narrow_terminal_what_happened_has_more_room_than_who_did_it(
@@ -214,7 +214,7 @@ def test_a_question_of_a_job_of_its_own_is_told_to_who_follows_it(server: Server
         "Approved: May I?\n"
     )
     none = crewlog("approvals", "approve", "--job", job, data=server.data)
-    assert (none.returncode, none.stderr) == (1, "Nothing is asked there.\n")
+    assert (none.returncode, none.stderr) == (1, "No approval waits there.\n")
 
 
 def _plain(text: str) -> str:

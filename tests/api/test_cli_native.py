@@ -81,7 +81,7 @@ def test_a_crew_has_a_number_by_which_it_is_retried_run_again_and_cancelled(
         "crews", "run", "--no-follow", "--at", "2100-01-01T00:00:00Z", "greet", data=server.data
     ).stdout.strip()
     cancelled = crewlog("crews", "cancel", waits, data=server.data).stdout
-    assert cancelled == "greet #3 is cancelled: its jobs are told to end.\n"
+    assert cancelled == "greet #3 is being cancelled: its jobs are told to end.\n"
     assert crewlog("crews", "show", "gate#99", data=server.data).returncode == 1
 
 

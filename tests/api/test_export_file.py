@@ -106,7 +106,7 @@ def test_an_export_of_format_1_is_taken_with_a_warning(tmp_path: Path) -> None:
     golden = Path(__file__).parent.parent / "golden" / "0.2.0.ndjson"
     taken = crewlog("log", "import", golden, data=tmp_path / "data")
     assert taken.returncode == 0
-    assert "nobody can say whether it is whole" in taken.stderr
+    assert "crewlog cannot tell whether it is complete" in taken.stderr
 
 
 def test_damage_anywhere_is_named_by_import_and_verify(tmp_path: Path) -> None:

@@ -249,7 +249,7 @@ ENDS: dict[str, tuple[Callable[[bytes], list[bytes]], str]] = {
     "of one subject": (lambda end: [changed(end, subject="job-1")], "of a whole log"),
     "from a position on": (lambda end: [changed(end, after=3)], "of a whole log"),
     "of a later format": (lambda end: [changed(end, format=3)], "up to format 2"),
-    "twice": (lambda end: [end, end], "behind the last line"),
+    "twice": (lambda end: [end, end], "after the last line"),
 }
 
 
@@ -266,7 +266,10 @@ def test_what_was_changed_in_the_log_does_not_pass_through_its_export(
 ) -> None:
     damage(directory, DAMAGE["one character"][0])
     export = exported(directory)
-    with opened(tmp_path / "copy") as log, pytest.raises(BadExport, match=r"Line 6: .*another"):
+    with (
+        opened(tmp_path / "copy") as log,
+        pytest.raises(BadExport, match=r"Line 6: .*does not fit"),
+    ):
         import_export(log, lines_of(export))
 
 

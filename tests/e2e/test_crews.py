@@ -387,7 +387,7 @@ def test_feedback_reaches_the_next_attempt(
     post(http, f"/api/jobs/{made['a']}/redo", {"feedback": "Täglich, bitte."})
     until(lambda: shown(http, made["a"])["attempt"] == 2, "the second attempt")
     stands(http, made["a"], "done")
-    assert "It was sent back: Täglich, bitte." in said(http, made["a"])
+    assert "Feedback: Täglich, bitte." in said(http, made["a"])
 
 
 def test_a_late_attempt_is_fenced(

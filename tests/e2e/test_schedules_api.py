@@ -142,4 +142,4 @@ def test_the_command_line_makes_shows_fires_and_deletes(
     assert schedules(server, "delete", "friday").stdout == "Deleted.\n"
     gone = schedules(server, "show", "friday")
     assert gone.returncode == 1
-    assert "No schedules are called" in gone.stderr
+    assert "No schedules have the name or id" in gone.stderr

@@ -70,7 +70,7 @@ export const labelsOf = (job) => [...new Set([job.label, ...job.labels])];
 
 /** Why a job stands still, in a sentence; "" where it does not. */
 export function reasonOf(job) {
-  if (job.strandedBy && !isOver(job)) return "A job that it waits for will never be done.";
+  if (job.strandedBy && !isOver(job)) return "A job that it waits for will not be done.";
   if (job.gaveUp) return `Gave up${job.failures > 1 ? ` after ${job.failures} attempts` : ""}: ${job.blockReason}`;
   if (job.blockReason) return job.blockReason;
   return job.reason ?? "";
