@@ -167,7 +167,7 @@ def test_a_token_in_the_file_that_could_not_be_redacted_is_refused(tmp_path: Pat
     server = Server(tmp_path / "data")
     server.data.mkdir()
     (server.data / "token").write_text("seven77\n")
-    with pytest.raises(RuntimeError, match="has less than 8 characters"), server:
+    with pytest.raises(RuntimeError, match="has fewer than 8 characters"), server:
         pass
 
 
