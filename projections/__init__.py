@@ -1,1 +1,1 @@
-"""What can be seen: one file a read model, and the engine that folds the log into them."""
+"""What can be seen: one file for each read model, and the engine that folds the log into them."""

@@ -1,4 +1,4 @@
-"""Analytics: one narrow row a job, from which any period is summed up."""
+"""Analytics: one narrow row for each job, from which any period is summed up."""
 
 from typing import Any
 
@@ -64,7 +64,7 @@ def _started(row: Row | None, event: Recorded) -> Row | None:
 
 
 def _blocked(row: Row | None, event: Recorded) -> Row | None:
-    # What gave up has failed, though a person may still have it done again.
+    # A job that gave up counts as failed, though a person may still have it done again.
     return row and {**row, "outcome": "failed" if event.data["gave_up"] else "blocked"}
 
 
@@ -114,8 +114,8 @@ ANALYTICS = Projection(
 def overview(
     reading: Reading, since: str, owner: str | None = None, approver: str | None = None
 ) -> dict[str, Any]:
-    """Jobs created since a time (ISO 8601 in UTC), of one owner or of all, summed up by outcome,
-    label and day; times in milliseconds. `approver` is the owner's address.
+    """Sums over jobs created since a time (ISO 8601 in UTC), of one owner or of all, by outcome,
+    label and day. Times in milliseconds. `approver` is the owner's e-mail address.
     """
     facts = reading.table("analytics")
     period: ColumnElement[bool] = facts.c.created_at >= since
@@ -127,7 +127,7 @@ def overview(
             select(facts.c.outcome, func.count()).where(period).group_by(facts.c.outcome)
         )
     }
-    # Whoever cancels a job does not judge it.
+    # A cancelled job says nothing about its quality.
     undecided = ("open", "blocked", "cancelled")
     judged = sum(count for outcome, count in by_outcome.items() if outcome not in undecided)
     completed = by_outcome.get("completed", 0)

@@ -1,4 +1,4 @@
-"""The approvals view: what was asked, of whom, and what was answered."""
+"""The approvals view: questions, the people who may answer, and the answers."""
 
 from collections.abc import Callable, Collection
 from typing import Any
@@ -81,7 +81,7 @@ def _requested(_: Row | None, event: Recorded) -> Row:
 
 
 def _over(row: Row | None, event: Recorded) -> Row | None:
-    """None stays None: a stray event makes no approval."""
+    """None stays None: an event without an earlier request makes no approval."""
     if row is None:
         return None
     over = {
@@ -113,7 +113,7 @@ APPROVALS = Projection(
 
 
 def find_approval(reading: Reading, approval_id: str) -> Row:
-    """One approval. ApprovalNotFound when there is none, or its job was deleted."""
+    """One approval. Raises ApprovalNotFound if there is none or its job was deleted."""
     rows = reading.rows(_of_jobs(reading).where(reading.table("approvals").c.id == approval_id))
     if not rows:
         raise ApprovalNotFound(approval_id)
@@ -121,14 +121,14 @@ def find_approval(reading: Reading, approval_id: str) -> Row:
 
 
 def approvers_of(row: Row) -> list[str]:
-    """Whom it names: ``owner`` or e-mail addresses."""
+    """Who may answer: ``owner`` or e-mail addresses."""
     named: list[str] = orjson.loads(row["approvers"])
     return named
 
 
 def approval_of_log(log: EventLog, approval_id: str) -> Row:
-    """The row that the view has, or will have, of an approval: by its own folds, from the log, so
-    whoever has just changed it sees that. ApprovalNotFound when there is none. Blocks on the disk.
+    """The row that the view has, or will have, of an approval: made from the log with the view's
+    folds, so that a command sees its own change. Raises ApprovalNotFound. Blocks on the disk.
     """
     row: Row | None = None
     for event in log.blocking.stream(approval_stream(approval_id)):
@@ -139,7 +139,7 @@ def approval_of_log(log: EventLog, approval_id: str) -> Row:
 
 
 def job_approvals(reading: Reading, job_id: str) -> list[Row]:
-    """All that was asked for one job, oldest first."""
+    """All approvals of one job, oldest first."""
     approvals = reading.table("approvals")
     statement = _of_jobs(reading).where(approvals.c.job_id == job_id)
     return reading.rows(statement.order_by(approvals.c.position))
@@ -156,18 +156,18 @@ def list_approvals(
     cursor: str | None = None,
     limit: int,
 ) -> tuple[list[Row], bool]:
-    """The newest approvals first, and whether there are more; the cursor is the id of the last one
-    seen.
+    """The newest approvals first, and whether there are more. The cursor is the id of the last one
+    on the page before.
 
-    With `owner` only those of that owner's jobs, and, with the e-mail address `approver`, those
-    that this person was named to answer. InvalidCursor for an id that names no approval.
+    With `owner` only approvals of that owner's jobs and, with the e-mail address `approver`, those
+    that name this person. Raises InvalidCursor for an id of no approval.
     """
     approvals = reading.table("approvals")
     statement = _inbox(reading, states, owner, approver, job_id, crew)
     if cursor is not None:
         seen = select(approvals.c.position).where(approvals.c.id == cursor)
         if not reading.rows(seen):
-            raise InvalidCursor("The cursor names no approval of this server.")
+            raise InvalidCursor("The cursor is not an approval of this server.")
         statement = statement.where(approvals.c.position < seen.scalar_subquery())
     rows = reading.rows(statement.order_by(approvals.c.position.desc()).limit(limit + 1))
     return rows[:limit], len(rows) > limit
@@ -182,13 +182,13 @@ def count_approvals(
     job_id: str | None = None,
     crew: str | None = None,
 ) -> int:
-    """How many there are of those that `list_approvals` lists."""
+    """The number of approvals that `list_approvals` lists on all pages."""
     listed = _inbox(reading, states, owner, approver, job_id, crew).subquery()
     return int(reading.connection.execute(select(func.count()).select_from(listed)).scalar_one())
 
 
 def approvals_with_expiry(reading: Reading) -> list[Row]:
-    """What waits and expires by itself, as ``id`` and ``expires_at``."""
+    """Pending approvals with an expiry, as ``id`` and ``expires_at``."""
     approvals = reading.table("approvals")
     return reading.rows(
         select(approvals.c.id, approvals.c.expires_at).where(
@@ -217,7 +217,7 @@ def _inbox(
         return statement
     mine: list[ColumnElement[bool]] = [approvals.c.owner == owner]
     if approver is not None:
-        # SQLite folds ASCII case alone, as addresses are compared.
+        # SQLite folds only ASCII case, which is how addresses are compared.
         for spelling in sorted(spellings(approver)):
             quoted = orjson.dumps(spelling).decode()
             mine.append(approvals.c.approvers.icontains(quoted, autoescape=True))
@@ -225,6 +225,6 @@ def _inbox(
 
 
 def _of_jobs(reading: Reading) -> Select[Any]:
-    """All approvals, but for those of jobs that were deleted."""
+    """All approvals except those of deleted jobs."""
     approvals, jobs = reading.table("approvals"), reading.table("jobs")
     return select(approvals).join(jobs, jobs.c.id == approvals.c.job_id).where(jobs.c.deleted == 0)

@@ -76,7 +76,7 @@ def job_artifacts(reading: Reading, job_id: str) -> list[Row]:
 
 
 def find_artifact(reading: Reading, artifact_id: str) -> tuple[Row, Row]:
-    """An artifact and its job. ArtifactNotFound when there is none, or its job was deleted."""
+    """An artifact and its job. Raises ArtifactNotFound if there is none or its job was deleted."""
     artifacts = reading.table("artifacts")
     rows = reading.rows(select(artifacts).where(artifacts.c.id == artifact_id))
     if not rows:

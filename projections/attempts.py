@@ -1,4 +1,4 @@
-"""The attempts view: one row for each time that something ran a job."""
+"""The attempts view: one row for each attempt of a job."""
 
 from typing import Any
 
@@ -55,7 +55,7 @@ def _started(_: Row | None, event: Recorded) -> Row:
 
 
 def _ended(row: Row | None, event: Recorded) -> Row | None:
-    """Also a job that ends between two attempts names the one before: that has ended already."""
+    """A job that ends between two attempts names the one before, which has already ended."""
     if row is None or row["ended_at"] is not None:
         return row
     data = event.data

@@ -55,8 +55,8 @@ COMMENTS = Projection(
 def job_comments(
     reading: Reading, job_id: str, newest: int, *, before: int | None = None
 ) -> tuple[list[Row], bool]:
-    """The newest comments on one job, of those before a position, oldest first, and whether there
-    are earlier ones.
+    """The newest comments on one job before a position, oldest first, and whether there are
+    earlier ones.
     """
     comments = reading.table("comments")
     statement = select(comments).where(comments.c.job_id == job_id)
@@ -67,7 +67,7 @@ def job_comments(
 
 
 def comment_at(reading: Reading, position: int) -> Row:
-    """The comment that is the event at a position of the log."""
+    """The comment whose event is at a position of the log."""
     comments = reading.table("comments")
     (row,) = reading.rows(select(comments).where(comments.c.position == position))
     return row

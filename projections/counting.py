@@ -1,4 +1,4 @@
-"""Counts what a live table really holds, beside its being read and written."""
+"""Counts the rows of a live table while it is read and written."""
 
 import logging
 import threading
@@ -13,14 +13,14 @@ logger = logging.getLogger("crewlog.projections")
 
 
 class Counting:
-    """One count on a thread of its own, of one moment: the digest that the database remembers of a
-    filling, and the one of the rows that are in its table.
+    """One count on a thread of its own, at one moment: compares the stored digest of a filling with
+    the digest of the rows in its table.
     """
 
     def __init__(self, engine: Engine, filling: Filling, over: Callable[[], None]) -> None:
         self.finished = False
         self.matched: bool | None = None
-        """Whether the rows are those that were written; None where they could not be read."""
+        """Whether the rows are those that were written; None if they could not be read."""
         self._engine = engine
         self._filling = filling
         self._over = over
@@ -29,7 +29,7 @@ class Counting:
         self._thread.start()
 
     def stop(self) -> None:
-        """Give up, and wait until the connection is let go."""
+        """Give up, and wait until the connection is released."""
         self._stopped = True
         self._thread.join()
 

@@ -1,4 +1,4 @@
-"""The crews view: what was committed together. How a crew stands follows from its jobs."""
+"""The crews view: jobs that were committed together. The state of a crew follows from its jobs."""
 
 from dataclasses import dataclass
 from typing import Any
@@ -28,7 +28,7 @@ from projections.projection import Projection, Row
 
 _LOOKED_AT = 200
 _LOOKS = 10
-"""How many crews are looked at, and how often, to find those in a state."""
+"""How many crews are examined at once, and how often, to find those in a state."""
 
 
 def _columns() -> tuple[Column[Any], ...]:
@@ -68,7 +68,7 @@ def _committed(_: Row | None, event: Recorded) -> Row:
 
 CREWS = Projection(
     name="crews",
-    version=2,  # crews of a template are numbered
+    version=2,  # numbers the crews of a template
     columns=_columns,
     key=lambda event: event.subject[5:],
     folds={"crew.committed": _committed},
@@ -82,7 +82,7 @@ CREWS = Projection(
 
 
 def find_crew(reading: Reading, crew_id: str) -> Row:
-    """The row of one crew. CrewNotFound for an unknown one."""
+    """The row of one crew. Raises CrewNotFound."""
     crews = reading.table("crews")
     rows = reading.rows(select(crews).where(crews.c.id == crew_id))
     if not rows:
@@ -92,8 +92,8 @@ def find_crew(reading: Reading, crew_id: str) -> Row:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CrewFilter:
-    """What a crew must be to be shown; None and empty ask for nothing. Times are as the log writes
-    them, and bounds are part of what they bound.
+    """Which crews to show. None and empty select all. Times are in the log's form, and
+    bounds are inclusive.
     """
 
     states: frozenset[str] = frozenset()
@@ -103,9 +103,9 @@ class CrewFilter:
     number: int | None = None
     schedule: str | None = None
     label: str | None = None
-    """That one of its jobs has."""
+    """A label of one of its jobs."""
     text: str | None = None
-    """In its name or template, or how its id begins."""
+    """Text in its name or template, or the beginning of its id."""
     created_after: str | None = None
     created_before: str | None = None
 
@@ -121,10 +121,10 @@ def list_crews(
     cursor: str | None,
     limit: int,
 ) -> tuple[list[Row], str | None]:
-    """The newest crews first, and the cursor of the next page: the id of the last one looked at.
-    `owner` is to whom the list is limited.
+    """The newest crews first, and the cursor of the next page: the id of the last crew that was
+    examined. `owner` limits the list to one owner.
 
-    States follow from jobs. The work of one page is bounded: with states that are rare it may be
+    States follow from jobs. The work of one page is bounded: with a rare state the page may be
     short and still have a cursor.
     """
     crews = reading.table("crews")
@@ -156,7 +156,7 @@ def _crews_after(
     if cursor is not None:
         seen = reading.rows(select(crews.c.position).where(crews.c.id == cursor))
         if not seen:
-            raise InvalidCursor("The cursor names no crew of this server.")
+            raise InvalidCursor("The cursor is not a crew of this server.")
         statement = statement.where(crews.c.position < seen[0]["position"])
     return reading.rows(statement.order_by(crews.c.position.desc()).limit(size))
 
@@ -195,8 +195,8 @@ def _conditions(
 
 
 def crew_counts(reading: Reading, crew_ids: list[str]) -> dict[str, dict[str, int]]:
-    """How many jobs of each crew stand in which state. Deleted ones count for nothing; one that is
-    held and cannot start as things are counts as ``stranded``.
+    """The number of jobs of each crew in each state. Deleted jobs do not count. A held job that
+    cannot start counts as ``stranded``.
     """
     jobs = reading.table("jobs")
     counts: dict[str, dict[str, int]] = {crew_id: {} for crew_id in crew_ids}
@@ -213,5 +213,5 @@ def crew_counts(reading: Reading, crew_ids: list[str]) -> dict[str, dict[str, in
 
 
 def state_of(counts: dict[str, int]) -> str:
-    """The state of a crew with these jobs; ``deleted`` when none is left."""
+    """The state of a crew with these jobs; ``deleted`` if there are none."""
     return crew_state(list(counts)) if counts else "deleted"

@@ -1,4 +1,4 @@
-"""The deliveries view: what was to go out, to whom, and what came of it."""
+"""The deliveries view: events to send, their receivers, and the outcomes."""
 
 from typing import Any
 
@@ -58,7 +58,7 @@ def _requested(_: Row | None, event: Recorded) -> Row:
 
 
 def _moved(row: Row | None, event: Recorded) -> Row | None:
-    """None stays None: a stray event makes no delivery."""
+    """None stays None: an event without an earlier request makes no delivery."""
     return None if row is None else {**row, "updated_at": event.at, **_columns_of(event)}
 
 
@@ -83,7 +83,7 @@ DELIVERIES = Projection(
 
 
 def find_delivery(reading: Reading, delivery_id: str) -> Row:
-    """The row of one delivery. DeliveryNotFound for an unknown one."""
+    """The row of one delivery. Raises DeliveryNotFound."""
     deliveries = reading.table("deliveries")
     rows = reading.rows(select(deliveries).where(deliveries.c.id == delivery_id))
     if not rows:
@@ -94,8 +94,8 @@ def find_delivery(reading: Reading, delivery_id: str) -> Row:
 def list_deliveries(
     reading: Reading, *, state: str | None = None, before: int | None = None, limit: int
 ) -> tuple[list[Row], bool]:
-    """The newest deliveries first, and whether there are more; `before` is the position of the last
-    one seen.
+    """The newest deliveries first, and whether there are more. `before` is the position of the last
+    one on the page before.
     """
     deliveries = reading.table("deliveries")
     statement = select(deliveries)
@@ -108,7 +108,7 @@ def list_deliveries(
 
 
 def pending_deliveries(reading: Reading) -> list[Row]:
-    """All that is still to be sent, oldest first, as ``id`` and ``due_at``."""
+    """Deliveries that are still to be sent, oldest first, as ``id`` and ``due_at``."""
     deliveries = reading.table("deliveries")
     return reading.rows(
         select(deliveries.c.id, deliveries.c.due_at)

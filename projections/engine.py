@@ -1,12 +1,13 @@
-"""The engine: reads the log, folds it into every projection, and keeps position and rows in one
+"""The engine: reads the log, folds it into every projection, and stores position and rows in one
 transaction.
 
-It runs on a thread of its own and is the only writer of the views database, which may be deleted at
-any time, also while it runs: it is then filled again. A rebuild fills a new generation of a
-projection's table beside the live one and takes its place, with the digests compared, at the moment
-when both stand at the same position. So does a new version, as long as its columns are the stored
-ones; until then rows from before are as the old version made them. A table of other columns cannot
-be read by today's code: it is dropped at the start, and nothing is read until the new one is full.
+It runs on a thread of its own and is the only writer of the views database. That database may be
+deleted at any time, even while the engine runs: it is then filled again. A rebuild fills a new
+generation of a projection's table beside the live one. When both are at the same position, the
+digests are compared and the new one replaces the old. A new version of a projection is filled in
+the same way if its columns are the stored ones; until then, older rows are as the old version made
+them. A table with other columns cannot be read by the present code: it is dropped at the start, and
+the view cannot be read until the new table is full.
 """
 
 import asyncio
@@ -57,34 +58,34 @@ _ZERO = f"{0:032x}"
 
 
 class ViewsUnavailable(Unavailable):
-    """The views cannot answer yet: they are being filled, or cannot be written."""
+    """The views cannot answer now: they are being filled, or cannot be written."""
 
 
 class ViewFailed(ViewsUnavailable):
-    """One view has met an event that it cannot fold, and stays where it is until it is mended."""
+    """One view has met an event that it cannot fold, and stops there until the cause is fixed."""
 
     def __init__(self, name: str, failure: CannotFold) -> None:
         super().__init__(
-            f"The view of {name} has failed {failure.what}; the other views go on. Why is said by "
-            f"'crewlog projections status'. Once the cause is mended, start the server again, or "
-            f"fill the view anew: crewlog projections rebuild {name}"
+            f"The view of {name} has failed {failure.what}; the other views go on. See "
+            f"'crewlog projections status' for the reason. Once the cause is fixed, start the "
+            f"server again, or rebuild the view: crewlog projections rebuild {name}"
         )
 
 
 class UnknownProjection(NotFound):
     def __init__(self, name: str) -> None:
-        super().__init__(f"There is no projection called {name!r}.")
+        super().__init__(f"There is no projection with the name {name!r}.")
 
 
 class RebuildRuns(WrongState):
     def __init__(self, name: str) -> None:
-        super().__init__(f"A rebuild of {name} is running already.")
+        super().__init__(f"A rebuild of {name} is already running: wait for its end.")
 
 
 @dataclass(frozen=True, slots=True)
 class ProjectionStatus:
-    """Where one projection stands. `progress` is 0 to 1; `rebuild_matched` is of the last rebuild,
-    if any.
+    """The state of one projection. `progress` is 0 to 1; `rebuild_matched` belongs to the last
+    rebuild, if any.
     """
 
     name: str
@@ -100,26 +101,26 @@ class ProjectionStatus:
 
 
 class _Slot:
-    """One projection: its live filling, if there is one, and the one that will replace it."""
+    """One projection: its live filling, if any, and the one that will replace it."""
 
     def __init__(self, projection: Projection) -> None:
         self.projection = projection
         self.live: Filling | None = None
         self.next: Filling | None = None
         self.outdated = False
-        """The live one is of another version, and only until the next one is full."""
+        """The live filling is of another version, and stays only until the next one is full."""
         self.matched: bool | None = None
         self.counting: Counting | None = None
-        """Looks whether the live table holds what was written to it, before it is replaced."""
+        """Checks, before the live table is replaced, whether it holds what was written to it."""
 
     @property
     def failure(self) -> CannotFold | None:
-        """Why it cannot be read; None while it can, or will be once it is full."""
+        """Why it cannot be read; None if it can, or will be once it is full."""
         shown = self.live or self.next
         return shown.failure if shown is not None else None
 
     def take(self, live: Filling | None, following: Filling | None) -> None:
-        """Hold these from now on. Others look on meanwhile, and always find one of the two."""
+        """Hold these from now on. Other threads read meanwhile, and always find one of the two."""
         self.stop_counting()
         if live is None:
             self.next, self.live = following, None
@@ -138,7 +139,7 @@ class _Slot:
 
 
 class Reading:
-    """A consistent look at the views: every table as of one moment."""
+    """A consistent look at the views: every table at one moment."""
 
     def __init__(
         self,
@@ -151,11 +152,11 @@ class Reading:
         self._tables = tables
         self._failures = failures
         self.positions = positions
-        """The log position that each view shows."""
+        """The log position of each view."""
 
     def table(self, name: str) -> Table:
-        """The live table of a projection. ViewsUnavailable while it is filled for the first time,
-        ViewFailed when it will not be.
+        """The live table of a projection. Raises ViewsUnavailable while it is filled for the first
+        time, ViewFailed if its fold has failed.
         """
         failure = self._failures.get(name)
         if failure is not None:
@@ -171,7 +172,7 @@ class Reading:
 
 
 class Views:
-    """The views database and the thread that keeps it up with the log."""
+    """The views database, and the thread that keeps it up to date with the log."""
 
     def __init__(self, path: Path, log: EventLog, projections: Sequence[Projection]) -> None:
         self._path = path
@@ -197,7 +198,7 @@ class Views:
         self._again = False
         self._files: list[tuple[int, int] | None] = []
         self.error: str | None = None
-        """Why the views cannot be written at the moment; None while they can."""
+        """Why the views cannot be written now; None if they can."""
         self._wanted = threading.Event()
         self._waiters: list[tuple[int, asyncio.AbstractEventLoop, asyncio.Future[None]]] = []
         self._engine = self._open()
@@ -211,7 +212,7 @@ class Views:
         self._thread.start()
 
     def close(self) -> None:
-        """Stop after the page at hand. Nothing is lost: position and rows are one transaction."""
+        """Stop after the present page. Nothing is lost: position and rows are one transaction."""
         self._stopping = True
         self._wanted.set()
         self._log.wake_all()
@@ -231,15 +232,15 @@ class Views:
             _remove(self._path)
             engine = _make_engine(self._path)
             self._load(engine)
-        # All three are there by now, and stay as long as a connection is open.
+        # All three files exist by now, and stay while a connection is open.
         self._files = _identities(self._path)
-        # What the log still takes on a full disk is to be seen, too.
+        # Events that the log accepts on a full disk must become visible, too.
         Reserve(self._path).hold()
         return engine
 
     def _reopen_if_replaced(self) -> None:
-        """Begin anew where one of the files is gone or another: connections go on with those that
-        they opened, so what they read and write is not what others find.
+        """Start again if one of the files is gone or was replaced: open connections would go on
+        with the old files, which nobody else sees.
         """
         self._doubted = False
         if _identities(self._path) == self._files:
@@ -248,14 +249,16 @@ class Views:
         for slot in self._slots.values():
             slot.stop_counting()
         self._engine.dispose()
-        # What is left of it may be half of it.
+        # The remaining files may be incomplete.
         _remove(self._path)
         self._engine = self._open()
         with self._guard:
-            self._requests.clear()  # all are being filled
+            self._requests.clear()  # all views are being filled anyway
 
     def _load(self, engine: Engine) -> None:
-        """Take up what an earlier run left, as far as it is of this log and of today's versions."""
+        """Take over what an earlier run left, if it belongs to this log and to the present
+        versions.
+        """
         identity = f"{_FORMAT}:{self._log.id}"
         with engine.begin() as connection:
             connection.execute(text("CREATE TABLE IF NOT EXISTS about (log TEXT NOT NULL)"))
@@ -347,7 +350,7 @@ class Views:
                 self._linger()
 
     def _linger(self) -> None:
-        """Let more events come before they are folded together, unless somebody waits to see them.
+        """Let more events come before they are folded together, unless a reader waits for them.
 
         A transaction for each event would cost the server more than the events themselves.
         """
@@ -362,8 +365,8 @@ class Views:
         )
 
     def _step(self) -> bool:
-        """One page of the live fillings, then one of those that are being rebuilt. False: nothing
-        to do.
+        """Fold one page of the live fillings, then one of those that are being rebuilt. False:
+        there was nothing to do.
         """
         self._again = False
         self._reopen_if_replaced()
@@ -387,7 +390,9 @@ class Views:
                 self._requests.remove(name)
 
     def _advance(self, fillings: list[Filling], limit: int) -> bool:
-        """Fold one page into those that stand lowest; they share the reading and the decoding."""
+        """Fold one page into the fillings with the lowest position. They share reading and
+        decoding.
+        """
         healthy = [f for f in fillings if f.failure is None]
         if not healthy:
             return False
@@ -405,7 +410,7 @@ class Views:
                     folding.fold(connection, page, covered)
                 self._save(connection, group)
         except CannotFold as failed:
-            # Nothing of the page was written, for none of them: the others take it once more.
+            # Nothing of the page was written for any of them: the others fold it again.
             logger.exception("The view of %s has failed %s", folding.projection.name, failed.what)
             folding.failure = failed
             self._roll_back()
@@ -431,7 +436,7 @@ class Views:
         )
 
     def _promote(self) -> bool:
-        """Put each rebuilt filling that has caught up in the place of the live one."""
+        """Replace each live filling whose rebuilt one has caught up."""
         promoted = False
         for slot in self._slots.values():
             ready = slot.next
@@ -478,8 +483,9 @@ class Views:
         return promoted
 
     def _counted(self, slot: _Slot) -> bool:
-        """Whether the rows of the live table were counted. It is not believed to hold what was
-        written to it: that is what a rebuild is asked for. Begins to count, and comes back.
+        """Whether the rows of the live table were counted. The table is not trusted to hold what
+        was written to it, because that is what a rebuild checks. Starts the count, and returns at
+        once.
         """
         if slot.counting is None and slot.live is not None:
             slot.counting = Counting(self._engine, slot.live, self._look_again)
@@ -491,7 +497,7 @@ class Views:
         self._log.wake_all()
 
     def _roll_back(self) -> None:
-        """After a failed transaction: every filling goes back to what the database holds."""
+        """After a failed transaction: set every filling back to what the database holds."""
         with contextlib.suppress(SQLAlchemyError), self._engine.connect() as connection:
             saved = {(r.name, r.generation): r for r in connection.execute(select(self._states))}
             for slot in self._slots.values():
@@ -504,7 +510,7 @@ class Views:
 
     @property
     def position(self) -> int:
-        """The position that every view has reached that has not failed; -1 while one of them has
+        """The position that every view without a failure has reached; -1 while one of them has
         never been filled.
         """
         lowest = None
@@ -518,10 +524,10 @@ class Views:
         return self._log.head if lowest is None else lowest
 
     async def caught_up(self, timeout_s: float = 5.0) -> None:
-        """Wait until the views show all that was in the log at this call (read your writes), but
-        for those that have failed: who reads one of them is told so then.
+        """Wait until the views show everything that was in the log at this call (read your writes).
+        Failed views are left out: their readers get the error.
 
-        ViewsUnavailable when they have not got there within `timeout_s` seconds.
+        Raises ViewsUnavailable if that takes more than `timeout_s` seconds.
         """
         try:
             goal = await self._log.newest()
@@ -546,7 +552,7 @@ class Views:
 
     def _why_behind(self, goal: int) -> str:
         if self.error:
-            return "The views cannot be written at the moment; nothing that was accepted is lost."
+            return "The views cannot be written at the moment; accepted requests are not lost."
         lowest = max(0, self._lowest())
         return f"The views are being built: they are at {lowest} of {goal}. Try again in a moment."
 
@@ -566,7 +572,9 @@ class Views:
 
     @contextlib.contextmanager
     def reading(self) -> Iterator[Reading]:
-        """Look at all views as of one moment. ViewsUnavailable when the database cannot be read."""
+        """Look at all views at one moment. Raises ViewsUnavailable if the database cannot be
+        read.
+        """
         try:
             with self._engine.connect() as connection, connection.begin():
                 states = connection.execute(_LIVE).all()
@@ -590,8 +598,8 @@ class Views:
     # Status and rebuilds
 
     def rebuild(self, name: str) -> None:
-        """Ask for a rebuild beside the live table. UnknownProjection, or RebuildRuns while one
-        runs.
+        """Ask for a rebuild beside the live table. Raises UnknownProjection, or RebuildRuns
+        while one runs.
         """
         slot = self._slots.get(name)
         if slot is None:
@@ -605,7 +613,7 @@ class Views:
         self._log.wake_all()
 
     def status(self) -> list[ProjectionStatus]:
-        """Where every projection stands."""
+        """The state of every projection."""
         head = self._log.head
         return [self._status_of(slot, head) for slot in self._slots.values()]
 
@@ -631,7 +639,7 @@ class Views:
         )
 
     def recount(self) -> dict[str, str]:
-        """The digests counted from the tables themselves, for tests and `doctor`."""
+        """The digests, counted from the tables themselves, for tests and `doctor`."""
         with self._engine.connect() as connection, connection.begin():
             return {
                 name: slot.live.recount(connection)
@@ -658,7 +666,7 @@ def _files_of(path: Path) -> list[Path]:
 
 
 def _identities(path: Path) -> list[tuple[int, int] | None]:
-    """Which files the database is made of; None for one that is not there."""
+    """The identity of each file of the database; None for a missing one."""
     found: list[tuple[int, int] | None] = []
     for file in _files_of(path):
         try:
@@ -676,7 +684,7 @@ def _remove(path: Path) -> None:
 
 
 def _has_columns(connection: Connection, table: Table) -> bool:
-    """Whether the stored table of that name has the columns of this one."""
+    """Whether the stored table of that name has these columns."""
 
     def shape(columns: Iterable[tuple[str, TypeEngine[Any], bool]]) -> list[tuple[str, str, bool]]:
         dialect = connection.dialect
@@ -693,10 +701,10 @@ def _has_columns(connection: Connection, table: Table) -> bool:
 
 def _make_engine(path: Path) -> Engine:
     if not path.exists():
-        # What one that is gone has left would be taken for the newest part of this one.
+        # Old files beside a missing database would be taken for the newest part of this one.
         _remove(path)
     path.touch(mode=0o600)
-    # Whoever connects when the file is gone must fail: an empty one is not the views.
+    # A connection must fail if the file is gone: an empty new file is not the views.
     address = f"{path.resolve().as_uri()}?mode=rw"
     engine = create_engine(
         "sqlite://",
@@ -708,12 +716,11 @@ def _make_engine(path: Path) -> Engine:
 
     @event.listens_for(engine, "connect")
     def _configure(connection: Any, _: Any) -> None:
-        # The driver's own transaction handling leaves reads outside any transaction; ours begin in
-        # it.
+        # The driver's own transaction handling leaves reads outside any transaction; begin them
+        # explicitly.
         connection.isolation_level = None
         connection.execute("PRAGMA journal_mode=WAL")
-        # The views can be made again from the log, so they need not survive a power cut to the last
-        # row.
+        # The views can be made again from the log, so the last rows need not survive a power cut.
         connection.execute("PRAGMA synchronous=NORMAL")
 
     @event.listens_for(engine, "begin")

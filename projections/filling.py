@@ -1,8 +1,8 @@
-"""One filling of one projection: a table, how far it has got, and the digest of what is in it.
+"""One filling of one projection: a table, its position, and the digest of its content.
 
 The digest is the sum modulo 2**128 of the BLAKE2b hashes of all rows, each in canonical JSON. A sum
-does not care in which order or in which batches rows came, so equal events give equal digests, and
-it is kept up to date row by row.
+does not depend on the order or the batches of rows, so equal events give equal digests. It is
+updated row by row.
 """
 
 from collections import OrderedDict
@@ -32,12 +32,12 @@ def row_hash(values: _Values) -> int:
 
 
 def digest_of(rows: Iterable[_Values]) -> str:
-    """The digest of a whole table, counted from its rows: what the running one must be equal to."""
+    """The digest of a whole table, counted from its rows. The running digest must equal it."""
     return f"{sum(map(row_hash, rows)) % _MODULUS:032x}"
 
 
 class Committed(NamedTuple):
-    """What everybody may know of a filling: all of it is in the database."""
+    """The public state of a filling: all of it is in the database."""
 
     position: int
     digest: str
@@ -49,17 +49,17 @@ def _at(event: Recorded) -> str:
 
 
 class CannotFold(Exception):
-    """An event that a projection cannot deal with."""
+    """A projection cannot fold an event."""
 
     def __init__(self, where: str, cause: Exception) -> None:
         super().__init__(f"{where}: {cause!r}")
         self.what = f"{where} ({type(cause).__name__})"
-        """The same without the text of the error, which may say what is in the event."""
+        """The same without the text of the error, which may contain data of the event."""
 
 
 class Filling:
-    """Folds pages of events into its table, each page and its position in the
-    caller's transaction.
+    """Folds pages of events into its table. Each page and its position are in the caller's
+    transaction.
     """
 
     def __init__(self, projection: Projection, generation: int, table: Table) -> None:
@@ -83,8 +83,8 @@ class Filling:
         return f"{self._sum:032x}"
 
     def resume(self, position: int, digest: str, unknown: int) -> None:
-        """Go on from what the database says. Also after a failed transaction: nothing cached is
-        believed.
+        """Go on from the state in the database. Also used after a failed transaction: nothing
+        cached is trusted.
         """
         self.position = position
         self._sum = int(digest, 16)
@@ -94,17 +94,16 @@ class Filling:
         self.publish()
 
     def publish(self) -> None:
-        """Let others see how far it is: called when the transaction of the last `fold` is
-        committed.
+        """Let other threads see the position. Call it when the transaction of the last
+        `fold` is committed.
         """
         self.committed = Committed(self.position, self.digest, self.unknown)
 
     def fold(self, connection: Connection, page: list[Recorded], covered: int) -> None:
-        """Fold a page in order and write the rows that it changed; `covered` is the position after
-        it.
+        """Fold a page in order and write the changed rows. `covered` is the position after it.
 
-        On any error the caller rolls the transaction back and calls `resume`. CannotFold names the
-        event that is in the way.
+        After any error the caller rolls the transaction back and calls `resume`. CannotFold names
+        the event that caused it.
         """
         projection = self.projection
         folds, key_of = projection.folds, projection.key
@@ -125,7 +124,7 @@ class Filling:
             except SQLAlchemyError:
                 raise
             except Exception as error:
-                # A value that no column takes, of one of the events of this page.
+                # An event of this page has a value that no column can store.
                 raise CannotFold(f"by event {covered}", error) from error
         self.position = covered
 
@@ -146,7 +145,7 @@ class Filling:
         return now
 
     def _numbered(self, connection: Connection, row: Row, name: str, of: str) -> Row:
-        """The new row with its number among those of the same value."""
+        """The new row with its number among the rows with the same value."""
         last = self._numbers.get(row[of])
         if last is None:
             columns = self.table.c
@@ -213,7 +212,7 @@ class Filling:
             cache.popitem(last=False)
 
     def _upsert_statement(self, connection: Connection) -> str:
-        """Plain SQL for the driver: SQLAlchemy's own many-rows path costs more than the fold."""
+        """Plain SQL for the driver: SQLAlchemy's own way for many rows costs more than the fold."""
         if self._upsert is None:
             mark = "?" if connection.dialect.paramstyle == "qmark" else "%s"
             columns, rest = ", ".join(self._columns), self._columns[1:]
@@ -226,13 +225,15 @@ class Filling:
         return self._upsert
 
     def remembered(self, connection: Connection) -> str | None:
-        """The digest that the database keeps of this filling."""
+        """The digest of this filling that the database stores."""
         statement = text("SELECT digest FROM fillings WHERE name = :name AND generation = :number")
         named = {"name": self.projection.name, "number": self.generation}
         found: str | None = connection.execute(statement, named).scalar()
         return found
 
     def recount(self, connection: Connection, unless: Callable[[], bool] = lambda: False) -> str:
-        """The digest counted from the table itself, or of a part of it once `unless` is true."""
+        """The digest counted from the table itself, or from a part of it once `unless`
+        returns true.
+        """
         rows = connection.execute(select(self.table))
         return digest_of(tuple(row) for row in takewhile(lambda _: not unless(), rows))

@@ -1,4 +1,4 @@
-"""Which jobs a list is to show: filters over the jobs view, in our own words."""
+"""Filters of job lists over the jobs view, in the native terms."""
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -11,25 +11,25 @@ from projections.jobs import list_jobs
 from projections.projection import Row
 
 GAVE_UP = "gave_up"
-"""How a blocked job stands whose retries are used up. ``blocked`` are the others."""
+"""A blocked job whose retries are used up. ``blocked`` selects the other blocked jobs."""
 
 STANDINGS = (*(state.value for state in JobState), GAVE_UP)
-"""What can be asked for as a state."""
+"""The states that a filter takes."""
 
 Condition = Callable[[Table], ColumnElement[bool]]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class JobFilter:
-    """What a job must be to be shown; None and empty ask for nothing. Times are as the log writes
-    them, and bounds are part of what they bound.
+    """Which jobs to show. None and empty select all. Times are in the log's form, and bounds
+    are inclusive.
     """
 
     states: frozenset[str] = frozenset()
-    """Of STANDINGS."""
+    """From STANDINGS."""
     outcomes: frozenset[str] = frozenset()
     column: str | None = None
-    """Of the board."""
+    """A column of the board."""
     owner: str | None = None
     label: str | None = None
     crew: str | None = None
@@ -44,7 +44,7 @@ class JobFilter:
     ended_before: str | None = None
 
     def conditions(self) -> Iterator[Condition]:
-        """What `list_jobs` has no parameter for."""
+        """The conditions for which `list_jobs` has no parameter."""
         if self.states:
             yield lambda jobs: _standing(jobs).in_(sorted(self.states))
         if self.outcomes:
@@ -80,8 +80,8 @@ def filtered_jobs(
     cursor: str | None,
     limit: int,
 ) -> tuple[list[Row], bool]:
-    """The newest jobs first that `wanted` selects, as `list_jobs` gives them; `owner` is to whom
-    the list is limited.
+    """The newest jobs that `wanted` selects, as `list_jobs` returns them. `owner` limits the list
+    to one owner.
     """
     return list_jobs(
         reading,

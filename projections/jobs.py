@@ -1,4 +1,4 @@
-"""The jobs view: one row a job, what lists and status are answered from."""
+"""The jobs view: one row for each job, from which lists and status are answered."""
 
 from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
@@ -76,7 +76,7 @@ def _columns() -> tuple[Column[Any], ...]:
         Column("stranded_by", String),
         Column("pending", String, nullable=False),
         Column("brief", String),
-        # What may be large stands last: SQLite reads a row up to the last column that is asked for.
+        # Large columns are last: SQLite reads a row up to the last column that is asked for.
         Column("argv", String, nullable=False),
         Column("env_names", String, nullable=False),
         Column("plan", String),
@@ -87,12 +87,12 @@ def _columns() -> tuple[Column[Any], ...]:
 _SHORT_TEXT = 300
 _SHORT_LIST = 20
 _LONGEST = 2_000
-"""Characters of a list, a plan or a result that lists of jobs give as they are."""
+"""Most characters of a list, a plan or a result that job lists show unshortened."""
 
 
 def _brief(argv: list[str], env_names: list[str], plan: dict[str, Any] | None) -> str | None:
-    """What lists of jobs show in place of these columns, and under ``cut`` which of them are not
-    whole; None where all are short.
+    """The short forms of these columns for job lists, and under ``cut`` the names of those that are
+    not whole; None if all are short.
     """
     brief: dict[str, Any] = {"argv": argv, "env_names": env_names, "plan": plan}
     cut = [name for name in ("argv", "env_names") if _length(brief[name]) > _LONGEST]
@@ -112,8 +112,8 @@ def _length(texts: list[str]) -> int:
 
 
 def exit_code(row: Row) -> int | None:
-    """How the process of the last attempt ended, where the job stands as that has left it; not
-    while it waits for another attempt, or is at one.
+    """The exit code of the last attempt, while the job is in the state in which that attempt left
+    it; None while it waits for another attempt, or has one running.
     """
     state = JobState(row["state"])
     code: int | None = row["exit_code"]
@@ -121,7 +121,7 @@ def exit_code(row: Row) -> int | None:
 
 
 def failure(row: Row) -> str | None:
-    """Why a job has failed or timed out, in a sentence; None where it has not."""
+    """Why a job has failed or timed out, as a sentence; None if it has not."""
     state = JobState(row["state"])
     if state is JobState.TIMED_OUT:
         return row["reason"] or "The time limit passed."
@@ -198,7 +198,7 @@ def _submitted(_: Row | None, event: Recorded) -> Row:
 
 
 class _Stands:
-    """How a job stands by its row, for the transitions; most look at nothing of it."""
+    """A job's state by its row, for the transitions; most of them read nothing of it."""
 
     __slots__ = ("_row",)
 
@@ -234,12 +234,12 @@ _STORED: dict[str, tuple[str, Callable[[Any], Any]]] = {
     "pending": ("pending", _json),
     "given": ("result", _json),
 }
-"""Column and stored form of those fields of a job that are not kept as they are."""
+"""Column and stored form of the job's fields that are not stored as they are."""
 
 
 def _moved(row: Row | None, event: Recorded) -> Row | None:
-    """The row after an event of the job's own stream. None stays None: a stray event makes no
-    job.
+    """The row after an event of the job's own stream. None stays None: an event without a
+    submission makes no job.
     """
     if row is None:
         return None
@@ -272,7 +272,7 @@ _SHOWN: dict[str, Callable[[Recorded], Row]] = {
     "job.redone": lambda _: {"block_reason": None},
     "job.made_stale": lambda _: {"block_reason": None},
 }
-"""What only the view shows, beside how the job stands."""
+"""Columns that only the view needs, beside the shared transitions."""
 
 
 def _output(row: Row | None, event: Recorded) -> Row | None:
@@ -321,7 +321,7 @@ JOBS = Projection(
 
 
 def first_row(events: Sequence[Recorded]) -> Row:
-    """The row that a job has after its first events, by the view's own folds: whoever submitted it
+    """The row of a job after its first events, made with the view's own folds, so that the caller
     need not wait for the view.
     """
     row: Row | None = None
@@ -332,7 +332,7 @@ def first_row(events: Sequence[Recorded]) -> Row:
 
 
 def find_job(reading: Reading, job_id: str) -> Row:
-    """The row of one job. JobNotFound for an unknown or deleted one."""
+    """The row of one job. Raises JobNotFound for an unknown or deleted one."""
     jobs = reading.table("jobs")
     rows = reading.rows(select(jobs).where(jobs.c.id == job_id, jobs.c.deleted == 0))
     if not rows:
@@ -355,11 +355,11 @@ def list_jobs(
     cursor: str | None = None,
     limit: int,
 ) -> tuple[list[Row], bool]:
-    """The newest jobs first, and whether there are more; the cursor is the id of the last one seen.
-    `states` are of STATES. The rows are short ones: see `in_list`.
+    """The newest jobs first, and whether there are more. The cursor is the id of the last job on
+    the page before. `states` are from STATES. The rows are short ones: see `in_list`.
 
-    Keyset on the position of submission, so a deep page costs what the first one does.
-    InvalidCursor for an id that names no job.
+    A page starts at a position of submission, so a deep page costs what the first one does. Raises
+    InvalidCursor for an id of no job.
     """
     jobs = reading.table("jobs")
     statement = in_list(jobs).where(jobs.c.deleted == 0)
@@ -389,9 +389,9 @@ def list_jobs(
 
 
 def in_list(jobs: Table, *, result: bool = False) -> Select[Any]:
-    """A select of short rows: one of them costs the same whatever its job was given.
+    """A select of short rows: each costs the same, however large the job's data.
 
-    `_overlaid` makes rows of what it gives, with ``shortened``: the columns that are not whole.
+    `_overlaid` makes rows of its result, with ``shortened``: the columns that are not whole.
     """
     large = {"argv", "env_names", "plan"}
     columns: list[Any] = [column for column in jobs.c if column.name not in large | {"result"}]
@@ -423,12 +423,12 @@ def has_label(jobs: Table, label: str) -> ColumnElement[bool]:
 
 
 def _says(reading: Reading, text: str) -> ColumnElement[bool]:
-    """Whether a job has this text in its id, titles, labels, names or command. Case counts for
-    letters beyond ASCII only.
+    """Whether a job has this text in its id, titles, labels, names or command. Case counts only for
+    letters beyond ASCII.
     """
     jobs, crews = reading.table("jobs"), reading.table("crews")
     named = select(crews.c.id).where(crews.c.name.icontains(text, autoescape=True))
-    inside = orjson.dumps(text).decode()[1:-1]  # as it stands in a column of JSON
+    inside = orjson.dumps(text).decode()[1:-1]  # as it is in a JSON column
     return or_(
         jobs.c.id.istartswith(text, autoescape=True),
         *(
@@ -465,13 +465,13 @@ STATES: dict[str, Callable[[Table], ColumnElement[bool]]] = {
     "timed_out": _in(JobState.TIMED_OUT),
     "cancelled": _in(JobState.CANCELLED),
 }
-"""The one vocabulary of states, as filters use it. A job that gave up has failed; one that passed
-its time limit has too, and can be asked for by itself.
+"""The states that filters use. ``failed`` includes jobs that gave up or timed out; the latter can
+also be asked for by themselves.
 """
 
 
 def in_column(jobs: Table, column: str) -> list[ColumnElement[bool]]:
-    """The condition to stand in a column of the board."""
+    """The condition for a column of the board."""
     if column == ARCHIVED:
         return [jobs.c.archived_at.is_not(None)]
     idle = {state for state in JobState if column_of(state, active=False) == column}
@@ -487,7 +487,7 @@ def in_column(jobs: Table, column: str) -> list[ColumnElement[bool]]:
 
 
 def jobs_of_ids(reading: Reading, job_ids: list[str]) -> list[Row]:
-    """Short rows of these jobs, but with the whole result; deleted ones too, in no order."""
+    """Short rows of these jobs, but with the whole result. Includes deleted ones; in no order."""
     if not job_ids:
         return []
     jobs = reading.table("jobs")
@@ -497,7 +497,7 @@ def jobs_of_ids(reading: Reading, job_ids: list[str]) -> list[Row]:
 
 def jobs_of_kind(reading: Reading, kind: str, after: int) -> list[Row]:
     """The jobs of a kind that were submitted after a position, in that order, as ``id``,
-    ``position``, ``label`` and ``argv``. Costs what was submitted since.
+    ``position``, ``label`` and ``argv``. Reads only what was submitted since.
     """
     jobs = reading.table("jobs")
     statement = select(jobs.c.id, jobs.c.position, jobs.c.label, jobs.c.argv).where(
@@ -514,7 +514,7 @@ def board_jobs(
     crew: str | None = None,
     limit: int,
 ) -> dict[str, tuple[int, list[Row]]]:
-    """For each column of the board how many jobs stand in it, and the newest of them."""
+    """For each column of the board the number of its jobs, and the newest of them."""
     jobs = reading.table("jobs")
     shown: dict[str, tuple[int, list[Row]]] = {}
     for status in (*COLUMNS, ARCHIVED):
@@ -534,15 +534,15 @@ def board_jobs(
 
 
 def _check_cursor(reading: Reading, job_id: str) -> None:
-    """Tell the end of the list from a cursor that names no job. InvalidCursor for the latter."""
+    """Tells the end of the list from a cursor of no job. Raises InvalidCursor for the latter."""
     jobs = reading.table("jobs")
     if not reading.rows(select(jobs.c.id).where(jobs.c.id == job_id)):
-        raise InvalidCursor("The cursor names no job of this server.")
+        raise InvalidCursor("The cursor is not a job of this server.")
 
 
 def jobs_held_until(reading: Reading, now: str) -> list[Row]:
-    """Jobs with a time before which they must not start, as ``id`` and ``not_before``: all that are
-    held, and all whose time is to come, since whatever they are now may be done again.
+    """Jobs with a start time, as ``id`` and ``not_before``: all held ones, and all whose time is in
+    the future, because any job may be done again.
     """
     jobs = reading.table("jobs")
     until = func.json_extract(jobs.c.plan, "$.not_before")
@@ -555,7 +555,7 @@ def jobs_held_until(reading: Reading, now: str) -> list[Row]:
 
 
 class OpenJobs(NamedTuple):
-    """What a dispatcher that begins has to know."""
+    """What a dispatcher needs at its start."""
 
     queued: list[Row]
     """In the order of queueing."""

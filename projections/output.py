@@ -1,5 +1,5 @@
-"""The output index: where in the log each line of a job lies, so that a reader can start at any of
-them.
+"""The output index: the place in the log of each line of a job, so that a reader can start
+at any line.
 """
 
 from typing import Any
@@ -60,8 +60,8 @@ OUTPUT = Projection(
 
 
 def position_of_line(reading: Reading, job_id: str, line: int) -> tuple[int, int] | None:
-    """The position of the event that holds a line (from 1) and the number of its first; None past
-    the end.
+    """The position of the event with this line (from 1), and the number of the event's first line;
+    None after the end.
     """
     output = reading.table("output")
     found = reading.rows(

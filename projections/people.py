@@ -1,4 +1,4 @@
-"""The people view: one row an account. Who is signed in, and with which tokens, is kept in memory
+"""The people view: one row for each account. Sessions and tokens are kept in memory
 (`domain/account/commands.py`), which is filled at the start from the ids in this view.
 """
 
@@ -56,7 +56,7 @@ def _registered(_: Row | None, event: Recorded) -> Row:
 
 
 def _changed(row: Row | None, event: Recorded) -> Row | None:
-    """None stays None: a stray event makes no account."""
+    """None stays None: an event without a registration makes no account."""
     return None if row is None else {**row, "updated_at": event.at, **_columns_of(event)}
 
 
@@ -93,14 +93,14 @@ def user_ids(reading: Reading) -> list[str]:
 
 
 def is_disabled(reading: Reading, owner: str) -> bool:
-    """Whether an owner (``user:<id>``) is an account that was disabled."""
+    """Whether an owner (``user:<id>``) is a disabled account."""
     people = reading.table("people")
     account = people.c.id == owner.removeprefix("user:")
     return bool(reading.rows(select(people.c.id).where(account, people.c.disabled == 1)))
 
 
 def signed_in_times(reading: Reading) -> dict[str, str | None]:
-    """When each account was signed in to last, by id."""
+    """The time of the last sign-in of each account, by id."""
     people = reading.table("people")
     rows = reading.rows(select(people.c.id, people.c.signed_in_at))
     return {row["id"]: row["signed_in_at"] for row in rows}

@@ -1,4 +1,4 @@
-"""What a projection is: data and a pure fold. The engine owns everything else."""
+"""What a projection is: data and a pure fold. The engine does everything else."""
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -9,10 +9,10 @@ from sqlalchemy import Column, Index, MetaData, Table
 from domain.log import Recorded
 
 Row = dict[str, Any]
-"""One row by column name. A fold returns a new one and never changes the one that it was given."""
+"""One row by column name. A fold returns a new row and never changes the given one."""
 
 Fold = Callable[[Row | None, Recorded], Row | None]
-"""The row after an event; None where there is to be no row. No clock, no randomness, no I/O."""
+"""The row after an event; None if there is to be no row. No clock, no randomness, no I/O."""
 
 
 @dataclass(frozen=True)
@@ -20,29 +20,27 @@ class Projection:
     """One read model: a table, the key of the row that an event touches, and a fold for each event
     type.
 
-    `version` is raised with every change of columns or folds; the tables are then filled anew.
+    Raise `version` with every change of columns or folds: the tables are then filled anew.
     """
 
     name: str
     version: int
     columns: Callable[[], tuple[Column[Any], ...]]
-    """Makes fresh column objects; the first is the key."""
+    """Makes new column objects; the first one is the key."""
     key: Callable[[Recorded], Any]
     folds: Mapping[str, Fold]
     passes_over: frozenset[str] = frozenset()
-    """What of the catalogue it does not fold, as `domain.coverage.types` gives it."""
+    """The event types that it does not fold, as `domain.coverage.types` returns them."""
     births: frozenset[str] = frozenset()
-    """Types before which there can be no row of that key, so none is looked for."""
+    """Types that begin a row: before them there is none with that key, so none is looked up."""
     indexes: tuple[tuple[str, ...], ...] = ()
     numbered: tuple[str, str] | None = None
-    """A column that numbers rows from 1 in the order in which they are born, and the column for
-    each value of which it does so. Rows stay; a fold gives null for it.
+    """A column that numbers rows from 1 in the order of their creation, and the column by whose
+    values it counts. Rows are never removed. A fold sets the number to null.
     """
 
     def table(self, generation: int, metadata: MetaData) -> Table:
-        """The table of one filling; generations stand beside each other while
-        one replaces another.
-        """
+        """The table of one filling. Generations exist side by side while one replaces another."""
         name = f"{self.name}_{generation}"
         table = metadata.tables.get(name)
         if table is None:

@@ -1,4 +1,6 @@
-"""The schedules view, one row a schedule, and the firings view, one row a time that came."""
+"""The schedules view, one row for each schedule, and the firings view, one row for each time
+that came.
+"""
 
 from collections.abc import Callable
 from typing import Any
@@ -84,7 +86,7 @@ _STORED: dict[str, Callable[[Any], Any]] = {
     "state": lambda state: state.value,
     "deleted": int,
 }
-"""The stored form of those fields of a schedule that are not kept as they are."""
+"""The stored form of the schedule's fields that are not stored as they are."""
 
 
 def _columns_of(event: Recorded) -> Row:
@@ -117,8 +119,8 @@ def _created(_: Row | None, event: Recorded) -> Row:
 
 
 def _moved(row: Row | None, event: Recorded) -> Row | None:
-    """The row after an event of the schedule's own stream. None stays None: a stray event makes no
-    schedule.
+    """The row after an event of the schedule's own stream. None stays None: an event without a
+    creation makes no schedule.
     """
     if row is None:
         return None
@@ -172,7 +174,8 @@ def _failed(row: Row | None, event: Recorded) -> Row | None:
         **row,
         "last_outcome": "failed",
         "last_error": data["reason"],
-        # By hand a person sees the failure at once, so it says nothing about the schedule.
+        # A failed firing by hand is seen by the person at once, so it does not count for the
+        # schedule.
         "failures": row["failures"] + (not data["manual"]),
     }
 
@@ -323,7 +326,7 @@ FIRINGS = Projection(
 
 
 def find_schedule(reading: Reading, schedule_id: str) -> Row:
-    """The row of one schedule. ScheduleNotFound for an unknown or deleted one."""
+    """The row of one schedule. Raises ScheduleNotFound for an unknown or deleted one."""
     schedules = reading.table("schedules")
     rows = reading.rows(
         select(schedules).where(schedules.c.id == schedule_id, schedules.c.deleted == 0)
@@ -345,8 +348,8 @@ def list_schedules(reading: Reading, *, owner: str | None = None) -> list[Row]:
 def list_firings(
     reading: Reading, schedule_id: str, *, before: int | None = None, limit: int
 ) -> tuple[list[Row], bool]:
-    """The newest firings first, and whether there are more; `before` is the position of the last
-    one seen.
+    """The newest firings first, and whether there are more. `before` is the position of the last
+    one on the page before.
     """
     firings = reading.table("firings")
     statement = select(firings).where(firings.c.schedule == schedule_id)
@@ -357,7 +360,7 @@ def list_firings(
 
 
 def open_crews(reading: Reading, schedule_id: str) -> list[str]:
-    """The crews of a schedule with a job that may still do something, newest first."""
+    """The crews of a schedule with a job that may still go on, newest first."""
     jobs = reading.table("jobs")
     newest = func.max(jobs.c.position)
     rows = reading.rows(
@@ -374,7 +377,7 @@ def open_crews(reading: Reading, schedule_id: str) -> list[str]:
 
 
 def schedule_of(row: Row) -> Schedule:
-    """The aggregate as its row has it."""
+    """The aggregate, made of its row."""
     terms = {name: row[name] for name in _TERMS}
     terms |= {"catch_up": CatchUp(row["catch_up"]), "overlap": Overlap(row["overlap"])}
     return Schedule(

@@ -1,4 +1,4 @@
-"""Sums over crews, schedules and approvals of a period, made from their views."""
+"""Sums over the crews, schedules and approvals of a period, made from their views."""
 
 from typing import Any
 
@@ -10,7 +10,7 @@ from projections.crews import crew_counts, state_of
 from projections.engine import Reading
 
 _CREWS = 10_000
-"""Crews whose states are counted; beyond that the newest ones stand for all."""
+"""Crews whose states are counted. If there are more, the newest ones stand for all."""
 
 
 def crews_summary(reading: Reading, since: str, owner: str | None = None) -> dict[str, Any]:
@@ -37,9 +37,9 @@ def crews_summary(reading: Reading, since: str, owner: str | None = None) -> dic
 
 
 def schedules_summary(reading: Reading, since: str, owner: str | None = None) -> dict[str, Any]:
-    """Firings since a time: what came of them, and how late they were in milliseconds.
+    """Firings since a time: their outcomes, and how late they were in milliseconds.
 
-    Lateness is of firings at their time: neither of those that were made up for nor by hand.
+    Lateness is only of firings at their time, and not of caught-up firings or firings by hand.
     """
     firings, schedules = reading.table("firings"), reading.table("schedules")
     period: list[ColumnElement[bool]] = [firings.c.nominal >= since]
@@ -77,9 +77,9 @@ def schedules_summary(reading: Reading, since: str, owner: str | None = None) ->
 def approvals_summary(
     reading: Reading, since: str, owner: str | None = None, approver: str | None = None
 ) -> dict[str, Any]:
-    """Approvals asked since a time, by state, and how long people took to answer, in
-    milliseconds. `pending` are all that wait in the inbox now, whenever they were asked: also what
-    the address `approver` was named to answer.
+    """Approvals asked since a time, by state, and the time until people answered, in milliseconds.
+    `pending` are all that wait in the inbox now, whenever they were asked, including those that
+    name the address `approver`.
     """
     approvals = reading.table("approvals")
     theirs: list[ColumnElement[bool]] = [] if owner is None else [approvals.c.owner == owner]
@@ -103,14 +103,14 @@ def approvals_summary(
 
 
 def _answered(approvals: Table) -> list[ColumnElement[bool]]:
-    """By a person, to the question itself: trust answers at once."""
+    """Answered by a person, and to the question itself: trust answers at once."""
     return [approvals.c.state.in_(["approved", "rejected"]), approvals.c.by_trust == 0]
 
 
 def ranked(
     reading: Reading, column: Any, where: list[ColumnElement[bool]], ranks: dict[str, int]
 ) -> dict[str, Any]:
-    """Percentiles of a column by nearest rank; nulls where there is nothing to rank."""
+    """Percentiles of a column by nearest rank; nulls if there are no values."""
     count = int(
         reading.connection.execute(
             select(func.count()).where(*where).select_from(column.table)

@@ -1,6 +1,4 @@
-"""The timeline: what happened to a job, in order, each with who did it and a
-sentence for a person.
-"""
+"""The timeline: a job's events in order, each with its actor and a sentence for people."""
 
 from collections.abc import Callable
 from typing import Any
@@ -95,7 +93,7 @@ SENTENCES: dict[str, Sentence] = {
     "job.unarchived": lambda _: "Put back on the board.",
     "job.deleted": lambda _: "Deleted.",
 }
-"""What a person reads for each event. Output is not here: it has a view of its own."""
+"""The sentence for each event. Output has a view of its own."""
 
 
 def _columns() -> tuple[Column[Any], ...]:
@@ -136,7 +134,7 @@ TIMELINE = Projection(
 
 
 def job_timeline(reading: Reading, job_id: str, after: int, limit: int) -> list[Row]:
-    """Entries of one job past a position, oldest first."""
+    """Entries of one job after a position, oldest first."""
     timeline = reading.table("timeline")
     return reading.rows(
         select(timeline)

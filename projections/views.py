@@ -1,4 +1,4 @@
-"""Every read model that there is."""
+"""Every read model."""
 
 from projections.analytics import ANALYTICS
 from projections.approvals import APPROVALS
@@ -29,4 +29,4 @@ PROJECTIONS: tuple[Projection, ...] = (
     FIRINGS,
     DELIVERIES,
 )
-"""The order is that in which a page of the log is folded into them."""
+"""A page of the log is folded into them in this order."""

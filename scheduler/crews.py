@@ -32,7 +32,7 @@ _SLUG_LENGTH = 40
 
 
 class Templates(Protocol):
-    """Where plans come from."""
+    """Makes plans."""
 
     def render(
         self, template_id: str, inputs: dict[str, Any], *, at: datetime, nominal: datetime
@@ -51,12 +51,12 @@ class Occasion:
     nominal: str | None = None
     not_before: str | None = None
     crew_id: str = ""
-    """Where it follows from something else; else a new one is made."""
+    """The id, if it follows from something else; otherwise a new one is made."""
 
 
 @dataclass(frozen=True, slots=True)
 class Prepared:
-    """A crew that is ready to be appended. `private` is to be sealed around the append."""
+    """A crew that is ready to be appended. Seal `private` around the append."""
 
     crew_id: str
     job_ids: list[str]
@@ -67,7 +67,7 @@ class Prepared:
 
 @dataclass(frozen=True, slots=True)
 class CrewSubmission:
-    """The answer to a committed crew; `job_ids` stand in dependency order."""
+    """The answer to a committed crew. `job_ids` are in dependency order."""
 
     crew_id: str
     job_ids: list[str]
@@ -105,8 +105,8 @@ class CrewIntake:
         timezone: str = "UTC",
         nominal: datetime | None = None,
     ) -> CrewPlan:
-        """Render a template now; `nominal` is the time that the crew is for, where that is another
-        one, and dates are those of `timezone`. Raises NotFound, BadInput. Blocks.
+        """Render a template now. `nominal` is the time that the crew is for, if that is another
+        time; dates are in `timezone`. Raises NotFound, BadInput. Blocks.
         """
         now = self._clock()
         meant = (nominal or now).astimezone(zone_of(timezone))
@@ -115,7 +115,7 @@ class CrewIntake:
             if not self._argv(job):
                 raise BadInput(
                     f"jobs[{index}].assignee",
-                    "No agent can run here: set CREWLOG_AGENT_COMMAND to the program that does.",
+                    "No agent can run here: set CREWLOG_AGENT_COMMAND to the program that runs it.",
                 )
         return plan
 
@@ -123,7 +123,7 @@ class CrewIntake:
         return job.argv or self._agent_command(job.assignee or "")
 
     def prepare(self, plan: CrewPlan, occasion: Occasion) -> Prepared:
-        """The events of a crew. The same crew id gives the same job ids."""
+        """The events of a crew. The same crew id always gives the same job ids."""
         crew_id = occasion.crew_id or uuid4()
         ids = {job.key: job_id(crew_id, job) for job in plan.jobs}
         draft = Draft(occasion.context, self._clock)
@@ -205,7 +205,7 @@ class CrewIntake:
     async def commit(
         self, plan: CrewPlan, occasion: Occasion, idempotency: IdempotencyKey | None = None
     ) -> CrewSubmission:
-        """Append it. Raises IdempotencyMismatch, LogUnavailable."""
+        """Append the crew. Raises IdempotencyMismatch, LogUnavailable."""
         prepared = self.prepare(plan, occasion)
         events, expected = list(prepared.events), dict(prepared.expected)
         if idempotency is not None:
@@ -226,14 +226,14 @@ class CrewIntake:
         return CrewSubmission(prepared.crew_id, prepared.job_ids, recorded[-1].position)
 
     def sealed(self, prepared: Prepared) -> Any:
-        """The context in which `prepared.events` are to be appended: its private parts are durable
-        inside, and gone when the append fails.
+        """The context for the append of `prepared.events`: inside it the private parts are durable.
+        They are removed if the append fails.
         """
         return self._sealing.kept(prepared.private)
 
     async def replayed(self, key: IdempotencyKey) -> CrewSubmission | None:
-        """What an earlier request with this key made; None for the first one. IdempotencyMismatch
-        when that asked for something else.
+        """The crew that an earlier request with this key made; None if there was none. Raises
+        IdempotencyMismatch if that was another request.
         """
         if await self._log.first_of_stream(idempotency_stream(key.principal, key.key)) is None:
             return None
@@ -248,12 +248,12 @@ class CrewIntake:
     # For the schedules
 
     def crew_active(self, crew_id: str) -> bool:
-        """Whether any of its jobs may still do something."""
+        """Whether a job of the crew may still go on."""
         return self._crews.active(crew_id)
 
     async def cancel_crew(self, crew_id: str, reason: str, context: Context) -> int | None:
-        """Ask for the end of every job that has not ended: the position of the newest event of
-        that; None where all have.
+        """Ask for the end of every job that has not ended. Returns the position of the newest
+        event; None if all have ended.
         """
         crew = await self._log.apart(partial(self._crews.load, crew_id))
         position: int | None = None
@@ -265,7 +265,7 @@ class CrewIntake:
                         lambda job: [] if job.ended else job.request_cancel(reason),
                         context,
                     )
-                except VersionConflict:  # it moves: the next look at it is the dispatcher's
+                except VersionConflict:  # it changes right now: the dispatcher looks again
                     position = position or 0
                 else:
                     position = max(position or 0, changed.position)
@@ -274,8 +274,9 @@ class CrewIntake:
     async def rerun(
         self, crew_id: str, inputs: Mapping[str, Any], occasion: Occasion, timezone: str
     ) -> CrewSubmission:
-        """The same template again as it is now, with the inputs that the crew had; `inputs` are in
-        place of those. BadInput for one that the log does not have, and as `plan`.
+        """Run the present version of the template again with the inputs of the crew; `inputs`
+        replace some of them. Raises BadInput for an input that is redacted in the log, and as
+        `plan`.
         """
         first = await self._log.first_of_stream(crew_stream(crew_id))
         if first is None:
@@ -283,12 +284,14 @@ class CrewIntake:
         had = {**first.data["inputs"], **inputs}
         for name, value in had.items():
             if name not in inputs and HIDDEN in json.dumps(value, ensure_ascii=False):
-                raise BadInput(f"inputs.{name}", "The log does not have it whole: give it again.")
+                raise BadInput(
+                    f"inputs.{name}", "The log has only a part of this input: give it again."
+                )
         plan = await asyncio.to_thread(self.plan, first.data["template"], had, timezone=timezone)
         return await self.commit(plan, occasion)
 
     def not_before(self, text: str | None) -> str | None:
-        """A time at which to start, as the log writes it. BadInput unless it is ISO 8601."""
+        """A start time in the log's form. Raises BadInput unless it is ISO 8601 with an offset."""
         if not text:
             return None
         try:
@@ -304,8 +307,8 @@ class CrewIntake:
 
 
 def job_id(crew_id: str, job: PlannedJob) -> str:
-    """A readable id: what makes it the only one, so that a few characters name it, then a slug of
-    who or what does it.
+    """A readable id: first a random part, so that a few characters identify the job, then a slug of
+    its agent or command.
     """
     slug = _NOT_SLUG.sub("-", (job.assignee or job.key).lower()).strip("-")[:_SLUG_LENGTH]
     digest = hashlib.sha256(f"{crew_id}\0{job.key}".encode()).hexdigest()[:16]

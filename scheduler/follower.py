@@ -1,8 +1,8 @@
 """The follower: the one loop that reads the log from a position.
 
-The dispatcher, the clock, deadlines, policies and deliveries are built on it. It goes on where it
-was after any failure of what it reads or needs, says how far it is, and does with an error that
-nobody foresaw what it was told to.
+The dispatcher, the clock, deadlines, policies and deliveries use it. After any failure of the log
+or of something that its handler needs, it goes on where it was. It reports its position, and treats
+an unexpected error as it was told to.
 """
 
 import asyncio
@@ -23,14 +23,18 @@ _REMEMBER_S = 30.0
 
 
 class Unforeseen(Enum):
-    """What becomes of an event when its handling raises what nobody foresaw."""
+    """What becomes of an event whose handling raises an unexpected error."""
 
     STOP = "stop"
     """The follower ends with the error."""
     GO_ON = "go on"
-    """It is reported, and the next one is dealt with. For what can be put right from the log."""
+    """The error is logged, and the next event is handled. For effects that a later event can
+    repair.
+    """
     STAY = "stay"
-    """It is reported, and the same event is dealt with again: nothing may ever be passed over."""
+    """The error is logged, and the same event is handled again, because nothing may be
+    passed over.
+    """
 
 
 class Lag(NamedTuple):
@@ -38,20 +42,20 @@ class Lag(NamedTuple):
 
     name: str
     position: int
-    """All events up to here are dealt with."""
+    """All events up to here are handled."""
     lag: int
     problem: str | None
-    """What it waits for right now; None where it follows."""
+    """What it waits for now; None if it does not wait."""
     passed_over: int
-    """Events since the start that it could not deal with."""
+    """Events since the start that it passed over after errors."""
 
 
 class Follower:
-    """Deals with each event of some types once, in the order of the log, until cancelled.
+    """Handles each event of some types once, in the order of the log, until cancelled.
 
-    `begin` gives the position after which it begins, and may do first what is to be done first.
-    `handle` deals with one event; it raises Unavailable where something that it needs is not there,
-    and is then asked again about the same one. So both may be called again after they failed.
+    `begin` returns the position after which it starts, and may do other things first. `handle`
+    handles one event. If something is not available, either may raise Unavailable and is called
+    again later, so both must allow a repetition.
     """
 
     def __init__(
@@ -70,7 +74,7 @@ class Follower:
         self.problem: str | None = None
         self.passed_over = 0
         self.handling: int | None = None
-        """The position of the event that is dealt with right now."""
+        """The position of the event that is being handled."""
         self._log = log
         self._types = types
         self._handle = handle
@@ -83,9 +87,7 @@ class Follower:
 
     @property
     def position(self) -> int:
-        """How far this reader of the log is: what came up to here is dealt with, or was not of its
-        types.
-        """
+        """The position up to which all events are handled or are of other types."""
         return self._position if self._tail is None else max(self._position, self._tail.position)
 
     @property
@@ -114,7 +116,7 @@ class Follower:
         try:
             self._tail = tail
             async for page in tail:
-                # The tail stands at the end of the page already, and this does not.
+                # The tail is already at the end of the page; this is not.
                 self._tail = None
                 for event in page:
                     await self._deal_with(event)
@@ -123,7 +125,7 @@ class Follower:
                 self._page_end()
                 self._tail = tail
         finally:
-            # What is not of its types was passed without a word from the tail.
+            # The tail skips events of other types without a word.
             self._position = self.position
             self._tail = None
 
@@ -151,7 +153,7 @@ class Follower:
         self._waited_s = 0.0
 
     async def _wait(self, problem: str) -> None:
-        """Longer each time in a row."""
+        """Wait, longer each time in a row."""
         self.problem = problem
         self._waited_s = min(_LONGEST_WAIT_S, 2 * self._waited_s or _FIRST_WAIT_S)
         logger.error("%s waits %.1f s: %s", self.name, self._waited_s, problem)
@@ -159,9 +161,9 @@ class Follower:
 
 
 class Checkpoint:
-    """Where a follower begins, as the log remembers it under its name.
+    """The start position of a follower, which the log keeps under the follower's name.
 
-    Whoever appends what follows from an event gives `at` with it, so that both are there or
+    An append of what follows from an event includes `at(event)`, so that both are stored or
     neither.
     """
 
@@ -171,20 +173,22 @@ class Checkpoint:
         self._remembered = 0
 
     async def begin(self) -> int:
-        """The position up to which all is dealt with."""
+        """The position up to which all is handled."""
         self._remembered = await self._log.checkpoint(self._name)
         return self._remembered
 
     def at(self, event: Recorded) -> tuple[str, int]:
-        """For the append of what follows from this event."""
+        """The checkpoint for the append of what follows from this event."""
         return self._name, event.position
 
     def reached(self, event: Recorded) -> None:
-        """That append is done."""
+        """Report that this append was done."""
         self._remembered = event.position
 
     async def keep(self, follower: Follower) -> None:
-        """Until cancelled: one that had nothing to do for long need not read all of it again."""
+        """Runs until cancelled. Stores the position now and then, so that a follower without work
+        need not read all of it again.
+        """
         while True:
             await asyncio.sleep(_REMEMBER_S)
             position = follower.position

@@ -1,5 +1,5 @@
-"""Intake: from a request for work to a job in the log, with what the log must not know sealed
-beside it.
+"""Intake: from a request for work to a job in the log, with its private part sealed beside
+the log.
 """
 
 import asyncio
@@ -25,7 +25,7 @@ _TITLE_LENGTH = 120
 
 @dataclass(frozen=True, slots=True)
 class WorkRequest:
-    """What somebody wants run. `env` holds values: they are sealed and never reach the log."""
+    """A request for work. `env` holds values: they are sealed and never reach the log."""
 
     kind: str
     label: str
@@ -40,7 +40,9 @@ class WorkRequest:
 
 
 class Sealing:
-    """Parts what the log may know of a command from what it may not, and keeps that beside it."""
+    """Separates the public part of a command from its private part, and keeps the private part
+    beside the log.
+    """
 
     def __init__(self, specs: SealedSpecs, redactor: Redactor) -> None:
         self._specs = specs
@@ -49,8 +51,8 @@ class Sealing:
     def part(
         self, argv: Sequence[str], cwd: str, env: Mapping[str, str]
     ) -> tuple[list[str], str, Sealed | None]:
-        """The arguments and the working directory as the log may show them, and what is to be
-        sealed, if anything is: a process runs with what was given, never with what is shown.
+        """Arguments and working directory as the log may show them, and the private part if there
+        is one. The process runs with the original values.
         """
         shown_argv, shown_cwd = self._shown(argv), self._redactor.text(cwd)
         given = list(argv)
@@ -60,7 +62,7 @@ class Sealing:
         return shown_argv, shown_cwd, Sealed(tuple(given), dict(env), sealed_cwd)
 
     def _shown(self, argv: Sequence[str]) -> list[str]:
-        """A flag and its value are also looked at as one text."""
+        """A flag and its value are also checked as one text."""
         given = list(argv)
         if self._redactor.is_clean("\n".join(given)):
             return given
@@ -75,9 +77,10 @@ class Sealing:
 
     @contextlib.asynccontextmanager
     async def kept(self, private: Mapping[str, Sealed]) -> AsyncIterator[None]:
-        """Seal these, by job id, around the append that accepts the jobs; gone when it fails.
+        """Seal these parts, by job id, around the append that accepts the jobs. They are removed if
+        it fails.
 
-        LogUnavailable when they cannot be written.
+        Raises LogUnavailable if they cannot be written.
         """
         if not private:
             yield
@@ -90,7 +93,7 @@ class Sealing:
         try:
             yield
         except asyncio.CancelledError:
-            # Whether the jobs were accepted is not known here: the dispatcher's sweep knows.
+            # Unknown here whether the jobs were accepted: the dispatcher's sweep finds out.
             raise
         except BaseException:
             self._discard(private)
@@ -106,9 +109,7 @@ class Sealing:
 
 
 class Intake:
-    """Accepts work. A job is queued once `submit` returns, whatever happens to
-    this process then.
-    """
+    """Accepts work. Once `submit` returns, the job is queued, even if this process dies then."""
 
     def __init__(self, jobs: Jobs, sealing: Sealing) -> None:
         self._jobs = jobs
@@ -117,7 +118,7 @@ class Intake:
     async def submit(
         self, work: WorkRequest, context: Context, idempotency: IdempotencyKey | None = None
     ) -> Submission:
-        """Seal what is private, then append. Raises IdempotencyMismatch, LogUnavailable."""
+        """Seal the private part, then append. Raises IdempotencyMismatch, LogUnavailable."""
         job_id = uuid4()
         argv, cwd, sealed = self._sealing.part(work.argv, work.cwd, work.env)
         submitted = JobSubmitted(
@@ -152,8 +153,8 @@ class Intake:
         context: Context,
         idempotency: IdempotencyKey | None = None,
     ) -> Submission:
-        """A new job of the same command, of `owner`. JobNotFound, also where its owner's things are
-        not seen; WrongState for a job of a crew, and where the log has not all of the command.
+        """A new job of `owner` with the same command. Raises JobNotFound, also if `owner` may not
+        see the job; WrongState for a job of a crew, or if a part of the command is not in the log.
         """
         submitted = await self._jobs.submitted(job_id)
         if not sees(submitted.owner):
@@ -161,7 +162,7 @@ class Intake:
         if submitted.plan is not None:
             raise WrongState("It is a job of a crew: redo it, or run the crew again.")
         if submitted.sealed:
-            raise WrongState("Its private values are not in the log: submit it anew.")
+            raise WrongState("Its private values are not in the log: submit it again with them.")
         again = submitted.model_copy(
             update={"owner": owner, "links": Links(parent=job_id, request=context.request_id)}
         )
@@ -169,19 +170,19 @@ class Intake:
 
 
 class _Replayed(Exception):
-    """The job was there already: what was sealed for this request belongs to none."""
+    """The job existed already, so what was sealed for this request belongs to no job."""
 
     def __init__(self, submission: Submission) -> None:
         self.submission = submission
 
 
 def limit_ms(seconds: float | None) -> int:
-    """A time limit in milliseconds. None and 0 are no limit, which is 0; any limit is at least 1,
-    so that the smallest is not none at all.
+    """A time limit in milliseconds. None and 0 mean no limit, which is 0. Every other limit is at
+    least 1, so that rounding never removes it.
     """
     return max(1, round(seconds * 1000)) if seconds else 0
 
 
 def abridged(text: str) -> str:
-    """A title made of a longer text."""
+    """A title, made of a longer text."""
     return text if len(text) <= _TITLE_LENGTH else text[: _TITLE_LENGTH - 1] + "…"

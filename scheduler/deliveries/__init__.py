@@ -1,1 +1,1 @@
-"""What goes out: deliveries to receivers outside, at least once, and never passed over."""
+"""Deliveries to receivers outside: at least once, and never passed over."""

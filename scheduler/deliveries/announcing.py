@@ -1,4 +1,4 @@
-"""A policy that asks for deliveries: whenever this event, then it is to reach these receivers."""
+"""A policy that requests deliveries: whenever this event, send it to these receivers."""
 
 from collections.abc import Callable, Iterable
 
@@ -11,12 +11,12 @@ from scheduler.policies.policy import Reaction
 ACTOR = "system:deliveries"
 
 Addressed = tuple[str, str]
-"""A channel and the name of a receiver there."""
+"""A channel, and the name of a receiver in it."""
 
 
 class Announcing:
-    """Asks once for each event and receiver: a delivery's id follows from both. Run it with
-    `Unforeseen.STAY`, since what is passed over is never sent.
+    """Requests one delivery for each event and receiver: its id follows from both. Run it with
+    `Unforeseen.STAY`, because an event that is passed over would never be sent.
     """
 
     def __init__(

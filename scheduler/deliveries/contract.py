@@ -1,5 +1,5 @@
-"""What a way out promises: it tries once to bring an event to a receiver, and says what came of
-it.
+"""What a channel promises: it tries once to bring an event to a receiver, and returns the
+result.
 """
 
 from dataclasses import dataclass
@@ -11,24 +11,24 @@ from domain.log import Recorded
 
 @dataclass(frozen=True, slots=True)
 class Arrived:
-    """The receiver has taken it."""
+    """The receiver accepted the event."""
 
     status: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class Missed:
-    """It did not get there; it may the next time."""
+    """The event did not arrive. The next try may succeed."""
 
     reason: str
     status: int | None = None
     at_least: timedelta = timedelta(0)
-    """Not before this is over: the receiver asked for it."""
+    """The receiver asked for no other try before this time has passed."""
 
 
 @dataclass(frozen=True, slots=True)
 class Refused:
-    """It will not be taken, however often it is tried."""
+    """The receiver will not accept the event, however often it is sent."""
 
     reason: str
     status: int | None = None
@@ -38,10 +38,10 @@ Answer = Arrived | Missed | Refused
 
 
 class Channel(Protocol):
-    """One way out. Reasons are kept in the log for ever: they hold no address and no secret."""
+    """One way out. Reasons stay in the log for ever, so they hold no address and no secret."""
 
     async def send(self, receiver: str, event: Recorded) -> Answer:
-        """Try once, in bounded time. It may be asked again about the same event: the event's id is
-        the key by which a receiver can tell.
+        """Try once, in bounded time. It may be called again for the same event. The receiver can
+        recognise a repetition by the event's id.
         """
         ...

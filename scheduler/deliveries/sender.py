@@ -1,8 +1,8 @@
 """The sender: brings deliveries to their receivers, each at least once.
 
-What is to be sent and what came of it stands in the log, and nothing else is remembered: one that
-starts finds in the views what has no outcome yet, and sends it. So a crash between a send and its
-outcome sends it again, with the same key.
+The log holds the deliveries and the outcomes of all tries; the sender remembers nothing else. At
+its start it finds in the views the deliveries without an outcome, and sends them. So after a crash
+between a try and its outcome, the delivery is sent again with the same key.
 """
 
 import asyncio
@@ -32,7 +32,7 @@ ACTOR = "system:deliveries"
 WAITS = tuple(
     timedelta(seconds=seconds) for seconds in (1, 5, 30, 120, 600, 3_600, 10_800, 21_600, 43_200)
 )
-"""Between the tries of one delivery: ten tries in a day."""
+"""Waits between the tries of one delivery: ten tries in a day."""
 
 _TYPES = (
     "delivery.requested",
@@ -48,8 +48,8 @@ _BROKEN = timedelta(seconds=60)
 
 
 class Sender:
-    """Sends to several receivers at a time, and to one of them one after the other, so that a slow
-    one holds up nobody else.
+    """Sends to several receivers at once, but to each receiver one after the other. So a slow
+    receiver delays no other one.
     """
 
     name = "deliveries"
@@ -80,7 +80,7 @@ class Sender:
         )
 
     async def run(self) -> None:
-        """Until cancelled. The timers must have been started."""
+        """Runs until cancelled. Start the timers first."""
         await self.follower.run()
 
     async def _begin(self) -> int:
@@ -109,7 +109,7 @@ class Sender:
         try:
             await self._try(delivery_id)
         except Exception as error:
-            # Nothing that is to go out is passed over: it stays pending, and is tried again.
+            # A delivery is never passed over: it stays pending, and is tried again.
             known = isinstance(error, Unavailable)
             level = logging.ERROR if known else logging.CRITICAL
             logger.log(level, "delivery %s waits", delivery_id, exc_info=None if known else error)
@@ -121,7 +121,7 @@ class Sender:
         delivery = await self._log.apart(partial(self._deliveries.load, delivery_id))
         lane = self._lane(delivery)
         async with lane, self._room:
-            # It may have waited for its turn.
+            # Look again: it may have waited for its turn.
             delivery = await self._log.apart(partial(self._deliveries.load, delivery_id))
             if not delivery.pending:
                 return
@@ -148,8 +148,8 @@ class Sender:
             return Missed(f"The server failed; error id {error_id}.")
 
     async def _record(self, seen: Delivery, answer: Answer) -> None:
-        """Bring what came of it into the log, however long that cannot be written: it was sent, and
-        is not to be sent again for that.
+        """Append the outcome, and try until the log can be written: the event was sent, and must
+        not be sent again only because of the log.
         """
 
         def decide(delivery: Delivery) -> list[Event]:

@@ -1,8 +1,8 @@
-"""Webhooks: an event as a POST to an address that somebody gave.
+"""Webhooks: an event as a POST request to an address that a person gave.
 
-The address may be anybody's, so it is asked with care: HTTPS only, to addresses of the open
-internet only (looked up once, and then asked at that very address), in bounded time, with a bounded
-answer, and where it redirects to nobody goes.
+The address may be anybody's, so requests are careful: HTTPS only; only to addresses of the open
+internet, where exactly the address that was checked is called; limited in time, and without
+following redirects or reading the answer's body.
 """
 
 import asyncio
@@ -31,21 +31,21 @@ _LATER = frozenset({408, 425, 429})
 
 @dataclass(frozen=True, slots=True)
 class Hook:
-    """A receiver: where it is, and the secret with which what it gets is signed."""
+    """A receiver: its URL, and the secret that signs what is sent to it."""
 
     url: str
     secret: str = ""
 
 
 class NotAllowed(Exception):
-    """The address is none that may be asked."""
+    """The address must not be called."""
 
 
 class Webhooks:
-    """The channel ``webhook``. What is sent is the event as the log has it.
+    """The channel ``webhook``. It sends the event as it is in the log.
 
-    `allowed` are networks that may be asked though they are not of the open internet; there, plain
-    HTTP is taken too.
+    `allowed` are networks that may be called although they are not of the open internet. There,
+    plain HTTP is allowed too.
     """
 
     def __init__(
@@ -56,7 +56,9 @@ class Webhooks:
         timeout_s: float = _TIMEOUT_S,
         trusted: ssl.SSLContext | None = None,
     ) -> None:
-        """`trusted` says whose certificates are taken; None: those that the machine trusts."""
+        """`trusted` decides which certificates are accepted; None: those that the machine
+        trusts.
+        """
         self._hook = hooks if callable(hooks) else hooks.get
         self._allowed = tuple(allowed)
         self._timeout_s = timeout_s
@@ -95,8 +97,8 @@ class Webhooks:
     async def _ask(
         self, url: str, host: str, address: str, headers: dict[str, str], body: bytes
     ) -> Answer | None:
-        """None where nobody answers at this address."""
-        import httpx2  # a server that sends nothing needs none of it
+        """None if nothing answers at this address."""
+        import httpx2  # a server that sends nothing never loads it
 
         called = httpx2.URL(url).copy_with(host=address)
         client = httpx2.AsyncClient(
@@ -105,24 +107,24 @@ class Webhooks:
             trust_env=False,
             verify=True if self._trusted is None else self._trusted,
         )
-        # The address is called, and the host is asked for its certificate.
+        # The checked address is called; the certificate is checked for the host's name.
         named = {"sni_hostname": host}
         post = client.stream("POST", called, content=body, headers=headers, extensions=named)
         try:
             async with client, post as response:
-                # The answer's body says nothing that is needed, so none of it is read.
+                # The answer's body is not needed, so it is not read.
                 return _answer(response.status_code, response.headers.get("retry-after"))
         except (httpx2.ConnectError, httpx2.ConnectTimeout):
             return None
         except httpx2.TimeoutException:
             return Missed("It was silent for too long.")
         except httpx2.TransportError:
-            return Missed("What it answered is no HTTP.")
+            return Missed("Its answer is not HTTP.")
 
     async def _addresses(self, scheme: str, host: str, port: int | None) -> list[str]:
-        """Those that the host has. NotAllowed where one of them is none of the open internet."""
+        """The host's addresses. Raises NotAllowed if one of them is not of the open internet."""
         if scheme not in ("http", "https") or not host:
-            raise NotAllowed("Its address is no https address.")
+            raise NotAllowed("Its address is not an https address.")
         loop = asyncio.get_running_loop()
         found: Any = await loop.getaddrinfo(host, port or 443, type=socket.SOCK_STREAM)
         addresses = [str(entry[4][0]) for entry in found]
@@ -131,7 +133,7 @@ class Webhooks:
             if not ours and not _open(address):
                 raise NotAllowed("Its address is not of the open internet.")
             if scheme == "http" and not ours:
-                raise NotAllowed("Its address is no https address.")
+                raise NotAllowed("Its address is not an https address.")
         return addresses
 
     def _is_allowed(self, address: str) -> bool:
@@ -147,7 +149,7 @@ def _open(text: str) -> bool:
 
 
 def _signed(secret: str, key: str, body: bytes) -> dict[str, str]:
-    """As the Standard Webhooks specification has it: HMAC-SHA256 over id, time and body."""
+    """The headers of the Standard Webhooks specification: HMAC-SHA256 over id, time and body."""
     at = str(int(time()))
     headers = {"webhook-id": key, "webhook-timestamp": at}
     if secret:

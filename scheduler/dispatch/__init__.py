@@ -1,1 +1,1 @@
-"""The queue of what may start, and the start of one attempt."""
+"""The queue of jobs that may start, and the life of one attempt."""

@@ -1,4 +1,4 @@
-"""From a job to what a node is told of one attempt of it."""
+"""Makes the assignment of an attempt: everything that its node is told."""
 
 import asyncio
 from collections.abc import Callable
@@ -12,10 +12,10 @@ from scheduler.workspaces.contract import Assignment, CannotLaunch
 
 @dataclass(frozen=True)
 class Assignments:
-    """Makes assignments of what only this server knows.
+    """Adds to a job what only this server knows.
 
-    `parents` gives the jobs that a job waited for, and `server_env` what lets an attempt talk to
-    this server.
+    `parents` returns the jobs that a job waited for, and `server_env` the variables with which an
+    attempt can talk to this server.
     """
 
     sealed: SealedSpecs
@@ -24,7 +24,7 @@ class Assignments:
     server_env: Callable[[str, int], dict[str, str]]
 
     async def of(self, job: Job, attempt: int) -> Assignment:
-        """CannotLaunch when a part of the job is gone; LogUnavailable."""
+        """Raises CannotLaunch if a part of the job is gone, LogUnavailable."""
         private = self._private(job)
         return Assignment(
             job=job,
@@ -43,7 +43,7 @@ class Assignments:
         private = self.sealed.open(job.id)
         if private is None:
             raise CannotLaunch(
-                "The private part of this job (its arguments and environment) is gone."
+                "The private part of the job (arguments, environment) is gone: submit it again."
             )
         return private
 

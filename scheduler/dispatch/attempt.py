@@ -37,7 +37,7 @@ _RETRY_S = 0.5
 
 @dataclass(frozen=True, slots=True)
 class Equipment:
-    """What attempts are run with: the node's executor and workspaces, and what this server has."""
+    """The node's executor and workspaces, and the parts of this server that attempts need."""
 
     jobs: Jobs
     executor: Executor
@@ -60,14 +60,12 @@ class Equipment:
             sealed.discard(job_id)
 
     async def sweep_sealed(self) -> None:
-        """The same for all jobs that there are."""
+        """Remove the private parts of all jobs that will not run again."""
         await self.jobs.apart(partial(self.assignments.sealed.sweep, self.is_wanted))
 
 
 class Attempt:
-    """An attempt of a job that is being seen through. `place_changed` is called when it takes or
-    leaves its place.
-    """
+    """One attempt of a job. Calls `place_changed` when it takes or leaves its place."""
 
     def __init__(
         self,
@@ -83,49 +81,53 @@ class Attempt:
         self.job_id = job_id
         self.owner = owner
         self.waits = False
-        """For a person's answer: it holds no place."""
+        """It waits for a person's answer, and holds no place."""
         self.task: asyncio.Task[None] | None = None
         self._number: int | None = None
         """None until it is in the log."""
         self._running: Running | None = None
         self._ending = False
-        """Its process is to be ended, also one that has not begun yet."""
+        """Its process must end, even if it has not begun yet."""
 
     # How it comes to be
 
     async def claim(self, queued: Recorded | None) -> None:
-        """Take the job for its next attempt and run that; nothing where it needs none any more."""
+        """Claim the job's next attempt and run it. Does nothing if the job needs no attempt
+        any more.
+        """
         context = Context(actor=ACTOR, cause=queued.id if queued else None)
         job = await self._start_in_log(context)
         if job is None:
-            # It ended between the queue and here, while this held its place: nobody else looked.
+            # It ended between the queue and here, while this held its place: nobody else has seen
+            # it.
             await self._equipment.forget(self.job_id)
         else:
             self._number = job.attempt
             await self._run(job, job.attempt, context)
 
     async def adopt(self, number: int) -> None:
-        """Go on with what an earlier server began."""
+        """Go on with an attempt that an earlier server began."""
         self._number = number
         job = await self._load()
         if job.cancel_requested or job.rejected:
             self._ending = True
         if job.node != self._equipment.workspaces.node:
-            # The log was brought here from elsewhere: what it says runs is not ours to run again.
+            # The log was copied here from another machine: the running attempt is not ours to run
+            # again.
             why = f"It ran on {job.node}, which this server cannot reach."
             await self._lose(number, why, secrets.token_hex(6))
             return
         running = await self._equipment.executor.adopt(self.job_id, number)
         if running is None:
-            # Claimed, and the server died before the process began: this attempt begins now.
+            # Claimed, but the server died before the process began: this attempt begins now.
             await self._run(job, number, Context(actor=ACTOR))
         else:
             logger.info("adopted attempt %d of job %s", number, self.job_id)
             await self._see_through(job, number, running, Context(actor=ACTOR))
 
     async def end_left(self, attempts: list[tuple[str, int]]) -> None:
-        """End attempts (job id, number) that were taken from their job just before an earlier
-        server stopped, and of which a process is still there.
+        """End attempts (job id, number) that lost their job just before an earlier server stopped,
+        and whose processes still run.
         """
         for job_id, number in attempts:
             running = await self._equipment.executor.adopt(job_id, number)
@@ -135,7 +137,7 @@ class Attempt:
                 await running.discard()
 
     async def _start_in_log(self, context: Context) -> Job | None:
-        """Append ``job.started``; None when the job needs no attempt any more."""
+        """Append ``job.started``; None if the job needs no attempt any more."""
         node = self._equipment.workspaces.node
         while True:
             try:
@@ -157,13 +159,13 @@ class Attempt:
     # What happens to it
 
     async def cancel(self) -> None:
-        """End its process, also one that has not begun yet."""
+        """End its process, even if that has not begun yet."""
         self._ending = True
         if self._running is not None:
             await self._running.cancel()
 
     async def look_again(self) -> None:
-        """A question was asked or answered: does it hold a place?"""
+        """A question was asked or answered: check whether it still holds a place."""
         if self._running is None:
             return
         try:
@@ -218,7 +220,7 @@ class Attempt:
         await self._equipment.workspaces.discard(self.job_id, number)
 
     def _watch(self, job: Job, number: int) -> "asyncio.Task[None] | None":
-        """Its lease, where it has one."""
+        """Watch its lease, if it has one."""
         lease_ms = job.terms.lease_ms
         if not lease_ms:
             return None
@@ -241,11 +243,11 @@ class Attempt:
     # How it ends without its process
 
     async def give_up(self, error: Exception, error_id: str) -> None:
-        """After an error that nobody foresaw: end the process that may run, then the attempt."""
+        """After an unexpected error: end the process that may run, and then the attempt."""
         number = self._number
         if number is None:
             return
-        reason = "The server met an error that it does not know; its log says more."
+        reason = "The server met an unexpected error; its log says more."
         if isinstance(error, OSError):
             reason = f"The files of the running job cannot be used: {error.strerror}."
         if isinstance(error, NoDriver):
@@ -290,7 +292,7 @@ class Attempt:
         await self._end(decide, context)
 
     async def _end(self, decide: Callable[[Job], list[Event]], context: Context) -> None:
-        """Bring an end into the log, however long that cannot be written."""
+        """Append the end of the attempt, and try until the log can be written."""
         while True:
             try:
                 await self._jobs.execute(self.job_id, decide, context)

@@ -1,9 +1,8 @@
-"""The dispatcher: a policy that reads the log and, whenever a job is queued and there is room,
-starts it.
+"""The dispatcher: reads the log, and starts a job whenever one is queued and there is room.
 
 It claims an attempt by appending ``job.started`` at the version of the job that it has seen, so two
-dispatchers can never start the same one. What it remembers is only a cursor and what it is running;
-a new one finds both in the views and adopts what still runs.
+dispatchers can never start the same one. It remembers only a cursor and its running attempts. A new
+dispatcher finds both in the views, and adopts the attempts that still run.
 """
 
 import asyncio
@@ -49,8 +48,8 @@ _TICK_S = 1.0
 
 class Dispatcher:
     """Runs up to `capacity` attempts at a time, and up to `owner_capacity` of one owner (0: no such
-    limit), first queued first started. A capacity of 0 holds all. What is done with a process is
-    for the driver of its kind to say.
+    limit), first queued first started. A capacity of 0 starts nothing. The driver of the job's kind
+    decides what happens with a process.
     """
 
     name = "dispatcher"
@@ -78,7 +77,7 @@ class Dispatcher:
         self._clock = clock
         self.capacity = capacity
         self.ticked_at: datetime | None = None
-        """When it last gave a sign of life: once a second while it works."""
+        """Its last sign of life, which it gives once a second while it works."""
         self.follower = Follower(
             log, self.name, _FOLLOWED, self._handle, begin=self._take_over, page_end=self._fill
         )
@@ -88,7 +87,7 @@ class Dispatcher:
 
     @property
     def owner_capacity(self) -> int:
-        """Places that one owner may have; 0: all."""
+        """Places that one owner may have; 0: no limit."""
         return self._queue.owner_capacity
 
     @property
@@ -98,7 +97,7 @@ class Dispatcher:
 
     @property
     def waiting(self) -> int:
-        """Attempts that wait for an approval and hold none."""
+        """Attempts that wait for an approval and hold no place."""
         return len(self._attempts) - self.active
 
     @property
@@ -107,8 +106,8 @@ class Dispatcher:
         return len(self._queue)
 
     async def run(self) -> None:
-        """Adopt what runs, then follow the log until cancelled. Goes on after any failure of the
-        log.
+        """Adopt running attempts, then follow the log until cancelled. Survives every
+        failure of the log.
         """
         ticking = asyncio.create_task(self._tick(), name="dispatcher's heartbeat")
         try:
@@ -117,8 +116,8 @@ class Dispatcher:
             ticking.cancel()
 
     async def _tick(self) -> None:
-        """No sign of life while one event takes longer than a tick: whatever that hangs in, nothing
-        is started meanwhile.
+        """Give signs of life, but none while one event takes longer than a tick: whatever blocks
+        it, nothing is started meanwhile.
         """
         handled: int | None = None
         while True:
@@ -129,8 +128,8 @@ class Dispatcher:
             await asyncio.sleep(_TICK_S)
 
     async def stop(self, *, cancel_jobs: bool, grace_s: float = 7.0) -> None:
-        """Start nothing more. Leave what runs to be adopted, or cancel it and wait up to `grace_s`
-        seconds.
+        """Start nothing more. Leave running attempts to be adopted, or cancel their jobs and wait
+        up to `grace_s` seconds.
         """
         self._stopping = True
         if cancel_jobs and self._attempts:
@@ -161,7 +160,9 @@ class Dispatcher:
     # Taking over
 
     async def _take_over(self) -> int:
-        """Find the queue and the held jobs in the views; run on where an earlier server stopped."""
+        """Find the queue and the jobs with an attempt in the views. Returns the position after
+        which to follow.
+        """
         await self._views.caught_up(timeout_s=60.0)
         with self._views.reading() as reading:
             opened = open_jobs(reading)
@@ -176,7 +177,7 @@ class Dispatcher:
         for row in opened.active:
             self._begin(row["id"], row["owner"], partial(Attempt.adopt, number=row["attempt"]))
         for job_id, attempts in groupby(sorted(left), itemgetter(0)):
-            # A job whose earlier attempt is still there begins no other; one that runs has begun.
+            # A job whose earlier attempt still lives begins no other one.
             name = job_id if job_id not in self._attempts else f"{job_id}, before"
             self._begin(name, None, partial(Attempt.end_left, attempts=list(attempts)))
         await equipment.workspaces.sweep(kept)
@@ -201,7 +202,8 @@ class Dispatcher:
         else:
             self._queue.drop(job_id)
             if attempt is None:
-                # It ended before any attempt of ours: nothing else will look at its sealed part.
+                # It ended before any attempt of this server: nothing else will remove its sealed
+                # part.
                 await self._equipment.forget(job_id)
             elif event.type == "job.made_stale":
                 await attempt.cancel()
@@ -211,13 +213,13 @@ class Dispatcher:
         if self._stopping:
             return
         owners = (attempt.owner for attempt in self._attempts.values() if not attempt.waits)
-        # An attempt that was taken from its job may still be on its way out.
+        # An attempt that has lost its job may still be ending.
         for waiting in self._queue.choose(self.capacity - self.active, owners, self._attempts):
             claim = partial(Attempt.claim, queued=waiting.event)
             self._begin(waiting.job_id, waiting.owner, claim)
 
     async def _owner_of(self, job_id: str) -> str | None:
-        """Whose it is, where that matters."""
+        """The job's owner, if owners have a limit."""
         if not self.owner_capacity:
             return None
         try:
@@ -238,7 +240,7 @@ class Dispatcher:
             await work(attempt)
         except Exception as error:
             error_id = secrets.token_hex(6)
-            logger.exception("the attempt of job %s is given up (%s)", attempt.job_id, error_id)
+            logger.exception("gave up the attempt of job %s (%s)", attempt.job_id, error_id)
             await attempt.give_up(error, error_id)
         finally:
             self._attempts.pop(attempt.job_id, None)

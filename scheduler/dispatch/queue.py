@@ -1,4 +1,4 @@
-"""The fair queue: which jobs wait for a place, and whose turn it is."""
+"""The fair queue: which jobs wait for a place, and which one is next."""
 
 from collections import Counter
 from collections.abc import Container, Iterable
@@ -13,13 +13,13 @@ class Waiting:
 
     job_id: str
     event: Recorded | None
-    """What queued it, where this server saw it."""
+    """The event that queued it, if this server saw it."""
     owner: str | None = None
 
 
 class FairQueue:
-    """First queued first chosen, while no owner has more than `owner_capacity` places (0: no such
-    limit). Nothing is counted against a job whose owner is not known.
+    """Chooses jobs in the order of queueing, while no owner has more than `owner_capacity` places
+    (0: no such limit). A job with an unknown owner is under no such limit.
     """
 
     def __init__(self, owner_capacity: int) -> None:
@@ -38,8 +38,8 @@ class FairQueue:
     def choose(
         self, room: int, owners: Iterable[str | None], busy: Container[str]
     ) -> list[Waiting]:
-        """Take up to `room` jobs whose turn it is out of the queue. `owners` hold a place, each as
-        often as it is named; what is `busy` cannot start yet.
+        """Take up to `room` jobs out of the queue. `owners` has the owner of each place that is
+        held. Jobs that are `busy` cannot start yet.
         """
         if room <= 0 or not self._waiting:
             return []

@@ -1,4 +1,4 @@
-"""The runner of one attempt: its driver follows it, then its end goes into the log."""
+"""The runner of one attempt: its driver follows it, and then its end is appended to the log."""
 
 import asyncio
 import logging
@@ -31,7 +31,7 @@ T = TypeVar("T")
 
 
 class Runner:
-    """Sees attempts through to their end in the log."""
+    """Follows attempts to their end in the log."""
 
     def __init__(self, jobs: Jobs, drivers: Drivers, workspaces: Workspaces) -> None:
         self._jobs = jobs
@@ -41,8 +41,9 @@ class Runner:
     async def see_through(self, followed: Followed) -> None:
         """Follow the process, wait for its exit, append the end, discard the spool.
 
-        While the log cannot be written the process goes on into its spool and nothing is lost; this
-        tries again until it can. Cancelling this coroutine leaves the process to be adopted.
+        While the log cannot be written, the process goes on writing into its spool, nothing is
+        lost, and this tries again. If this coroutine is cancelled, the process stays and can be
+        adopted.
         """
         job, attempt, running = followed.job, followed.attempt, followed.running
         driver = driver_of(self._drivers, job)
@@ -91,8 +92,8 @@ class Runner:
         await self._jobs.execute(launched.id, decide, context)
 
     async def _left_by(self, job: Job, attempt: int) -> Leavings:
-        """What it left. LogUnavailable while that cannot be kept, as on a full disk: like the end
-        itself it is tried again. What can never be kept is told as dropped.
+        """What the attempt left. Raises LogUnavailable while it cannot be stored, such as on a full
+        disk: then it is tried again. Files that can never be stored are reported as dropped.
         """
         try:
             return await self._workspaces.gather(job, attempt)
@@ -114,7 +115,7 @@ def _finished(job: Job, ended: Exit, lines: int, error_id: str | None) -> JobFin
     }[ended.reason]
     reason = ended.error or ""
     if outcome is Outcome.CANCELLED and not job.cancel_requested:
-        # Ended by its lease, or by an answer: the job has another say in what that means.
+        # Ended by its lease or by an answer: the job decides what that means.
         outcome = Outcome.FAILED
         reason = reason or "The worker gave no sign of life."
     return JobFinished(
@@ -133,7 +134,7 @@ async def _persistently(
     work: Callable[[], Awaitable[T]],
     passing: tuple[type[Exception], ...] = (LogUnavailable,),
 ) -> T:
-    """Try again, ever more slowly, while the log is unavailable, or for what else is `passing`."""
+    """Try again, with growing waits, while the log is unavailable or the error is `passing`."""
     tries = 0
     while True:
         try:

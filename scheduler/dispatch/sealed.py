@@ -1,8 +1,8 @@
-"""Sealed specs: what a job needs to run and the log must not know, until it cannot run again.
+"""Sealed specs: what a job needs to run and the log must not know.
 
-The log is for ever, so it keeps the names of a job's environment variables, a redacted argv and a
-redacted directory. The rest lies in a file of mode 0600 that is durable before the job is accepted
-and is removed when the job has ended, or, where it could be redone, when it is taken off the board.
+The log is kept for ever, so it has only the names of a job's environment variables, a redacted argv
+and a redacted directory. The rest is in a file of mode 0600, which is durable before the job is
+accepted. It is removed when the job has ended or, if the job could be redone, when it is archived.
 """
 
 import contextlib
@@ -17,19 +17,21 @@ import orjson
 
 @dataclass(frozen=True, slots=True, repr=False)
 class Sealed:
-    """The private part of a job: the argv as it was given and the environment's values by name.
+    """The private part of a job: the original argv, and the environment's values by name.
 
-    Nothing of it is in its representation.
+    Its representation shows nothing of it.
     """
 
     argv: tuple[str, ...]
     env: dict[str, str]
     cwd: str | None = None
-    """The working directory as it was given; None where the log shows it as it is."""
+    """The original working directory; None if the log shows it unchanged."""
 
 
 class SealedSpecs:
-    """One file a job under `root`. Methods block on the disk; OSError when it cannot be written."""
+    """One file for each job under `root`. Methods block on the disk, and raise OSError if it cannot
+    be written.
+    """
 
     def __init__(self, root: Path) -> None:
         self._root = root
@@ -37,13 +39,13 @@ class SealedSpecs:
         root.mkdir(mode=0o700, parents=True, exist_ok=True)
 
     def seal(self, job_id: str, sealed: Sealed) -> None:
-        """Write and fsync, file and directory, so that an accepted job cannot lose it."""
+        """Write and sync the file and its directory, so that an accepted job cannot lose it."""
         path = self._path(job_id)
         draft = path.with_suffix(".draft")
         said = {"argv": sealed.argv, "env": sealed.env, "cwd": sealed.cwd}
         file = os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600)
         try:
-            # A file object goes on after a short write, as one to an almost full disk is.
+            # A file object continues after a short write, which an almost full disk can cause.
             with open(file, "wb") as stream:
                 stream.write(orjson.dumps(said))
                 stream.flush()
@@ -59,7 +61,7 @@ class SealedSpecs:
             os.close(directory)
 
     def open(self, job_id: str) -> Sealed | None:
-        """The private part, or None when there is no such file (any more), or only half of one."""
+        """The private part; None if there is no file (any more), or only an incomplete one."""
         try:
             said = orjson.loads(self._path(job_id).read_bytes())
             return Sealed(tuple(said["argv"]), dict(said["env"]), said.get("cwd"))
@@ -74,11 +76,11 @@ class SealedSpecs:
             self._path(job_id).unlink()
 
     def sweep(self, wanted: Callable[[str], bool]) -> None:
-        """Remove what belongs to no job that is `wanted`: left by a crash between sealing and
-        accepting, or between the end and its removal.
+        """Remove the files of all jobs that are not `wanted`: left by a crash between sealing and
+        accepting, or between the end of a job and the removal.
 
-        What was sealed since this object was made is of jobs that are just being accepted, and
-        stays.
+        Files that were sealed since this object was made stay: their jobs may be just being
+        accepted.
         """
         for path in self._root.iterdir():
             if path.stat().st_mtime < self._opened and not wanted(path.stem):

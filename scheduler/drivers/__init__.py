@@ -1,1 +1,1 @@
-"""What a kind of job does with its process."""
+"""Drivers: what each kind of job does with its process."""

@@ -1,8 +1,7 @@
-"""The driver of commands: what the process writes is lines.
+"""The driver of commands: the output of the process is lines.
 
-Nothing is kept here that the log and the spool do not have: a server that dies in the middle is
-followed by one that reads the last output event, goes on in the spool where that stops, and loses
-and doubles nothing.
+It keeps nothing that the log and the spool do not have. If a server dies, the next one reads the
+last output event, goes on in the spool where that event ends, and loses or repeats nothing.
 """
 
 import asyncio
@@ -19,22 +18,22 @@ from scheduler.drivers.unfinished import LONGEST, Unfinished
 from scheduler.executors.contract import AttemptSpec, Running
 
 BATCH_S = 0.05
-"""Output waits at most this long for more to share its event."""
+"""Output waits at most this long for more output that can share its event."""
 
 SHOW_S = 0.2
-"""A line that has begun is shown when it has stood for so long, and again that often."""
+"""How long an unfinished line stands before it is shown, and how often it is shown again."""
 
 _APPEND_BYTES = 64 * BATCH_BYTES
-"""Output that is written together, counted in the same way: events with a commit each would be
-slow, and to encode very many would hold up the event loop.
+"""Most output that is written together, in the same unit. One commit for each event would be slow,
+and encoding very many events would block the event loop.
 """
 
 _BITE = 1_024
-"""Bytes that are split at a time, so that even empty lines are not far too many for an event."""
+"""Bytes that are split at a time, so that even empty lines are not far too many for one event."""
 
 
 class CommandDriver:
-    """Brings the lines of commands into the log."""
+    """Appends the lines of commands to the log."""
 
     def __init__(
         self, log: EventLog, jobs: Jobs, unfinished: Unfinished, clock: Clock = system_clock
@@ -61,7 +60,7 @@ class CommandDriver:
         loop = asyncio.get_running_loop()
         pending = Pending(pump.offset)
         due = loop.time()
-        show_at: float | None = None  # when the line that has begun is looked at again
+        show_at: float | None = None  # when to look at the unfinished line again
 
         async def write() -> None:
             await pump.append(pending.take())
@@ -84,7 +83,7 @@ class CommandDriver:
                         for lines in _split(splitter, data, cut):
                             pending.add(lines)
                             if pending.cost >= _APPEND_BYTES:
-                                await write()  # others have their turn meanwhile
+                                await write()  # lets other tasks run in between
                 if pending.cost and (
                     coming is None or pending.cost >= BATCH_BYTES or loop.time() >= due
                 ):
@@ -102,13 +101,13 @@ class CommandDriver:
 
 
 async def _is_cut(running: Running) -> bool:
-    """Whether an attempt that has ended wrote more than was kept."""
+    """Whether an ended attempt wrote more than was kept."""
     ended = await running.wait()
     return ended.output_bytes > ended.kept_bytes
 
 
 def _split(splitter: LineSplitter, data: bytes | None, cut: bool) -> Iterator[Lines]:
-    """The lines that a chunk completes, or the end of all, a bite at a time."""
+    """The lines that a chunk completes, or the last line, in small parts."""
     if data is None:
         yield splitter.finish(cut)
     else:

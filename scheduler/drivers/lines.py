@@ -1,29 +1,29 @@
-"""Splits what a process wrote into lines, however the reads cut it."""
+"""Splits the output of a process into lines, independent of how it was read."""
 
 from collections.abc import Callable
 from typing import NamedTuple
 
 LINE_LIMIT = 1_048_576
-"""Bytes of a line that are kept, unless said otherwise."""
+"""Bytes of a line that are kept, by default."""
 
 
 class Lines(NamedTuple):
-    """Lines that follow each other, without their terminators."""
+    """Consecutive lines, without their terminators."""
 
     texts: list[str]  # UTF-8; other bytes, and NUL, as \xNN
-    end: int  # offset in the stream just after the last terminator: where a reader resumes
+    end: int  # offset in the stream right after the last terminator: a reader resumes here
 
 
 class LineSplitter:
-    """Turns chunks of bytes into lines; the lines depend on the bytes alone, never on the chunks.
+    """Turns chunks of bytes into lines. The lines depend only on the bytes, never on the chunks.
 
-    A line ends at LF, CRLF or a lone CR (which is how progress bars redraw). A CR at the end of a
+    A line ends at LF, CRLF or a lone CR (with which progress bars redraw). A CR at the end of a
     chunk waits for the next byte, which may be its LF. Of a line over `limit` bytes the first
-    `limit` are kept, cut between two characters, and the text says how many were dropped; no more
-    than `limit` bytes are ever held. `start` is the offset of the first byte in the stream. `clip`
-    is asked for what of a line that is cut may be kept: it may end in half a secret.
+    `limit` are kept, cut between two characters, and the text says how many were dropped. Never
+    more than `limit` bytes are held. `start` is the offset of the first byte in the stream. `clip`
+    returns the part of a cut line that may be kept: its end may be half a secret.
 
-    Nothing is done line by line where no line can be over the limit: there may be millions.
+    If no line can be over the limit, nothing is done line by line: there may be millions.
     """
 
     def __init__(
@@ -34,8 +34,8 @@ class LineSplitter:
         self._clip = clip
         self._limit = limit
         self._fed = self._end = start
-        self._held = bytearray()  # the beginning of a line whose terminator has not come
-        self._dropped = 0  # bytes of that line that are not held
+        self._held = bytearray()  # the beginning of an unfinished line
+        self._dropped = 0  # bytes of that line beyond the limit
         self._after_cr = False
 
     def feed(self, data: bytes) -> Lines:
@@ -61,7 +61,9 @@ class LineSplitter:
         return Lines(texts, self._end)
 
     def finish(self, cut: bool = False) -> Lines:
-        """The last line, when no terminator ended it. `cut`: more of it came and is not here."""
+        """The last line, if no terminator ended it. `cut`: more of it was written and is not
+        here.
+        """
         if not (self._after_cr or self._held or self._dropped):
             return Lines([], self._end)
         cut = cut and not self._after_cr
@@ -71,14 +73,16 @@ class LineSplitter:
         return Lines([self._clip(text) if cut else text], self._end)
 
     def beginning(self, most: int) -> str | None:
-        """How the line begins that has not ended, in at most so many bytes; None where none has."""
+        """The beginning of the unfinished line, in at most `most` bytes; None if there is none."""
         if not self._held:
             return None
         held = bytes(self._held[:most])
         return _decode(held[: _character_boundary(held)])
 
     def _split(self, whole: bytes) -> list[str]:
-        """The lines of what ends with a terminator; the first of them begins with what is held."""
+        """The lines of a text that ends with a terminator. The held beginning is part of the
+        first.
+        """
         if self._dropped or len(self._held) + len(whole) > self._limit:
             first, *others = whole.splitlines()
             self._hold(first)
@@ -120,7 +124,7 @@ def _decode(content: bytes) -> str:
 
 
 def _character_boundary(content: bytes) -> int:
-    """The length of `content` without a character that its end cuts in two."""
+    """The length of `content` without an incomplete character at its end."""
     for back in range(1, min(4, len(content) + 1)):
         byte = content[-back]
         if byte & 0xC0 != 0x80:

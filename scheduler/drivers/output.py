@@ -1,4 +1,4 @@
-"""The output of an attempt on its way into the log."""
+"""Moves the output of an attempt into the log."""
 
 from collections.abc import Sequence
 
@@ -14,20 +14,20 @@ from scheduler.drivers.lines import Lines
 from scheduler.drivers.unfinished import Beginning, Unfinished
 
 BATCH_BYTES = 64 * 1024
-"""Output that shares an event at the most, unless a single line is longer. See LINE_COST."""
+"""Most output that shares an event, unless a single line is longer. See LINE_COST."""
 
 LINE_COST = 64
-"""Bytes that a line counts for beside its own: what is made of it costs that much, even if it is
-empty.
+"""Bytes that each line counts in addition to its own. The objects made of a line take this much,
+even if it is empty.
 """
 
 _LAST_WORDS = 4
-"""Events of output that a cancelled job may still have when the disk is full."""
+"""Output events that a cancelled job may still write when the disk is full."""
 
 
 class OutputPump:
-    """Appends one attempt's lines to ``job-<id>/output``, fenced by the version of the job's own
-    stream.
+    """Appends one attempt's lines to ``job-<id>/output``, fenced by the version of the job's
+    own stream.
     """
 
     def __init__(
@@ -44,19 +44,20 @@ class OutputPump:
         self._job_version = 0
         self._cancelled = False
         self._in_key = False
-        """Whether the last line was of a private key that may go on."""
+        """Whether the last line was part of a private key that may continue."""
         self.lines = 0
         self.offset = 0
 
     async def resume(self) -> None:
-        """Find out from the log where to go on. Raises Fenced when the attempt is not current."""
+        """Find out from the log where to go on. Raises Fenced if the attempt is not current."""
         await self._look_at_job()
         last = await self._log.last_of_stream(self._stream)
         self._version = last.version if last else 0
         self.lines = last.data["first_line"] + len(last.data["lines"]) - 1 if last else 0
         same = last is not None and last.data["attempt"] == self._attempt
         self.offset = last.data["end_offset"] if last is not None and same else 0
-        # What may have been of a key is taken for it: only lines that look like one are hidden.
+        # A line that may be part of a key counts as one: only lines that look like a key are
+        # hidden.
         lines = last.data["lines"] if last is not None and same else []
         _, begins = hide_key_lines(lines[-1:], False)
         self._in_key = begins or lines[-1:] == [HIDDEN]
@@ -77,7 +78,7 @@ class OutputPump:
         count, in_key = self.lines, self._in_key
         for texts, end in batches:
             texts, in_key = hide_key_lines(texts, in_key)
-            # Not validated: what the splitter gives is text, and there may be millions of it.
+            # Not validated: the splitter returns valid text, and there may be millions of lines.
             events.append(
                 JobOutput.model_construct(
                     attempt=self._attempt, first_line=count + 1, lines=texts, end_offset=end
@@ -89,7 +90,7 @@ class OutputPump:
         self.lines, self.offset, self._in_key = count, batches[-1].end, in_key
 
     def show(self, unfinished: Unfinished, text: str | None) -> None:
-        """Let others see how the next line begins; None: it has not begun."""
+        """Show readers the beginning of the next line; None: it has not begun."""
         shown = None if text is None or self._in_key else self._log.redactor.beginning(text)
         number = self.lines + 1
         unfinished.put(self._job_id, Beginning(self._attempt, number, shown) if shown else None)
@@ -99,8 +100,8 @@ class OutputPump:
         while True:
             new = new_events(self._stream, events, self._context, self._clock)
             expected = {self._stream: self._version, own: self._job_version}
-            # The last words of what is to end must not bar its end, on a disk that it may have
-            # filled itself.
+            # The last output of a cancelled job must not prevent its end, on a disk that it may
+            # have filled itself.
             last_words = self._cancelled and len(events) <= _LAST_WORDS
             try:
                 await self._log.append(new, expected, essential=last_words)
@@ -112,12 +113,12 @@ class OutputPump:
 
 
 class Pending:
-    """Lines on their way into the log, in the batches that are to be an event each."""
+    """Lines on their way into the log, in batches of one event each."""
 
     def __init__(self, offset: int) -> None:
         self._batches: list[Lines] = []
         self._end = offset
-        self._room = 0  # in the last batch
+        self._room = 0  # of the last batch
         self.cost = 0
         """Bytes of all lines, with LINE_COST for each; 0: there are none."""
 
@@ -136,7 +137,7 @@ class Pending:
         self._end = lines.end
 
     def take(self) -> list[Lines]:
-        """All of them; then there are none."""
+        """Returns all batches, and is empty afterwards."""
         batches, self._batches = self._batches, []
         self._room = self.cost = 0
         return batches

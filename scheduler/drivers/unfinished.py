@@ -1,20 +1,20 @@
-"""The line that a running job has begun and not ended: a prompt, a row of dots.
+"""The unfinished line of a running job: a prompt, a row of dots.
 
-It is no event, for a line is one only once it is whole. It is kept here while it stands, redacted
-as it would be in the log, for whoever looks on; it goes with the server, and the next one reads it
-from the spool again.
+It is no event, because a line is an event only once it is whole. Until then it is kept here for
+readers, redacted as in the log. It is lost with the server; the next one reads it from the spool
+again.
 """
 
 import asyncio
 from dataclasses import dataclass
 
 LONGEST = 4_096
-"""Bytes of such a line that are shown."""
+"""Most bytes of such a line that are shown."""
 
 
 @dataclass(frozen=True, slots=True)
 class Beginning:
-    """How a line begins. `line` is the number that it will have."""
+    """The beginning of an unfinished line. `line` is the number that the line will have."""
 
     attempt: int
     line: int
@@ -22,7 +22,7 @@ class Beginning:
 
 
 class Unfinished:
-    """By job. Belongs to one event loop."""
+    """Unfinished lines by job. Belongs to one event loop."""
 
     def __init__(self) -> None:
         self._beginnings: dict[str, Beginning] = {}
@@ -32,7 +32,7 @@ class Unfinished:
         return self._beginnings.get(job_id)
 
     def put(self, job_id: str, beginning: Beginning | None) -> None:
-        """None: no line is begun now."""
+        """None: there is no unfinished line now."""
         if beginning == self._beginnings.get(job_id):
             return
         if beginning is None:
@@ -44,7 +44,7 @@ class Unfinished:
                 waiting.set_result(None)
 
     def waiter(self, job_id: str) -> "asyncio.Future[None]":
-        """What is done at the next change. Whoever has it must `forget` it in the end."""
+        """A future that is done at the next change. The caller must `forget` it in the end."""
         waiter: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self._waiting.setdefault(job_id, set()).add(waiter)
         return waiter

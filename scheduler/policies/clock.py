@@ -1,7 +1,7 @@
-"""The clock: fires schedules at their times, by appending ``schedule.fired`` and nothing else.
+"""The clock: fires schedules at their times. It only appends ``schedule.fired`` and the like.
 
-Its memory is made anew from the views at each start. That a time is fired once does not hang on it:
-the time names a sub-stream, and a second one who would make that finds it there.
+Its memory is made from the views at each start. It is not needed to fire each time only once: the
+time names a sub-stream, and a second append to it fails.
 """
 
 import asyncio
@@ -52,24 +52,24 @@ _CONFLICT_S = 0.05
 _BROKEN_S = 60.0
 _MOST_PASSED = 500_000
 _BREATH_S = 0.01
-"""So long it reckons without letting others have the loop."""
+"""The longest computation without letting other tasks run."""
 
 
 @dataclass(slots=True)
 class _Watched:
-    """A schedule, and how far its firing has come."""
+    """A schedule, and how far its firings have got."""
 
     schedule: Schedule
     firings: int = 0
     reached: str = ""
-    """The last time that was dealt with."""
+    """The last time that was fired or missed."""
     busy: bool = False
     resumed: datetime | None = None
-    """Where it goes on after the machine's clock was ahead; None where it was not."""
+    """Where it goes on after the machine's clock was ahead; None if it was not."""
 
     def after(self, now: datetime) -> datetime:
-        """Times after this have not been dealt with. One that was dealt with and has not come shows
-        that the clock was ahead: then it goes on with the next real one.
+        """The time after which times are still to be handled. If a handled time lies in the future,
+        the clock was ahead: then it goes on with the next real time.
         """
         after = parse_time(max(self.schedule.since, self.reached))
         if self.resumed is not None and self.resumed >= after:
@@ -79,14 +79,14 @@ class _Watched:
         if self.resumed is None:
             self.resumed = now
             logger.warning(
-                "The clock was ahead: %s is at %s already. It goes on with its next real time.",
+                "The clock was ahead: %s is already at %s. It goes on with its next real time.",
                 self.schedule.stream,
                 format_time(after),
             )
         return self.resumed
 
     def next(self, now: datetime) -> datetime | None:
-        """The first time that has not been dealt with; it may have passed."""
+        """The first time that is still to be handled. It may have passed."""
         return self.schedule.next_after(self.after(now), self.firings)
 
     def reach(self, nominal: str, firings: int) -> None:
@@ -97,7 +97,7 @@ class _Watched:
 
 
 class _Breath:
-    """Lets others have the loop within a long reckoning."""
+    """Lets other tasks run during a long computation."""
 
     def __init__(self) -> None:
         self._since = monotonic()
@@ -109,7 +109,7 @@ class _Breath:
 
 
 class ScheduleClock:
-    """Watches every schedule of a log. One for each log is enough; two do no harm."""
+    """Watches every schedule of a log. One clock for each log is enough; two do no harm."""
 
     name = "clock"
 
@@ -122,7 +122,7 @@ class ScheduleClock:
         *,
         look_s: float = 30.0,
     ) -> None:
-        """Every `look_s` seconds it looks whether the wall clock was set back."""
+        """Every `look_s` seconds it checks whether the wall clock was set back."""
         self._log = log
         self._look_s = look_s
         self._views = views
@@ -132,8 +132,8 @@ class ScheduleClock:
         self.follower = Follower(log, self.name, _FOLLOWED, self._follow, begin=self._take_over)
 
     async def run(self) -> None:
-        """Take over from the views, catching up what was missed, then follow the log until
-        cancelled. Goes on after any failure of the log. The timers must have been started.
+        """Take over from the views, catch up missed times, then follow the log until cancelled.
+        Survives every failure of the log. Start the timers first.
         """
         watching = asyncio.create_task(self._watch_wall_clock(), name="wall clock")
         try:
@@ -142,13 +142,15 @@ class ScheduleClock:
             watching.cancel()
 
     async def _watch_wall_clock(self) -> None:
-        """Timers are for instants: when the clock is set back, those of real times come earlier."""
+        """Timers are for instants: if the clock is set back, the real times come earlier
+        than theirs.
+        """
         seen = self._clock()
         while True:
             await asyncio.sleep(self._look_s)
             now = self._clock()
             if now < seen - GRACE:
-                logger.warning("The clock was set back: the next times are reckoned anew.")
+                logger.warning("The clock was set back: all next times are computed anew.")
                 for watched in self._watched.values():
                     if not watched.busy:
                         self._arm(watched)
@@ -201,7 +203,7 @@ class ScheduleClock:
             self._timers.cancel(key)
             return
         due = self._clock()
-        # What is wrong with a rule is found and told by the firing, which is then due at once.
+        # A fault in the rule is found and reported by the firing, which is then due at once.
         with contextlib.suppress(Exception):
             nominal = watched.next(due)
             due = schedule.due_at(nominal) if nominal is not None else due
@@ -214,7 +216,7 @@ class ScheduleClock:
         self._timers.at(key, due, fire)
 
     async def _fire(self, watched: _Watched) -> None:
-        """Deal with every time of one schedule that has passed, and set the timer for the next."""
+        """Handle every passed time of one schedule, and set the timer for the next."""
         if watched.busy:
             return
         watched.busy = True
@@ -222,7 +224,7 @@ class ScheduleClock:
         try:
             await self._deal_with_passed(watched)
         except VersionConflict:
-            # Somebody else fired it, or changed the schedule: the log is about to tell.
+            # Somebody else fired it, or changed the schedule: the log will tell.
             wait_s = _CONFLICT_S
         except LogUnavailable as error:
             logger.error("The clock waits for the log: %s", error)
@@ -240,12 +242,13 @@ class ScheduleClock:
             return
         now = self._clock()
         draft = Draft(Context(actor=actor_of(schedule.id)), self._clock)
-        # A change that this has not seen makes the append fail.
+        # If the schedule has changed without this clock having seen it, the append fails.
         draft.expected[schedule.stream] = schedule.version
         try:
-            schedule.parsed  # noqa: B018 - told here, and not in the middle of its times
+            schedule.parsed  # noqa: B018 - fails here, and not in the middle of its times
         except BadInput as error:
-            # It was good when it was given: the zone went with another machine, for instance.
+            # The rule was valid when it was given. Its zone may be missing on this machine, for
+            # example.
             reason = f"This server cannot read its rule: {error}"
             draft.add(schedule.stream, schedule.version, schedule.pause(reason, 0))
             self._take(watched, await self._log.append(draft.events, draft.expected))
@@ -272,7 +275,7 @@ class ScheduleClock:
         self._take(watched, recorded)
 
     def _take(self, watched: _Watched, recorded: Sequence[Recorded]) -> None:
-        """What was appended is known now, and not only when the log tells."""
+        """Fold in what was appended now, before the log reports it."""
         own = [event for event in recorded if event.stream == watched.schedule.stream]
         if own and own[0].version == watched.schedule.version + 1:
             watched.schedule = fold(watched.schedule.id, own, watched.schedule)
@@ -295,14 +298,18 @@ class ScheduleClock:
         return passed, nominal
 
     async def _was_fired(self, watched: _Watched, nominal: datetime) -> bool:
-        """Whether it was, when the clock was ahead. What was missed then is fired now."""
+        """Whether this time was fired while the clock was ahead. If it was only missed, it
+        is fired now.
+        """
         if watched.resumed is None:
             return False
         stream = firing_stream(watched.schedule.id, nominal)
         return bool(await self._log.stream(stream, types=(ScheduleFired.type,)))
 
     async def _version(self, watched: _Watched, nominal: datetime) -> int:
-        """Of a time's stream: 0, but where the clock was ahead and it was called missed."""
+        """The version of a time's stream: 0, unless the clock was ahead and the time was
+        recorded as missed.
+        """
         if watched.resumed is None:
             return 0
         last = await self._log.last_of_stream(firing_stream(watched.schedule.id, nominal))

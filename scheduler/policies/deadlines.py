@@ -1,6 +1,4 @@
-"""Deadlines: what happens at a time that was set before. Held jobs are released, questions that
-nobody answered expire.
-"""
+"""Deadlines: held jobs are released at their start time, and questions expire without an answer."""
 
 import asyncio
 from collections.abc import Awaitable, Callable
@@ -26,7 +24,7 @@ _CONTEXT = Context(actor="system:clock")
 
 
 class Deadlines:
-    """Sets the timers at the start from the views, then follows the log."""
+    """Sets its timers from the views at the start, and then follows the log."""
 
     def __init__(
         self,
@@ -45,7 +43,7 @@ class Deadlines:
         self.follower = Follower(log, "deadlines", _FOLLOWED, self._set, begin=self._begin)
 
     async def run(self) -> None:
-        """Until cancelled. Goes on after any failure of the log."""
+        """Runs until cancelled. Survives every failure of the log."""
         await self.follower.run()
 
     async def _begin(self) -> int:

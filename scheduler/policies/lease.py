@@ -1,8 +1,8 @@
 """Leases: a worker that promised signs of life and gives none is stuck, whatever its process does.
 
-A process that exists proves nothing: it may hang for ever. A job whose template names a lease is
-watched, and each call of the worker API, and whatever it writes, renews it. Signs of life are not
-events; a server that starts again gives every worker a whole lease.
+A living process proves nothing: it may hang for ever. A job whose template has a lease is watched.
+Each call of the worker API, and each output, renews the lease. Signs of life are not events; after
+a restart of the server every worker gets a whole lease.
 """
 
 import asyncio
@@ -10,13 +10,13 @@ from collections.abc import Awaitable, Callable
 
 
 class Leases:
-    """When each attempt was last heard of. Seconds of the event loop's clock."""
+    """When each attempt gave its last sign of life. Seconds of the event loop's clock."""
 
     def __init__(self) -> None:
         self._heard: dict[tuple[str, int], float] = {}
 
     def beat(self, job_id: str, attempt: int) -> None:
-        """A sign of life. Of an attempt that is not watched it means nothing."""
+        """A sign of life. It has no effect for an attempt that is not watched."""
         if (job_id, attempt) in self._heard:
             self._heard[job_id, attempt] = asyncio.get_running_loop().time()
 
@@ -28,9 +28,10 @@ class Leases:
         waiting: Callable[[], bool],
         expired: Callable[[], Awaitable[None]],
     ) -> None:
-        """Call `expired` once the attempt was silent for `lease_s`; runs until then, or cancelled.
+        """Call `expired` once the attempt was silent for `lease_s`. Runs until then, or until
+        cancelled.
 
-        While `waiting` holds, a person is waited for and the lease does not run.
+        While `waiting` returns true, the attempt waits for a person and the lease does not run.
         """
         clock = asyncio.get_running_loop().time
         key = (job_id, attempt)

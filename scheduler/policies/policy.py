@@ -1,7 +1,7 @@
 """Policies: "whenever this event, then these".
 
-A policy reads the log from its own checkpoint and appends its events and the checkpoint in one
-transaction, so each effect happens exactly once across crashes.
+A policy reads the log from its own checkpoint, and appends its events and the checkpoint in one
+transaction. So each effect happens exactly once, also across crashes.
 """
 
 import asyncio
@@ -16,20 +16,20 @@ from scheduler.follower import Checkpoint, Follower, Unforeseen
 
 @dataclass(frozen=True, slots=True)
 class Reaction:
-    """What follows from an event: events to append and the versions that they expect."""
+    """What follows from an event: events to append, and the versions that they expect."""
 
     events: Sequence[NewEvent]
     expected: Mapping[str, int] = field(default_factory=dict)
 
 
 class Policy(Protocol):
-    """One rule. `react` may be asked about an event again, after a crash or a lost race: it looks
-    at the state of things and answers None when nothing is left to do.
+    """One rule. `react` may be called for an event again, after a crash or a lost race. So it looks
+    at the present state, and returns None if nothing is left to do.
     """
 
     @property
     def name(self) -> str:
-        """The name of its checkpoint. For ever."""
+        """The name of its checkpoint. It must never change."""
         ...
 
     @property
@@ -41,9 +41,9 @@ class Policy(Protocol):
 class Following:
     """Runs one policy over the log, from its checkpoint, until cancelled.
 
-    What a policy cannot deal with is reported and passed over, unless `unforeseen` says otherwise:
-    it looks at the state of things, so a later event about the same thing finds what was left to
-    do.
+    Unless `unforeseen` says otherwise, an event whose handling fails is logged and passed over. A
+    policy looks at the present state, so a later event about the same thing finds the work that was
+    left.
     """
 
     def __init__(
@@ -62,7 +62,7 @@ class Following:
         )
 
     async def run(self) -> None:
-        """Follow the log. Goes on after any failure of the log."""
+        """Follow the log. Survives every failure of the log."""
         remembering = asyncio.create_task(self._checkpoint.keep(self.follower))
         try:
             await self.follower.run()

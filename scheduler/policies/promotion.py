@@ -1,4 +1,4 @@
-"""What follows in a crew from what becomes of one of its jobs."""
+"""What follows for the other jobs of a crew when one of its jobs changes."""
 
 from functools import partial
 
@@ -16,10 +16,11 @@ ACTOR = "system:crews"
 
 
 class Promotion:
-    """The policy that releases jobs whose parents are done, marks those whose parents never will
-    be, and withdraws questions that nobody waits for.
+    """Releases jobs whose parents are done, marks jobs whose parents never will be, and withdraws
+    questions that no job waits for.
 
-    It looks at how things are and not at what the event says, so being told twice changes nothing.
+    It looks at the present state and not at the event's data, so handling an event twice changes
+    nothing.
     """
 
     name = "crews"
@@ -66,7 +67,9 @@ class Promotion:
             self._strand_again(job, draft)
 
     def _strand_again(self, job: Job, draft: Draft) -> None:
-        """It is to be done, or what stranded it is; something else may be in its way still."""
+        """The job or a parent that stranded it is being done again; another parent may still
+        block it.
+        """
         obstacle = self._crews.hopeless(job, draft)
         if obstacle is not None:
             draft.check(obstacle)

@@ -1,4 +1,4 @@
-"""The spawner: makes a crew of each firing of a schedule, or says why it made none."""
+"""The spawner: makes a crew for each firing of a schedule, or records why it made none."""
 
 import asyncio
 import contextlib
@@ -41,7 +41,7 @@ T = TypeVar("T")
 
 
 class CrewMaker(Protocol):
-    """What the spawner needs of crews."""
+    """The part of the crew intake that the spawner needs."""
 
     def plan(
         self,
@@ -51,21 +51,21 @@ class CrewMaker(Protocol):
         timezone: str = "UTC",
         nominal: datetime | None = None,
     ) -> CrewPlan:
-        """Render a template, for the time that the crew is for. NotFound, or BadInput with the path
-        of the mistake. Blocks.
+        """Render a template, for the time that the crew is for. Raises NotFound, or BadInput with
+        the path of the mistake. Blocks.
         """
         ...
 
     def prepare(self, plan: CrewPlan, occasion: Occasion) -> Prepared:
-        """The events of the crew; the same `crew_id` gives the same jobs."""
+        """The events of the crew. The same `crew_id` always gives the same jobs."""
         ...
 
     def sealed(self, prepared: Prepared) -> contextlib.AbstractAsyncContextManager[None]:
-        """The context in which those events are to be appended."""
+        """The context for the append of those events."""
         ...
 
     def crew_active(self, crew_id: str) -> bool:
-        """Whether any of its jobs may still do something."""
+        """Whether a job of the crew may still go on."""
         ...
 
     async def cancel_crew(self, crew_id: str, reason: str, context: Context) -> int | None:
@@ -75,7 +75,7 @@ class CrewMaker(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class SpawnedCrew:
-    """What a firing by hand made; `job_ids` stand in dependency order."""
+    """The crew of a firing by hand. `job_ids` are in dependency order."""
 
     crew_id: str
     job_ids: list[str]
@@ -103,8 +103,8 @@ class Spawner:
         self._clock = clock
 
     async def react(self, event: Recorded) -> Reaction | None:
-        """Deal with one firing. A crew is appended here, between the sealing of its private parts
-        and their release, together with the checkpoint.
+        """Handle one firing. The crew is appended here, with the checkpoint, because its private
+        parts must be sealed around the append.
         """
         schedule_id = schedule_id_of(event.subject)
         last = await self._log.last_of_stream(event.stream)
@@ -140,9 +140,9 @@ class Spawner:
         return None
 
     async def run_now(self, schedule_id: str, context: Context) -> SpawnedCrew:
-        """Fire by hand: at once, whatever the schedule's state, and beside what still runs.
+        """Fire by hand: at once, in every state of the schedule, and beside crews that still run.
 
-        Raises ScheduleNotFound, and BadInput when no crew could be made; that is recorded too.
+        Raises ScheduleNotFound, and BadInput if no crew could be made. That is recorded, too.
         """
         schedule = await self._log.apart(partial(self._schedules.load, schedule_id))
         moment = self._clock()
@@ -172,7 +172,7 @@ class Spawner:
     async def _prepared(
         self, schedule: Schedule, context: Context, fired_id: str, nominal: str
     ) -> Prepared:
-        """The crew of one firing, always the same one."""
+        """The crew of one firing: always the same one."""
         plan = await asyncio.to_thread(
             self._crews.plan,
             schedule.template,
@@ -209,7 +209,9 @@ class Spawner:
     async def _fail(
         self, draft: Draft, schedule: Schedule, event: Recorded, error: Exception
     ) -> Reaction:
-        """Record that no crew could be made; after five in a row the schedule is paused."""
+        """Record that no crew could be made. After five such firings in a row the schedule
+        is paused.
+        """
         failed = _failed(error, event.data["nominal"], manual=False)
         draft.add(event.stream, event.version, [failed])
         failures = 1 + await self._seen(lambda reading: _failures(reading, schedule.id))
@@ -219,8 +221,8 @@ class Spawner:
         return Reaction(draft.events, draft.expected)
 
     async def _running_crews(self, schedule: Schedule) -> list[str]:
-        """Crews of earlier firings that are not over, newest first; none where it does not
-        matter.
+        """Crews of earlier firings that still run, newest first. Empty if the overlap rule does not
+        need them.
         """
         if schedule.overlap is Overlap.ALLOW:
             return []
@@ -234,8 +236,8 @@ class Spawner:
             return False
 
     async def _seen(self, look: Callable[[Reading], T]) -> T:
-        """What the views show once they show all that this policy has appended. ViewsUnavailable
-        where they do not in time: then it is asked about the event again.
+        """What the views show once they show all events of this policy. Raises ViewsUnavailable if
+        that takes too long: then the event is handled again later.
         """
         await self._views.caught_up()
         with self._views.reading() as reading:
@@ -254,7 +256,7 @@ def _failed(error: Exception, nominal: str, *, manual: bool) -> ScheduleFailed:
     if isinstance(error, BadInput):
         path, reason = error.path, error.reason
     elif not isinstance(error, CrewlogError):
-        # The text of an error that nobody foresaw may hold anything, so it stays in the server.
+        # The text of an unexpected error may hold anything, so it stays in the server's log.
         error_id = secrets.token_hex(6)
         logger.error("a crew could not be made, error_id %s", error_id, exc_info=error)
         reason = f"The server failed; error id {error_id}."

@@ -1,4 +1,4 @@
-"""Timers: something is to be done at an instant. In memory only: who sets them sets them anew after
+"""Timers: do something at an instant. They are only in memory, so their users set them again after
 a restart.
 """
 
@@ -22,10 +22,10 @@ _STALE = 64
 
 
 class Timers(Protocol):
-    """Does things at their times, each once, on the running event loop, late rather than never."""
+    """Does things at their times, each once, on the running event loop; late rather than never."""
 
     def at(self, key: str, when: datetime, action: Action) -> None:
-        """Do `action` at `when` (aware), or at once when that has passed. Replaces an earlier one
+        """Do `action` at `when` (aware), or at once if that has passed. Replaces an earlier timer
         of this key that has not begun.
         """
         ...
@@ -39,7 +39,7 @@ class Timers(Protocol):
         ...
 
     def stop(self) -> None:
-        """Begin nothing more, and cancel what has begun."""
+        """Begin nothing more, and cancel actions that have begun."""
         ...
 
 
@@ -110,7 +110,7 @@ class ApsTimers:
             id="wake",
             replace_existing=True,
             misfire_grace_time=None,
-            # The next waking may come before APScheduler has noted the end of this one.
+            # The next wake-up may come before APScheduler has recorded the end of this one.
             max_instances=1_000,
         )
 
@@ -122,7 +122,7 @@ class ApsTimers:
             while due := self._due(_AT_ONCE):
                 for key, action in due:
                     self._begin(key, action)
-                # Others get their turn between a handful and the next.
+                # Other tasks run between a few actions and the next.
                 await asyncio.sleep(0)
         finally:
             self._draining = False
@@ -145,7 +145,7 @@ class ApsTimers:
         task.add_done_callback(self._running.discard)
 
     def _compact(self) -> None:
-        """Timers that were replaced or cancelled stay in the heap until it is half of them."""
+        """Drop replaced and cancelled timers once they are half of the heap."""
         if len(self._heap) > 2 * len(self._timers) + _STALE:
             numbers = {number for number, _ in self._timers.values()}
             self._heap = [entry for entry in self._heap if entry[1] in numbers]

@@ -1,7 +1,7 @@
 """Templates: files that become crews of jobs. `Catalog` finds and renders them.
 
-The libraries for them (YAML, JSON Schema, Jinja2) are imported when the first template is read: a
-server that starts needs none of them.
+Their libraries (YAML, JSON Schema, Jinja2) are imported when the first template is read: the start
+of a server needs none of them.
 """
 
 from scheduler.templates.catalog import SHIPPED, Catalog, Listing, TemplateNotFound

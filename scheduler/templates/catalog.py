@@ -1,4 +1,4 @@
-"""The templates that there are: files below some folders, read again when they have changed."""
+"""The catalog of templates: files below some folders, read again when they have changed."""
 
 import logging
 import os
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 logger = logging.getLogger("crewlog.templates")
 
 SHIPPED = Path(__file__).parent / "shipped"
-"""The templates that come with crewlog; the last root, so that each can be replaced."""
+"""The templates that come with crewlog. This is the last root, so each of them can be replaced."""
 
 _MOST_FOLDERS = 2_000
 _MOST_FILES = 1_000
@@ -32,7 +32,7 @@ _Stamp = tuple[int, int, int] | None
 
 
 class TemplateNotFound(NotFound):
-    """There is none of that id; `near` are the ids of some that are called nearly so."""
+    """There is no template of that id. `near` are similar ids."""
 
     def __init__(self, near: Sequence[str] = ()) -> None:
         meant = f". Did you mean {' or '.join(near)}?" if near else ""
@@ -41,7 +41,7 @@ class TemplateNotFound(NotFound):
 
 @dataclass(frozen=True, slots=True)
 class Listing:
-    """What is there: templates by id, and the mistakes that keep others from being one."""
+    """All templates by id, and the mistakes in files that cannot be used."""
 
     templates: "tuple[Template, ...]"
     faults: tuple[TemplateFault, ...]
@@ -49,7 +49,9 @@ class Listing:
 
 @dataclass(frozen=True, slots=True)
 class _Entry:
-    """What was read from a file, and how it and the files it points at looked then."""
+    """The result of reading a file, and the state of it and of the files it refers to at
+    that time.
+    """
 
     stamps: tuple[tuple[Path, _Stamp], ...]
     result: "Template | BadTemplate"
@@ -60,16 +62,16 @@ class _Entry:
 
 
 class Catalog:
-    """The `*.job_workflow.yaml` below `roots`; of two with one id that of the earlier root counts,
-    also when it has mistakes.
+    """The `*.job_workflow.yaml` files below `roots`. If two have the same id, the one of the
+    earlier root counts, even if it has mistakes.
 
-    A template's id is its path below its root without the suffix. Hidden folders are passed over,
-    and links that lead out of a root are not followed. Can be used from several threads.
+    A template's id is its path below its root, without the suffix. Hidden folders are ignored, and
+    links that lead out of a root are not followed. Thread-safe.
     """
 
     def __init__(self, roots: Sequence[Path], *, trusted_s: float = 0.0) -> None:
-        """For `trusted_s` seconds after it was looked at a file is taken not to have changed: many
-        crews of one template then need no look at the disk.
+        """For `trusted_s` seconds after a look at a file, the file is assumed unchanged: many crews
+        of one template then need no look at the disk.
         """
         self._trusted_s = trusted_s
         self._looked: dict[Path, float] = {}
@@ -99,13 +101,13 @@ class Catalog:
         return self.listing().templates
 
     def faults(self) -> Sequence[TemplateFault]:
-        """What is wrong with the others."""
+        """The mistakes in the other files."""
         return self.listing().faults
 
     def get(self, template_id: str) -> "Template":
         """The template of an id, with or without the suffix.
 
-        TemplateNotFound; BadInput with the first mistake of a file that is there and is no
+        Raises TemplateNotFound, or BadInput with the first mistake of a file that is not a valid
         template.
         """
         key = template_id.removesuffix(SUFFIX)
@@ -115,7 +117,7 @@ class Catalog:
         for root in self._roots:
             file = root.joinpath(*parts[:-1], parts[-1] + SUFFIX)
             known = self._entries.get(file)
-            # Then it is the very file that was found to lie in this root before.
+            # It is the same file that was found to be in this root before.
             current = known is not None and self._is_current(file, known)
             if current or _is_file_in(file, root):
                 with self._lock:
@@ -136,18 +138,18 @@ class Catalog:
         at: datetime,
         nominal: datetime | None = None,
     ) -> CrewPlan:
-        """The crew that this template gives for these inputs at that time; `nominal` is the time
-        that it is for, where that is another one.
+        """The crew of this template for these inputs at that time. `nominal` is the time that the
+        crew is for, if that is another time.
 
-        TemplateNotFound; BadInput with the path of the mistake: ``inputs.repo``,
-        ``jobs[1].argv[2]``. ValueError for a naive `at`.
+        Raises TemplateNotFound; BadInput with the path of the mistake: ``inputs.repo``,
+        ``jobs[1].argv[2]``; ValueError for a naive `at`.
         """
         from scheduler.templates.render import render
 
         return render(self.get(template_id), inputs, at=at, nominal=nominal)
 
     def _near(self, wanted: str) -> Sequence[str]:
-        """The ids that are most like what was asked for. Everybody sees all templates."""
+        """The ids most similar to the wanted one. Everybody may see all templates."""
         ids = [template.id for template in self.list()]
         return get_close_matches(wanted[:_LONGEST_GUESS], ids, n=3, cutoff=_ALIKE)
 
@@ -168,7 +170,7 @@ class Catalog:
 
 
 def _read(file: Path, root: Path, template_id: str) -> _Entry:
-    # Looked at before it is read: what is written meanwhile is seen as a change the next time.
+    # The state is taken before the file is read: a change in between is noticed the next time.
     before = _stamp(file)
     from scheduler.templates.check import read_template
 
@@ -178,7 +180,7 @@ def _read(file: Path, root: Path, template_id: str) -> _Entry:
     except BadTemplate as bad:
         result = bad
     except Exception:
-        # Whatever a file holds: the list of all the others must show.
+        # Whatever this file holds, the list of the others must still be shown.
         logger.exception("%s cannot be read", file)
         reason = "The server cannot read this file; its log says why."
         result = BadTemplate([TemplateFault(str(file), 1, "(file)", reason)])
@@ -187,7 +189,7 @@ def _read(file: Path, root: Path, template_id: str) -> _Entry:
 
 
 def _walk(root: Path, faults: list[TemplateFault]) -> Iterator[Path]:
-    """The template files below a root, in order. A root that is not there has none."""
+    """The template files below a root, in order. A missing root has none."""
     folders = files = 0
     for folder, below, names in os.walk(root):
         below[:] = sorted(name for name in below if not name.startswith("."))
@@ -207,7 +209,7 @@ def _walk(root: Path, faults: list[TemplateFault]) -> Iterator[Path]:
             elif _is_file_in(file, root):
                 yield file
             else:
-                reason = "This is no file, or a link that leads out of the template directory."
+                reason = "This is not a file, or a link that leads out of the template directory."
                 faults.append(TemplateFault(str(file), 1, "(file)", reason))
 
 
@@ -220,7 +222,7 @@ def _is_text(path: str) -> bool:
 
 
 def _is_file_in(file: Path, root: Path) -> bool:
-    """Whether it is a file that lies in `root`, itself and by the folders on the way to it."""
+    """Whether it is a file in `root`, and so are the folders on the way to it."""
     try:
         home = root.resolve()
         there = file.parent.resolve() == home / file.parent.relative_to(root)

@@ -1,5 +1,5 @@
-"""From a file to a template, or to everything that is wrong with it: whether its parts agree with
-each other, and with the files that it points at.
+"""From a file to a template, or to all its mistakes. Checks that its parts agree with each other
+and with the files that it refers to.
 """
 
 import re
@@ -26,8 +26,8 @@ from scheduler.workspaces.environment import valid_name
 
 _RESERVED = frozenset({"inputs", "today", "now", "template_dir", "python"})
 BUILT_IN = _RESERVED | {"nominal"}
-"""Variables that every text has, beside the inputs. An input may be called ``nominal``, as it could
-before there was that variable, and is then what the name means.
+"""Variables of every text, beside the inputs. An input may be called ``nominal``, as before this
+variable existed. The name then means the input.
 """
 
 _INPUT_NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]{0,63}")
@@ -40,7 +40,7 @@ _KEYWORDS = (frozenset(Draft202012Validator.VALIDATORS) | _ANNOTATIONS) - {"$dyn
 
 
 def read_template(file: Path, root: Path, template_id: str) -> Template:
-    """The template in `file`, which may point at other files below `root`. BadTemplate."""
+    """The template in `file`, which may refer to other files below `root`. Raises BadTemplate."""
     try:
         text = read_file(file)
         source = parse(text)
@@ -68,7 +68,7 @@ def read_template(file: Path, root: Path, template_id: str) -> Template:
 
 
 class _Checker:
-    """Walks a form once, gathers faults, and builds the parts of the template on the way."""
+    """Goes through a form once, collects faults, and builds the parts of the template."""
 
     def __init__(self, form: TemplateForm, source: Source, file: Path, root: Path) -> None:
         self.faults: list[TemplateFault] = []
@@ -89,9 +89,11 @@ class _Checker:
         for name, declared in self._form.inputs.items():
             place: Place = ("inputs", name)
             if not _INPUT_NAME.fullmatch(name):
-                self._fault(place, "A name is 1 to 64 letters, digits and '_', no digit first.")
+                self._fault(
+                    place, "A name must be 1 to 64 letters, digits and '_', no digit first."
+                )
             elif name in _RESERVED or name in _LITERALS:
-                self._fault(place, "This name has a meaning of its own; take another.")
+                self._fault(place, "This name is reserved; choose another.")
             for key in declared:
                 if key not in _KEYWORDS:
                     self._fault((*place, key), "There is no such key here.")
@@ -107,7 +109,7 @@ class _Checker:
             return None
         kind = declared.get("type")
         if kind is not None and kind not in _TYPES:
-            self._fault((*place, "type"), f"The type is one of {', '.join(_TYPES)}.")
+            self._fault((*place, "type"), f"The type must be one of {', '.join(_TYPES)}.")
             return None
         try:
             schema = Schema(json_schema(declared))
@@ -128,7 +130,7 @@ class _Checker:
         )
 
     def _default(self, value: Any, place: Place, known: Sequence[str]) -> Any:
-        """A default with its texts compiled; they may use the inputs above."""
+        """A default with compiled texts. They may use the inputs above it."""
         if isinstance(value, str):
             return self._text(value, place, known)
         if isinstance(value, list):
@@ -138,14 +140,14 @@ class _Checker:
         return value
 
     def _numbers(self, value: Any, place: Place) -> bool:
-        """Whether it holds numbers that cannot be kept exactly; each is a fault."""
+        """Whether it has numbers that cannot be kept exactly. Each of them is a fault."""
         wrong = list(wrong_numbers(value, place))
         for where, reason in wrong:
             self._fault(where, reason)
         return bool(wrong)
 
     def _check_default(self, schema: Schema, value: Any, place: Place, integer: bool) -> None:
-        """What has expressions is checked when it is rendered."""
+        """A default with expressions is checked when it is rendered."""
         if all(Text(text).is_constant for text in _texts(value)):
             wrong = schema.violation(value)
             if wrong is not None:
@@ -173,7 +175,7 @@ class _Checker:
         self._check_result_schema(job, place)
         for name in job.env:
             if not valid_name(name):
-                self._fault((*place, "env", name), "No name of an environment variable.")
+                self._fault((*place, "env", name), "This is not a name of an environment variable.")
             elif name.upper().startswith("CREWLOG_") or name.upper() == "GITOMA_API_TOKEN":
                 self._fault((*place, "env", name), "This variable belongs to the server.")
         return TemplateJob(
@@ -229,30 +231,32 @@ class _Checker:
             return said
         where = (*place, "workspace") if own else ("workspace",)
         if kind == "worktree":
-            self._fault(where, "Worktrees are not available; take scratch or dir:NAME.")
+            self._fault(where, "Worktrees are not available; use scratch or dir:NAME.")
         elif kind != "dir" or not colon or not below.strip():
-            self._fault(where, "A workspace is scratch, or dir: and a folder beside this file.")
+            self._fault(
+                where, "A workspace must be scratch, or dir:NAME for a folder beside this file."
+            )
         else:
             folder = self._file.parent.resolve()
             meant = (folder / below).resolve()
             if Path(below).is_absolute() or not meant.is_relative_to(folder):
-                self._fault(where, "The folder must lie below that of this file.")
+                self._fault(where, "The folder must be below the folder of this file.")
             return str(meant)
         return "scratch"
 
     def order(self) -> tuple[int, ...]:
-        """Indices of the jobs, parents before children and else as in the file."""
+        """Indices of the jobs: parents before children, otherwise as in the file."""
         jobs = self._form.jobs
         first: dict[str, int] = {}
         for i, job in enumerate(jobs):
             if first.setdefault(job.id, i) != i:
-                self._fault(("jobs", i, "id"), f"The id {job.id!r} stands here twice.")
+                self._fault(("jobs", i, "id"), f"The id {job.id!r} is used twice.")
         for i, job in enumerate(jobs):
             for n, parent in enumerate(job.parents):
                 if parent not in first:
                     self._fault(("jobs", i, "parents", n), f"There is no job {parent!r}.")
                 elif parent in job.parents[:n]:
-                    self._fault(("jobs", i, "parents", n), f"{parent!r} stands here twice.")
+                    self._fault(("jobs", i, "parents", n), f"{parent!r} is listed twice.")
         placed: list[int] = []
         while ready := _first_ready(jobs, placed, first):
             placed.append(ready[0])
@@ -261,7 +265,9 @@ class _Checker:
         return tuple(placed)
 
     def _fault_of_cycle(self, left: set[int], first: dict[str, int]) -> None:
-        """Each job that is left waits for another that is: following them leads into a circle."""
+        """Each job that is left waits for another one that is left: following them ends in a
+        circle.
+        """
         jobs = self._form.jobs
         walked: list[int] = []
         i = min(left)
@@ -277,13 +283,13 @@ class _Checker:
         self._fault(("jobs", start, "parents", n), f"These wait for each other: {' ← '.join(ids)}.")
 
     def skillet(self) -> tuple[Path, ...]:
-        """Agents come from the skillet, so it must be there and know them. Gives the file."""
+        """The skillet file. It must exist and know the template's agents."""
         named = self._form.skillet
         assigned = [(i, job.assignee) for i, job in enumerate(self._form.jobs) if job.assignee]
         if named is None:
             if assigned:
                 where = ("jobs", assigned[0][0], "assignee")
-                self._fault(where, "A template with agents names their file as its 'skillet'.")
+                self._fault(where, "A template with agents must name their file as its 'skillet'.")
             return ()
         meant = (self._file.parent / named).resolve()
         if not meant.is_relative_to(self._root.resolve()):
@@ -292,7 +298,7 @@ class _Checker:
         try:
             document = parse(read_file(meant)).value
         except Unreadable as error:
-            self._fault(("skillet",), f"This cannot be used: {error.reason}")
+            self._fault(("skillet",), f"This file cannot be used: {error.reason}")
             return (meant,)
         agents = document.get("agents") if isinstance(document, dict) else None
         if not isinstance(agents, dict):
@@ -326,7 +332,7 @@ def _texts(value: Any) -> Iterator[str]:
 def _first_ready(
     jobs: Sequence[JobForm], placed: Sequence[int], first: dict[str, int]
 ) -> list[int]:
-    """The first job whose parents all are placed; those that do not exist hold nobody up."""
+    """The first job whose parents are all placed. Parents that do not exist do not count."""
     done = set(placed)
     for i, job in enumerate(jobs):
         waits = any(first.get(parent, i) not in done for parent in job.parents if parent in first)

@@ -1,10 +1,10 @@
-"""The texts of a template: Jinja2 in a sandbox that can neither reach Python nor grow without
+"""The texts of a template: Jinja2 in a sandbox that cannot reach Python and cannot grow without
 bound.
 
-There are values, filters, arithmetic, ``a if b else c`` and ``{% if %}``; there are no loops, calls
-or attributes of Python objects. What is refused by its form is refused when a text is compiled;
-what depends on values is bounded when it is rendered: no value on the way is longer than
-`MAX_TEXT` characters, so time and memory follow the length of the template.
+There are values, filters, arithmetic, ``a if b else c`` and ``{% if %}``. There are no loops, calls
+or attributes of Python objects. Forbidden syntax is refused when a text is compiled. Limits that
+depend on values are checked when it is rendered: no intermediate value is longer than `MAX_TEXT`
+characters, so time and memory are proportional to the length of the template.
 """
 
 import json
@@ -21,9 +21,9 @@ from jinja2.runtime import Context
 from jinja2.sandbox import ImmutableSandboxedEnvironment
 
 MAX_TEXT = 1024 * 1024
-"""Longest text that is rendered, and longest value on the way to one, in characters."""
+"""Most characters of a rendered text, and of every intermediate value."""
 MAX_SOURCE = 256 * 1024
-"""Longest text in a template that may hold expressions, in characters."""
+"""Most characters of a text with expressions in a template."""
 
 _MAX_NODES = 400
 _MAX_DEPTH = 40
@@ -32,7 +32,7 @@ _NUMBERS = (int, float)
 
 
 class BadExpression(Exception):
-    """The text of a template is not one that can be rendered; `line` is within the text, from 1."""
+    """The text of a template cannot be rendered. `line` is within the text, from 1."""
 
     def __init__(self, line: int, reason: str) -> None:
         super().__init__(reason)
@@ -41,11 +41,11 @@ class BadExpression(Exception):
 
 
 class CannotRender(Exception):
-    """With these values there is no text. The reason never holds a value."""
+    """These values give no text. The reason never contains a value."""
 
 
 class Text:
-    """A text of a template, compiled. Equal sources render equally for equal variables."""
+    """A compiled text of a template. Equal sources render equally for equal variables."""
 
     __slots__ = ("_chunks", "inputs", "names", "source")
 
@@ -55,7 +55,7 @@ class Text:
         self.names: frozenset[str] = frozenset()
         """The variables that it uses."""
         self.inputs: frozenset[str] = frozenset()
-        """What it takes by name from the variable `inputs`."""
+        """The names that it takes from the variable `inputs`."""
         self._chunks: Callable[[Context], Iterator[str]] | None = None
         if "{" in source:
             self._compile()
@@ -65,7 +65,7 @@ class Text:
         return self._chunks is None
 
     def render(self, variables: Mapping[str, Any]) -> str:
-        """The text for these variables, which are JSON values. CannotRender."""
+        """The text for these variables, which are JSON values. Raises CannotRender."""
         if self._chunks is None:
             return self.source
         context = Context(_ENVIRONMENT, {**variables}, None, {})
@@ -74,7 +74,7 @@ class Text:
         except CannotRender:
             raise
         except UndefinedError as error:
-            raise CannotRender(f"Something is not defined here: {error}.") from error
+            raise CannotRender(f"A value is not defined here: {error}.") from error
         except ZeroDivisionError as error:
             raise CannotRender("This divides by zero.") from error
         except Exception as error:
@@ -98,7 +98,7 @@ class Text:
 
 
 class _Generator(CodeGenerator):
-    """Gives ``~`` the sandbox's own way of joining, which is bounded."""
+    """Joins ``~`` with the sandbox's own function, which is bounded."""
 
     def visit_Concat(self, node: nodes.Concat, frame: Frame) -> None:
         self.write("environment.joined((")
@@ -148,7 +148,7 @@ class _Sandbox(ImmutableSandboxedEnvironment):
         return self.getitem(obj, attribute)
 
     def getitem(self, obj: Any, argument: Any) -> Any:
-        """Keys of mappings and indices of lists and texts; nothing of Python can be reached."""
+        """Keys of mappings, and indices of lists and texts. Nothing of Python can be reached."""
         if isinstance(obj, Undefined):
             _demand(obj)
         by_key = isinstance(obj, Mapping) and isinstance(argument, str)
@@ -162,7 +162,7 @@ class _Sandbox(ImmutableSandboxedEnvironment):
 
 
 def _check(tree: nodes.Template) -> None:
-    """Refuse whatever is not known to be harmless and bounded."""
+    """Refuse every node that is not known to be harmless and bounded."""
     waiting: list[tuple[nodes.Node, int]] = [(tree, 0)]
     count = 0
     while waiting:
@@ -173,7 +173,7 @@ def _check(tree: nodes.Template) -> None:
         if isinstance(node, nodes.Getattr) and node.attr.startswith("_"):
             raise BadExpression(node.lineno, "Names that begin with _ cannot be reached.")
         if count > _MAX_NODES or depth > _MAX_DEPTH:
-            raise BadExpression(node.lineno or 1, "The expressions of this text are too many.")
+            raise BadExpression(node.lineno or 1, "This text has too many expressions.")
         waiting += [(child, depth + 1) for child in node.iter_child_nodes()]
 
 
@@ -198,7 +198,7 @@ def _taken_from_inputs(tree: nodes.Template) -> Iterator[str]:
 
 
 def _shown(value: Any) -> str:
-    """A value as it stands in a text. CannotRender for what is no single value."""
+    """A value as part of a text. Raises CannotRender for lists, mappings and null."""
     if isinstance(value, str):
         return value
     if isinstance(value, bool):
@@ -213,7 +213,7 @@ def _shown(value: Any) -> str:
 
 
 def _demand(undefined: Undefined) -> NoReturn:
-    """Raises the error of an undefined value: any operator does, with the reason."""
+    """Raises the error of an undefined value, with its reason: any operator does that."""
     operator.add(undefined, 0)
     raise UndefinedError("a value is not defined")
 
@@ -229,14 +229,14 @@ def _until_too_long(chunks: Iterator[str]) -> Iterator[str]:
 
 def _bounded(value: Any) -> Any:
     if isinstance(value, str) and len(value) > MAX_TEXT:
-        raise CannotRender(f"A text on the way would be longer than {MAX_TEXT} characters.")
+        raise CannotRender(f"An intermediate text would be longer than {MAX_TEXT} characters.")
     return value
 
 
 def _watched(function: Callable[..., Any]) -> Callable[..., Any]:
-    """The filter, with a result that is bounded and is no generator."""
+    """The filter, with a bounded result that is not a generator."""
 
-    @wraps(function)  # with the marks by which the library knows what else to pass
+    @wraps(function)  # keeps the marks by which the library knows what else to pass
     def watched(*args: Any, **kwargs: Any) -> Any:
         result = function(*args, **kwargs)
         return _bounded(list(result) if isinstance(result, Iterator) else result)
@@ -245,7 +245,7 @@ def _watched(function: Callable[..., Any]) -> Callable[..., Any]:
 
 
 def _default(value: Any, instead: Any = "", falsy: bool = False) -> Any:
-    """`instead` of what is undefined or null, and with `falsy` of all that counts as false."""
+    """`instead` for undefined and null; with `falsy` for everything that counts as false."""
     absent = isinstance(value, Undefined) or value is None
     return instead if absent or (falsy and not value) else value
 
@@ -266,7 +266,7 @@ def _join_filter(items: Any, separator: str = "") -> str:
 def _join(parts: list[str], separator: str) -> str:
     length = sum(map(len, parts)) + len(separator) * max(0, len(parts) - 1)
     if length > MAX_TEXT:
-        raise CannotRender(f"A text on the way would be longer than {MAX_TEXT} characters.")
+        raise CannotRender(f"An intermediate text would be longer than {MAX_TEXT} characters.")
     return separator.join(parts)
 
 

@@ -1,4 +1,4 @@
-"""What is wrong with a file that was to be a template."""
+"""The mistakes in a template file."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -9,7 +9,7 @@ _MOST_FAULTS = 50
 
 @dataclass(frozen=True, slots=True)
 class TemplateFault:
-    """A mistake in a file."""
+    """One mistake in a file."""
 
     file: str
     line: int
@@ -20,10 +20,10 @@ class TemplateFault:
 
 
 class BadTemplate(Exception):
-    """The file is no template that can be used; all that is wrong with it, in order of lines."""
+    """The file is not a valid template. Holds all mistakes, in the order of lines."""
 
     def __init__(self, faults: list[TemplateFault], depends: tuple[Path, ...] = ()) -> None:
         super().__init__(f"{len(faults)} mistakes")
         self.faults = sorted(faults, key=lambda fault: fault.line)[:_MOST_FAULTS]
         self.depends = depends
-        """Other files that were looked at."""
+        """Other files that were read."""

@@ -1,7 +1,8 @@
-"""The template format (`contracts/board.md` §7): what a `*.job_workflow.yaml` says, once checked.
+"""The template format (`contracts/board.md` §7): the content of a `*.job_workflow.yaml`, once
+checked.
 
-Here is what one key at a time may hold; `check.py` has what they must agree on. The format's
-reference is `docs/templates.md`.
+This module checks what each key may hold; `check.py` checks what they must agree on. The reference
+of the format is `docs/templates.md`.
 """
 
 from collections.abc import Mapping
@@ -23,21 +24,21 @@ MAX_JOBS = 100
 
 @dataclass(frozen=True, slots=True)
 class Input:
-    """Something that a template wants to be told."""
+    """An input of a template."""
 
     name: str
     declared: Mapping[str, Any]
-    """As it stands in the file: type, description, default, and keywords of JSON Schema."""
+    """As in the file: type, description, default, and keywords of JSON Schema."""
     schema: Schema
     required: bool
     integer: bool
     default: Any
-    """JSON, where each text is a `Text`; None also where there is none."""
+    """JSON, in which each text is a `Text`. None also if there is no default."""
 
 
 @dataclass(frozen=True, slots=True)
 class TemplateJob:
-    """One job of a template, checked and not rendered."""
+    """One job of a template, checked but not rendered."""
 
     id: str
     title: Text
@@ -90,7 +91,7 @@ _Seconds = Annotated[float, Field(gt=0, le=31_536_000)]
 
 
 class JobForm(_Form):
-    """A job as written. Where a name has two words both spellings work, and snake_case wins."""
+    """A job as written. Names of two words may be camelCase or snake_case; snake_case wins."""
 
     id: _Key
     title: Annotated[str, Field(min_length=1)]
@@ -134,7 +135,7 @@ class TemplateForm(_Form):
 
 
 def form_of(source: Source, file: Path) -> TemplateForm:
-    """The document by the models' rules. BadTemplate."""
+    """The document, checked by the models. Raises BadTemplate."""
     try:
         return TemplateForm.model_validate(_normal(source))
     except ValidationError as error:
@@ -147,7 +148,9 @@ def form_of(source: Source, file: Path) -> TemplateForm:
 
 
 def _normal(source: Source) -> Any:
-    """The document with numbers in argv and env as they were written, and one spelling a key."""
+    """The document with the numbers in argv and env as they were written, and one spelling
+    for each key.
+    """
     document = source.value
     if not isinstance(document, dict) or not isinstance(document.get("jobs"), list):
         return document
@@ -184,7 +187,7 @@ _TOP_KEYS = tuple(TemplateForm.model_fields)
 
 _REASONS = {
     "missing": "This is required.",
-    "string_type": "This must be text; put it in quotes where it looks like something else.",
+    "string_type": "This must be text; put it in quotes if it looks like something else.",
     "list_type": "This must be a list.",
     "dict_type": "This must be a mapping.",
     "model_type": "This must be a mapping.",
@@ -199,9 +202,11 @@ def _reason(kind: str, message: str, place: Place) -> str:
         near = get_close_matches(str(place[-1]), known, 1)
         return f"There is no such key here{f'; is it {near[0]!r}' if near else ''}."
     if kind == "string_pattern_mismatch" and place[-1] == "id":
-        return "An id is 1 to 64 letters, digits, '.', '_' and '-', and begins with none of these."
+        return (
+            "An id must be 1 to 64 letters, digits, '.', '_' and '-', with a letter or digit first."
+        )
     if kind == "string_pattern_mismatch":
         return "This must be 'owner', 'admin' or an e-mail address."
     if kind == "string_type" and place[-2:-1] == ("argv",):
-        return "An argument must be a text or a number; write '' for an empty one."
+        return "An argument must be text or a number; write '' for an empty one."
     return _REASONS.get(kind, f"{message.removeprefix('Value error, ').rstrip('.')}.")

@@ -1,6 +1,4 @@
-"""What a template becomes for given inputs: a crew of jobs, rendered and checked, not committed
-yet.
-"""
+"""A rendered template: a crew of jobs, checked but not yet committed."""
 
 from dataclasses import dataclass, field
 from typing import Any, Literal
@@ -12,7 +10,7 @@ OnReject = Literal["answer", "fail"]
 class PlannedJob:
     """One job of a crew. All texts are rendered.
 
-    It runs either `argv` or, when that is empty, the agent called `assignee`.
+    It runs `argv` or, if that is empty, the agent called `assignee`.
     """
 
     key: str
@@ -22,12 +20,12 @@ class PlannedJob:
     argv: tuple[str, ...] = ()
     assignee: str | None = None
     parents: tuple[str, ...] = ()
-    """Keys of jobs of the same crew that must be done before."""
+    """Keys of jobs of the same crew that must be done first."""
     cwd: str | None = None
-    """Absolute, or none: the workspace."""
+    """Absolute, or empty: the workspace."""
     workspace: str = "scratch"
-    """``scratch`` (a fresh directory, removed with the attempt) or the absolute path of a kept
-    one.
+    """``scratch`` (a fresh directory, removed with the attempt), or the absolute path of a
+    permanent directory.
     """
     env: dict[str, str] = field(default_factory=dict)
     timeout_s: float | None = None
@@ -36,19 +34,19 @@ class PlannedJob:
     """A person must approve before the first attempt."""
     on_reject: OnReject = "answer"
     approvers: tuple[str, ...] = ()
-    """Who may answer, beside admins: ``owner`` or e-mail addresses. Empty: the owner."""
+    """Who may answer, beside administrators: ``owner`` or e-mail addresses. Empty: the owner."""
     lease_s: float | None = None
-    """A worker that gives no sign of life for so long is stuck: its attempt ends."""
+    """A worker without a sign of life for this long is stuck, and its attempt ends."""
     result_schema: dict[str, Any] | None = None
     labels: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
 class CrewPlan:
-    """A crew to be committed. `jobs` stand in dependency order: parents before children."""
+    """A crew to be committed. `jobs` are in dependency order: parents before children."""
 
     template: str
     name: str
     jobs: tuple[PlannedJob, ...]
     inputs: dict[str, Any] = field(default_factory=dict)
-    """As validated, with the defaults."""
+    """Validated, with the defaults."""

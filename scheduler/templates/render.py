@@ -17,9 +17,9 @@ from scheduler.templates.schemas import Violation
 from scheduler.templates.source import Place, place_text
 
 MAX_INPUT = 256 * 1024
-"""Characters in all the inputs of one crew."""
+"""Most characters of all inputs of one crew."""
 MAX_PLAN = 4 * 1024 * 1024
-"""Characters in all the texts of one crew."""
+"""Most characters of all texts of one crew."""
 
 _MAX_DEPTH = 32
 _LONGEST = {"title": 200, "cwd": 4_096, "argv": 65_536, "env": 65_536}
@@ -27,7 +27,7 @@ _LONGEST = {"title": 200, "cwd": 4_096, "argv": 65_536, "env": 65_536}
 
 @lru_cache(maxsize=1_000)
 def _folder_of(file: Path) -> str:
-    """Where a template lies: it was found there, and that is asked of the disk once."""
+    """The folder of a template. It does not change, so the disk is asked only once."""
     return str(file.parent.resolve())
 
 
@@ -38,11 +38,11 @@ def render(
     at: datetime,
     nominal: datetime | None = None,
 ) -> CrewPlan:
-    """The crew for these inputs. `at` is now, and `nominal` what time the crew is for, else also
-    now; `today` is its date in its own zone.
+    """The crew for these inputs. `at` is now, and `nominal` the time that the crew is for (default:
+    now). `today` is its date in its own zone.
 
-    BadInput, with the path of the mistake in the inputs or in the template. ValueError for a naive
-    `at`.
+    Raises BadInput with the path of the mistake in the inputs or in the template, ValueError for a
+    naive `at`.
     """
     nominal = at if nominal is None else nominal
     variables: dict[str, Any] = {
@@ -66,7 +66,7 @@ def _values(
     for name in given:
         if name not in template.inputs:
             known = ", ".join(template.inputs) or "none"
-            raise BadInput(place_text(("inputs", name)), f"There is no such input, only: {known}.")
+            raise BadInput(place_text(("inputs", name)), f"There is no such input. Known: {known}.")
     values: dict[str, Any] = {}
     room = MAX_INPUT
     for name, wanted in template.inputs.items():
@@ -81,7 +81,9 @@ def _values(
         for text in _carriable(value, place):
             room -= len(text)
         if room < 0:
-            raise BadInput(place_text(place), f"All inputs are at most {MAX_INPUT} characters.")
+            raise BadInput(
+                place_text(place), f"All inputs together may have {MAX_INPUT} characters."
+            )
         values[name] = _checked(wanted, value, place)
     return values
 
@@ -96,7 +98,7 @@ def _checked(wanted: Input, value: Any, place: Place) -> Any:
         return value
     if abs(value) > LARGEST_EXACT:
         raise BadInput(place_text(place), NOT_EXACT)
-    # JSON Schema counts 3.0 as an integer, and so it must also look.
+    # JSON Schema counts 3.0 as an integer, so it must also look like one.
     return int(value)
 
 
@@ -114,7 +116,9 @@ def _default(value: Any, place: Place, variables: Mapping[str, Any]) -> Any:
 
 
 def _carriable(value: Any, place: Place) -> Iterator[str]:
-    """The texts in a JSON value that any store and process can carry. BadInput for another."""
+    """The texts in a JSON value, if every store and process can carry them. Raises BadInput
+    otherwise.
+    """
     if len(place) > _MAX_DEPTH:
         raise BadInput(place_text(place[:2]), "This is nested too deeply.")
     if isinstance(value, str):
@@ -135,7 +139,7 @@ def _sound(text: Any, place: Place) -> str:
     if not isinstance(text, str):
         raise BadInput(place_text(place), "A key must be text.")
     if "\0" in text:
-        raise BadInput(place_text(place), "A NUL character cannot be part of this.")
+        raise BadInput(place_text(place), "A NUL character is not allowed here.")
     try:
         text.encode()
     except UnicodeEncodeError:
@@ -144,7 +148,7 @@ def _sound(text: Any, place: Place) -> str:
 
 
 class _Rendering:
-    """Renders the jobs of one crew, and counts how much they are together."""
+    """Renders the jobs of one crew, and counts their characters together."""
 
     def __init__(self, variables: Mapping[str, Any]) -> None:
         self._variables = variables
@@ -161,7 +165,7 @@ class _Rendering:
             raise BadInput(place_text(place), f"This is longer than {longest} characters.")
         self._room -= len(rendered)
         if self._room < 0:
-            raise BadInput(place_text(place), f"The crew is more than {MAX_PLAN} characters.")
+            raise BadInput(place_text(place), f"The crew has more than {MAX_PLAN} characters.")
         return rendered
 
     def job(self, i: int, job: TemplateJob) -> PlannedJob:

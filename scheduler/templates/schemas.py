@@ -1,7 +1,8 @@
-"""JSON Schema (Draft 2020-12) for the inputs and results of jobs: is this one, and what breaks it.
+"""JSON Schema (Draft 2020-12) for the inputs and results of jobs: checks schemas, and values
+against them.
 
-Reasons are made from the schema alone and never hold a part of the value. Nothing is ever
-fetched: references lead within their own schema, and not in a circle without an end.
+Reasons are made from the schema alone, and never contain a part of the value. Nothing is ever
+fetched: references must stay within their own schema, and must not be circular.
 """
 
 from collections.abc import Mapping
@@ -20,7 +21,7 @@ _ELSEWHERE = ("$id", "$anchor", "$dynamicAnchor", "$recursiveRef", "$recursiveAn
 
 
 class BadSchema(Exception):
-    """This is no schema that can be used; `place` is within it."""
+    """This schema cannot be used. `place` is within it."""
 
     def __init__(self, place: Place, reason: str) -> None:
         super().__init__(reason)
@@ -30,7 +31,7 @@ class BadSchema(Exception):
 
 @dataclass(frozen=True, slots=True)
 class Violation:
-    """What a value breaks of its schema, and where in the value."""
+    """What a value violates in its schema, and where in the value."""
 
     place: Place
     reason: str
@@ -52,12 +53,12 @@ class Schema:
         except SchemaError as error:
             place = tuple(error.absolute_path)
             if place[-1:] == ("type",):
-                raise BadSchema(place, "JSON Schema has no such type.") from error
+                raise BadSchema(place, "JSON Schema does not have this type.") from error
             raise BadSchema(place, f"This is not JSON Schema: it {_reason(error)}.") from error
         self._validator = _Validator(dict(declared))
 
     def violation(self, value: Any) -> Violation | None:
-        """The most telling thing that is wrong with a JSON value, or None."""
+        """The most informative violation of a JSON value; None if there is none."""
         try:
             with time_limit():
                 error = best_match(self._validator.iter_errors(value))
@@ -113,7 +114,9 @@ _SENTENCES = {
 
 
 def _check_references(schema: Any, place: Place, own: frozenset[str]) -> None:
-    """Refuse references to anything but the definitions `own`, and names that would move them."""
+    """Refuse references to anything but the definitions `own`, and keywords that would move
+    them.
+    """
     if len(place) > MAX_DEPTH:
         raise BadSchema(place, f"A schema is at most {MAX_DEPTH} levels deep.")
     if isinstance(schema, Mapping):
@@ -123,7 +126,7 @@ def _check_references(schema: Any, place: Place, own: frozenset[str]) -> None:
             if name in _REFERENCES and isinstance(value, str):
                 head, _, definition = value.partition("#/$defs/")
                 if head or definition not in own:
-                    reason = "A reference is #/$defs/NAME, of the definitions in this schema."
+                    reason = "A reference must be #/$defs/NAME, for a definition in this schema."
                     raise BadSchema((*place, name), reason)
             _check_references(value, (*place, name), own)
     elif isinstance(schema, list):
@@ -142,7 +145,7 @@ def _check_patterns(schema: Any, place: Place) -> None:
                 try:
                     compiled(pattern)
                 except BadPattern as error:
-                    raise BadSchema(where, f"Not a regular expression: {error}.") from error
+                    raise BadSchema(where, f"This is not a regular expression: {error}.") from error
         if own and "unevaluatedProperties" in schema:
             reason = "unevaluatedProperties cannot be used beside patternProperties."
             raise BadSchema((*place, "unevaluatedProperties"), reason)

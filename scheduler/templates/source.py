@@ -1,9 +1,9 @@
-"""YAML as templates may use it: text into JSON-like values, with the line of each.
+"""The YAML of templates: text into JSON-like values, with the line of each value.
 
-A stricter YAML than the library's safe loader. Scalars are read by the core schema of YAML 1.2, so
-``yes``, ``on`` and dates stay text; duplicate keys, merge keys, own tags and keys that are no text
-are refused. What is read is bounded in size, depth and number of values, counted after aliases
-have been followed, so that a small file cannot become a large one.
+It is stricter than the library's safe loader. Scalars follow the core schema of YAML 1.2, so
+``yes``, ``on`` and dates stay text. Duplicate keys, merge keys, custom tags and keys that are not
+text are refused. Size, depth and number of values are limited, and are counted after aliases were
+followed, so that a small file cannot become a large one.
 """
 
 import math
@@ -20,7 +20,7 @@ MAX_DEPTH = 40
 MAX_VALUES = 20_000
 
 Place: TypeAlias = tuple[str | int, ...]
-"""Where a value stands in a document, from its top: keys and indices."""
+"""The place of a value in a document, from its top: keys and indices."""
 
 _PLAIN = re.compile(r"[A-Za-z_][A-Za-z0-9_-]*")
 _LONGEST_SHOWN_KEY = 64
@@ -30,7 +30,7 @@ _CORE = "tag:yaml.org,2002:"
 
 
 class Unreadable(Exception):
-    """The text is not the YAML that is read here: `reason`, and the `line` from 1."""
+    """The text is not valid here: `reason`, and the `line` from 1."""
 
     def __init__(self, line: int, reason: str) -> None:
         super().__init__(f"line {line}: {reason}")
@@ -40,14 +40,14 @@ class Unreadable(Exception):
 
 @dataclass(frozen=True, slots=True)
 class Mark:
-    """Where a value was written, and as what."""
+    """Where and how a value was written."""
 
     line: int
-    """Of its key or of itself, from 1."""
+    """The line of its key, or its own, from 1."""
     text_line: int
-    """Of the first line of its text: the one below, where a block scalar starts."""
+    """The first line of its text: for a block scalar, the line below."""
     text: str | None
-    """A scalar as written; none for a mapping or a list."""
+    """A scalar as written; None for a mapping or a list."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,7 +58,7 @@ class Source:
     marks: Mapping[Place, Mark]
 
     def line(self, place: Place) -> int:
-        """The line of the value at `place`, or of the nearest one around it."""
+        """The line of the value at `place`, or of the nearest value around it."""
         return self._mark(place).line
 
     def text_line(self, place: Place) -> int:
@@ -84,7 +84,7 @@ def place_text(place: Place) -> str:
 
 
 def read_file(file: Path) -> str:
-    """The text of a regular file of at most `MAX_BYTES` in UTF-8. Unreadable."""
+    """The text of a regular file of at most `MAX_BYTES` in UTF-8. Raises Unreadable."""
     try:
         if not file.is_file():
             raise Unreadable(1, "This is not a regular file.")
@@ -102,7 +102,7 @@ def read_file(file: Path) -> str:
 
 
 def parse(text: str) -> Source:
-    """Read one document. Unreadable, with the line of the first mistake."""
+    """Read one document. Raises Unreadable with the line of the first mistake."""
     try:
         loader = _Loader(text)
         try:
@@ -115,9 +115,9 @@ def parse(text: str) -> Source:
         raise Unreadable(mark.line + 1 if mark else 1, f"Not valid YAML: {said}.") from error
     except yaml.reader.ReaderError as error:
         line = text.count("\n", 0, error.position) + 1
-        raise Unreadable(line, "A control character cannot be part of YAML.") from error
+        raise Unreadable(line, "A control character is not allowed in YAML.") from error
     except (ValueError, OverflowError) as error:
-        # An escape beyond the last character there is.
+        # An escape sequence beyond the last character of Unicode.
         raise Unreadable(loader.line + 1, "Not valid YAML: there is no such character.") from error
     if node is None:
         raise Unreadable(1, "The file is empty.")
@@ -125,7 +125,7 @@ def parse(text: str) -> Source:
 
 
 class _Loader(yaml.SafeLoader):
-    """Composes nodes with the core schema of YAML 1.2, no deeper and no more than is allowed."""
+    """Builds nodes by the core schema of YAML 1.2, within the limits of depth and number."""
 
     yaml_implicit_resolvers: dict[str, Any] = {}  # noqa: RUF012 - overrides the library's
 
@@ -161,7 +161,7 @@ _Loader.add_implicit_resolver(
 
 
 class _Values:
-    """Turns nodes into values and keeps where each stood."""
+    """Turns nodes into values, and keeps the place of each."""
 
     def __init__(self) -> None:
         self._marks: dict[Place, Mark] = {}
@@ -197,16 +197,18 @@ class _Values:
                 raise Unreadable(line, "Merge keys (<<) cannot be used; write the keys out.")
             if key in value:
                 first = self._marks[(*place, key)].line
-                raise Unreadable(line, f"The key {key!r} stands here twice, first on line {first}.")
+                raise Unreadable(line, f"The key {key!r} is used twice, first on line {first}.")
             value[key] = self._value(value_node, (*place, key), line)
         return value
 
 
 def _text(node: yaml.ScalarNode) -> str:
-    """What a scalar says. JSON, which is YAML, writes a character beyond U+FFFF as two escapes."""
+    """The text of a scalar. JSON, which is YAML, writes a character beyond U+FFFF as two
+    escapes.
+    """
     text: str = node.value
     if "\0" in text:
-        raise Unreadable(_line(node), "A NUL character cannot be part of this.")
+        raise Unreadable(_line(node), "A NUL character is not allowed here.")
     if _SURROGATE.search(text) is None:
         return text
     try:
@@ -228,7 +230,7 @@ def _scalar(node: yaml.ScalarNode) -> Any:
             return int(text)
         case "int" | "float":
             return _number(text, _line(node))
-    raise Unreadable(_line(node), "Tags of one's own (!...) cannot be used.")
+    raise Unreadable(_line(node), "Custom tags (!...) cannot be used.")
 
 
 def _number(text: str, line: int) -> float:
@@ -237,13 +239,13 @@ def _number(text: str, line: int) -> float:
     except ValueError:
         number = math.nan
     if not math.isfinite(number):
-        raise Unreadable(line, "This is not a number that can be kept; put it in quotes.")
+        raise Unreadable(line, "This is not a number that can be kept exactly; put it in quotes.")
     return number
 
 
 def _require_tag(node: yaml.Node, kind: str) -> None:
     if node.tag != f"{_CORE}{kind}":
-        raise Unreadable(_line(node), "Tags of one's own (!...) cannot be used.")
+        raise Unreadable(_line(node), "Custom tags (!...) cannot be used.")
 
 
 def _line(node: yaml.Node) -> int:

@@ -1,9 +1,8 @@
-"""Artifacts: files that attempts leave, kept by the SHA-256 of their bytes.
+"""Artifacts: files that attempts leave, stored by the SHA-256 of their bytes.
 
-A blob is ``ROOT/ab/abcdef...``, there as a whole or not at all, and never changed. What is in a
-folder of artifacts was put there by a job, so nothing of it is trusted: links are not followed,
-only regular files are read, and a directory that is swapped for a link while it is walked leads
-nowhere.
+A blob is ``ROOT/ab/abcdef...``, complete or not there, and never changed. Jobs write the folders of
+artifacts, so nothing in them is trusted: links are not followed, only regular files are read, and a
+directory that is replaced by a link during the walk leads nowhere.
 """
 
 import errno
@@ -22,11 +21,11 @@ from scheduler.executors.passing import PASSING
 
 CHUNK = 1_048_576
 MOST_DROPPED_NAMES = 100
-"""Names of files not kept that are told one by one; more are counted."""
+"""Names of dropped files that are listed one by one. Further ones are counted."""
 DEEPEST = 32
-"""Folders within folders."""
+"""Deepest nesting of folders."""
 LONGEST_NAME = 1_024
-"""Characters of a file's path below the folder."""
+"""Most characters of a file's path below the folder."""
 
 _SHA256 = re.compile(r"[0-9a-f]{64}", re.ASCII)
 _READ = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_NOCTTY | os.O_CLOEXEC
@@ -41,7 +40,7 @@ _TOO_DEEP = f"folders go {DEEPEST} deep at most"
 
 @dataclass(frozen=True, slots=True)
 class StoredFile:
-    """A file that is kept. `name` is its path below the folder, with ``/``; `size` in bytes."""
+    """A stored file. `name` is its path below the folder, with ``/``; `size` in bytes."""
 
     name: str
     sha256: str
@@ -51,8 +50,8 @@ class StoredFile:
 
 @dataclass(frozen=True, slots=True)
 class Collected:
-    """What became of a folder. `dropped` names up to `MOST_DROPPED_NAMES` of the files that were
-    not kept and `reason` says why, for all of them together; empty when all were.
+    """The result for a folder. `dropped` names up to `MOST_DROPPED_NAMES` files that were not
+    stored, and `reason` says why, for all together; both are empty if all were stored.
     """
 
     files: list[StoredFile]
@@ -63,8 +62,8 @@ class Collected:
 class ArtifactStore:
     """Blobs below `root`, which only this process uses. Methods block on the disk.
 
-    Of one folder at most `limit_files` files with `limit_bytes` bytes in all are kept. OSError
-    when the store cannot be written.
+    Of one folder at most `limit_files` files with `limit_bytes` bytes together are stored. Raises
+    OSError if the store cannot be written.
     """
 
     def __init__(self, root: Path, *, limit_bytes: int, limit_files: int = 1_000) -> None:
@@ -72,22 +71,22 @@ class ArtifactStore:
         self._limit_bytes = limit_bytes
         self._limit_files = limit_files
         root.mkdir(mode=0o700, parents=True, exist_ok=True)
-        for left in root.glob(f"*{_DRAFT}"):  # by a server that was killed
+        for left in root.glob(f"*{_DRAFT}"):  # from a server that was killed
             left.unlink(missing_ok=True)
 
     def path(self, sha256: str) -> Path | None:
-        """Where the bytes lie, or None when there are none of that hash."""
+        """The path of the bytes; None if there are none of that hash."""
         if not _SHA256.fullmatch(sha256):
             return None
         path = self._root / sha256[:2] / sha256
         return path if path.is_file() else None
 
     def collect(self, folder: Path, *, dir_fd: int | None = None) -> Collected:
-        """Keep every regular file below `folder`, by name. A folder that is absent is an empty one;
-        one that is a link, or cannot be read, is dropped as a whole. When this returns, what it
-        names survives a power cut.
+        """Store every regular file below `folder`, by name. A missing folder counts as empty; one
+        that is a link, or cannot be read, is dropped as a whole. When this returns, all stored
+        files survive a power cut.
 
-        `dir_fd` is an open directory that a relative `folder` is in.
+        `dir_fd` is an open directory that contains a relative `folder`.
         """
         try:
             top = os.open(folder, _READ_FOLDER, dir_fd=dir_fd)
@@ -112,9 +111,10 @@ class ArtifactStore:
         return collecting.collected()
 
     def keep(self, file: int, name: str, limit: int) -> StoredFile | None:
-        """Keep the bytes of an open file; None when they are more than `limit`.
+        """Store the bytes of an open file; None if they are more than `limit`.
 
-        They are hashed as they are copied, so it does not matter if somebody still writes.
+        They are hashed while they are copied, so it does not matter if a process still writes to
+        the file.
         """
         draft = self._root / f"{token_hex(16)}{_DRAFT}"
         copy = os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
@@ -144,7 +144,7 @@ class ArtifactStore:
 
 
 class _Collecting:
-    """One walk through a folder, always from an open directory to what is directly in it."""
+    """One walk through a folder, always from an open directory to its direct entries."""
 
     def __init__(self, store: ArtifactStore, limit_bytes: int, limit_files: int) -> None:
         self._store = store
@@ -170,7 +170,7 @@ class _Collecting:
                 self._take(folder, entry, name, depth)
             except OSError as error:
                 if error.errno in PASSING:
-                    raise  # nothing more can be kept now: it is not that this one file is strange
+                    raise  # nothing more can be stored now: the problem is not this one file
                 self._drop(name, _NOT_A_FILE if error.errno == errno.ELOOP else _UNREADABLE)
 
     def _take(self, folder: int, entry: str, name: str, depth: int) -> None:
@@ -199,7 +199,7 @@ class _Collecting:
             os.close(inner)
 
     def _keep(self, file: int, name: str) -> None:
-        if not stat.S_ISREG(os.fstat(file).st_mode):  # swapped since it was looked at
+        if not stat.S_ISREG(os.fstat(file).st_mode):  # replaced since it was listed
             self._drop(name, _NOT_A_FILE)
             return
         stored = self._store.keep(file, name, self._room)
@@ -217,14 +217,14 @@ class _Collecting:
 
 
 def unreadable(folder: str, error: OSError) -> Collected:
-    """Of a folder that cannot be read. An error that may pass is raised."""
+    """The result for a folder that cannot be read. Raises an error that may pass."""
     if error.errno in PASSING:
         raise error
     return Collected([], [folder], f"the folder {_UNREADABLE} ({error.strerror})")
 
 
 def mime_of(name: str, head: bytes) -> str:
-    """The media type by the name's ending; by the first bytes where that says nothing."""
+    """The media type by the name's ending; otherwise by the first bytes."""
     kind, encoding = _TYPES.guess_type(name.rpartition("/")[2], strict=False)
     if encoding is not None:
         return _ENCODED.get(encoding, "application/octet-stream")
@@ -232,7 +232,7 @@ def mime_of(name: str, head: bytes) -> str:
 
 
 def _types() -> mimetypes.MimeTypes:
-    """Only what is stated here and in the standard library: the same on every machine."""
+    """Only the types in this file and in the standard library: the same on every machine."""
     types = mimetypes.MimeTypes(())
     for ending, kind in _ENDINGS.items():
         types.add_type(kind, ending)

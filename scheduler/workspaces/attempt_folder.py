@@ -1,16 +1,16 @@
-"""The folder of an attempt: what it is given to begin with, and what it leaves behind.
+"""The folder of an attempt: what it is given at the start, and what it leaves behind.
 
-Every attempt gets one, below a root that only the server uses:
+Every attempt gets a folder, below a root that only the server uses:
 
 | in ``ROOT/JOB-ATTEMPT/`` | variable | what |
 |---|---|---|
 | ``scratch/`` | | the working directory of a job whose workspace is ``scratch`` |
 | ``artifacts/`` | ``CREWLOG_ARTIFACTS`` | files put here are kept |
-| ``result.json`` | ``CREWLOG_RESULT`` | not there at first: a JSON object put here is the result |
+| ``result.json`` | ``CREWLOG_RESULT`` | missing at first; a JSON object here is the result |
 | ``parents.json`` | ``CREWLOG_PARENTS`` | of a crew: what the parents left, as a JSON list |
 | ``body.txt`` | ``CREWLOG_BODY`` | of a crew: what is to be done |
 
-Most attempts leave nothing: to find that out takes so little that no thread is asked to.
+Most attempts leave nothing. Finding that out is so quick that it needs no thread.
 """
 
 import errno
@@ -45,7 +45,7 @@ NO_RESULT = "The worker left without a result."
 
 _ARTIFACTS = Path("artifacts")
 _GIVEN = frozenset({"artifacts", "body.txt", "parents.json", SCRATCH})
-"""What is in a folder from the beginning, and is not looked at in the end but for the first."""
+"""The entries that a folder has at the start. Only the first of them is examined at the end."""
 _OPEN_FOLDER = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 _OPEN_RESULT = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
 _REMOVED = "~"  # begins what waits for removal; no job id does
@@ -53,8 +53,8 @@ _REMOVED = "~"  # begins what waits for removal; no job id does
 
 @dataclass(frozen=True, slots=True)
 class Prepared:
-    """What an attempt begins with. `cwd` is empty where neither the job nor its plan names one;
-    `env` is to be laid over the environment.
+    """The start of an attempt. `cwd` is empty if neither the job nor its plan names one; `env` is
+    added to the environment.
     """
 
     cwd: str
@@ -68,9 +68,9 @@ class AttemptFolders:
         self._root = root.absolute()
 
     def prepare(self, job: Job, attempt: int, parents: Sequence[ParentResult] = ()) -> Prepared:
-        """Make the folder; again changes nothing that the attempt may have made.
+        """Make the folder. Repeating it changes nothing that the attempt may have written.
 
-        `parents` are the results of the jobs that had to be done before. OSError when the disk
+        `parents` are the results of the jobs that had to be done first. Raises OSError if the disk
         refuses.
         """
         folder = self.folder(job.id, attempt)
@@ -91,8 +91,8 @@ class AttemptFolders:
         return Prepared(place_of(job).enter(folder), env)
 
     def left_nothing(self, job: Job, attempt: int) -> bool:
-        """Whether the attempt plainly left nothing, and need not leave anything. Reads two
-        folders; what it finds odd is for `gather` to name.
+        """Whether the attempt clearly left nothing, and need not leave anything. Reads two folders;
+        anything unusual is for `gather` to report.
         """
         if _must_leave_a_result(job):
             return False
@@ -103,17 +103,18 @@ class AttemptFolders:
             return False
 
     def gather(self, job: Job, attempt: int, store: ArtifactStore) -> Leavings:
-        """Read what the attempt left. Twice gives the same, as long as nobody changes it between.
+        """Read what the attempt left. Repeating it gives the same, as long as nothing changes in
+        between.
 
-        `job` is as it is now: with the result or the block that was handed in over HTTP. A folder
-        that cannot be read left nothing, and an event says so. OSError when the store cannot be
-        written now, or for another reason that may pass.
+        `job` is the present job, with the result or the block that was handed in over HTTP. A
+        folder that cannot be read counts as empty, and an event says so. Raises OSError if the
+        store cannot be written now, or for another reason that may pass.
         """
         events: list[Event] = []
         result = None
         missing = NO_RESULT
         try:
-            # All is reached from the open folder, so nothing that is put in its place is.
+            # Everything is reached from the open folder, so a replaced folder is not followed.
             folder = os.open(self.folder(job.id, attempt), _OPEN_FOLDER)
         except OSError as error:
             lost = unreadable(f"{job.id}-{attempt}/", error)
@@ -132,7 +133,7 @@ class AttemptFolders:
         return Leavings(events, result, missing if wanted else None)
 
     def discard_empty(self, job_id: str, attempt: int) -> bool:
-        """Remove the folder, if nothing but an empty one for artifacts is in it; at once."""
+        """Remove the folder at once, if it has nothing but an empty artifacts folder."""
         folder = self.folder(job_id, attempt)
         try:
             os.rmdir(folder / _ARTIFACTS)
@@ -142,8 +143,8 @@ class AttemptFolders:
         return True
 
     def discard(self, job_id: str, attempt: int) -> None:
-        """Remove the folder, if there is one; call it when what it holds is in the log. One that
-        cannot be removed is left for `sweep`.
+        """Remove the folder, if there is one. Call it when its content is in the log. If it cannot
+        be removed, `sweep` tries again.
         """
         if self.discard_empty(job_id, attempt):
             return
@@ -169,13 +170,13 @@ class AttemptFolders:
             logger.warning("%s cannot be tidied: %s", self._root, error.strerror)
 
     def folder(self, job_id: str, attempt: int) -> Path:
-        """Where the attempt's folder is, or would be."""
+        """The path of the attempt's folder, whether it exists or not."""
         return self._root / f"{job_id}-{attempt}"
 
 
 def artifact_id(job_id: str, attempt: int, name: str) -> str:
-    """``art-`` and 12 hex digits (`contracts/codeplane.md §1`): the same for the same file of the
-    same attempt.
+    """``art-`` and 12 hex digits (`contracts/codeplane.md §1`). Always the same for one file
+    of one attempt.
     """
     digest = hashlib.sha256(f"{job_id}\0{attempt}\0{name}".encode()).hexdigest()
     return f"art-{digest[:12]}"
@@ -212,8 +213,8 @@ def _artifacts(job_id: str, attempt: int, collected: Collected) -> list[Event]:
 
 
 def _read_result(folder: int, schema: dict[str, Any] | None) -> dict[str, Any] | None:
-    """The result in the open folder, or None where there is no file. BadInput for what is no
-    result.
+    """The result in the open folder; None if there is no file. Raises BadInput if it is not
+    a valid result.
     """
     try:
         file = os.open(RESULT_FILE, _OPEN_RESULT, dir_fd=folder)
@@ -251,7 +252,7 @@ def _no_file() -> BadInput:
 
 
 def _put(path: Path, data: bytes) -> None:
-    """There as a whole or not at all."""
+    """Write a file, complete or not at all."""
     draft = path.with_name(f".{path.name}.draft")
     with open(os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "wb") as stream:
         stream.write(data)
@@ -259,10 +260,10 @@ def _put(path: Path, data: bytes) -> None:
 
 
 def _remove(path: Path) -> None:
-    """Remove a tree, without following links. What stays, `sweep` removes another time."""
+    """Remove a tree, without following links. `sweep` removes the rest another time."""
 
     def allow(_: Callable[..., Any], where: str, __: Any) -> None:
-        # Trees without the right to write in them are common, as the caches of compilers are.
+        # Trees without write permission are common, such as the caches of compilers.
         for stuck in (os.path.dirname(where), where):
             with suppress(OSError):
                 if stat.S_ISDIR(os.lstat(stuck).st_mode):

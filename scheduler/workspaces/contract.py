@@ -1,8 +1,8 @@
-"""What a workspace promises: where an attempt works on a node, what it finds there, what it leaves.
+"""What a workspace promises: a place where an attempt works on a node, with its files and
+environment.
 
-The environment, the programs and the folders of an attempt are those of the node that it runs on.
-What only the server knows, that is what the job says and what lets its process talk to the server,
-comes with the assignment.
+An attempt uses the environment, programs and folders of the node that it runs on. What only the
+server knows comes with the assignment: the job's data, and how its process can talk to the server.
 """
 
 from collections.abc import Collection, Mapping, Sequence
@@ -22,28 +22,28 @@ class CannotLaunch(CrewlogError):
 
 @dataclass(frozen=True, slots=True)
 class Assignment:
-    """All that a node is told of an attempt. Values of the environment are not in its
-    representation.
+    """Everything that a node is told about an attempt. Its representation shows no values of the
+    environment.
     """
 
     job: Job
     attempt: int
     argv: tuple[str, ...] = field(repr=False)
-    """As it was given."""
+    """The original arguments."""
     env: Mapping[str, str] = field(repr=False)
-    """What was given with the job."""
+    """The variables that were given with the job."""
     cwd: str
-    """As it was given; empty where the job names none."""
+    """The original directory; empty if the job names none."""
     parents: Sequence[ParentResult]
     server_env: Mapping[str, str] = field(repr=False)
-    """What lets the process talk to this server."""
+    """The variables with which the process can talk to this server."""
     output_limit: int
 
 
 @dataclass(frozen=True, slots=True)
 class Leavings:
-    """What an attempt left: its artifacts as `events`, the result in its file, and what is wrong
-    with it all, as a sentence, or None.
+    """What an attempt left: its artifacts as `events`, the result from its file, and a sentence
+    about what is wrong with them, or None.
     """
 
     events: Sequence[Event] = ()
@@ -56,22 +56,23 @@ class Workspaces(Protocol):
 
     @property
     def node(self) -> str:
-        """The name of the node, for the event that says where an attempt started."""
+        """The name of the node, for ``job.started``."""
         ...
 
     async def prepare(self, assignment: Assignment) -> AttemptSpec:
-        """Make the place, and say what is to run there. Again changes nothing that the attempt may
-        have made. CannotLaunch when a program is known to be absent; OSError when the disk refuses.
+        """Make the place, and return the spec to run there. Repeating it changes nothing that the
+        attempt may have written. Raises CannotLaunch if a program is known to be missing, OSError
+        if the disk refuses.
         """
         ...
 
     def left_nothing(self, job: Job, attempt: int) -> bool:
-        """Whether it is known at once that there is nothing to gather."""
+        """Whether it is clear at once that there is nothing to gather."""
         ...
 
     async def gather(self, job: Job, attempt: int) -> Leavings:
-        """What an ended attempt left; twice gives the same. `job` is as it is now. OSError when it
-        cannot be kept.
+        """What an ended attempt left. Repeating it gives the same. `job` is the present job. Raises
+        OSError if it cannot be stored.
         """
         ...
 

@@ -1,4 +1,4 @@
-"""What a job may know of the environment of the server (`contracts/gitoma.md §5`)."""
+"""The environment that a job gets from the server (`contracts/gitoma.md §5`)."""
 
 import os
 import re
@@ -17,12 +17,12 @@ SECRET_SUFFIXES = (
     "_ACCESS_KEY",
     "_AUTH",
 )
-"""A variable whose name ends so, in whatever case, stays with the server."""
+"""A variable whose name ends like this, in any case, stays with the server."""
 
 KEPT_SECRETS = frozenset(
     {"GITHUB_TOKEN", "GH_TOKEN", "LM_STUDIO_API_KEY", "OPENAI_API_KEY", "ANTHROPIC_API_KEY"}
 )
-"""The exceptions: what the programs that jobs run cannot work without."""
+"""The exceptions, which the programs of jobs cannot work without."""
 
 _OWN_PREFIX = "CREWLOG_"
 _OWN_NAMES = frozenset({"GITOMA_API_TOKEN"})
@@ -40,12 +40,13 @@ def child_environment(
     keep: Collection[str] = KEPT_SECRETS,
     secret_names: Collection[str] = (),
 ) -> dict[str, str]:
-    """The complete environment of a job: `base` without secrets, then `extra`, given with the job.
+    """The complete environment of a job: `base` without secrets, then `extra`, which was given with
+    the job.
 
-    `keep` names exceptions to `SECRET_SUFFIXES`; nothing excepts the server's own variables
-    (`CREWLOG_*`, `GITOMA_API_TOKEN` and `secret_names`). Raises `ValueError` when `extra` has a
-    name that is not valid or is one of `CREWLOG_*` and `secret_names`, or a value no process can
-    get. Values are never part of the error.
+    `keep` names exceptions to `SECRET_SUFFIXES`; there are none for the server's own variables
+    (`CREWLOG_*`, `GITOMA_API_TOKEN` and `secret_names`). Raises ValueError if `extra` has an
+    invalid name, a name that is `CREWLOG_*` or in `secret_names`, or a value that no process can
+    have. The error never contains a value.
     """
     own = {name.upper() for name in secret_names}
     env = {
@@ -55,11 +56,11 @@ def child_environment(
     }
     for name, value in extra.items():
         if not valid_name(name):
-            raise ValueError("An environment variable has a name that is not valid.")
+            raise ValueError("The name of an environment variable is not valid.")
         if _is_own(name, own):
             raise ValueError(f"The environment variable {name} belongs to the server.")
         if not _can_be_passed(value):
-            raise ValueError(f"The environment variable {name} has a value no process can get.")
+            raise ValueError(f"The environment variable {name} has a value no process can have.")
         env[name] = value
     return env
 

@@ -19,11 +19,11 @@ from scheduler.workspaces.environment import child_environment
 
 
 def node_name(root: Path, host: str) -> str:
-    """The name of the node whose spools are in `root`: given at first, and kept beside the spools.
+    """The name of the node whose spools are in `root`. It is stored beside the spools at the first
+    start.
 
-    So a log that was copied to another place finds another name there, and nobody takes the
-    attempts that it speaks of for attempts that run there. A host that is renamed stays the same
-    node.
+    A copy of the log on another machine finds another name there. So attempts in that log are not
+    taken for attempts that run on that machine. A renamed host stays the same node.
     """
     root.mkdir(mode=0o700, parents=True, exist_ok=True)
     path = root / "node"
@@ -39,10 +39,10 @@ def node_name(root: Path, host: str) -> str:
 
 
 class LocalWorkspaces:
-    """Folders below one root, and the environment that this process was begun with.
+    """Folders below one root, and the environment with which this process was started.
 
-    `env` is that environment; `hints` say what to do where a program is absent, by its name;
-    `default_cwd` is where a job works that names no place.
+    `env` is that environment. `hints` say what to do if a program is missing, by its name.
+    `default_cwd` is the directory of jobs that name none.
     """
 
     def __init__(
@@ -108,4 +108,4 @@ class LocalWorkspaces:
 
 
 _BIN = str(Path(sys.executable).parent)
-"""Where the crewlog command of this node is, so that its jobs find it."""
+"""The folder of this node's crewlog command, so that its jobs find it."""

@@ -1,4 +1,4 @@
-"""The places that a job may work in."""
+"""The places in which a job may work."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,14 +13,14 @@ class Place(Protocol):
     """Where an attempt works."""
 
     def enter(self, folder: Path) -> str:
-        """Make it, where it is made for the attempt that has this folder; again changes nothing.
-        The working directory: empty is wherever the node lets work that names no place.
+        """Make the place, if it is made for the attempt that has this folder; repeating it changes
+        nothing. Returns the working directory; empty: the node's default.
         """
         ...
 
 
 class Scratch:
-    """An empty directory, which goes with the attempt."""
+    """An empty directory, which is removed with the attempt."""
 
     def enter(self, folder: Path) -> str:
         path = folder / SCRATCH
@@ -30,7 +30,7 @@ class Scratch:
 
 @dataclass(frozen=True, slots=True)
 class Directory:
-    """A directory that was there before, and stays as the attempt leaves it."""
+    """An existing directory, which stays as the attempt leaves it."""
 
     path: str
 
@@ -39,7 +39,7 @@ class Directory:
 
 
 def place_of(job: Job) -> Place:
-    """What the job itself names comes before what its template says."""
+    """The job's own directory comes before the one of its template."""
     if not job.cwd and job.terms.workspace == SCRATCH:
         return Scratch()
     return Directory(job.cwd or job.terms.workspace)

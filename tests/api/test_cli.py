@@ -502,7 +502,7 @@ def test_a_second_server_is_refused_in_one_sentence(server: Server) -> None:
 
 REFUSED_SETTINGS = {
     "a port that is none": ({"CREWLOG_PORT": "many"}, "The setting 'port' is not valid"),
-    "a level that is none": ({"CREWLOG_LOG_LEVEL": "loud"}, "'log_level' is not one of"),
+    "a level that is none": ({"CREWLOG_LOG_LEVEL": "loud"}, "'log_level' must be one of"),
     "a command that is cut": (
         {"CREWLOG_GITOMA_COMMAND": 'a "b'},
         "The setting 'gitoma_command' is not valid: No closing quotation.",
@@ -519,7 +519,7 @@ REFUSED_SETTINGS = {
         {"CREWLOG_TOKEN": "seven77"},
         "The setting 'token' is not valid: A token must have at least 8 characters.",
     ),
-    "a file that is not there": ({"CREWLOG_CONFIG": "/no/such/file"}, "is not there"),
+    "a file that is not there": ({"CREWLOG_CONFIG": "/no/such/file"}, "does not exist"),
     "off loopback without a token": ({"CREWLOG_HOST": "0.0.0.0"}, "needs a token"),
 }
 

@@ -139,7 +139,7 @@ def test_a_port_in_use_is_named_before_anything_is_made(tmp_path: Path) -> None:
             ("--listen=bord=127.0.0.1:1",),
             "'bord' is not a dialect. Known: gitoma, codeplane, board.",
         ),
-        (("--dialects=gitoma,bord",), "'bord' is no dialect"),
+        (("--dialects=gitoma,bord",), "'bord' is not a dialect"),
         (("--listen=board",), "'board' must be written as NAME=HOST:PORT."),
         (("--listen=board=127.0.0.1:65536",), "65536 in"),
         (("--listen=board=0.0.0.0:0",), "Listening on 0.0.0.0 needs a token"),

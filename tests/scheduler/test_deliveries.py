@@ -96,8 +96,8 @@ def test_an_event_reaches_its_receiver_as_the_log_has_it(tmp_path: Path) -> None
         (says(500), 500, "It answered 500."),
         (says(503, "Retry-After: 0", body=b"later"), 503, "It answered 503."),
         (says(429), 429, "It answered 429."),
-        (garbage, None, "What it answered is no HTTP."),
-        (hangs_up, None, "What it answered is no HTTP."),
+        (garbage, None, "Its answer is not HTTP."),
+        (hangs_up, None, "Its answer is not HTTP."),
     ],
     ids=["500", "503", "429", "garbage", "hangs up"],
 )
@@ -315,9 +315,9 @@ def test_an_event_is_asked_for_once_by_whomever(tmp_path: Path) -> None:
         ("https://169.254.169.254/latest", "Its address is not of the open internet."),
         ("https://224.0.0.1/x", "Its address is not of the open internet."),
         ("https://localhost:9/x", "Its address is not of the open internet."),
-        ("http://8.8.8.8/x", "Its address is no https address."),
-        ("ftp://8.8.8.8/x", "Its address is no https address."),
-        ("https:///x", "Its address is no https address."),
+        ("http://8.8.8.8/x", "Its address is not an https address."),
+        ("ftp://8.8.8.8/x", "Its address is not an https address."),
+        ("https:///x", "Its address is not an https address."),
     ],
 )
 def test_only_https_to_the_open_internet_is_asked(url: str, reason: str, tmp_path: Path) -> None:

@@ -172,7 +172,7 @@ def test_a_null_default_makes_an_input_optional(tmp_path: Path) -> None:
         ("{type: string}", None, "inputs.x", "type string"),
         ("{type: string}", "a\0b", "inputs.x", "NUL"),
         ("{type: string}", "\ud800", "inputs.x", "surrogate"),
-        ("{}", float("nan"), "inputs.x", "number of JSON"),
+        ("{}", float("nan"), "inputs.x", "JSON numbers"),
         ("{}", 2**63, "inputs.x", "too large"),
         ("{}", {"a": {"\0": 1}}, "inputs.x.a", "NUL"),
         ("{}", "x" * 300_000, "inputs.x", "All inputs"),
@@ -202,7 +202,7 @@ def test_missing_and_unknown_inputs_are_named(tmp_path: Path) -> None:
 
     assert refused(tmp_path, text) == ("inputs.x", "This input is required.")
     assert refused(tmp_path, text, x="1", y="2") == (
-        *("inputs.y", "There is no such input, only: x."),
+        *("inputs.y", "There is no such input. Known: x."),
     )
 
 
@@ -240,7 +240,7 @@ def test_a_crew_is_bounded_as_a_whole(tmp_path: Path) -> None:
         f"  - {{id: j{i}, title: T, argv: [x], body: '{body}'}}\n" for i in range(30)
     )
 
-    assert "The crew is more than" in refused(tmp_path, text, x="x" * 50_000)[1]
+    assert "The crew has more than" in refused(tmp_path, text, x="x" * 50_000)[1]
 
 
 # Expressions

@@ -1,7 +1,7 @@
-"""The jobs of the template dependency-audit: reading what a project needs, and the report.
+"""The jobs of the template dependency-audit: reading a project's dependencies, and the report.
 
-Pinned means one version and no other: ``name==1.2.3`` or a direct address in Python (PEP 440 and
-508), ``1.2.3`` or an address with a commit in package.json.
+Pinned means exactly one version: ``name==1.2.3`` or a direct address in Python (PEP 440 and 508),
+``1.2.3`` or an address with a commit in package.json.
 """
 
 import argparse
@@ -39,7 +39,7 @@ def main() -> None:
     parser.add_argument("--fail-on-unpinned", choices=("true", "false"), default="false")
     options = parser.parse_args()
     if not options.directory.is_dir():
-        sys.exit(f"{options.directory} is not a directory.")
+        sys.exit(f"{options.directory} is not a directory: pass the project's directory.")
     if options.report is None:
         result = audit(options.directory, options.read)
         print(f"{result['dependencies']} dependencies in {len(result['files'])} files")
@@ -52,7 +52,7 @@ def main() -> None:
 
 
 def audit(directory: Path, ecosystem: str) -> dict[str, Any]:
-    """What the files of one ecosystem need, and what of it is not pinned."""
+    """The dependencies in the files of one ecosystem, and those that are not pinned."""
     files: list[str] = []
     unpinned: list[dict[str, str]] = []
     dependencies = 0
@@ -92,7 +92,7 @@ def _own(path: Path) -> bool:
 
 
 def requirements(text: str) -> Iterator[Need]:
-    """The lines of a requirements file; options such as -r and --hash are passed over."""
+    """The lines of a requirements file. Options such as -r and --hash are ignored."""
     for line in text.replace("\\\n", " ").splitlines():
         said = re.sub(r"(^|\s)#.*", "", line).split(" --")[0].strip()
         if said and not said.startswith("-"):
@@ -100,7 +100,7 @@ def requirements(text: str) -> Iterator[Need]:
 
 
 def pyproject(text: str) -> Iterator[Need]:
-    """Dependencies, extras, groups (PEP 735) and what the build needs."""
+    """Dependencies, extras, groups (PEP 735) and build requirements."""
     document = tomllib.loads(text)
     project = document.get("project", {})
     said = [*project.get("dependencies", []), *document.get("build-system", {}).get("requires", [])]
@@ -155,7 +155,7 @@ def _reader_of(name: str, ecosystem: str) -> _Reader | None:
 
 
 def report(directory: Path, date: str) -> dict[str, int]:
-    """The lists of the parents in numbers, and as dependencies.md among the artifacts."""
+    """The parents' lists in numbers, and as dependencies.md among the artifacts."""
     parents = json.loads(Path(os.environ["CREWLOG_PARENTS"]).read_text())
     found = [parent["metadata"] for parent in parents if parent.get("metadata")]
     lines = [f"# Dependencies of {directory}", "", date, ""]

@@ -1,7 +1,7 @@
 """The jobs of the template nightly-tests: running the tests, and the report.
 
-Tests that fail are a result: the run exits with 0 and says how many. It fails when there was
-nothing to count, because the runner could not be started or left no JUnit XML.
+Failing tests are a result: the run exits with 0 and says how many. It fails if there was nothing to
+count, because the runner could not be started or left no JUnit XML.
 """
 
 import argparse
@@ -37,7 +37,7 @@ def main() -> None:
 
 
 def run(directory: Path, interpreter: str, command: str) -> dict[str, Any]:
-    """Run the tests in `directory`; the XML stays among the artifacts as junit.xml."""
+    """Run the tests in `directory`. The XML stays among the artifacts as junit.xml."""
     junit = Path(os.environ["CREWLOG_ARTIFACTS"], "junit.xml").absolute()
     junit.unlink(missing_ok=True)
     if command.strip():
@@ -53,7 +53,7 @@ def run(directory: Path, interpreter: str, command: str) -> dict[str, Any]:
         sys.exit(f"The tests ended with {code} and left no JUnit XML at {{junit}}.")
     result = counted(junit)
     if code != 0 and not result["failed"]:
-        sys.exit(f"The tests ended with {code}, and no test of theirs failed.")
+        sys.exit(f"The tests ended with {code}, but no test failed.")
     return result
 
 

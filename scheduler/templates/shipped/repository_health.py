@@ -1,7 +1,7 @@
 """The jobs of the template repository-health: one check of a git repository each, and the summary.
 
-A check that finds something has done its work and exits with 0; exit code 1 means that it could
-not look. Repositories may come from anybody: nothing that a repository configures is run.
+A check that finds a problem has done its work and exits with 0; exit code 1 means that it could not
+check. Repositories may come from anybody: nothing that a repository configures is run.
 """
 
 import argparse
@@ -28,7 +28,7 @@ _ENV = {"GIT_OPTIONAL_LOCKS": "0", "GIT_TERMINAL_PROMPT": "0", "LC_ALL": "C"}
 
 
 class CannotLook(Exception):
-    """The repository cannot be looked at; the text says why."""
+    """The repository cannot be checked. The text says why."""
 
 
 def main() -> None:
@@ -53,7 +53,7 @@ def main() -> None:
 
 
 def git(repo: str, *arguments: str, codes: tuple[int, ...] = (0,)) -> str:
-    """What git says on stdout. CannotLook when it exits with none of `codes`."""
+    """git's stdout. Raises CannotLook if its exit code is not one of `codes`."""
     try:
         ran = subprocess.run(
             [*_GIT, "-C", repo, *arguments],
@@ -63,7 +63,7 @@ def git(repo: str, *arguments: str, codes: tuple[int, ...] = (0,)) -> str:
             check=False,
         )
     except FileNotFoundError as error:
-        raise CannotLook("The program git is not here.") from error
+        raise CannotLook("The program git is not installed.") from error
     if ran.returncode not in codes:
         said = ran.stderr.decode("utf-8", "replace").strip()
         raise CannotLook(said or f"git {arguments[0]} ended with {ran.returncode}.")
@@ -84,7 +84,7 @@ def has_commits(repo: str) -> bool:
 
 
 def integrity(options: argparse.Namespace) -> Finding:
-    """Every object is there and is what its name says."""
+    """Every object exists and matches its name."""
     ran = subprocess.run(
         [*_GIT, "-C", options.repo, "fsck", "--full", "--no-dangling", "--no-progress"],
         stdin=subprocess.DEVNULL,
@@ -94,7 +94,7 @@ def integrity(options: argparse.Namespace) -> Finding:
         check=False,
     )
     said = ran.stdout.decode("utf-8", "replace").splitlines()
-    # An unborn branch is no damage: that is a repository without commits.
+    # An unborn branch is not damage: it is a repository without commits.
     lines = [line for line in said if not line.startswith("notice:")]
     if ran.returncode != 0:
         return finding("bad", "The repository is damaged.", lines)
@@ -140,7 +140,7 @@ def stale_branches(options: argparse.Namespace) -> Finding:
 
 
 def todos(options: argparse.Namespace) -> Finding:
-    """Marks of unfinished work in the current commit."""
+    """Markers of unfinished work in the current commit."""
     if not has_commits(options.repo):
         return finding("ok", "There are no commits yet.", [])
     said = git(
@@ -153,7 +153,7 @@ def todos(options: argparse.Namespace) -> Finding:
 
 
 def uncommitted(options: argparse.Namespace) -> Finding:
-    """What would be lost with the working tree."""
+    """Changes that would be lost with the working tree."""
     if git(options.repo, "rev-parse", "--is-bare-repository").strip() == "true":
         return finding("ok", "A bare repository has no working tree.", [])
     said = git(options.repo, "status", "--porcelain=v1", "--untracked-files=normal")
@@ -173,7 +173,7 @@ _CHECKS: dict[str, Callable[[argparse.Namespace], Finding]] = {
 
 
 def summary(repo: str, date: str) -> dict[str, Any]:
-    """The findings of the parents as one result, and as health.md among the artifacts."""
+    """The parents' findings as one result, and as health.md among the artifacts."""
     parents = json.loads(Path(os.environ["CREWLOG_PARENTS"]).read_text())
     findings = [parent["metadata"] for parent in parents if parent.get("metadata")]
     findings.sort(key=lambda found: list(_CHECKS).index(found["check"]))
