@@ -76,8 +76,8 @@ def asks_the_board(query: bytes) -> bool:
     """Whether a query has a parameter of the board: `status` or `mine`."""
     if b"status" not in query and b"mine" not in query and b"%" not in query:
         return False
-    said = parse_qsl(query.decode("latin-1"), keep_blank_values=True)
-    return any(name in ("status", "mine") for name, _ in said)
+    parameters = parse_qsl(query.decode("latin-1"), keep_blank_values=True)
+    return any(name in ("status", "mine") for name, _ in parameters)
 
 
 def _by_body(apps: Mapping[str, ASGIApp]) -> ASGIApp:
@@ -251,9 +251,9 @@ ADDRESSES: Mapping[str, str | Rule] = {
 }
 
 
-def owners_of(said: str | Rule) -> tuple[str, ...]:
+def owners_of(line: str | Rule) -> tuple[str, ...]:
     """The dialects that a line of the table names."""
-    return said.owners if isinstance(said, Rule) else (said,)
+    return line.owners if isinstance(line, Rule) else (line,)
 
 
 class _Place:
@@ -316,15 +316,15 @@ class Addresses:
         self._exact: dict[tuple[str, str], ASGIApp] = {}
         """Paths without a parameter: most requests need one look-up."""
         self._root = _Place()
-        for address, said in table.items():
-            self._add(address, said)
+        for address, line in table.items():
+            self._add(address, line)
 
     def lifespan(self) -> AbstractAsyncContextManager[Any]:
         """The server's lifespan, which is that of `others`."""
         return self.others.router.lifespan_context(self.others)
 
-    def _add(self, address: str, said: str | Rule) -> None:
-        rule = said if isinstance(said, Rule) else first_of(said)
+    def _add(self, address: str, line: str | Rule) -> None:
+        rule = line if isinstance(line, Rule) else first_of(line)
         app = rule.among(self._main)
         if app is None:
             return

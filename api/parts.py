@@ -163,12 +163,12 @@ def providers_of(settings: Settings) -> list[Provider]:
     found = [
         Provider(
             name=name,
-            label=said.label or name,
-            discovery_url=f"{said.issuer.rstrip('/')}/.well-known/openid-configuration",
-            client_id=said.client_id,
-            client_secret=plain(said.client_secret),
+            label=provider.label or name,
+            discovery_url=f"{provider.issuer.rstrip('/')}/.well-known/openid-configuration",
+            client_id=provider.client_id,
+            client_secret=plain(provider.client_secret),
         )
-        for name, said in settings.oidc.items()
+        for name, provider in settings.oidc.items()
         if name != GOOGLE
     ]
     secret = plain(settings.google_client_secret)

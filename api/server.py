@@ -180,9 +180,9 @@ def _announce(
     told.touch(mode=0o600)
     alone = [{"dialect": dialect, "url": own} for dialect, own in dialects]
     told.write_text(json.dumps({"url": url, "pid": os.getpid(), "listen": alone}))
-    said = [f"  data   {settings.data}", f"  token  {where}"]
-    said += [f"  {dialect} alone  {own}" for dialect, own in dialects]
-    say("\n".join((f"crewlog {VERSION} listens on {url}", *said, "")))
+    lines = [f"  data   {settings.data}", f"  token  {where}"]
+    lines += [f"  {dialect} alone  {own}" for dialect, own in dialects]
+    say("\n".join((f"crewlog {VERSION} listens on {url}", *lines, "")))
 
 
 async def _tell_way_in(people: PeopleParts, url: str) -> None:

@@ -234,8 +234,8 @@ class Settings(BaseSettings):
     @field_validator("listen", mode="before")
     @classmethod
     def _are_doors(cls, value: Any) -> Any:
-        said = _parts(value) if isinstance(value, str) else value
-        return tuple(Door.parse(one) if isinstance(one, str) else one for one in said)
+        entries = _parts(value) if isinstance(value, str) else value
+        return tuple(Door.parse(one) if isinstance(one, str) else one for one in entries)
 
     @field_validator("token")
     @classmethod

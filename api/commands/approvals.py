@@ -214,8 +214,8 @@ def _told(approval: dict[str, Any], as_json: bool) -> None:
     if as_json:
         terminal.print_json(approval)
     else:
-        said = terminal.plain(approval["description"])
-        terminal.write_line(f"{approval['state'].capitalize()}: {said}")
+        question = terminal.plain(approval["description"])
+        terminal.write_line(f"{approval['state'].capitalize()}: {question}")
 
 
 def _resolve(client: "Client", given: str) -> str:

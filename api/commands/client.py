@@ -69,10 +69,10 @@ def find(url: str | None, token: str | None, directory: Callable[[], Path]) -> E
 
 def _announced(data: Path) -> str | None:
     try:
-        said = json.loads(_read(data / "server.json") or "null")
+        server = json.loads(_read(data / "server.json") or "null")
     except ValueError:
         return None
-    return str(said["url"]) if isinstance(said, dict) and "url" in said else None
+    return str(server["url"]) if isinstance(server, dict) and "url" in server else None
 
 
 def _read(path: Path) -> str | None:
@@ -226,8 +226,8 @@ class Client:
                 "Start one with 'crewlog serve', or name another one with --url."
             ) from error
         except (httpx2.TransportError, httpx2.DecodingError, httpx2.StreamError) as error:
-            said = str(error) or type(error).__name__
-            raise Unreachable(f"The connection to {endpoint.url} was lost: {said}") from error
+            reason = str(error) or type(error).__name__
+            raise Unreachable(f"The connection to {endpoint.url} was lost: {reason}") from error
 
     def _client(self, url: str) -> httpx2.Client:
         # A proxy in the environment is for the internet, not for the server on this machine.
@@ -265,10 +265,12 @@ def _json(response: httpx2.Response) -> Any:
 
 def _sentence(response: httpx2.Response) -> str:
     """The error as text for a person: `detail`, or its problems one after the other."""
-    said = _detail(response)
+    sentence = _detail(response)
     if response.status_code in (401, 403):
-        said += " Give the server's token with --token or CREWLOG_TOKEN, or its --data directory."
-    return said
+        sentence += (
+            " Give the server's token with --token or CREWLOG_TOKEN, or its --data directory."
+        )
+    return sentence
 
 
 def _detail(response: httpx2.Response) -> str:

@@ -110,15 +110,15 @@ class CrewFollowing:
         """What the readers have queued so far, in the order of the log. Empty after a while without
         anything.
         """
-        said: list[Json | CrewlogError] = []
+        heard: list[Json | CrewlogError] = []
         with suppress(Empty):
-            said.append(self._said.get(timeout=_LOOK_S))
+            heard.append(self._said.get(timeout=_LOOK_S))
             while True:
-                said.append(self._said.get_nowait())
-        for one in said:
+                heard.append(self._said.get_nowait())
+        for one in heard:
             if isinstance(one, CrewlogError):
                 raise one
-        events = [one for one in said if isinstance(one, dict)]
+        events = [one for one in heard if isinstance(one, dict)]
         return sorted(events, key=lambda event: int(event["position"]))
 
     def _is_over(self) -> bool:

@@ -163,11 +163,11 @@ def retry(
     _told(crew, as_json, f"goes on; it is {_words(crew['state'])}")
 
 
-def _told(crew: dict[str, Any], as_json: bool, said: str) -> None:
+def _told(crew: dict[str, Any], as_json: bool, sentence: str) -> None:
     if as_json:
         terminal.print_json(crew)
     else:
-        terminal.write_line(f"{called(crew)} {said}.")
+        terminal.write_line(f"{called(crew)} {sentence}.")
 
 
 def called(crew: dict[str, Any]) -> str:

@@ -241,7 +241,7 @@ def _readiness(client: "Client") -> Iterator[Check]:
     from api.commands.client import Rejected
 
     try:
-        said = client.get("/readyz")
+        state = client.get("/readyz")
     except Rejected as error:
         yield Check(
             "ready",
@@ -251,9 +251,9 @@ def _readiness(client: "Client") -> Iterator[Check]:
         )
         return
     yield Check("ready", "ok", "The server is ready.")
-    if "readers" in said:
-        yield readers_check(said["readers"])
-        storage = said["storage"]
+    if "readers" in state:
+        yield readers_check(state["readers"])
+        storage = state["storage"]
         yield Check("storage", "ok", " ".join(f"{name} {storage[name]}" for name in storage) + ".")
 
 
@@ -264,8 +264,8 @@ def readers_check(readers: list[dict[str, Any]]) -> Check:
         if problem := reader.get("problem"):
             return Check("lag", "warn", f"{_named(reader)} waits: {problem}", look)
         if passed := reader.get("passedOver"):
-            said = f"{_named(reader)} passed over {passed} events after errors."
-            return Check("lag", "warn", said, look)
+            sentence = f"{_named(reader)} passed over {passed} events after errors."
+            return Check("lag", "warn", sentence, look)
     slowest = max(readers, key=lambda reader: int(reader["lag"]))
     if slowest["lag"] > _MUCH_LAG:
         return Check(

@@ -42,8 +42,8 @@ def moment_given(given: str | None, option: str) -> str | None:
             moment = datetime.fromisoformat(given)
         return moment.astimezone(UTC).isoformat()
     except (ValueError, OverflowError):
-        said = "It must be an ISO 8601 time, or an age such as 90m, 24h or 7d."
-        raise typer.BadParameter(said, param_hint=option) from None
+        sentence = "It must be an ISO 8601 time, or an age such as 90m, 24h or 7d."
+        raise typer.BadParameter(sentence, param_hint=option) from None
 
 
 def open_page(client: "Client", place: str) -> None:

@@ -480,16 +480,16 @@ def _to_each(
     """Exits with 1 if one of them was refused."""
     with connect_now() as client:
         ids = [unquote(resolve(client, one)) for one in given]
-        said = client.post(f"{API}/jobs/actions", {"action": action, "ids": ids})
+        answer = client.post(f"{API}/jobs/actions", {"action": action, "ids": ids})
     if as_json:
-        terminal.print_json(said)
+        terminal.print_json(answer)
     else:
-        for result in said["items"]:
+        for result in answer["items"]:
             if result["ok"]:
                 terminal.write_line(f"{done} {result['id']}.")
             else:
                 terminal.notice(f"{result['id']}: {terminal.plain(result['detail'])}")
-    if said["refused"]:
+    if answer["refused"]:
         raise typer.Exit(1)
 
 

@@ -174,11 +174,11 @@ def export(
         for chunk in chunks:
             output.write(chunk)
             last = (last + chunk)[-_LONGEST_END:]
-        said = end_of_export(last.rstrip(b"\n").rpartition(b"\n")[2])
-        if said is None:
+        end = end_of_export(last.rstrip(b"\n").rpartition(b"\n")[2])
+        if end is None:
             raise Cut("The export is not complete: its last line is missing. Export again.")
     if file != STDIO:
-        terminal.notice(f"Exported {said['events']} events to {file}.")
+        terminal.notice(f"Exported {end['events']} events to {file}.")
 
 
 @app.command("import")

@@ -83,17 +83,19 @@ def in_options(sentence: str) -> str:
 def told_problem(problem: dict[str, str]) -> str:
     """One error of a problem (RFC 9457), as a sentence."""
     where = option_of_path(problem["path"]) if problem["path"] else ""
-    said = in_options(problem["message"])
-    return f"{where}: {said}" if where else said
+    message = in_options(problem["message"])
+    return f"{where}: {message}" if where else message
 
 
 def told(problem: Any) -> str:
     """One fault of a request's field, as a sentence."""
     where = problem.get("loc", ())[1:]
-    said = str(problem.get("msg")).removeprefix("Value error, ")
+    message = str(problem.get("msg")).removeprefix("Value error, ")
     if problem.get("type") == "string_pattern_mismatch":
-        said = "It has a character or a form that is not allowed."  # no pattern is shown to people
-    return f"{option_of(where)}: {said}" if where else said
+        message = (
+            "It has a character or a form that is not allowed."  # no pattern is shown to people
+        )
+    return f"{option_of(where)}: {message}" if where else message
 
 
 def _words(field: str) -> str:

@@ -115,9 +115,9 @@ def load_settings(**given: Any) -> "Settings":
         name = ".".join(str(part) for part in problem["loc"])
         if problem["type"] == "extra_forbidden":
             raise BadSettings(f"There is no setting called {name!r}.") from error
-        said = problem["msg"].removeprefix("Value error, ").rstrip(".")
+        reason = problem["msg"].removeprefix("Value error, ").rstrip(".")
         # A setting with a second variable goes by its own name.
         name = name.removeprefix("crewlog_")
-        raise BadSettings(f"The setting {name!r} is not valid: {said}.") from error
+        raise BadSettings(f"The setting {name!r} is not valid: {reason}.") from error
     except (tomllib.TOMLDecodeError, OSError, UnicodeError) as error:
         raise BadSettings(f"The settings file {file} cannot be read: {error}.") from error

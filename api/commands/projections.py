@@ -23,9 +23,9 @@ def status(
 ) -> None:
     """Show position, lag and digest of every view."""
     with connect(url, token, data) as client:
-        said = client.get("/crewlog/v1/projections")
+        answer = client.get("/crewlog/v1/projections")
     if as_json:
-        terminal.print_json(said)
+        terminal.print_json(answer)
         return
     terminal.print_table(
         ("NAME", "VERSION", "POSITION", "LAG", "STATUS", "PROGRESS", "DIGEST"),
@@ -39,7 +39,7 @@ def status(
                 f"{view['progress']:.0%}",
                 view["digest"],
             )
-            for view in said["projections"]
+            for view in answer["projections"]
         ),
         optional=("PROGRESS", "VERSION"),
     )
@@ -93,8 +93,8 @@ def _rebuilt(client: "Client", names: list[str]) -> dict[str, dict[str, Any]]:
     ) as progress:
         bars = {name: progress.add_task(name, total=1.0) for name in names}
         while True:
-            said = client.get("/crewlog/v1/projections")["projections"]
-            views = {view["name"]: view for view in said if view["name"] in bars}
+            answer = client.get("/crewlog/v1/projections")["projections"]
+            views = {view["name"]: view for view in answer if view["name"] in bars}
             for name, view in views.items():
                 progress.update(bars[name], completed=view["progress"])
             if all(view["status"] != "rebuilding" for view in views.values()):

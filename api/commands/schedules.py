@@ -61,11 +61,11 @@ def list_schedules(
 ) -> None:
     """List schedules, newest first."""
     with connect(url, token, data) as client:
-        said = client.get(_PATH, mine=True if mine else None)
+        page = client.get(_PATH, mine=True if mine else None)
     if as_json:
-        terminal.print_json(said["items"])
+        terminal.print_json(page["items"])
         return
-    if not said["items"]:
+    if not page["items"]:
         terminal.notice("No schedules.")
         return
     terminal.print_table(
@@ -79,7 +79,7 @@ def list_schedules(
                 _outcome(schedule["lastOutcome"]),
                 schedule["name"],
             )
-            for schedule in said["items"]
+            for schedule in page["items"]
         ),
         flexible=("NAME",),
         optional=("OUTCOME", "LAST"),
@@ -259,7 +259,7 @@ def preview(
     """Print the next times of a schedule, or of a rule that is not saved."""
     with connect(url, token, data) as client:
         if schedule_id is not None:
-            said = client.get(f"{_resolve(client, schedule_id)}/preview", n=n)
+            times = client.get(f"{_resolve(client, schedule_id)}/preview", n=n)
         else:
             spec = _rule(
                 cron=cron,
@@ -274,12 +274,12 @@ def preview(
                 rule=rule,
             )
             body = {"rule": spec, "timezone": timezone, "n": n}
-            said = client.post(f"{_PATH}/preview", body)
+            times = client.post(f"{_PATH}/preview", body)
     if as_json:
-        terminal.print_json(said)
+        terminal.print_json(times)
         return
-    terminal.notice(said["ruleText"])
-    for moment in said["times"]:
+    terminal.notice(times["ruleText"])
+    for moment in times["times"]:
         terminal.write_line(terminal.moment(moment))
 
 
@@ -293,8 +293,8 @@ def delete(
 ) -> None:
     """Delete a schedule. The jobs that it made stay."""
     with connect(url, token, data) as client:
-        said = client.delete(_resolve(client, schedule_id))
-    _told(said, as_json, "Deleted.")
+        answer = client.delete(_resolve(client, schedule_id))
+    _told(answer, as_json, "Deleted.")
 
 
 def _resolve(client: "Client", given: str) -> str:
@@ -356,9 +356,9 @@ def _inputs(given: list[str]) -> dict[str, Any]:
     return inputs
 
 
-def _told(said: Any, as_json: bool, sentence: str) -> None:
+def _told(shown: Any, as_json: bool, sentence: str) -> None:
     if as_json:
-        terminal.print_json(said)
+        terminal.print_json(shown)
     else:
         terminal.write_line(sentence)
 

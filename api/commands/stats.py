@@ -24,12 +24,12 @@ def stats(
         if web:
             open_page(client, "/system")
             return
-        said = client.get(f"{API}/analytics/overview", period=days, mine=True if mine else None)
+        figures = client.get(f"{API}/analytics/overview", period=days, mine=True if mine else None)
     if as_json:
-        terminal.print_json(said)
+        terminal.print_json(figures)
         return
-    terminal.print_fields(_fields(said))
-    if said["byLabel"]:
+    terminal.print_fields(_fields(figures))
+    if figures["byLabel"]:
         terminal.console().print()
         terminal.print_table(
             ("LABEL", "JOBS", "COMPLETED", "FAILED", "LINES"),
@@ -41,7 +41,7 @@ def stats(
                     str(_failed(group["byOutcome"])),
                     str(group["outputLines"]),
                 )
-                for group in said["byLabel"]
+                for group in figures["byLabel"]
             ),
             flexible=("LABEL",),
         )
@@ -51,20 +51,23 @@ def _failed(by_outcome: dict[str, int]) -> int:
     return by_outcome.get("failed", 0) + by_outcome.get("timed_out", 0)
 
 
-def _fields(said: dict[str, Any]) -> Iterator[tuple[str, terminal.Cell]]:
-    yield "Days", str(said["period"])
+def _fields(figures: dict[str, Any]) -> Iterator[tuple[str, terminal.Cell]]:
+    yield "Days", str(figures["period"])
     outcomes = ", ".join(
-        f"{count} {outcome.replace('_', ' ')}" for outcome, count in said["byOutcome"].items()
+        f"{count} {outcome.replace('_', ' ')}" for outcome, count in figures["byOutcome"].items()
     )
-    yield "Jobs", f"{said['totalJobs']} ({outcomes})" if outcomes else "0"
-    rate = said["successRate"]
+    yield "Jobs", f"{figures['totalJobs']} ({outcomes})" if outcomes else "0"
+    rate = figures["successRate"]
     yield (
         "Success",
         "-" if rate is None else f"{rate:.0%} of the ended jobs that were not cancelled",
     )
-    for name, measured in (("Waited", said["queueWaitMs"]), ("Ran", said["runTimeMs"])):
+    for name, measured in (("Waited", figures["queueWaitMs"]), ("Ran", figures["runTimeMs"])):
         middle, most = terminal.duration(measured["p50"]), terminal.duration(measured["p95"])
         yield name, f"median {middle}; 95 of 100 take at most {most}"
-    yield "Crews", str(said["crews"]["total"])
-    yield "Firings", str(said["schedules"]["firings"])
-    yield "Approvals", f"{said['approvals']['total']}, {said['approvals']['pending']} of them wait"
+    yield "Crews", str(figures["crews"]["total"])
+    yield "Firings", str(figures["schedules"]["firings"])
+    yield (
+        "Approvals",
+        f"{figures['approvals']['total']}, {figures['approvals']['pending']} of them wait",
+    )

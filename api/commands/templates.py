@@ -23,20 +23,20 @@ def list_templates(
 ) -> None:
     """List the server's templates. Mistakes in template files go to stderr."""
     with connect(url, token, data) as client:
-        said = client.get(f"{API}/templates")
+        answer = client.get(f"{API}/templates")
     if as_json:
-        faults = {"faults": said["faults"]} if "faults" in said else {}
-        terminal.print_json({"templates": said["items"], **faults})
+        faults = {"faults": answer["faults"]} if "faults" in answer else {}
+        terminal.print_json({"templates": answer["items"], **faults})
         return
     terminal.print_table(
         ("ID", "NAME", "INPUTS"),
         (
             (template["id"], template["name"], _inputs(template["inputs"]))
-            for template in said["items"]
+            for template in answer["items"]
         ),
         flexible=("NAME", "INPUTS"),
     )
-    for fault in said.get("faults", []):
+    for fault in answer.get("faults", []):
         terminal.notice(_line(fault["file"], fault["line"], fault["path"], fault["reason"]))
 
 
@@ -50,16 +50,16 @@ def show(
 ) -> None:
     """Show a template: its inputs, and its jobs in an order in which they can run."""
     with connect(url, token, data) as client:
-        said = client.get(f"{API}/templates/{quote(template_id, safe='/')}")
+        template = client.get(f"{API}/templates/{quote(template_id, safe='/')}")
     if as_json:
-        terminal.print_json(said)
+        terminal.print_json(template)
         return
-    terminal.print_fields(_fields(said))
+    terminal.print_fields(_fields(template))
     terminal.write_line("")
-    if said["inputs"]:
+    if template["inputs"]:
         terminal.print_table(
             ("INPUT", "TYPE", "DEFAULT", "DESCRIPTION"),
-            (_input_row(name, wanted) for name, wanted in said["inputs"].items()),
+            (_input_row(name, wanted) for name, wanted in template["inputs"].items()),
             flexible=("DEFAULT", "DESCRIPTION"),
         )
         terminal.write_line("")
@@ -72,7 +72,7 @@ def show(
                 job["assignee"] or " ".join(job["argv"]),
                 job["approval"],
             )
-            for job in said["jobs"]
+            for job in template["jobs"]
         ),
         flexible=("AFTER", "RUNS"),
     )

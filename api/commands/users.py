@@ -82,11 +82,11 @@ def list_users(
 ) -> None:
     """List all accounts."""
     with connect(url, token, data) as client:
-        said = client.get("/crewlog/v1/users")
+        page = client.get("/crewlog/v1/users")
     if as_json:
-        terminal.print_json(said)
+        terminal.print_json(page)
         return
-    if not said["users"]:
+    if not page["users"]:
         terminal.notice("There are no accounts.")
         return
     terminal.print_table(
@@ -100,7 +100,7 @@ def list_users(
                 terminal.ago(user["signedInAt"]),
                 user["id"],
             )
-            for user in said["users"]
+            for user in page["users"]
         ),
         flexible=("NAME",),
         optional=("ID",),

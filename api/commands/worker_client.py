@@ -86,10 +86,10 @@ def _announced(path: str | None) -> str | None:
         return None
     try:
         with open(path, "rb") as file:
-            said = json.load(file)
+            server = json.load(file)
     except (OSError, ValueError):
         return None
-    url = said.get("url") if isinstance(said, dict) else None
+    url = server.get("url") if isinstance(server, dict) else None
     return url if isinstance(url, str) else None
 
 

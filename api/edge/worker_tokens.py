@@ -64,8 +64,8 @@ class WorkerTokens:
         return WorkerPrincipal(actor, actor, scopes=scopes, job_id=found[0], attempt=found[1])
 
     def _mac(self, job_id: str, attempt: int) -> str:
-        said = f"{job_id}.{attempt}".encode("utf-8", "surrogatepass")
-        mac = hmac.digest(self._key, said, hashlib.sha256)
+        claim = f"{job_id}.{attempt}".encode("utf-8", "surrogatepass")
+        mac = hmac.digest(self._key, claim, hashlib.sha256)
         return urlsafe_b64encode(mac).rstrip(b"=").decode()
 
 

@@ -50,8 +50,8 @@ def _add_intake(router: APIRouter, intake: CrewIntake, views: Views, name_of: Na
         idempotency = None
         if key is not None:
             # Not by the model: it refuses to write what the template is to refuse at its place.
-            said = canonical({name: getattr(body, name) for name in NewCrew.model_fields})
-            idempotency = key_of(principal.actor, key, b"POST /crewlog/v1/crews", said)
+            fields = canonical({name: getattr(body, name) for name in NewCrew.model_fields})
+            idempotency = key_of(principal.actor, key, b"POST /crewlog/v1/crews", fields)
         if idempotency is not None and (earlier := await intake.replayed(idempotency)):
             return await _made(earlier)
         plan = await run_in_threadpool(

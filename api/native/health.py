@@ -82,11 +82,11 @@ def probe_routes(health: Health) -> APIRouter:
         """200 when every view is live, the log can be read, log and views can be written, and
         nothing of the server has failed; 503 otherwise. Strangers off loopback are told only which.
         """
-        said = await health.look()
-        status = 200 if said["status"] == "ready" else 503
+        found = await health.look()
+        status = 200 if found["status"] == "ready" else 503
         if request.client is None or request.client.host not in _LOOPBACK:
-            said = {"status": said["status"]}
-        return json_bytes(said, status)
+            found = {"status": found["status"]}
+        return json_bytes(found, status)
 
     return router
 

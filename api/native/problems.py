@@ -51,11 +51,11 @@ def problem(failure: Failure) -> JSONResponse:
 
 
 def _field_problem(fault: Fault) -> dict[str, str]:
-    said = fault.msg.removeprefix("Value error, ")
+    message = fault.msg.removeprefix("Value error, ")
     if fault.type == "string_pattern_mismatch":
         # A pattern is nothing to show to people.
-        said = "It has a character or a form that is not allowed."
-    return {"path": path_of(fault.loc[1:]), "message": said}
+        message = "It has a character or a form that is not allowed."
+    return {"path": path_of(fault.loc[1:]), "message": message}
 
 
 def path_of(steps: Sequence[str | int]) -> str:

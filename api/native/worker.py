@@ -124,12 +124,12 @@ def _add_work(
         job = await _current(jobs, worker, beat)
         wanted = (JobSubmitted.type, JobCommented.type, JobRedone.type)
         events = await log.stream(job_stream(worker.job_id), types=wanted)
-        said = [event for event in events if event.type == JobCommented.type]
+        comments = [event for event in events if event.type == JobCommented.type]
         parents = await crews.apart(partial(crews.parents, job))
         shown = {
             "job": _job_json(job, events[0]),
             "parentResults": [parent.json() for parent in parent_results(parents)],
-            "comments": [_comment_json(event, name_of) for event in said],
+            "comments": [_comment_json(event, name_of) for event in comments],
             "feedback": _feedback(events),
         }
         return json_bytes(shown)
@@ -144,8 +144,8 @@ def _add_work(
             job.require_current(worker.attempt)
             if fraction is None and not text:
                 return []
-            said = JobProgressed(attempt=worker.attempt, fraction=fraction, text=text)
-            return job.report(said)
+            progress = JobProgressed(attempt=worker.attempt, fraction=fraction, text=text)
+            return job.report(progress)
 
         return await _say(decide, request, worker)
 
@@ -188,8 +188,8 @@ def _add_work(
     ) -> Response:
         changed = await jobs.execute(worker.job_id, decide, worker.context(request))
         beat(worker.job_id, worker.attempt)
-        said = {"ok": True, "cancelRequested": changed.job.cancel_requested}
-        return json_bytes(said, status, {"x-event-position": str(changed.position)})
+        answer = {"ok": True, "cancelRequested": changed.job.cancel_requested}
+        return json_bytes(answer, status, {"x-event-position": str(changed.position)})
 
 
 def _add_questions(
@@ -337,5 +337,5 @@ def _comment_json(event: Recorded, name_of: Callable[[str], str]) -> dict[str, A
 
 def _feedback(events: list[Recorded]) -> str | None:
     """What was wrong, as said when the job was last sent back."""
-    said = [event.data["feedback"] for event in events if event.type == JobRedone.type]
-    return said[-1] or None if said else None
+    feedback = [event.data["feedback"] for event in events if event.type == JobRedone.type]
+    return feedback[-1] or None if feedback else None

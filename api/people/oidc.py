@@ -144,12 +144,12 @@ class OpenIdConnect:
 
     def _remembered(self, request: Request) -> dict[str, Any]:
         try:
-            said = self._serializer.loads(
+            content = self._serializer.loads(
                 request.cookies.get(HANDSHAKE_COOKIE, ""), max_age=_HANDSHAKE_S
             )
         except BadData:
             return {}
-        return said if isinstance(said, dict) else {}
+        return content if isinstance(content, dict) else {}
 
 
 def _faults() -> tuple[type[Exception], ...]:

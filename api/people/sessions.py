@@ -96,10 +96,10 @@ class Cookies:
     def open(self, cookie: str) -> Opened | None:
         """The content of a cookie; None if it was not signed here, or is too old."""
         try:
-            said, signed = self._signer.unsign(cookie, LIFETIME_S, return_timestamp=True)
+            content, signed = self._signer.unsign(cookie, LIFETIME_S, return_timestamp=True)
         except (BadData, ValueError):
             return None
-        user_id, _, secret = said.decode().partition(".")
+        user_id, _, secret = content.decode().partition(".")
         return Opened(user_id, secret, self._now() - signed.timestamp())
 
     def give(self, response: Response, connection: HTTPConnection, value: str) -> None:
@@ -115,8 +115,8 @@ class Cookies:
         secure = self._secure == "always" or (
             self._secure == "auto" and (self._https or connection.url.scheme == "https")
         )
-        said = f"{COOKIE}={value}; Max-Age={lifetime_s}; Path=/; HttpOnly; SameSite=Lax"
-        return f"{said}; Secure" if secure else said
+        header = f"{COOKIE}={value}; Max-Age={lifetime_s}; Path=/; HttpOnly; SameSite=Lax"
+        return f"{header}; Secure" if secure else header
 
 
 class Accounts:
@@ -222,8 +222,8 @@ class RollingSessions:
                 # An answer that caches may share must carry no cookie.
                 if "public" not in headers.get("cache-control", ""):
                     fresh = self._cookies.seal(opened.user_id, opened.secret)
-                    said = self._cookies.header(connection, fresh, LIFETIME_S)
-                    headers.append("set-cookie", said)
+                    header = self._cookies.header(connection, fresh, LIFETIME_S)
+                    headers.append("set-cookie", header)
             await send(message)
 
         await self.app(scope, receive, with_cookie)

@@ -255,7 +255,7 @@ def export_lines(log: EventLog, after: int = 0, subject: str | None = None) -> I
         events += len(page)
         for _, hashed in page:
             leaves.update(hashed or b"")
-    said = {
+    end = {
         "type": _ENDED,
         "format": FORMAT,
         "events": events,
@@ -264,7 +264,7 @@ def export_lines(log: EventLog, after: int = 0, subject: str | None = None) -> I
         "subject": subject,
         "hash": leaves.hexdigest(),
     }
-    yield orjson.dumps(said) + b"\n"
+    yield orjson.dumps(end) + b"\n"
 
 
 def _line(event: Recorded, hashed: bytes | None) -> bytes:
@@ -276,10 +276,10 @@ def _line(event: Recorded, hashed: bytes | None) -> bytes:
 def end_of_export(line: bytes) -> Json | None:
     """The content of an export's last line; None if this is not the last line."""
     try:
-        said = orjson.loads(line)
+        value = orjson.loads(line)
     except orjson.JSONDecodeError:
         return None
-    return said if isinstance(said, dict) and said.get("type") == _ENDED else None
+    return value if isinstance(value, dict) and value.get("type") == _ENDED else None
 
 
 # In
@@ -311,12 +311,12 @@ class Export:
             try:
                 if ended:
                     raise ValueError("there is something after the last line of the export.")
-                said = _object_of(line)
-                if said.get("type") == _ENDED:
-                    self._end(said)
+                envelope = _object_of(line)
+                if envelope.get("type") == _ENDED:
+                    self._end(envelope)
                     ended = True
                     continue
-                event = _event_of(line.strip(), said, self._catalogue)
+                event = _event_of(line.strip(), envelope, self._catalogue)
                 self._take(event)
             except LogDamaged as damage:
                 raise BadExport(number, f"{damage} {self._hint(event)}".rstrip()) from damage
@@ -338,18 +338,18 @@ class Export:
         self._leaves.update(event.hash or b"")
         self._walk.step(event)
 
-    def _end(self, said: Json) -> None:
-        if said.get("format") != FORMAT:
+    def _end(self, end: Json) -> None:
+        if end.get("format") != FORMAT:
             raise ValueError(f"this version of crewlog reads exports up to format {FORMAT}.")
-        if said.get("subject") is not None or said.get("after") != 0:
+        if end.get("subject") is not None or end.get("after") != 0:
             raise ValueError("only the export of a whole log can be imported.")
         here = self._walk.position
         if here and not self.hashed:
             raise ValueError("its events have no hashes.")
         self.hashed = True
-        if not said.get("events") == said.get("head") == here:
-            raise ValueError(f"the export had {said.get('events')} events, and {here} are here.")
-        if said.get("hash") != self._leaves.hexdigest():
+        if not end.get("events") == end.get("head") == here:
+            raise ValueError(f"the export had {end.get('events')} events, and {here} are here.")
+        if end.get("hash") != self._leaves.hexdigest():
             raise ValueError("the hash over the whole export does not fit.")
 
     def _hint(self, event: Stored) -> str:
@@ -360,12 +360,12 @@ class Export:
 
 def _object_of(line: bytes) -> Json:
     try:
-        said = orjson.loads(line)
+        value = orjson.loads(line)
     except orjson.JSONDecodeError as error:
         raise ValueError("this is not JSON.") from error
-    if not isinstance(said, dict):
+    if not isinstance(value, dict):
         raise ValueError("this is not a JSON object.")
-    return said
+    return value
 
 
 def _event_of(line: bytes, envelope: Json, catalogue: Catalogue) -> Stored:

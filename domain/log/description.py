@@ -16,26 +16,26 @@ refused and not changed.
 """
 
 
-def described(said: Mapping[str, str], catalogue: Catalogue) -> dict[str, str]:
+def described(stored: Mapping[str, str], catalogue: Catalogue) -> dict[str, str]:
     """The description to write, from the one that is there so far."""
-    ours = orjson.loads(said.get("schemas", "{}")) | schemas(catalogue)
+    ours = orjson.loads(stored.get("schemas", "{}")) | schemas(catalogue)
     return {
-        **said,
-        "id": said.get("id") or uuid7(),
+        **stored,
+        "id": stored.get("id") or uuid7(),
         "format": str(FORMAT),
         "schemas": orjson.dumps(ours, option=orjson.OPT_SORT_KEYS).decode(),
     }
 
 
-def refuse_newer(said: Mapping[str, str], catalogue: Catalogue, name: str) -> None:
+def refuse_newer(stored: Mapping[str, str], catalogue: Catalogue, name: str) -> None:
     """Raises LogRefused if a newer version wrote to the log of that name."""
-    if int(said.get("format", "0")) > FORMAT:
+    if int(stored.get("format", "0")) > FORMAT:
         raise LogRefused(
-            f"The log {name} has format {said['format']}; this version of crewlog reads up "
+            f"The log {name} has format {stored['format']}; this version of crewlog reads up "
             f"to {FORMAT}. A newer version wrote it: use that one. Nothing was changed."
         )
     ours = schemas(catalogue)
-    for kind, number in orjson.loads(said.get("schemas", "{}")).items():
+    for kind, number in orjson.loads(stored.get("schemas", "{}")).items():
         if number > ours.get(kind, number):
             raise LogRefused(
                 f"The log {name} holds {kind} events of schema {number}; this version of crewlog "

@@ -39,7 +39,7 @@ class EventLog(Reads):
         self.blocking = BlockingReads(store, recent, catalogue)
         self._store = store
         self._mapper = EventMapper(redactor)
-        self.id = store.amend_meta(lambda said: described(said, catalogue))["id"]
+        self.id = store.amend_meta(lambda stored: described(stored, catalogue))["id"]
         """The log's identity, which never changes. Files derived from the log store it."""
         self._far = SharedPages()
         self._grown = threading.Condition()

@@ -100,10 +100,10 @@ class Cron:
             )
         try:
             simulated = CronSim(fields, datetime(2000, 1, 1))
-            said = simulated.explain()
+            explained = simulated.explain()
         except (CronSimError, ValueError, IndexError) as error:
             raise BadInput("rule.cron", f"This is not a cron rule: {error}.") from None
-        cron = cls(simulated, said, simulated.hours == set(range(24)))
+        cron = cls(simulated, explained, simulated.hours == set(range(24)))
         if cron.after(datetime(2026, 1, 1)) is None:
             raise BadInput("rule.cron", "There is no such day.")
         return cron

@@ -237,8 +237,8 @@ def _rrule(text: str, timezone: str, zone: ZoneInfo, anchor: datetime) -> Rule:
     recurring = Recurring.parse(text, timezone, zone, anchor)
     hourly = recurring.every_hour
     instants = _InBothPasses(recurring, zone) if hourly else _OnWallClock(recurring, zone)
-    said = f"By the recurrence rule {recurring.text}"
-    return Rule({"rrule": text}, timezone, said, instants)
+    sentence = f"By the recurrence rule {recurring.text}"
+    return Rule({"rrule": text}, timezone, sentence, instants)
 
 
 def _once(text: str, timezone: str, zone: ZoneInfo) -> Rule:
@@ -252,8 +252,8 @@ def _once(text: str, timezone: str, zone: ZoneInfo) -> Rule:
     if not FIRST <= moment < LAST:
         raise BadInput("rule.once", f"It must be between {FIRST.year} and {LAST.year}.")
     shown = local_of(moment, zone)
-    said = f"Once at {shown:%Y-%m-%d %H:%M}"
-    return Rule({"once": text}, timezone, said, _Once(moment))
+    sentence = f"Once at {shown:%Y-%m-%d %H:%M}"
+    return Rule({"once": text}, timezone, sentence, _Once(moment))
 
 
 def _time(given: Any) -> time:

@@ -42,12 +42,12 @@ class SealedSpecs:
         """Write and sync the file and its directory, so that an accepted job cannot lose it."""
         path = self._path(job_id)
         draft = path.with_suffix(".draft")
-        said = {"argv": sealed.argv, "env": sealed.env, "cwd": sealed.cwd}
+        private = {"argv": sealed.argv, "env": sealed.env, "cwd": sealed.cwd}
         file = os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600)
         try:
             # A file object continues after a short write, which an almost full disk can cause.
             with open(file, "wb") as stream:
-                stream.write(orjson.dumps(said))
+                stream.write(orjson.dumps(private))
                 stream.flush()
                 os.fsync(file)
         except OSError:
@@ -63,8 +63,8 @@ class SealedSpecs:
     def open(self, job_id: str) -> Sealed | None:
         """The private part; None if there is no file (any more), or only an incomplete one."""
         try:
-            said = orjson.loads(self._path(job_id).read_bytes())
-            return Sealed(tuple(said["argv"]), dict(said["env"]), said.get("cwd"))
+            private = orjson.loads(self._path(job_id).read_bytes())
+            return Sealed(tuple(private["argv"]), dict(private["env"]), private.get("cwd"))
         except (FileNotFoundError, ValueError, KeyError, TypeError, AttributeError):
             return None
 

@@ -204,8 +204,8 @@ class _Checker:
     def _check_work(self, job: JobForm, place: Place) -> None:
         if (job.assignee is None) is (job.argv is None):
             both = job.argv is not None
-            said = "one of assignee and argv, not both" if both else "an assignee or an argv"
-            self._fault((*place, "argv") if both else place, f"A job has {said}.")
+            wanted = "one of assignee and argv, not both" if both else "an assignee or an argv"
+            self._fault((*place, "argv") if both else place, f"A job has {wanted}.")
         if job.assignee is not None and not (job.body or "").strip():
             self._fault(place, "A job of an agent needs a body: what it is to do.")
         if job.argv is not None and not job.argv[0].strip():
@@ -225,10 +225,10 @@ class _Checker:
 
     def _workspace(self, job: JobForm, place: Place) -> str:
         own = job.workspace is not None
-        said = job.workspace if job.workspace is not None else self._form.workspace
-        kind, colon, below = said.partition(":")
-        if said == "scratch":
-            return said
+        workspace = job.workspace if job.workspace is not None else self._form.workspace
+        kind, colon, below = workspace.partition(":")
+        if workspace == "scratch":
+            return workspace
         where = (*place, "workspace") if own else ("workspace",)
         if kind == "worktree":
             self._fault(where, "Worktrees are not available; use scratch or dir:NAME.")

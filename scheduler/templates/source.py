@@ -111,8 +111,8 @@ def parse(text: str) -> Source:
             loader.dispose()
     except yaml.MarkedYAMLError as error:
         mark = error.problem_mark or error.context_mark
-        said = error.problem or error.context or "this is not YAML"
-        raise Unreadable(mark.line + 1 if mark else 1, f"Not valid YAML: {said}.") from error
+        problem = error.problem or error.context or "this is not YAML"
+        raise Unreadable(mark.line + 1 if mark else 1, f"Not valid YAML: {problem}.") from error
     except yaml.reader.ReaderError as error:
         line = text.count("\n", 0, error.position) + 1
         raise Unreadable(line, "A control character is not allowed in YAML.") from error

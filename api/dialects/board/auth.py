@@ -114,8 +114,8 @@ def refuse_foreign(request: Request, security: Security) -> None:
     """A page of another site must not sign its visitors in: HTTPException 403. A program, which
     says nothing of where it comes from, may.
     """
-    said = "origin" in request.headers or "sec-fetch-site" in request.headers
-    if said and not security.own_page(request):
+    from_a_browser = "origin" in request.headers or "sec-fetch-site" in request.headers
+    if from_a_browser and not security.own_page(request):
         raise HTTPException(403, FOREIGN_PAGE)
 
 

@@ -44,8 +44,8 @@ def _add_making(router: APIRouter, intake: CrewIntake) -> None:
         idempotency = None
         if key is not None:
             # Not by the model: it refuses to write what the template is to refuse at its place.
-            said = canonical({name: getattr(body, name) for name in CrewRequest.model_fields})
-            asked = (b"POST /api/jobs", said, (scheduled_at or "").encode())
+            fields = canonical({name: getattr(body, name) for name in CrewRequest.model_fields})
+            asked = (b"POST /api/jobs", fields, (scheduled_at or "").encode())
             idempotency = key_of(principal.actor, key, *asked)
         if idempotency is not None and (earlier := await intake.replayed(idempotency)):
             return _made(earlier)

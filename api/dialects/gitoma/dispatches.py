@@ -61,9 +61,9 @@ class Dispatches:
             timeout_ms=self.timeout_s * 1000,
             owner=principal.owner,
         )
-        said = [asked.label.encode(), *(argument.encode() for argument in asked.arguments)]
+        parts = [asked.label.encode(), *(argument.encode() for argument in asked.arguments)]
         submission = await self.intake.submit(
-            work, principal.context(request), key_of(principal.actor, key, *said)
+            work, principal.context(request), key_of(principal.actor, key, *parts)
         )
         response.headers["x-event-position"] = str(submission.events[1].position)
         return JobResponse(job_id=submission.job_id, status="started", message=asked.message)

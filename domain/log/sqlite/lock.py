@@ -41,22 +41,22 @@ class OwnerLock:
     def _describe(self, purpose: str) -> None:
         if self._file is None:
             return
-        said = {
+        owner = {
             "pid": os.getpid(),
             "host": socket.gethostname(),
             "since": format_time(system_clock()),
             "purpose": purpose,
         }
         os.ftruncate(self._file, 0)
-        os.pwrite(self._file, json.dumps(said).encode(), 0)
+        os.pwrite(self._file, json.dumps(owner).encode(), 0)
 
     def owner(self) -> str:
         """A phrase for the process that wrote the lock file."""
         try:
-            said = json.loads(self.path.read_text())
+            owner = json.loads(self.path.read_text())
             return (
-                f"another process ({said['purpose']}, pid {said['pid']} on {said['host']}, "
-                f"since {said['since']})"
+                f"another process ({owner['purpose']}, pid {owner['pid']} on {owner['host']}, "
+                f"since {owner['since']})"
             )
         except (OSError, ValueError, KeyError, TypeError):
             return "another process that has not written its name yet"

@@ -38,8 +38,8 @@ class Reserve:
     def is_low(self) -> bool:
         """Whether so little is left on the disk that the reserve is in use."""
         try:
-            said = os.statvfs(self._wal.parent)
+            disk = os.statvfs(self._wal.parent)
         except OSError:
             return False  # unknown; a write that does not fit fails by itself
-        free = said.f_bfree if os.geteuid() == 0 else said.f_bavail
-        return said.f_blocks > 0 and free * said.f_frsize < SIZE
+        free = disk.f_bfree if os.geteuid() == 0 else disk.f_bavail
+        return disk.f_blocks > 0 and free * disk.f_frsize < SIZE

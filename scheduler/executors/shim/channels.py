@@ -52,8 +52,8 @@ class Channel:
 
 def channels_of(env: dict[bytes, bytes], limit: int) -> list[Channel]:
     """The channels of an attempt, as its environment names them: `output` first."""
-    said = env.get(b"CREWLOG_CHANNELS", b"").decode().split()
-    others = {name: int(fd) for name, _, fd in (entry.partition(":") for entry in said)}
+    entries = env.get(b"CREWLOG_CHANNELS", b"").decode().split()
+    others = {name: int(fd) for name, _, fd in (entry.partition(":") for entry in entries)}
     output = (1,) if "stderr" in others else (1, 2)
     named = [("output", output), *((name, (fd,)) for name, fd in others.items())]
     return [Channel(name, targets, limit) for name, targets in named]

@@ -94,20 +94,23 @@ def _own(path: Path) -> bool:
 def requirements(text: str) -> Iterator[Need]:
     """The lines of a requirements file. Options such as -r and --hash are ignored."""
     for line in text.replace("\\\n", " ").splitlines():
-        said = re.sub(r"(^|\s)#.*", "", line).split(" --")[0].strip()
-        if said and not said.startswith("-"):
-            yield _python_need(said)
+        need = re.sub(r"(^|\s)#.*", "", line).split(" --")[0].strip()
+        if need and not need.startswith("-"):
+            yield _python_need(need)
 
 
 def pyproject(text: str) -> Iterator[Need]:
     """Dependencies, extras, groups (PEP 735) and build requirements."""
     document = tomllib.loads(text)
     project = document.get("project", {})
-    said = [*project.get("dependencies", []), *document.get("build-system", {}).get("requires", [])]
+    needs = [
+        *project.get("dependencies", []),
+        *document.get("build-system", {}).get("requires", []),
+    ]
     for group in (project.get("optional-dependencies", {}), document.get("dependency-groups", {})):
         for wanted in group.values():
-            said += [item for item in wanted if isinstance(item, str)]
-    yield from map(_python_need, said)
+            needs += [item for item in wanted if isinstance(item, str)]
+    yield from map(_python_need, needs)
     poetry = document.get("tool", {}).get("poetry", {})
     groups = [poetry, *poetry.get("group", {}).values()]
     for name, wanted in (pair for g in groups for pair in g.get("dependencies", {}).items()):
@@ -118,10 +121,10 @@ def pyproject(text: str) -> Iterator[Need]:
             yield Need(name, version, exact or direct)
 
 
-def _python_need(said: str) -> Need:
-    found = _REQUIREMENT.fullmatch(said)
+def _python_need(need: str) -> Need:
+    found = _REQUIREMENT.fullmatch(need)
     if found is None or "://" in found[1]:
-        return Need(said, said, "#" in said or "@" in said)
+        return Need(need, need, "#" in need or "@" in need)
     wanted = found[2].partition(";")[0].strip()
     direct = wanted.startswith("@")
     return Need(found[1], wanted, direct or _ONE_VERSION.fullmatch(wanted) is not None)
@@ -131,10 +134,10 @@ def package_json(text: str) -> Iterator[Need]:
     document = json.loads(text)
     for group in _NODE_GROUPS:
         for name, wanted in (document.get(group) or {}).items():
-            said = str(wanted).strip()
-            local = said.startswith(("file:", "link:", "workspace:"))
-            exact = _NODE_VERSION.fullmatch(said) or _NODE_COMMIT.fullmatch(said)
-            yield Need(name, said, local or exact is not None)
+            version = str(wanted).strip()
+            local = version.startswith(("file:", "link:", "workspace:"))
+            exact = _NODE_VERSION.fullmatch(version) or _NODE_COMMIT.fullmatch(version)
+            yield Need(name, version, local or exact is not None)
 
 
 _Reader = Callable[[str], Iterator[Need]]

@@ -81,8 +81,8 @@ def counted(junit: Path) -> dict[str, Any]:
         if wrong is not None:
             failed += 1
             name = "::".join(part for part in (case.get("classname"), case.get("name")) if part)
-            said = (wrong.get("message") or wrong.text or "").strip().partition("\n")[0]
-            failures.append({"test": name[:_LONGEST], "message": said[:_LONGEST]})
+            message = (wrong.get("message") or wrong.text or "").strip().partition("\n")[0]
+            failures.append({"test": name[:_LONGEST], "message": message[:_LONGEST]})
         elif case.find("skipped") is not None:
             skipped += 1
         else:
@@ -96,9 +96,9 @@ def counted(junit: Path) -> dict[str, Any]:
     }
 
 
-def _seconds(said: str | None) -> float:
+def _seconds(text: str | None) -> float:
     try:
-        return max(0.0, float(said or 0))
+        return max(0.0, float(text or 0))
     except ValueError:
         return 0.0
 

@@ -65,8 +65,8 @@ def git(repo: str, *arguments: str, codes: tuple[int, ...] = (0,)) -> str:
     except FileNotFoundError as error:
         raise CannotLook("The program git is not installed.") from error
     if ran.returncode not in codes:
-        said = ran.stderr.decode("utf-8", "replace").strip()
-        raise CannotLook(said or f"git {arguments[0]} ended with {ran.returncode}.")
+        problem = ran.stderr.decode("utf-8", "replace").strip()
+        raise CannotLook(problem or f"git {arguments[0]} ended with {ran.returncode}.")
     return ran.stdout.decode("utf-8", "replace")
 
 
@@ -93,9 +93,9 @@ def integrity(options: argparse.Namespace) -> Finding:
         env={**os.environ, **_ENV},
         check=False,
     )
-    said = ran.stdout.decode("utf-8", "replace").splitlines()
+    output = ran.stdout.decode("utf-8", "replace").splitlines()
     # An unborn branch is not damage: it is a repository without commits.
-    lines = [line for line in said if not line.startswith("notice:")]
+    lines = [line for line in output if not line.startswith("notice:")]
     if ran.returncode != 0:
         return finding("bad", "The repository is damaged.", lines)
     if lines:
@@ -124,10 +124,10 @@ def large_files(options: argparse.Namespace) -> Finding:
 def stale_branches(options: argparse.Namespace) -> Finding:
     """Local and remote branches without a recent commit, oldest first."""
     form = "%(committerdate:unix) %(refname:short)"
-    said = git(options.repo, "for-each-ref", f"--format={form}", "refs/heads", "refs/remotes")
+    branches = git(options.repo, "for-each-ref", f"--format={form}", "refs/heads", "refs/remotes")
     now = time.time()
     ages = []
-    for line in said.splitlines():
+    for line in branches.splitlines():
         at, _, name = line.partition(" ")
         days = int((now - int(at)) // 86_400) if at.isdigit() else 0
         if days >= options.stale_days:
@@ -143,10 +143,10 @@ def todos(options: argparse.Namespace) -> Finding:
     """Markers of unfinished work in the current commit."""
     if not has_commits(options.repo):
         return finding("ok", "There are no commits yet.", [])
-    said = git(
+    matches = git(
         options.repo, "grep", "-I", "-n", "-P", "-e", _WORDS, "HEAD", "--", ":/", codes=(0, 1)
     )
-    items = [line.removeprefix("HEAD:") for line in said.splitlines()]
+    items = [line.removeprefix("HEAD:") for line in matches.splitlines()]
     if items:
         return finding("warn", f"{len(items)} lines say TODO, FIXME, XXX or HACK.", items)
     return finding("ok", "No line says TODO, FIXME, XXX or HACK.", [])
@@ -156,8 +156,8 @@ def uncommitted(options: argparse.Namespace) -> Finding:
     """Changes that would be lost with the working tree."""
     if git(options.repo, "rev-parse", "--is-bare-repository").strip() == "true":
         return finding("ok", "A bare repository has no working tree.", [])
-    said = git(options.repo, "status", "--porcelain=v1", "--untracked-files=normal")
-    items = said.splitlines()
+    changes = git(options.repo, "status", "--porcelain=v1", "--untracked-files=normal")
+    items = changes.splitlines()
     if items:
         return finding("warn", f"{len(items)} paths are not committed.", items)
     return finding("ok", "Everything is committed.", [])
