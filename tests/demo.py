@@ -320,9 +320,7 @@ def rebuild(demo: Demo) -> None:
 
 
 def _views(demo: Demo) -> dict[str, dict[str, Any]]:
-    return {
-        view["name"]: view for view in demo.client.get("/crewlog/v1/projections")["projections"]
-    }
+    return {view["name"]: view for view in demo.client.get("/crewlog/v1/projections")["items"]}
 
 
 def where_to_go(demo: Demo) -> None:

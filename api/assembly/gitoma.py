@@ -2,20 +2,16 @@
 
 from starlette.types import ASGIApp
 
+from api.assembly.lm_studio import lm_studio
 from api.dialects.gitoma.app import gitoma_app
 from api.dialects.gitoma.command import command_of
 from api.dialects.gitoma.dispatches import Dispatches
 from api.edge.rate_limit import SlidingWindow
-from api.native.lmstudio import LMStudioHealth, probe
 from api.parts import VERSION, Parts, plain
 
 
 def assemble(parts: Parts) -> ASGIApp:
     settings = parts.settings
-
-    async def lm_studio() -> LMStudioHealth:
-        return await probe(settings.lm_studio_base_url, settings.lm_studio_model)
-
     dispatches = Dispatches(
         parts.intake,
         SlidingWindow(settings.gitoma_rate_limit),
@@ -31,7 +27,7 @@ def assemble(parts: Parts) -> ASGIApp:
         parts.feed,
         dispatches,
         parts.security,
-        health=lm_studio,
+        health=lm_studio(settings),
         github_token_set=bool(plain(settings.github_token)),
         socket_origins=settings.ws_allowed_origins,
         stopping=parts.stopping,

@@ -1,7 +1,9 @@
 """The native API over the parts."""
 
+from fastapi import APIRouter
 from starlette.types import ASGIApp
 
+from api.assembly.lm_studio import lm_studio
 from api.assembly.worker import worker_of
 from api.edge.owners import Owners
 from api.native.analytics import analytics_routes
@@ -18,20 +20,21 @@ from api.native.job_actions import JobActions
 from api.native.job_streams import JobStreams
 from api.native.jobs import job_routes
 from api.native.log import log_routes
-from api.native.people import token_routes, user_routes
 from api.native.projections import projection_routes
 from api.native.schedule_actions import ScheduleActions
 from api.native.schedules import schedule_routes
 from api.native.system import system_routes
 from api.native.templates import template_routes
-from api.parts import VERSION, Parts
+from api.native.tokens import token_routes
+from api.native.users import user_routes
+from api.parts import VERSION, Parts, plain
+from api.settings import Settings
 from domain.catalogue import CATALOGUE
 
 
 def assemble(parts: Parts) -> ASGIApp:
     sign_in = parts.people.sign_in
     owners = Owners(parts.log)
-    named = parts.settings.model_fields_set & {"lm_studio_base_url", "lm_studio_model"}
     streams = JobStreams(parts.log, parts.jobs, parts.unfinished)
     routers = (
         job_routes(
@@ -60,12 +63,12 @@ def assemble(parts: Parts) -> ASGIApp:
         health_routes(parts.health),
         log_routes(parts.log, parts.jobs, owners, streams),
         worker_of(parts),
-        user_routes(sign_in, parts.views, parts.clock),
+        user_routes(sign_in, parts.views),
         token_routes(sign_in, parts.clock),
         projection_routes(parts.log, parts.views),
         delivery_routes(parts.deliveries, parts.views),
         analytics_routes(parts.views, parts.clock, parts.email_of),
-        system_routes(lm_studio=bool(named)),
+        system_of(parts.settings),
     )
     return native_app(routers, parts.security, VERSION)
 
@@ -78,4 +81,14 @@ def schedule_actions(parts: Parts) -> ScheduleActions:
         parts.views,
         timezone=parts.settings.timezone,
         clock=parts.clock,
+    )
+
+
+def system_of(settings: Settings) -> APIRouter:
+    # By default an LM Studio is only looked for: gitoma's health says whether there is one.
+    named = settings.model_fields_set & {"lm_studio_base_url", "lm_studio_model"}
+    return system_routes(
+        dialects=settings.dialects,
+        github_token_set=bool(plain(settings.github_token)),
+        lm_studio=lm_studio(settings) if named else None,
     )

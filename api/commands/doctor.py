@@ -219,7 +219,7 @@ def _accounts(client: "Client") -> Iterator[Check]:
     from api.commands.client import Rejected
 
     try:
-        users = client.get(f"{API}/users")["users"]
+        users = client.get(f"{API}/users")["items"]
     except Rejected:
         return  # only administrators may see accounts
     separated = [user for user in users if user.get("separatedAddresses")]

@@ -589,14 +589,14 @@ def _as_shown(line: str, as_json: bool) -> str:
 
 def _written(client: "Client", job_id: str) -> Iterator[tuple[int, list[str]]]:
     """The output that is in the log so far: positions, and the lines at each."""
-    after: int | None = 0
-    while after is not None:
+    cursor: str | None = "0"
+    while cursor is not None:
         page = client.get(
-            f"{API}/log", subject=f"job-{job_id}", type=_WRITTEN, after=after, limit=1_000
+            f"{API}/log", subject=f"job-{job_id}", type=_WRITTEN, cursor=cursor, limit=1_000
         )
-        for event in page["events"]:
+        for event in page["items"]:
             yield event["position"], _lines_of(event)
-        after = page["next"]
+        cursor = page["cursor"]
 
 
 def _followed(client: "Client", job_id: str, after: int | None) -> Iterator[tuple[str, bool]]:

@@ -99,13 +99,14 @@ def _check_types(given: str | None) -> None:
 def _page(client: "Client", after: int, limit: int, filters: dict[str, Any]) -> dict[str, Any]:
     """Up to `limit` events, from as many of the server's pages as needed."""
     events: list[dict[str, Any]] = []
-    following: int | None = after
+    cursor: str | None = None
     while True:
         size = min(_PAGE, limit - len(events))
-        page = client.get("/crewlog/v1/log", after=following, limit=size, **filters)
-        events += page["events"]
-        following = page["next"]
-        if following is None or len(events) >= limit:
+        page = client.get("/crewlog/v1/log", after=after, cursor=cursor, limit=size, **filters)
+        events += page["items"]
+        cursor = page["cursor"]
+        if cursor is None or len(events) >= limit:
+            following = int(cursor) if cursor is not None else None
             return {"events": events, "next": following, "head": page["head"]}
 
 

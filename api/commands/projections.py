@@ -25,7 +25,7 @@ def status(
     with connect(url, token, data) as client:
         answer = client.get("/crewlog/v1/projections")
     if as_json:
-        terminal.print_json(answer)
+        terminal.print_json({"head": answer["head"], "projections": answer["items"]})
         return
     terminal.print_table(
         ("NAME", "VERSION", "POSITION", "LAG", "STATUS", "PROGRESS", "DIGEST"),
@@ -39,7 +39,7 @@ def status(
                 f"{view['progress']:.0%}",
                 view["digest"],
             )
-            for view in answer["projections"]
+            for view in answer["items"]
         ),
         optional=("PROGRESS", "VERSION"),
     )
@@ -62,9 +62,7 @@ def rebuild(
         raise typer.BadParameter("Name a view, or give --all.")
     with connect(url, token, data) as client:
         names = (
-            [name]
-            if name
-            else [v["name"] for v in client.get("/crewlog/v1/projections")["projections"]]
+            [name] if name else [v["name"] for v in client.get("/crewlog/v1/projections")["items"]]
         )
         for wanted in names:
             client.post(f"/crewlog/v1/projections/{quote(wanted, safe='')}/rebuild")
@@ -93,7 +91,7 @@ def _rebuilt(client: "Client", names: list[str]) -> dict[str, dict[str, Any]]:
     ) as progress:
         bars = {name: progress.add_task(name, total=1.0) for name in names}
         while True:
-            answer = client.get("/crewlog/v1/projections")["projections"]
+            answer = client.get("/crewlog/v1/projections")["items"]
             views = {view["name"]: view for view in answer if view["name"] in bars}
             for name, view in views.items():
                 progress.update(bars[name], completed=view["progress"])

@@ -82,11 +82,11 @@ def list_users(
 ) -> None:
     """List all accounts."""
     with connect(url, token, data) as client:
-        page = client.get("/crewlog/v1/users")
+        users = client.get("/crewlog/v1/users")["items"]
     if as_json:
-        terminal.print_json(page)
+        terminal.print_json({"users": users})
         return
-    if not page["users"]:
+    if not users:
         terminal.notice("There are no accounts.")
         return
     terminal.print_table(
@@ -100,7 +100,7 @@ def list_users(
                 terminal.ago(user["signedInAt"]),
                 user["id"],
             )
-            for user in page["users"]
+            for user in users
         ),
         flexible=("NAME",),
         optional=("ID",),
@@ -118,7 +118,7 @@ def show(
     """Show one account, with its API tokens."""
     with connect(url, token, data) as client:
         user = _find(client, who)
-        tokens = client.get(f"/crewlog/v1/users/{user['id']}/tokens")["tokens"]
+        tokens = client.get(f"/crewlog/v1/users/{user['id']}/tokens")["items"]
     if as_json:
         terminal.print_json({**user, "tokens": tokens})
         return
@@ -228,7 +228,7 @@ def issue_token(
 
 
 def _revoke(client: "Client", path: str, name: str) -> None:
-    meant = [issued["id"] for issued in client.get(path)["tokens"] if issued["name"] == name]
+    meant = [issued["id"] for issued in client.get(path)["items"] if issued["name"] == name]
     if not meant:
         raise CrewlogError(f"This account has no token with the name {name!r}.")
     for token_id in meant:
@@ -246,7 +246,7 @@ def _password(from_stdin: bool, generate: bool) -> str:
 
 
 def _find(client: "Client", who: str) -> dict[str, Any]:
-    for user in client.get("/crewlog/v1/users")["users"]:
+    for user in client.get("/crewlog/v1/users")["items"]:
         if user["id"] == who or folded(user["email"]) == folded(who):
             found: dict[str, Any] = user
             return found

@@ -133,19 +133,23 @@ class WorkerClient:
         """After a lost connection, look for the question among those that this attempt has
         asked.
         """
-        before = {approval["id"] for approval in self.get("/approvals")}
+        before = {approval["id"] for approval in self._asked(PATIENCE_S)}
         tries = _Tries(float("inf"), self._notice)
         while True:
             try:
                 return dict(self._try("POST", "/approvals", question))
             except Cut as cut:
                 tries.failed(cut)
-                for approval in self.get("/approvals", patience_s=float("inf")):
+                for approval in self._asked(float("inf")):
                     same = approval["description"] == question["description"]
                     if same and approval["id"] not in before:
                         return dict(approval)
             except URLError as error:
                 tries.failed(error)
+
+    def _asked(self, patience_s: float) -> list[dict[str, Any]]:
+        """What this attempt has asked, all on one page."""
+        return list(self.get("/approvals", patience_s=patience_s)["items"])
 
     def _persistently(
         self, method: str, path: str, body: dict[str, Any] | None, patience_s: float

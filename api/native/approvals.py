@@ -19,6 +19,7 @@ from api.edge.short_forms import bounded
 from api.edge.texts import CARRIABLE, Body
 from api.native.approval_json import ApprovalObject, approval_json
 from api.native.job_requests import Text, Word, words_of
+from api.native.pages import Page, page
 from api.native.problems import SECURED, documented
 from domain.approval.aggregate import ApprovalState
 from domain.approval.commands import Approvals
@@ -40,18 +41,8 @@ class Answer(Body):
     comment: Annotated[Text, CARRIABLE] | None = None
 
 
-class ApprovalPage(BaseModel):
-    model_config = ConfigDict(extra="forbid")
-
-    items: list[ApprovalObject]
-    cursor: str | None
+class ApprovalPage(Page[ApprovalObject]):
     count: int = Field(description="How many there are, on all pages.")
-
-
-class JobsApprovals(BaseModel):
-    model_config = ConfigDict(extra="forbid")
-
-    items: list[ApprovalObject]
 
 
 class Trusted(BaseModel):
@@ -104,7 +95,7 @@ def _add_reading(router: APIRouter, views: Views, email_of: EmailOf, name_of: Na
             rows, more = list_approvals(reading, **wanted, cursor=cursor, limit=limit)
         items, whole = bounded(approval_json(row, name_of) for row in rows)
         following = rows[len(items) - 1]["id"] if more or not whole else None
-        return json_bytes({"items": items, "cursor": following, "count": count})
+        return page(items, following, count=count)
 
     @router.get(
         "/approvals/{approval_id}",
@@ -121,7 +112,7 @@ def _add_reading(router: APIRouter, views: Views, email_of: EmailOf, name_of: Na
     @router.get(
         "/jobs/{job_id}/approvals",
         summary="What was asked for a job, oldest first",
-        response_model=JobsApprovals,
+        response_model=Page[ApprovalObject],
         responses=documented(404),
     )
     async def get_job_approvals(job_id: str, principal: Authenticated) -> Response:
@@ -129,7 +120,7 @@ def _add_reading(router: APIRouter, views: Views, email_of: EmailOf, name_of: Na
         with views.reading() as reading:
             seen_job(reading, job_id, principal)
             rows = job_approvals(reading, job_id)
-        return json_bytes({"items": [approval_json(row, name_of) for row in rows]})
+        return page([approval_json(row, name_of) for row in rows])
 
 
 def _add_answering(

@@ -10,6 +10,7 @@ from api.edge.access import seen_job
 from api.edge.answers import json_bytes
 from api.edge.files import file_answer, page_answer
 from api.edge.security import Authenticated, Principal
+from api.native.pages import Page, page
 from api.native.problems import SECURED, documented
 from projections.artifacts import ArtifactNotFound, find_artifact, job_artifacts
 from projections.engine import Views
@@ -41,12 +42,6 @@ class ArtifactObject(BaseModel):
     position: int
 
 
-class ArtifactList(BaseModel):
-    model_config = ConfigDict(extra="forbid")
-
-    items: list[ArtifactObject]
-
-
 def artifact_routes(views: Views, store: ArtifactStore) -> APIRouter:
     """The routes. Every file carries a policy under which it can neither run nor fetch anything."""
     router = APIRouter(tags=["artifacts"], responses=SECURED)
@@ -54,7 +49,7 @@ def artifact_routes(views: Views, store: ArtifactStore) -> APIRouter:
     @router.get(
         "/jobs/{job_id}/artifacts",
         summary="The files that a job left",
-        response_model=ArtifactList,
+        response_model=Page[ArtifactObject],
         responses=documented(404),
     )
     async def get_artifacts(job_id: str, principal: Authenticated) -> Response:
@@ -63,7 +58,7 @@ def artifact_routes(views: Views, store: ArtifactStore) -> APIRouter:
         with views.reading() as reading:
             seen_job(reading, job_id, principal)
             rows = job_artifacts(reading, job_id)
-        return json_bytes({"items": list(map(artifact_json, rows))})
+        return page(list(map(artifact_json, rows)))
 
     @router.get(
         "/artifacts/{artifact_id}",

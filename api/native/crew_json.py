@@ -57,13 +57,6 @@ class CrewObject(CrewBrief):
     jobs: list[JobBrief]
 
 
-class CrewPage(BaseModel):
-    model_config = ConfigDict(extra="forbid")
-
-    items: list[CrewBrief]
-    cursor: str | None
-
-
 def crew_json(row: Row, counts: dict[str, int], name_of: NameOf) -> dict[str, Any]:
     """A crew; `counts` has its jobs by state."""
     return {

@@ -10,9 +10,10 @@ from api.edge.answers import json_bytes, position_header
 from api.edge.idempotency import IdempotencyHeader, key_of
 from api.edge.security import Authenticated, NameOf, Principal
 from api.edge.short_forms import bounded
-from api.native.crew_json import CrewObject, CrewPage, crew_listed, crew_whole
+from api.native.crew_json import CrewBrief, CrewObject, crew_listed, crew_whole
 from api.native.crew_requests import CrewAgain, CrewQuery, NewCrew
 from api.native.job_requests import OwnerOf, moment_of, owner_named
+from api.native.pages import Page, page
 from api.native.problems import SECURED, documented
 from domain.crew.commands import Crews
 from domain.errors import WrongState
@@ -90,7 +91,7 @@ def _add_intake(router: APIRouter, intake: CrewIntake, views: Views, name_of: Na
 
 
 def _add_reading(router: APIRouter, views: Views, name_of: NameOf, user_by_email: OwnerOf) -> None:
-    @router.get("", summary="List crews, newest first", response_model=CrewPage)
+    @router.get("", summary="List crews, newest first", response_model=Page[CrewBrief])
     async def get_crews(principal: Authenticated, query: Annotated[CrewQuery, Query()]) -> Response:
         """Of one's own, for an administrator of all. The work of a page is bounded: with states
         that are rare it may be short and still have a `cursor`.
@@ -113,7 +114,7 @@ def _add_reading(router: APIRouter, views: Views, name_of: NameOf, user_by_email
         items, whole = bounded(crew_listed(row, counts[row["id"]], name_of) for row in rows)
         if not whole:
             cursor = rows[len(items) - 1]["id"]
-        return json_bytes({"items": items, "cursor": cursor})
+        return page(items, cursor)
 
     @router.get(
         "/{crew_id}",

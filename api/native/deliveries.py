@@ -4,15 +4,37 @@ from typing import Annotated, Any
 
 from fastapi import APIRouter, Query, Request, Response
 from fastapi.concurrency import run_in_threadpool
+from pydantic import BaseModel, ConfigDict
 
 from api.edge.answers import json_bytes, position_header
 from api.edge.security import Admin
+from api.native.pages import Page, page
 from api.native.problems import SECURED, documented
 from domain.delivery.aggregate import Delivery, DeliveryState
 from domain.delivery.commands import Deliveries
 from projections.deliveries import find_delivery, list_deliveries
 from projections.engine import Views
 from projections.projection import Row
+
+
+class DeliveryObject(BaseModel):
+    """What was to go out, and what came of it."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    id: str
+    channel: str
+    receiver: str
+    eventId: str
+    eventPosition: int
+    state: DeliveryState
+    tries: int
+    dueAt: str | None
+    status: int | None
+    reason: str | None
+    requestedAt: str
+    updatedAt: str
+    position: int
 
 
 def delivery_routes(deliveries: Deliveries, views: Views) -> APIRouter:
@@ -26,7 +48,7 @@ def delivery_routes(deliveries: Deliveries, views: Views) -> APIRouter:
         await views.caught_up()
         return await run_in_threadpool(look)
 
-    @router.get("", summary="What was to go out, newest first")
+    @router.get("", summary="What was to go out, newest first", response_model=Page[DeliveryObject])
     async def listed(
         principal: Admin,
         state: Annotated[DeliveryState | None, Query()] = None,
@@ -40,15 +62,21 @@ def delivery_routes(deliveries: Deliveries, views: Views) -> APIRouter:
         await views.caught_up()
         rows, more = await run_in_threadpool(look)
         following = str(rows[-1]["position"]) if more else None
-        return json_bytes({"items": list(map(delivery_json, rows)), "cursor": following})
+        return page(list(map(delivery_json, rows)), following)
 
-    @router.get("/{delivery_id}", summary="One of them", responses=documented(404))
+    @router.get(
+        "/{delivery_id}",
+        summary="One of them",
+        response_model=DeliveryObject,
+        responses=documented(404),
+    )
     async def one(delivery_id: str, principal: Admin) -> Response:
         return json_bytes(delivery_json(await seen(delivery_id)))
 
     @router.post(
         "/{delivery_id}/retry",
         summary="Have one sent again that was given up",
+        response_model=DeliveryObject,
         responses=documented(404, 409),
     )
     async def retry(request: Request, delivery_id: str, principal: Admin) -> Response:

@@ -109,15 +109,6 @@ class JobListed(BaseModel):
     id: str
 
 
-class JobPage(BaseModel):
-    """A page of jobs; `cursor` asks for the next one."""
-
-    model_config = ConfigDict(extra="forbid")
-
-    items: list[JobListed]
-    cursor: str | None
-
-
 SHORT = tuple(JobBrief.model_fields)
 FIELDS = tuple(JobObject.model_fields)
 
@@ -284,26 +275,6 @@ class ParentResult(BaseModel):
     attempt: int
     endedAt: str | None
     result: dict[str, Any] | None = Field(description="Null until it is completed.")
-
-
-class Attempts(BaseModel):
-    items: list[Attempt]
-
-
-class Comments(BaseModel):
-    """The newest comments, oldest first; `cursor` asks for those before."""
-
-    items: list[CommentObject]
-    cursor: str | None
-
-
-class Timeline(BaseModel):
-    items: list[Entry]
-    cursor: str | None
-
-
-class ParentResults(BaseModel):
-    items: list[ParentResult]
 
 
 class ActionResult(BaseModel):

@@ -17,13 +17,12 @@ from api.edge.sse import STREAMED
 from api.native.job_actions import JobActions
 from api.native.job_json import (
     ActionResults,
-    Attempts,
+    Attempt,
     CommentObject,
-    Comments,
+    Entry,
+    JobListed,
     JobObject,
-    JobPage,
-    ParentResults,
-    Timeline,
+    ParentResult,
     attempt_json,
     comment_json,
     entry_json,
@@ -44,7 +43,8 @@ from api.native.job_requests import (
     work_of,
 )
 from api.native.job_streams import JobStreams, Wanted
-from api.native.log import Position, Types, envelopes_page, types_of
+from api.native.log import LogPage, Position, Types, envelopes_page, types_of
+from api.native.pages import Page, page
 from api.native.problems import SECURED, documented
 from domain.idempotency import canonical
 from domain.job.commands import Changed, Submission
@@ -142,7 +142,7 @@ def _add_intake(
 
 
 def _add_reading(router: APIRouter, views: Views, name_of: NameOf, user_by_email: OwnerOf) -> None:
-    @router.get("", summary="List jobs, newest first", response_model=JobPage)
+    @router.get("", summary="List jobs, newest first", response_model=Page[JobListed])
     async def get_jobs(
         principal: Authenticated, query: Annotated[JobListQuery, Query()]
     ) -> Response:
@@ -156,7 +156,7 @@ def _add_reading(router: APIRouter, views: Views, name_of: NameOf, user_by_email
         rows, more = await selected_jobs(views, wanted, principal, query.cursor, query.limit)
         items, whole = bounded(listed(row, name_of, fields) for row in rows)
         cursor = rows[len(items) - 1]["id"] if more or not whole else None
-        return json_bytes({"items": items, "cursor": cursor})
+        return page(items, cursor)
 
     @router.get("/{job_id}", summary="One job", response_model=JobObject, responses=documented(404))
     async def get_job(job_id: str, principal: Authenticated) -> Response:
@@ -184,7 +184,7 @@ def _add_belongings(router: APIRouter, views: Views, name_of: NameOf) -> None:
     @router.get(
         "/{job_id}/attempts",
         summary="Each time that something ran it",
-        response_model=Attempts,
+        response_model=Page[Attempt],
         responses=documented(404),
     )
     async def get_attempts(job_id: str, principal: Authenticated) -> Response:
@@ -192,12 +192,12 @@ def _add_belongings(router: APIRouter, views: Views, name_of: NameOf) -> None:
         with views.reading() as reading:
             seen_job(reading, job_id, principal)
             rows = job_attempts(reading, job_id)
-        return json_bytes({"items": list(map(attempt_json, rows))})
+        return page(list(map(attempt_json, rows)))
 
     @router.get(
         "/{job_id}/parents",
         summary="What the jobs that it waits for have left",
-        response_model=ParentResults,
+        response_model=Page[ParentResult],
         responses=documented(404),
     )
     async def get_parents(job_id: str, principal: Authenticated) -> Response:
@@ -205,12 +205,12 @@ def _add_belongings(router: APIRouter, views: Views, name_of: NameOf) -> None:
         with views.reading() as reading:
             ids: list[str] = job_json(seen_job(reading, job_id, principal), name_of)["parents"]
             rows = {row["id"]: row for row in jobs_of_ids(reading, ids)}
-        return json_bytes({"items": [parent_json(rows[one]) for one in ids if one in rows]})
+        return page([parent_json(rows[one]) for one in ids if one in rows])
 
     @router.get(
         "/{job_id}/comments",
         summary="What people and workers wrote on it",
-        response_model=Comments,
+        response_model=Page[CommentObject],
         responses=documented(404),
     )
     async def get_comments(
@@ -225,12 +225,12 @@ def _add_belongings(router: APIRouter, views: Views, name_of: NameOf) -> None:
             seen_job(reading, job_id, principal)
             rows, earlier = job_comments(reading, job_id, limit, before=cursor)
         items, _ = bounded(comment_json(row, name_of) for row in rows)
-        return json_bytes({"items": items, "cursor": str(rows[0]["position"]) if earlier else None})
+        return page(items, str(rows[0]["position"]) if earlier else None)
 
     @router.get(
         "/{job_id}/timeline",
         summary="What happened, in sentences, in order",
-        response_model=Timeline,
+        response_model=Page[Entry],
         responses=documented(404),
     )
     async def get_timeline(
@@ -253,11 +253,16 @@ def _add_belongings(router: APIRouter, views: Views, name_of: NameOf) -> None:
         items, whole = bounded(entry_json(row, name_of) for row in rows[:limit])
         more = len(rows) > limit or not whole
         following = str(rows[len(items) - 1]["position"]) if more else None
-        return json_bytes({"items": items, "cursor": following})
+        return page(items, following)
 
 
 def _add_events(router: APIRouter, log: EventLog, actions: JobActions, streams: JobStreams) -> None:
-    @router.get("/{job_id}/events", summary="A page of the log about it", responses=documented(404))
+    @router.get(
+        "/{job_id}/events",
+        summary="A page of the log about it",
+        response_model=LogPage,
+        responses=documented(404),
+    )
     async def get_events(
         job_id: str,
         principal: Authenticated,

@@ -3,6 +3,7 @@
 import asyncio
 import logging
 import ssl
+from collections.abc import Awaitable, Callable
 from typing import Literal
 
 import httpx2
@@ -21,6 +22,10 @@ class LMStudioHealth(BaseModel):
     detail: str = ""
     available_models: list[str] = []
     target_model_loaded: bool = False
+
+
+Probe = Callable[[], Awaitable[LMStudioHealth]]
+"""Asks one how it is."""
 
 
 class _Model(BaseModel):

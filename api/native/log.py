@@ -2,22 +2,22 @@
 
 from collections.abc import AsyncIterator, Iterator
 from functools import partial
-from typing import Annotated
+from typing import Annotated, Any
 
 from fastapi import APIRouter, Query, Request, Response
 from fastapi.concurrency import run_in_threadpool
 from fastapi.responses import StreamingResponse
+from pydantic import Field
 
 from api.edge.owners import Owners
 from api.edge.security import Authenticated
 from api.edge.sse import ENVELOPES, STREAMED, event_stream, read_log
 from api.native.job_streams import JobStreams, Wanted, rest, whole_cursor
+from api.native.pages import Page
 from api.native.problems import SECURED, documented
 from domain.errors import NotFound
 from domain.job.commands import Jobs
-from domain.job.events import (
-    job_id_of,
-)
+from domain.job.events import job_id_of
 from domain.log import EventLog
 from domain.log.archive import export_lines
 
@@ -38,6 +38,12 @@ Types = Annotated[
 Actor = Annotated[str | None, Query(max_length=300)]
 
 
+class LogPage(Page[dict[str, Any]]):
+    """Envelopes as they are in the log, oldest first."""
+
+    head: int = Field(description="The position of the newest event of the whole log.")
+
+
 def types_of(given: str | None) -> tuple[str, ...]:
     return tuple(name.strip() for name in (given or "").split(",") if name.strip())
 
@@ -45,7 +51,15 @@ def types_of(given: str | None) -> tuple[str, ...]:
 def log_routes(log: EventLog, jobs: Jobs, owners: Owners, streams: JobStreams) -> APIRouter:
     """The whole log is for admins; everybody reads what is about their own things."""
     router = APIRouter(prefix="/log", tags=["log"], responses=SECURED)
+    _add_stream(router, log, jobs, owners, streams)
+    _add_export(router, log, owners)
+    _add_reading(router, log, owners)
+    return router
 
+
+def _add_stream(
+    router: APIRouter, log: EventLog, jobs: Jobs, owners: Owners, streams: JobStreams
+) -> None:
     @router.get(
         "/stream",
         summary="The log as Server-Sent Events",
@@ -100,6 +114,8 @@ def log_routes(log: EventLog, jobs: Jobs, owners: Owners, streams: JobStreams) -
             ),
         )
 
+
+def _add_export(router: APIRouter, log: EventLog, owners: Owners) -> None:
     @router.get(
         "/export",
         summary="The log as NDJSON",
@@ -119,8 +135,18 @@ def log_routes(log: EventLog, jobs: Jobs, owners: Owners, streams: JobStreams) -
             headers={"Content-Disposition": 'attachment; filename="crewlog.ndjson"'},
         )
 
-    @router.get("", summary="A page of the log")
-    async def page(
+
+async def _lines(pages: Iterator[bytes]) -> AsyncIterator[bytes]:
+    while True:
+        page: bytes | None = await run_in_threadpool(next, pages, None)
+        if page is None:
+            return
+        yield page
+
+
+def _add_reading(router: APIRouter, log: EventLog, owners: Owners) -> None:
+    @router.get("", summary="A page of the log", response_model=LogPage)
+    async def read(
         principal: Authenticated,
         after: Position = 0,
         before: Position | None = None,
@@ -128,28 +154,18 @@ def log_routes(log: EventLog, jobs: Jobs, owners: Owners, streams: JobStreams) -
         subject: Subject = None,
         type_names: Types = None,
         actor: Actor = None,
+        cursor: Position = 0,
     ) -> Response:
-        """Events with ``after < position < before``. `next` is the `after` of the next page, null
-        at the end.
+        """Events with ``after < position < before``, oldest first.
 
         The work and the bytes of one page are bounded: with a rare type or actor, or large events,
-        it may be short and still have a `next`.
+        it may be short and still have a `cursor`.
         """
         await run_in_threadpool(owners.check, principal, subject)
-        events, following = await log.page(
-            after,
-            limit,
-            before=before,
-            subject=subject,
-            types=types_of(type_names),
-            actor=actor,
+        types = types_of(type_names)
+        return await envelopes_page(
+            log, max(after, cursor), limit, subject, types, before=before, actor=actor
         )
-        body = b'{"events":[%s],"next":%s,"head":%d}' % (
-            b",".join(event.wire for event in events),
-            b"null" if following is None else b"%d" % following,
-            log.head,
-        )
-        return Response(body, media_type="application/json")
 
     @router.get("/{position}", summary="One event", responses=documented(404))
     async def event_at(position: int, principal: Authenticated) -> Response:
@@ -160,16 +176,6 @@ def log_routes(log: EventLog, jobs: Jobs, owners: Owners, streams: JobStreams) -
         if not (principal.admin or principal.sees(owner or "")):
             raise NotFound("The log has no such position.")
         return Response(event.wire, media_type="application/json")
-
-    return router
-
-
-async def _lines(pages: Iterator[bytes]) -> AsyncIterator[bytes]:
-    while True:
-        page: bytes | None = await run_in_threadpool(next, pages, None)
-        if page is None:
-            return
-        yield page
 
 
 async def envelopes_page(

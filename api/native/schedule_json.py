@@ -51,13 +51,6 @@ class ScheduleObject(BaseModel):
     )
 
 
-class SchedulePage(BaseModel):
-    """All schedules that one may see, on one page."""
-
-    items: list[ScheduleObject]
-    cursor: None
-
-
 class Preview(BaseModel):
     """The next times of a rule, without jitter."""
 
@@ -85,11 +78,6 @@ class FiringObject(BaseModel):
     jobIds: list[str]
     reason: str | None
     path: str | None
-
-
-class FiringPage(BaseModel):
-    items: list[FiringObject]
-    cursor: str | None
 
 
 def schedule_json(row: Row, now: datetime) -> dict[str, Any]:

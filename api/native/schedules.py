@@ -8,13 +8,13 @@ from pydantic import BaseModel, ConfigDict
 from api.edge.answers import json_bytes, position_header
 from api.edge.entity_tags import IfMatchHeader, etag, version_of
 from api.edge.security import Authenticated
+from api.native.pages import Page, page
 from api.native.problems import SECURED, documented
 from api.native.schedule_actions import ScheduleActions
 from api.native.schedule_json import (
-    FiringPage,
+    FiringObject,
     Preview,
     ScheduleObject,
-    SchedulePage,
     firing_json,
     schedule_brief,
 )
@@ -44,11 +44,10 @@ def schedule_routes(actions: ScheduleActions) -> APIRouter:
 
 
 def _add_reading(router: APIRouter, actions: ScheduleActions) -> None:
-    @router.get("", summary="List schedules, newest first", response_model=SchedulePage)
+    @router.get("", summary="List schedules, newest first", response_model=Page[ScheduleObject])
     async def get_schedules(principal: Authenticated, mine: bool = False) -> Response:
         rows = await actions.rows(principal, mine=mine)
-        items = [schedule_brief(one) for one in await actions.objects(rows)]
-        return json_bytes({"items": items, "cursor": None})
+        return page([schedule_brief(one) for one in await actions.objects(rows)])
 
     @router.post("/preview", summary="The next times of a rule", response_model=Preview)
     async def preview_rule(body: RulePreview, principal: Authenticated) -> Response:
@@ -83,7 +82,7 @@ def _add_reading(router: APIRouter, actions: ScheduleActions) -> None:
     @router.get(
         "/{schedule_id}/firings",
         summary="What came of its times, newest first",
-        response_model=FiringPage,
+        response_model=Page[FiringObject],
         responses=documented(404),
     )
     async def get_firings(
@@ -95,7 +94,7 @@ def _add_reading(router: APIRouter, actions: ScheduleActions) -> None:
         """The crews and jobs that it made are those with its id as `schedule`."""
         rows, more = await actions.firings(schedule_id, principal, cursor, limit)
         following = str(rows[-1]["position"]) if more else None
-        return json_bytes({"items": list(map(firing_json, rows)), "cursor": following})
+        return page(list(map(firing_json, rows)), following)
 
 
 def _add_making(router: APIRouter, actions: ScheduleActions) -> None:

@@ -1,21 +1,65 @@
-"""``/system``: what this server was set up to use."""
+"""``/system``: what this server was set up to use, and whether that answers."""
+
+from collections.abc import Sequence
+from typing import Literal
 
 from fastapi import APIRouter, Response
+from pydantic import BaseModel, ConfigDict, Field
 
 from api.edge.answers import json_bytes
 from api.edge.security import Authenticated
+from api.native.lmstudio import LMStudioHealth, Probe
 from api.native.problems import SECURED
 
 
-def system_routes(*, lm_studio: bool) -> APIRouter:
-    """`lm_studio` is whether the settings name one: by default it is only looked for."""
+class LMStudioObject(BaseModel):
+    """Whether the language model server would answer the jobs that rely on it."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    level: Literal["ok", "warn", "error"]
+    message: str
+    detail: str
+    availableModels: list[str]
+    targetModelLoaded: bool
+
+
+class SystemObject(BaseModel):
+    """What the settings name."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    dialects: list[str] = Field(description="Those at the main address.")
+    githubTokenSet: bool
+    lmStudio: LMStudioObject | None = Field(description="Null where the settings name none.")
+
+
+def system_routes(
+    *, dialects: Sequence[str], github_token_set: bool, lm_studio: Probe | None
+) -> APIRouter:
+    """`lm_studio` asks the LM Studio that the settings name."""
     router = APIRouter(prefix="/system", tags=["system"], responses=SECURED)
 
-    @router.get("", summary="What the settings name, for the page")
+    @router.get("", summary="What the settings name", response_model=SystemObject)
     async def get_system(principal: Authenticated) -> Response:
-        """`lmStudio` is whether the settings name one. Whether it answers says the health of
-        gitoma's API.
-        """
-        return json_bytes({"lmStudio": lm_studio})
+        """LM Studio is asked now, which may take 3 s."""
+        health = await lm_studio() if lm_studio is not None else None
+        return json_bytes(
+            {
+                "dialects": dialects,
+                "githubTokenSet": github_token_set,
+                "lmStudio": _shown(health) if health is not None else None,
+            }
+        )
 
     return router
+
+
+def _shown(health: LMStudioHealth) -> dict[str, object]:
+    return {
+        "level": health.level,
+        "message": health.message,
+        "detail": health.detail,
+        "availableModels": health.available_models,
+        "targetModelLoaded": health.target_model_loaded,
+    }

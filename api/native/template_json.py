@@ -2,11 +2,36 @@
 
 from typing import TYPE_CHECKING, Any
 
+from pydantic import BaseModel, ConfigDict, Field
+
 from scheduler.templates import TemplateFault
 from scheduler.templates.plan import CrewPlan, PlannedJob
 
 if TYPE_CHECKING:
     from scheduler.templates.format import Template, TemplateJob
+
+
+class TemplateObject(BaseModel):
+    """A template as lists show it."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    id: str
+    name: str | None
+    description: str | None
+    inputs: dict[str, dict[str, Any]]
+    file: str | None = Field(None, description="For administrators.")
+
+
+class TemplateFaultObject(BaseModel):
+    """A mistake for which a file is left out."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    file: str
+    line: int
+    path: str
+    reason: str
 
 
 def template_json(template: "Template", *, files: bool) -> dict[str, Any]:

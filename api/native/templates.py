@@ -8,8 +8,16 @@ from pydantic import Field
 from api.edge.answers import json_bytes
 from api.edge.security import Authenticated
 from api.edge.texts import CARRIABLE, Body
+from api.native.pages import Page, page
 from api.native.problems import SECURED, documented
-from api.native.template_json import fault_json, plan_json, template_json, template_whole
+from api.native.template_json import (
+    TemplateFaultObject,
+    TemplateObject,
+    fault_json,
+    plan_json,
+    template_json,
+    template_whole,
+)
 from domain.clock import Clock, system_clock
 from domain.schedule.wall_clock import zone_of
 from scheduler.templates import Catalog
@@ -25,23 +33,26 @@ class Rendering(Body):
     )
 
 
+class TemplatePage(Page[TemplateObject]):
+    faults: list[TemplateFaultObject] = Field(
+        default=[], description="For administrators: the mistakes in files that are left out."
+    )
+
+
 def template_routes(catalog: Catalog, clock: Clock = system_clock) -> APIRouter:
     """The routes over a catalog; `clock` says what ``today`` is."""
     router = APIRouter(prefix="/templates", tags=["templates"], responses=SECURED)
 
-    @router.get("", summary="List templates")
+    @router.get("", summary="List templates", response_model=TemplatePage)
     def get_templates(principal: Authenticated) -> Response:
         """All of them, on one page. An administrator also sees the files, and under `faults` the
         mistakes in those that are left out.
         """
         listing = catalog.listing()
-        shown: dict[str, Any] = {
-            "items": [template_json(t, files=principal.admin) for t in listing.templates],
-            "cursor": None,
-        }
-        if principal.admin:
-            shown["faults"] = [fault_json(fault) for fault in listing.faults]
-        return json_bytes(shown)
+        shown = [template_json(t, files=principal.admin) for t in listing.templates]
+        if not principal.admin:
+            return page(shown)
+        return page(shown, faults=[fault_json(fault) for fault in listing.faults])
 
     @router.post(
         "/render",

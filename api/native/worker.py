@@ -18,6 +18,7 @@ from api.edge.security import Worker
 from api.edge.texts import CARRIABLE, Body
 from api.edge.worker_tokens import WorkerPrincipal
 from api.native.approval_json import ApprovalObject, approval_json
+from api.native.pages import Page, page
 from api.native.problems import SECURED, documented
 from domain.account.email import folded
 from domain.approval.aggregate import ApprovalNotFound, ApprovalState, approval_stream
@@ -98,15 +99,16 @@ def worker_routes(
     stopping: asyncio.Event,
     clock: Clock = system_clock,
     name_of: Callable[[str], str] = str,
-    at: str = "",
+    paged: bool = True,
 ) -> APIRouter:
-    """The routes, below `at`. `beat` renews an attempt's lease, `name_of` is what people are called
-    who wrote a comment, and `stopping` ends every wait for an answer.
+    """The routes. `beat` renews an attempt's lease, `name_of` is what people are called who wrote a
+    comment, `stopping` ends every wait for an answer, and `paged` is whether a list is a page: to
+    attempts that 0.2.0 started it is a bare array.
     """
     responses = SECURED | documented(404, 409)
-    router = APIRouter(prefix=f"{at}/worker", tags=["worker"], responses=responses)
+    router = APIRouter(prefix="/worker", tags=["worker"], responses=responses)
     _add_work(router, log, jobs, crews, beat, name_of)
-    _add_questions(router, log, jobs, approvals, beat, stopping, clock, name_of)
+    _add_questions(router, log, jobs, approvals, beat, stopping, clock, name_of, paged=paged)
     return router
 
 
@@ -201,6 +203,8 @@ def _add_questions(
     stopping: asyncio.Event,
     clock: Clock,
     name_of: Callable[[str], str],
+    *,
+    paged: bool,
 ) -> None:
     @router.post(
         "/approvals", status_code=201, summary="Ask a person", response_model=ApprovalObject
@@ -229,7 +233,9 @@ def _add_questions(
         return json_bytes(approval_json(row, name_of), 201, headers)
 
     @router.get(
-        "/approvals", summary="What this attempt asked", response_model=list[ApprovalObject]
+        "/approvals",
+        summary="What this attempt asked",
+        response_model=Page[ApprovalObject] if paged else list[ApprovalObject],
     )
     async def asked(worker: Attempt) -> Response:
         await _current(jobs, worker, beat)
@@ -238,7 +244,8 @@ def _add_questions(
             event.data["approval"] for event in asking if event.data["attempt"] == worker.attempt
         ]
         rows = await log.apart(lambda: [approval_of_log(log, asked) for asked in ids])
-        return json_bytes([approval_json(row, name_of) for row in rows])
+        shown = [approval_json(row, name_of) for row in rows]
+        return page(shown) if paged else json_bytes(shown)
 
     @router.get("/approvals/{approval_id}", summary="The answer", response_model=ApprovalObject)
     async def answer(

@@ -88,7 +88,7 @@ def submit_to_start() -> dict[str, float]:
                 page = connection.encode(
                     "GET", f"/crewlog/v1/log?subject=job-{body['id']}&limit=10"
                 )
-                events = orjson.loads((await connection.send(page)).body)["events"]
+                events = orjson.loads((await connection.send(page)).body)["items"]
                 started = [e for e in events if e["type"] == "job.started"]
                 if started and events[-1]["type"] == "job.finished":
                     break

@@ -38,7 +38,7 @@ async def _caught_up(server: Server) -> None:
     connection = await _connect(server)
     while True:
         answer = await connection.send(connection.encode("GET", "/crewlog/v1/projections"))
-        said = orjson.loads(answer.body)["projections"]
+        said = orjson.loads(answer.body)["items"]
         if all(p["lag"] == 0 and p["status"] == "live" for p in said):
             break
         await asyncio.sleep(0.2)

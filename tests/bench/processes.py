@@ -73,7 +73,7 @@ async def _finished(connection: Connection, after: int, count: int) -> None:
     path = "/crewlog/v1/log?type=job.finished&limit=500&after="
     while count:
         answer = await connection.send(connection.encode("GET", f"{path}{after}"))
-        events = orjson.loads(answer.body)["events"]
+        events = orjson.loads(answer.body)["items"]
         count -= len(events)
         after = events[-1]["position"] if events else after
         if not events:
@@ -101,7 +101,7 @@ def submit_to_process() -> tuple[Ratio, dict[str, float]]:
                 await _finished(connection, head, 1)
                 path = f"/crewlog/v1/log?subject=job-{job_id}&type=job.output"
                 answer = await connection.send(connection.encode("GET", path))
-                (event,) = orjson.loads(answer.body)["events"]
+                (event,) = orjson.loads(answer.body)["items"]
                 if number:  # the first one waits for the fork server
                     ours.append(int(event["data"]["lines"][0]) - begun)
                     baseline.append(_spawned())

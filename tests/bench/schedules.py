@@ -78,13 +78,13 @@ def _measure(http: httpx2.Client) -> dict[str, Any]:
 
 def _events(http: httpx2.Client, kind: str) -> list[dict[str, Any]]:
     events: list[dict[str, Any]] = []
-    after: int | None = 0
-    while after is not None:
+    cursor: str | None = "0"
+    while cursor is not None:
         page = http.get(
-            "/crewlog/v1/log", params={"type": kind, "after": after, "limit": 1000}
+            "/crewlog/v1/log", params={"type": kind, "cursor": cursor, "limit": 1000}
         ).json()
-        events += page["events"]
-        after = page["next"]
+        events += page["items"]
+        cursor = page["cursor"]
     return events
 
 

@@ -107,12 +107,12 @@ def cancel(http: httpx2.Client, job_id: str) -> httpx2.Response:
 def events(http: httpx2.Client, job_id: str) -> list[dict[str, Any]]:
     """Everything that the log has about a job."""
     found: list[dict[str, Any]] = []
-    after: int | None = 0
-    while after is not None:
-        asked: dict[str, str | int] = {"subject": f"job-{job_id}", "after": after, "limit": 1000}
+    cursor: str | None = "0"
+    while cursor is not None:
+        asked: dict[str, str | int] = {"subject": f"job-{job_id}", "cursor": cursor, "limit": 1000}
         page = http.get("/crewlog/v1/log", params=asked).json()
-        found += page["events"]
-        after = page["next"]
+        found += page["items"]
+        cursor = page["cursor"]
     return found
 
 

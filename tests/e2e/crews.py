@@ -143,11 +143,11 @@ def head(http: httpx2.Client) -> int:
 def since(http: httpx2.Client, position: int, *types: str) -> list[Json]:
     """The events of the whole log after a position, of these types or all."""
     found: list[Json] = []
-    after: int | None = position
-    while after is not None:
-        page = http.get("/crewlog/v1/log", params={"after": after, "limit": 1000}).json()
-        found += page["events"]
-        after = page["next"]
+    cursor: str | None = str(position)
+    while cursor is not None:
+        page = http.get("/crewlog/v1/log", params={"cursor": cursor, "limit": 1000}).json()
+        found += page["items"]
+        cursor = page["cursor"]
     return [event for event in found if not types or event["type"] in types]
 
 

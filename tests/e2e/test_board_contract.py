@@ -455,7 +455,7 @@ def test_case_08_one_column_is_cleared_and_only_by_an_admin(
     assert everything["skipped"] == 1
     left = http.get("/api/jobs").json()["items"]
     assert [one["id"] for one in left] == [kept["b"]]
-    assert len(http.get(f"/crewlog/v1/log?subject=job-{own['a']}").json()["events"]) > 3
+    assert len(http.get(f"/crewlog/v1/log?subject=job-{own['a']}").json()["items"]) > 3
     gate.touch()
     stands(http, kept["b"], "done")
 
@@ -554,7 +554,7 @@ def test_case_09_and_10_a_restart_when_one_is_due_fires_it_once(server: Server) 
 
         until(jobs, "it fires", DEADLINE_S)
         stands(http, jobs()[0]["id"], "done")
-        log = http.get(f"/crewlog/v1/log?subject=schedule-{made['id']}&limit=1000").json()["events"]
+        log = http.get(f"/crewlog/v1/log?subject=schedule-{made['id']}&limit=1000").json()["items"]
         assert [e["type"] for e in log].count("schedule.fired") == 1
         assert len(jobs()) == 1
 

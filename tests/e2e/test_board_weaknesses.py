@@ -389,7 +389,7 @@ def test_weakness_20_nobody_is_there_before_somebody_is_added(tmp_path: Path) ->
     """A well-known administrator with a public password came with the installation."""
     with Server.start(tmp_path / "data") as server:
         with connect(server) as http:
-            assert http.get("/crewlog/v1/users").json()["users"] == []
+            assert http.get("/crewlog/v1/users").json()["items"] == []
         with client(server) as nobody:
             for email, password in (
                 ("john@example.com", "password"),

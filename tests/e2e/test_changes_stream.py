@@ -277,7 +277,7 @@ def test_a_stream_ends_with_the_standing_of_its_reader(
             if way == "disabled":
                 assert http.post(f"/crewlog/v1/users/{user['id']}/disable").is_success
             elif way == "revoked":
-                [token] = http.get(f"/crewlog/v1/users/{user['id']}/tokens").json()["tokens"]
+                [token] = http.get(f"/crewlog/v1/users/{user['id']}/tokens").json()["items"]
                 answer = http.delete(f"/crewlog/v1/users/{user['id']}/tokens/{token['id']}")
                 assert answer.is_success, answer.text
             elif way == "signed out":

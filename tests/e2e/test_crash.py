@@ -254,6 +254,6 @@ def views(server: Server) -> dict[str, str]:
         answer = httpx2.get(
             f"{server.url}/crewlog/v1/projections", headers=server.headers, trust_env=False
         ).json()
-        shown = answer["projections"]
+        shown = answer["items"]
         if all(p["position"] == answer["head"] and p["status"] == "live" for p in shown):
             return {p["name"]: p["digest"] for p in shown}

@@ -192,9 +192,7 @@ def test_a_failed_view_is_named_and_the_server_goes_on(tmp_path: Path) -> None:
             assert "view of artifacts has failed at event" in broken.json()["detail"]
             assert "crewlog projections rebuild artifacts" in broken.json()["detail"]
             assert http.get("/readyz").status_code == 503
-            views = {
-                v["name"]: v for v in http.get("/crewlog/v1/projections").json()["projections"]
-            }
+            views = {v["name"]: v for v in http.get("/crewlog/v1/projections").json()["items"]}
             failed = {name for name, view in views.items() if view["status"] == "failed"}
             assert failed == {"artifacts", "timeline"}, "those that show such an event"
 

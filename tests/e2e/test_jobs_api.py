@@ -70,11 +70,11 @@ def job(http: httpx2.Client, job_id: str) -> Json:
 
 def all_events(http: httpx2.Client) -> list[Json]:
     found: list[Json] = []
-    after: int | None = 0
-    while after is not None:
-        page = http.get("/crewlog/v1/log", params={"after": after, "limit": 1000}).json()
-        found += page["events"]
-        after = page["next"]
+    cursor: str | None = "0"
+    while cursor is not None:
+        page = http.get("/crewlog/v1/log", params={"cursor": cursor, "limit": 1000}).json()
+        found += page["items"]
+        cursor = page["cursor"]
     return found
 
 

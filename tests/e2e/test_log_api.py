@@ -102,13 +102,13 @@ def streamed(http: httpx2.Client, seen: str | None = None, **asked: str | int) -
 def walk(http: httpx2.Client, **asked: Any) -> list[Json]:
     """Every event that matches, page by page."""
     found: list[Json] = []
-    after: int | None = asked.pop("after", 0)
-    while after is not None:
-        page = http.get("/crewlog/v1/log", params={**asked, "after": after}).json()
-        assert set(page) == {"events", "next", "head"}
-        assert len(page["events"]) <= asked.get("limit", 100)
-        found += page["events"]
-        after = page["next"]
+    cursor: str | None = "0"
+    while cursor is not None:
+        page = http.get("/crewlog/v1/log", params={**asked, "cursor": cursor}).json()
+        assert set(page) == {"items", "cursor", "head"}
+        assert len(page["items"]) <= asked.get("limit", 100)
+        found += page["items"]
+        cursor = page["cursor"]
     return found
 
 
@@ -132,7 +132,7 @@ def test_pages_are_the_log_from_its_first_position_to_its_head(
     assert walk(http, after=head) == []
     assert walk(http, after=10**9) == []
     last = http.get("/crewlog/v1/log", params={"after": head - 3, "limit": 3}).json()
-    assert (len(last["events"]), last["next"]) == (3, None)
+    assert (len(last["items"]), last["cursor"]) == (3, None)
 
 
 def test_filters_select_what_they_name(http: httpx2.Client, done: str) -> None:
@@ -458,7 +458,7 @@ def test_long_lines_do_not_fill_the_memory(tmp_path: Path) -> None:
             assert written == [line] * 60
             first = http.get("/crewlog/v1/log", params={"limit": 1000})
             assert len(first.content) < 12 * MIB
-            assert first.json()["next"] is not None
+            assert first.json()["cursor"] is not None
             head = first.json()["head"]
             assert sleepers[0].positions(head) == list(range(1, head + 1))
             # 60 MB for each of five and 120 for the page, when pages were counted in events only.
@@ -478,8 +478,8 @@ def test_long_lines_do_not_fill_the_memory(tmp_path: Path) -> None:
 
 def projections(http: httpx2.Client) -> dict[str, Json]:
     answer = http.get("/crewlog/v1/projections").json()
-    assert set(answer) == {"head", "projections"}
-    return {shown["name"]: {**shown, "head": answer["head"]} for shown in answer["projections"]}
+    assert set(answer) == {"items", "cursor", "head"}
+    return {shown["name"]: {**shown, "head": answer["head"]} for shown in answer["items"]}
 
 
 def settled(http: httpx2.Client) -> dict[str, Json]:

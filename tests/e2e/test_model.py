@@ -119,7 +119,7 @@ def check(server: Server, job: Modelled) -> None:
     if not job.cancelled:
         assert len(shown) == job.lines
     events = request(server, "GET", f"/crewlog/v1/log?subject=job-{job.id}&limit=1000").json()[
-        "events"
+        "items"
     ]
     types = [event["type"] for event in events]
     assert types.count("job.finished") == 1
@@ -169,8 +169,7 @@ def test_no_view_has_drifted_from_the_log(server: Server) -> None:
 
     async def rebuilt() -> list[dict[str, Any]]:
         names = [
-            p["name"]
-            for p in request(server, "GET", "/crewlog/v1/projections").json()["projections"]
+            p["name"] for p in request(server, "GET", "/crewlog/v1/projections").json()["items"]
         ]
         for name in names:
             assert (
@@ -178,7 +177,7 @@ def test_no_view_has_drifted_from_the_log(server: Server) -> None:
                 == 202
             )
         while True:
-            shown = request(server, "GET", "/crewlog/v1/projections").json()["projections"]
+            shown = request(server, "GET", "/crewlog/v1/projections").json()["items"]
             if all(p["status"] == "live" for p in shown):
                 return list(shown)
             await asyncio.sleep(0.02)

@@ -132,6 +132,30 @@ def test_a_schedule_is_made_changed_fired_and_deleted(http: httpx2.Client) -> No
     assert http.get(f"{ROOT}{path}").status_code == 404
 
 
+def test_every_list_answers_as_its_description_says(http: httpx2.Client, crew: Json) -> None:
+    schedule = http.post(
+        f"{ROOT}/schedules",
+        json={"template": "asks", "name": "listed", "rule": YEARLY, "enabled": False},
+    ).json()
+    user = http.post(f"{ROOT}/users", json={"email": "listed@example.org"}).json()
+    things = {"job_id": crew["jobIds"][0], "schedule_id": schedule["id"], "user_id": user["id"]}
+    document = get(http, "/openapi.json")
+    schemas = document["components"]["schemas"]
+    asked = []
+    for path, operations in document["paths"].items():
+        answers = operations.get("get", {}).get("responses", {}).get("200", {})
+        described = answers.get("content", {}).get("application/json", {}).get("schema", {})
+        schema = schemas.get(described.get("$ref", "").rpartition("/")[2], {})
+        if "cursor" in schema.get("properties", {}) and not path.startswith("/worker"):
+            page = get(http, path.format(**things))
+            assert page.keys() == schema["properties"].keys(), path
+            assert isinstance(page["items"], list), path
+            assert page["cursor"] is None or isinstance(page["cursor"], str), path
+            asked.append(path)
+    assert len(asked) > 15
+    http.delete(f"{ROOT}/schedules/{schedule['id']}")
+
+
 def test_the_board_shows_columns_of_short_jobs(http: httpx2.Client, crew: Json) -> None:
     board = get(http, "/board", crew=crew["id"])
     columns = {column["name"]: column for column in board["columns"]}

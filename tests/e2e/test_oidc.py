@@ -120,7 +120,7 @@ def refused(answer: httpx2.Response, reason: str) -> None:
 def events(server: Server, user_id: str) -> list[dict[str, Any]]:
     with client(server, server.token) as operator:
         page = operator.get("/crewlog/v1/log", params={"subject": f"user-{user_id}", "limit": 1000})
-    found: list[dict[str, Any]] = page.json()["events"]
+    found: list[dict[str, Any]] = page.json()["items"]
     return found
 
 

@@ -211,7 +211,7 @@ def test_who_signed_in_is_in_the_log_and_the_actor_is_the_operator(server: Serve
     with signed_in(server) as browser:
         browser.post("/api/jobs", json={"argv": ["true"]}).raise_for_status()
         events = browser.get("/crewlog/v1/log", params={"type": "operator.signed_in"}).json()[
-            "events"
+            "items"
         ]
         assert [event["data"]["how"] for event in events] == ["token"]
         jobs = browser.get("/api/jobs").json()["items"]

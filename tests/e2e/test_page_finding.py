@@ -427,3 +427,16 @@ def test_lm_studio_is_shown_where_the_settings_name_one(
             visit.expected = "Failed to load resource"
             expect(visit.page.get_by_role("region", name="gitoma")).to_contain_text("LM Studio")
         studio.shutdown()
+
+
+def test_the_card_of_gitoma_needs_no_dialect(visitors: Visitors, tmp_path: Path) -> None:
+    """Neither asked nor listened to where it is switched off: each would be an error here."""
+    with Server(tmp_path / "data", "--dialects=board", GITHUB_TOKEN="g" * 40) as alone:
+        visit = visitors.open(alone, "/#/system")
+        expect(visit.page.get_by_role("region", name="gitoma")).to_contain_text("GitHub token")
+        expect(visit.page.get_by_role("region", name="Dispatcher")).to_contain_text("running")
+        asked = visit.page.evaluate(
+            "performance.getEntriesByType('resource').map((one) => new URL(one.name).pathname)"
+        )
+        assert "/crewlog/v1/system" in asked
+        assert not [path for path in asked if path.startswith(("/api/", "/ws/"))]

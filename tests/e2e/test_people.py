@@ -47,7 +47,7 @@ def ada(server: Server) -> dict[str, object]:
 def log_of(server: Server, user_id: object) -> list[dict[str, object]]:
     with client(server, server.token) as operator:
         page = operator.get("/crewlog/v1/log", params={"subject": f"user-{user_id}", "limit": 1000})
-    events: list[dict[str, object]] = page.json()["events"]
+    events: list[dict[str, object]] = page.json()["items"]
     return events
 
 
@@ -57,14 +57,14 @@ def log_of(server: Server, user_id: object) -> list[dict[str, object]]:
 def test_the_first_administrator_is_made_from_the_settings_once(server: Server) -> None:
     with sign_in(server, ADMIN) as admin:
         me = admin.get("/auth/me").json()
-        users = admin.get("/crewlog/v1/users").json()["users"]
+        users = admin.get("/crewlog/v1/users").json()["items"]
     assert me["isAdmin"] is True
     assert [user["email"] for user in users].count(ADMIN) == 1
 
 
 def test_there_is_no_account_that_nobody_made(tmp_path: Path) -> None:
     with Server.start(tmp_path / "data") as fresh, client(fresh, fresh.token) as operator:
-        assert operator.get("/crewlog/v1/users").json() == {"users": []}
+        assert operator.get("/crewlog/v1/users").json() == {"items": [], "cursor": None}
         assert operator.get("/crewlog/v1/log").json()["head"] == 0
 
 
@@ -314,7 +314,7 @@ def test_a_token_is_shown_once_and_does_what_its_scopes_say(
     with sign_in(server, "ada@example.org") as browser:
         asked = {"name": "ci", "scopes": ["read"], "expiresInDays": 1}
         issued = browser.post("/crewlog/v1/tokens", json=asked).json()
-        listed = browser.get("/crewlog/v1/tokens").json()["tokens"]
+        listed = browser.get("/crewlog/v1/tokens").json()["items"]
         assert issued["token"].startswith("crewlog_u_")
         assert [one["id"] for one in listed].count(issued["id"]) == 1
         assert issued["token"] not in json.dumps(listed)
@@ -345,7 +345,7 @@ def test_a_token_makes_no_stronger_one(server: Server, ada: dict[str, object]) -
 def test_a_token_makes_none_that_outlives_it(server: Server, ada: dict[str, object]) -> None:
     token = issue_token(server, str(ada["id"]), "read", "write", expiresInDays=2)
     with client(server, token) as program:
-        own = {row["id"]: row for row in program.get("/crewlog/v1/tokens").json()["tokens"]}
+        own = {row["id"]: row for row in program.get("/crewlog/v1/tokens").json()["items"]}
         end = max(row["expiresAt"] for row in own.values() if row["name"] == "test")
         for longer in (3, None):
             asked = {"name": "longer", "expiresInDays": longer}
@@ -360,7 +360,7 @@ def test_what_a_token_issued_ends_with_it(server: Server, ada: dict[str, object]
     root = add_user(server, "root@example.org", "admin")
     first = issue_token(server, str(root["id"]), "read", "write", "admin")
     with client(server, first) as program, client(server, server.token) as operator:
-        [held] = operator.get(f"/crewlog/v1/users/{root['id']}/tokens").json()["tokens"]
+        [held] = operator.get(f"/crewlog/v1/users/{root['id']}/tokens").json()["items"]
         asked = {"name": "second", "scopes": ["read", "write", "admin"]}
         second = program.post("/crewlog/v1/tokens", json=asked).json()["token"]
         with client(server, second) as other:
@@ -373,8 +373,8 @@ def test_what_a_token_issued_ends_with_it(server: Server, ada: dict[str, object]
         for token in (first, second, third):
             with client(server, token) as gone:
                 assert gone.get("/crewlog/v1/tokens").status_code == 403
-        assert operator.get(f"/crewlog/v1/users/{root['id']}/tokens").json()["tokens"] == []
-        left = operator.get(f"/crewlog/v1/users/{ada['id']}/tokens").json()["tokens"]
+        assert operator.get(f"/crewlog/v1/users/{root['id']}/tokens").json()["items"] == []
+        left = operator.get(f"/crewlog/v1/users/{ada['id']}/tokens").json()["items"]
         assert "third" not in [token["name"] for token in left]
 
 

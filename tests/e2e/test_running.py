@@ -108,8 +108,8 @@ def end_of(http: httpx2.Client, job_id: str) -> dict[str, Any]:
 
 def starts_and_ends(http: httpx2.Client) -> list[dict[str, Any]]:
     page = http.get("/crewlog/v1/log?type=job.started,job.finished&limit=1000").json()
-    assert page["next"] is None
-    return list(page["events"])
+    assert page["cursor"] is None
+    return list(page["items"])
 
 
 def peak_memory(server: Server) -> int:

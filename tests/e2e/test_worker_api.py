@@ -382,7 +382,10 @@ def test_a_wait_ends_with_the_answer(http: httpx2.Client, held: tuple[str, httpx
     assert resolved.json() == answer
     assert (answer["state"], answer["resolution"]) == ("rejected", "rejected")
     assert (answer["comment"], answer["resolvedBy"]) == ("Too much.", "operator")
-    assert client.get("/approvals").json() == [answer]
+    assert client.get("/approvals").json() == {"items": [answer], "cursor": None}
+    # Where 0.2.0 listened it is what it was there.
+    before = str(client.base_url).replace("/crewlog/v1/", "/api/")
+    assert client.get(f"{before}approvals").json() == [answer]
     again = http.post(f"/api/approvals/{approval['id']}/resolve", json={"decision": "approve"})
     assert again.status_code == 409
     assert client.get(f"/approvals/{approval['id']}?wait=61").status_code == 422
@@ -400,7 +403,7 @@ def test_another_jobs_approval_is_not_there(
         foreign = other.get(f"/approvals/{asked['id']}?wait=60")
         missing = other.get("/approvals/11111111-1111-4111-8111-111111111111?wait=60")
         assert (foreign.status_code, foreign.content) == (404, missing.content)
-        assert other.get("/approvals").json() == []
+        assert other.get("/approvals").json()["items"] == []
     gate.touch()
 
 
@@ -482,12 +485,13 @@ def test_what_was_asked_when_the_connection_was_cut_is_not_asked_twice(
             WorkerClient(Workplace(relay.url, None, token)).ask, {"description": "Once?"}
         )
         asked = until(
-            lambda: found if len(found := client.get("/approvals").json()) > 1 else None, "asked"
+            lambda: found if len(found := client.get("/approvals").json()["items"]) > 1 else None,
+            "asked",
         )
         until(lambda: relay.cut, "the connection was cut")
         http.post(f"/api/approvals/{asked[1]['id']}/resolve", json={"decision": "approve"})
         assert asking.result()["id"] == asked[1]["id"]
-    assert len(client.get("/approvals").json()) == 2
+    assert len(client.get("/approvals").json()["items"]) == 2
 
 
 def test_a_wait_ends_at_once_when_the_server_stops(tmp_path: Path, templates: Path) -> None:

@@ -1,7 +1,7 @@
 // What gitoma does with repositories: its health, and the state that it keeps of each.
 
 import { html, useEffect, useState } from "../vendor/preact/preact.js";
-import { Problem, get, hasToken, heldToken } from "./api.js";
+import { API, Problem, get, hasToken, heldToken } from "./api.js";
 import { Failure, Loading, State } from "./parts.js";
 import { me } from "./store.js";
 
@@ -15,16 +15,15 @@ export const Facts = ({ of: facts }) => html`<dl class="facts">${Object.entries(
 /** Its health is asked once: the server looks at another one, which may take its time. */
 export function Gitoma() {
   const [health, setHealth] = useState(null);
-  const states = useStates();
+  const states = useStates(health?.dialects?.includes("gitoma"));
   useEffect(() => {
-    const look = async () => ({ ...(await get("/api/v1/health")), ...(await get("/crewlog/v1/system")) });
-    look().then(setHealth, (problem) => setHealth({ problem }));
+    get(`${API}/system`).then(setHealth, (problem) => setHealth({ problem }));
   }, []);
   return html`<section class="card" aria-labelledby="gitoma-title"><h2 id="gitoma-title">gitoma</h2>
     ${health === null ? html`<${Loading} />` : health.problem instanceof Problem ? html`<${Failure} problem=${health.problem} />`
       : html`<${Facts} of=${{
-        "LM Studio": health.lmStudio ? (health.lm_studio.message || health.lm_studio.level) : null,
-        "GitHub token": health.github_token_set ? "set" : "not set",
+        "LM Studio": health.lmStudio && (health.lmStudio.message || health.lmStudio.level),
+        "GitHub token": health.githubTokenSet ? "set" : "not set",
         Repositories: states === null ? null : states.length ? null : "none yet",
       }} />`}
     ${states?.length > 0 && html`<${Repositories} states=${states} />`}</section>`;
@@ -46,12 +45,12 @@ function credentials() {
   return [SUBPROTOCOL + btoa(heldToken()).replaceAll("+", "-").replaceAll("/", "_").replaceAll("=", "")];
 }
 
-/** The states as the socket pushes them; null where there is no right to see them, for the socket
- * is for the operator alone. */
-function useStates() {
+/** The states as the socket of gitoma's dialect pushes them; null where it is not served, and where
+ * there is no right to see them, for the socket is for the operator alone. */
+function useStates(served) {
   const [states, setStates] = useState(null);
   useEffect(() => {
-    if (me.peek().id !== OPERATOR) return undefined;
+    if (!served || me.peek().id !== OPERATOR) return undefined;
     let socket;
     let again;
     const open = () => {
@@ -67,6 +66,6 @@ function useStates() {
       if (socket.readyState === WebSocket.CONNECTING) socket.onopen = () => socket.close();
       else socket.close();
     };
-  }, []);
+  }, [served]);
   return states;
 }

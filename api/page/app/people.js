@@ -12,9 +12,9 @@ export function People() {
       ${!adding && !problem && html`<button type="button" class="primary" onClick=${() => setAdding(true)}>Add somebody</button>`}</div>
     ${adding && html`<${Add} onDone=${() => { setAdding(false); reload(); }} onCancel=${() => setAdding(false)} />`}
     <${Failure} problem=${problem} />
-    ${!data ? !problem && html`<${Loading} what="Loading the accounts" />` : !data.users.length
+    ${!data ? !problem && html`<${Loading} what="Loading the accounts" />` : !data.items.length
       ? html`<${Empty} title="Nobody has an account yet.">Whoever gets one can sign in with a password, and owns what they start.<//>`
-      : html`<ul class="card list">${data.users.map((user) => html`<${Person} key=${user.id} user=${user} reload=${reload} />`)}</ul>`}`;
+      : html`<ul class="card list">${data.items.map((user) => html`<${Person} key=${user.id} user=${user} reload=${reload} />`)}</ul>`}`;
 }
 
 function Add({ onDone, onCancel }) {

@@ -51,7 +51,7 @@ function Tokens({ isAdmin }) {
     setIssued((now) => (now?.id === id ? null : now));
     reload();
   };
-  const tokens = data?.tokens ?? [];
+  const tokens = data?.items ?? [];
   return html`<section class="card" aria-labelledby="tokens-title"><h2 id="tokens-title">API tokens</h2>
     ${issued && html`<${Issued} token=${issued} />`}
     ${tokens.length ? html`<ul class="plain">${tokens.map((token) => html`<li key=${token.id} class="token">

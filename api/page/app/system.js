@@ -22,7 +22,7 @@ export function System() {
     ${overview.data && html`<${Overview} sums=${overview.data} />`}
     <section class="card" aria-labelledby="views-title"><h2 id="views-title">Views</h2>
       <${Failure} problem=${views.problem} />
-      ${views.data ? html`<${Views} views=${views.data.projections} reload=${views.reload} />` : !views.problem && html`<${Loading} />`}</section>
+      ${views.data ? html`<${Views} views=${views.data.items} reload=${views.reload} />` : !views.problem && html`<${Loading} />`}</section>
     <${Gitoma} />`;
 }
 

@@ -1,0 +1,11 @@
+"""The LM Studio of the settings."""
+
+from functools import partial
+
+from api.native.lmstudio import Probe, probe
+from api.settings import Settings
+
+
+def lm_studio(settings: Settings) -> Probe:
+    """Asks it how it is."""
+    return partial(probe, settings.lm_studio_base_url, settings.lm_studio_model)
