@@ -20,6 +20,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from api.dialects import BOARD, CODEPLANE, DIALECTS, GITOMA
 from api.edge.errors import ALLOWED
 from api.edge.request_body import given_again, whole_body
+from projections.moment import one_moment
 
 SOCKET = "WS"
 """The method of WebSockets in the table."""
@@ -47,9 +48,6 @@ def first_of(*owners: str) -> Rule:
     """The first of them that is switched on: no part of a request tells them apart."""
     return Rule("first", owners, lambda apps: apps[owners[0]])
 
-
-_MOST_TRIES = 10
-"""Most tries to get both halves of an object at one version. Each half is valid by itself."""
 
 _TEMPLATE = ("templateId", "template_id")
 _SIGNS = (b"templateId", b"template_id", rb"\u")
@@ -110,19 +108,14 @@ def _joined(apps: Mapping[str, ASGIApp]) -> ASGIApp:
     board, codeplane = apps[BOARD], apps[CODEPLANE]
 
     async def both(scope: Scope, receive: Receive, send: Send) -> None:
-        # A copy of the scope for each, because an application writes into its scope.
-        beside = theirs = await _answer(codeplane, dict(scope), receive)
-        for _ in range(_MOST_TRIES):
-            if theirs.status != 200:
-                break
-            beside = await _answer(board, dict(scope), receive)
-            if beside.status != 200 or beside.version == theirs.version:
-                break
-            # It changed between the two answers: one object must not mix two versions.
+        # What changes between the two answers is in neither, or in both.
+        with one_moment():
+            # A copy of the scope for each, because an application writes into its scope.
             theirs = await _answer(codeplane, dict(scope), receive)
-        if theirs.status != 200:
             beside = theirs
-        if theirs.status == beside.status == 200:
+            if theirs.status == 200:
+                beside = await _answer(board, dict(scope), receive)
+        if beside is not theirs and beside.status == 200:
             fields = {**orjson.loads(beside.body), **orjson.loads(theirs.body)}
             beside = theirs.with_body(orjson.dumps(fields))
         await beside.give(send)
@@ -135,11 +128,6 @@ class _Answer:
     status: int
     headers: list[tuple[bytes, bytes]]
     body: bytes
-
-    @property
-    def version(self) -> bytes | None:
-        """Its ETag; None if it has none."""
-        return next((value for name, value in self.headers if name.lower() == b"etag"), None)
 
     def with_body(self, body: bytes) -> "_Answer":
         kept = [pair for pair in self.headers if pair[0] != b"content-length"]

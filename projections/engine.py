@@ -45,6 +45,7 @@ from domain.log import EventLog
 from domain.log.sqlite.reserve import Reserve
 from projections.counting import Counting
 from projections.filling import CannotFold, Filling
+from projections.moment import at_the_moment
 from projections.projection import Projection
 
 logger = logging.getLogger("crewlog.projections")
@@ -572,28 +573,31 @@ class Views:
 
     @contextlib.contextmanager
     def reading(self) -> Iterator[Reading]:
-        """Look at all views at one moment. Raises ViewsUnavailable if the database cannot be
-        read.
+        """Look at all views at one moment, within `one_moment` at that of the first reading. Raises
+        ViewsUnavailable if the database cannot be read.
         """
         try:
-            with self._engine.connect() as connection, connection.begin():
-                states = connection.execute(_LIVE).all()
-                tables = {
-                    name: self._slots[name].projection.table(generation, self._metadata)
-                    for name, generation, _ in states
-                    if name in self._slots
-                }
-                failures = {
-                    name: slot.failure
-                    for name, slot in self._slots.items()
-                    if slot.failure is not None
-                }
-                positions = {name: at for name, _, at in states}
-                yield Reading(connection, tables, positions, failures)
+            with at_the_moment(self, self._read()) as reading:
+                yield reading
         except SQLAlchemyError as error:
             self._doubted = True
             self._log.wake_all()
             raise ViewsUnavailable(f"The views cannot be read: {type(error).__name__}.") from error
+
+    @contextlib.contextmanager
+    def _read(self) -> Iterator[Reading]:
+        with self._engine.connect() as connection, connection.begin():
+            states = connection.execute(_LIVE).all()
+            tables = {
+                name: self._slots[name].projection.table(generation, self._metadata)
+                for name, generation, _ in states
+                if name in self._slots
+            }
+            failures = {
+                name: slot.failure for name, slot in self._slots.items() if slot.failure is not None
+            }
+            positions = {name: at for name, _, at in states}
+            yield Reading(connection, tables, positions, failures)
 
     # Status and rebuilds
 

@@ -5,15 +5,16 @@ that several publish names the rule that tells them apart.
 import asyncio
 import re
 from collections import defaultdict
-from collections.abc import Iterator
+from collections.abc import Awaitable, Callable, Iterator
+from pathlib import Path
 
 import httpx2
 import pytest
-from fastapi import FastAPI
-from fastapi.responses import JSONResponse
+from starlette.types import ASGIApp, Receive, Scope, Send
 
 from api.addresses import (
     ADDRESSES,
+    BY_QUERY,
     JOINED,
     Addresses,
     Rule,
@@ -23,8 +24,11 @@ from api.addresses import (
 )
 from api.app import create_app, edge
 from api.dialects import BOARD, CODEPLANE, DIALECTS, GITOMA
+from api.native.job_requests import NewJob, work_of
 from api.parts import Parts, build
 from api.settings import Settings
+from domain.job.commands import Submission
+from domain.log import Context
 from tests.routes import applications, every_route
 
 TOKEN = "the-token-of-this-test"
@@ -194,27 +198,59 @@ def test_a_dialect_that_is_switched_off_is_not_there(
     assert set(kept) <= set(DIALECTS)
 
 
-def test_an_object_of_two_dialects_is_of_one_moment() -> None:
-    """Though what it shows changes between the two answers."""
-    versions = {CODEPLANE: iter([1, 3]), BOARD: iter([2, 3])}
+class Meanwhile:
+    """An application before whose answer something else happens, each time another thing."""
 
-    def says(name: str) -> FastAPI:
-        app = FastAPI()
+    def __init__(self, app: ASGIApp, what: Callable[[], Awaitable[None]]) -> None:
+        self._app = app
+        self._what = what
 
-        @app.get("/api/jobs/{job_id}")
-        def job(job_id: str) -> JSONResponse:
-            version = next(versions[name])
-            return JSONResponse({name: version}, headers={"ETag": f'"{version}"'})
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        await self._what()
+        await self._app(scope, receive, send)
 
-        return app
 
-    joined = JOINED.pick({CODEPLANE: says(CODEPLANE), BOARD: says(BOARD)})
+@pytest.mark.parametrize("rule", [JOINED, BY_QUERY], ids=["job", "jobs"])
+def test_what_is_made_of_two_dialects_is_of_one_moment(tmp_path: Path, rule: Rule) -> None:
+    """Though a job is archived and another one made after the first of the answers."""
 
-    async def ask() -> httpx2.Response:
-        transport = httpx2.ASGITransport(joined)
-        async with httpx2.AsyncClient(transport=transport, base_url="http://localhost") as http:
-            return await http.get("/api/jobs/1")
+    async def run() -> None:
+        parts = build(Settings(data=tmp_path / "data", token=TOKEN, capacity=0))
+        apps = create_app(parts).dialects
+        parts.views.start()
+        headers = {"Authorization": f"Bearer {TOKEN}"}
+        try:
+            job_id = (await _submitted(parts)).job_id
 
-    answer = asyncio.run(ask())
-    assert answer.json() == {CODEPLANE: 3, BOARD: 3}
-    assert answer.headers["etag"] == '"3"'
+            async def change() -> None:
+                await parts.jobs.execute(job_id, lambda job: job.comment("Hurry."), Context("me"))
+                await _submitted(parts)
+
+            late: dict[str, ASGIApp] = {
+                CODEPLANE: apps[CODEPLANE],
+                BOARD: Meanwhile(apps[BOARD], change),
+            }
+            transport = httpx2.ASGITransport(edge(rule.pick(late), parts))
+            async with httpx2.AsyncClient(
+                transport=transport, base_url="http://localhost", headers=headers
+            ) as http:
+                if rule is JOINED:
+                    job = (await http.get(f"/api/jobs/{job_id}")).json()
+                    assert (job["job"]["version"], job["comments"]) == (job["version"], [])
+                    again = (await http.get(f"/api/jobs/{job_id}")).json()
+                    assert (len(again["comments"]), again["version"]) == (1, job["version"] + 1)
+                else:
+                    page = (await http.get("/api/jobs")).json()
+                    assert [one["id"] for one in page["items"]] == [job_id]
+                    assert [one["id"] for one in page["jobs"]] == [job_id]
+                    assert page["jobs"][0]["version"] == page["items"][0]["version"]
+                    assert len((await http.get("/api/jobs")).json()["jobs"]) == 2
+        finally:
+            parts.close()
+
+    asyncio.run(run())
+
+
+async def _submitted(parts: Parts) -> Submission:
+    work = work_of(NewJob(argv=["true"]), "/", 60, "operator")
+    return await parts.intake.submit(work, Context("me"), None)
