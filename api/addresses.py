@@ -116,7 +116,9 @@ def _joined(apps: Mapping[str, ASGIApp]) -> ASGIApp:
             if theirs.status == 200:
                 beside = await _answer(board, dict(scope), receive)
         if beside is not theirs and beside.status == 200:
-            fields = {**orjson.loads(beside.body), **orjson.loads(theirs.body)}
+            fields = orjson.loads(beside.body)
+            # What the board says of the job itself, CodePlane's clients look for in the object.
+            fields = {**fields.get("job", {}), **fields, **orjson.loads(theirs.body)}
             beside = theirs.with_body(orjson.dumps(fields))
         await beside.give(send)
 

@@ -67,9 +67,9 @@ def commit(
         path.unlink()
     assert answer.status_code == 201, answer.text
     made = answer.json()
-    graph = http.get(f"/api/jobs/{made['jobIds'][0]}/graph").json()["jobs"]
-    assert [node["id"] for node in graph] == made["jobIds"]
-    return Crew(made["crewId"], {node["key"]: node["id"] for node in graph}, answer)
+    members = http.get(f"/crewlog/v1/crews/{made['crewId']}").json()["jobs"]
+    assert [member["id"] for member in members] == made["jobIds"]
+    return Crew(made["crewId"], {one["key"]: one["id"] for one in members}, answer)
 
 
 def shown(http: httpx2.Client, job_id: str) -> Json:

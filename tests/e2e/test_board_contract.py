@@ -161,7 +161,7 @@ def test_case_01_lists_are_scoped(server: Server, http: httpx2.Client) -> None:
             return {one["id"] for one in found.get(path, params=params).json()[field]}
 
         for path, field, own, other in (
-            ("/api/jobs", "items", theirs["a"], mine["a"]),
+            ("/api/jobs", "jobs", theirs["a"], mine["a"]),
             ("/crewlog/v1/crews", "items", theirs.id, mine.id),
         ):
             only_mine = {"mine": True, "owner": "me"}  # each API has its word for it
@@ -271,9 +271,9 @@ def test_case_05_roots_are_ready_and_children_wait_for_the_last_parent(
 
     def columns() -> dict[str, str]:
         nodes = http.get(f"/api/jobs/{made['d']}/graph").json()["jobs"]
-        assert [node["key"] for node in nodes] == ["a", "b", "c", "d"]
+        assert [node["id"] for node in nodes] == [made[key] for key in "abcd"]
         assert nodes[3]["parents"] == [made["b"], made["c"]]
-        return {node["key"]: node["status"] for node in nodes}
+        return dict(zip("abcd", (node["status"] for node in nodes), strict=True))
 
     attempt_runs(http, made["a"])
     assert columns() == {"a": "running", "b": "todo", "c": "todo", "d": "todo"}
@@ -447,7 +447,7 @@ def test_case_08_one_column_is_cleared_and_only_by_an_admin(
     assert http.post("/api/jobs/clear", json={"status": "gone"}).status_code == 400
     cleared = post(http, "/api/jobs/clear", {"status": "done"}).json()
     assert cleared["deleted"] >= 1
-    assert http.get("/api/jobs", params={"status": "done"}).json()["items"] == []
+    assert http.get("/api/jobs", params={"status": "done"}).json()["jobs"] == []
     assert http.get(f"/api/jobs/{own['a']}").status_code == 404
     assert shown(http, kept["a"])["status"] == "blocked"
 

@@ -290,7 +290,7 @@ def test_files_are_kept_per_attempt(server: Server, http: httpx2.Client) -> None
     until(lambda: len(shown(http, made["a"])["runs"]) == 2, "the second attempt")
     stands(http, made["a"], "done")
 
-    items = http.get(f"/api/jobs/{made['a']}/artifacts").json()["items"]
+    items = http.get(f"/crewlog/v1/jobs/{made['a']}/artifacts").json()["items"]
     assert sorted(item["attempt"] for item in items) == [1, 2]
     texts = {i["attempt"]: http.get(f"/api/artifacts/{i['id']}").text for i in items}
     assert texts == {1: "# Attempt 1\n", 2: "# Attempt 2\n"}
@@ -480,8 +480,8 @@ def test_a_worker_that_asks_holds_no_place(narrow: Server) -> None:
     with connect(narrow) as http:
         asking = commit(narrow, http, job("a", 'crewlog worker ask "Go on?"; echo "code $?"'))
         approval = pending(http, asking["a"])
-        status = http.get("/api/dispatcher/status").json()
-        assert (status["inProgress"], status["waitingForApproval"]) == (0, 1)
+        status = http.get("/crewlog/v1/dispatcher").json()
+        assert (status["active"], status["waitingForApproval"]) == (0, 1)
         all_done(http, commit(narrow, http, job("other")))
         assert shown(http, asking["a"])["state"] == "waiting_for_approval"
         resolve(http, approval["id"], "rejected", comment="No.")
@@ -497,9 +497,9 @@ def test_an_owner_has_no_more_places_than_allowed(narrow: Server, gate: Path) ->
         attempt_runs(http, mine["j0"])
         hers = commit(narrow, ann, job("a", until_there(gate)))
         attempt_runs(ann, hers["a"])
-        status = http.get("/api/dispatcher/status").json()
-        assert (status["inProgress"], status["queued"]) == (2, 2)
-        assert status["maxInProgressPerOwner"] == 1
+        status = http.get("/crewlog/v1/dispatcher").json()
+        assert (status["active"], status["queued"]) == (2, 2)
+        assert status["ownerCapacity"] == 1
         gate.touch()
         all_done(http, mine)
         all_done(ann, hers)

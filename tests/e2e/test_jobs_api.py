@@ -341,7 +341,7 @@ def test_one_job_shows_the_newest_of_what_happened_and_says_that_there_is_more(
     assert many["earlierEvents"] is True
     assert len(many["events"]) == 500
     whole = held.get(f"/crewlog/v1/jobs/{job_id}/timeline?limit=1000").json()["items"]
-    assert [event["position"] for event in many["events"]] == [
+    assert [event["id"] for event in many["events"]] == [
         entry["position"] for entry in whole[-500:]
     ]
 

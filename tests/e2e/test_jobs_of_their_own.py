@@ -50,7 +50,7 @@ def test_files_and_a_result_are_kept(http: httpx2.Client) -> None:
     )
     assert ended(http, job_id)["status"] == "completed"
     [kept] = http.get(f"/api/jobs/{job_id}/artifacts").json()["items"]
-    assert (kept["name"], kept["attempt"]) == ("report.md", 1)
+    assert (kept["name"], kept["mimeType"]) == ("report.md", "text/markdown")
     assert http.get(f"/api/artifacts/{kept['id']}").text == "# r\n"
     assert http.get(f"/api/jobs/{job_id}/artifact").text == "# r\n"
     assert shown(http, job_id)["result"] == {"n": 3}
@@ -156,7 +156,7 @@ def test_one_that_is_done_again_has_a_folder_and_a_result_of_its_own_attempt(
     ended(http, job_id)
     assert http.post(f"/api/jobs/{job_id}/redo", json={"feedback": "Anew."}).status_code == 200
     until(lambda: kinds(http, job_id).count("job.finished") == 2, "it has ended again")
-    items = http.get(f"/api/jobs/{job_id}/artifacts").json()["items"]
+    items = http.get(f"/crewlog/v1/jobs/{job_id}/artifacts").json()["items"]
     assert sorted(item["attempt"] for item in items) == [1, 2]
     assert output(http, job_id) == ["[info] ended as completed; the job was done again"]
     assert shown(http, job_id)["result"] is None

@@ -98,7 +98,7 @@ def test_at_its_own_address_each_answers_as_its_own_clients_read_it(
     job_id = submit(codeplane, "true")
     assert "job" not in codeplane.get(f"/api/jobs/{job_id}").json()
     detail = board.get(f"/api/jobs/{job_id}").json()
-    assert detail.keys() >= {"job", "runs", "events", "comments", "parentResults"}
+    assert detail["job"]["id"] == job_id
     assert board.get("/api/jobs").json()["jobs"][0]["id"] == job_id
     assert "jobs" not in codeplane.get("/api/jobs").json()
     codeplane.post(f"/api/jobs/{job_id}/cancel")

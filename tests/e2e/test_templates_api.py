@@ -101,12 +101,16 @@ def test_the_list_has_own_and_shipped_templates_and_the_faults(
         "name": "Deploy",
         "description": "Puts a service in its place.",
         "inputs": {
-            "service": {"type": "string", "enum": ["web", "api"], "required": True},
-            "note": {"type": "string", "default": "on {{ today }}", "required": False},
+            "service": {"type": "string", "enum": ["web", "api"]},
+            "note": {"type": "string", "default": "on {{ today }}"},
         },
-        "file": str(data / "templates/ops/deploy.job_workflow.yaml"),
     }
-    (fault,) = said["faults"]
+    assert said.keys() == {"templates"}
+    native = http.get("/crewlog/v1/templates").json()
+    (shown,) = (one for one in native["items"] if one["id"] == "ops/deploy")
+    assert shown["file"] == str(data / "templates/ops/deploy.job_workflow.yaml")
+    assert [shown["inputs"][name]["required"] for name in ("service", "note")] == [True, False]
+    (fault,) = native["faults"]
     assert fault["file"] == str(data / "templates/broken.job_workflow.yaml")
     assert (fault["line"], fault["path"]) == (2, "jobs[0].parents[0]")
     assert "a ← c ← b ← a" in fault["reason"]
@@ -252,7 +256,10 @@ def test_the_list_shows_whatever_one_file_holds(http: httpx2.Client, data: Path)
     answer = http.get("/api/templates")
     assert answer.status_code == 200
     assert "ops/deploy" in [template["id"] for template in answer.json()["templates"]]
-    faults = {fault["file"].rpartition("/")[2]: fault for fault in answer.json()["faults"]}
+    faults = {
+        fault["file"].rpartition("/")[2]: fault
+        for fault in http.get("/crewlog/v1/templates").json()["faults"]
+    }
     assert faults["odd.job_workflow.yaml"]["line"] == 2
     assert faults["\\udcff.job_workflow.yaml"]["reason"] == "Its name is not UTF-8."
     odd.unlink()

@@ -8,6 +8,7 @@ import subprocess
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
+from hashlib import sha256
 from http.client import HTTPConnection
 from pathlib import Path
 from threading import Thread
@@ -662,13 +663,12 @@ def test_the_files_of_a_job_are_listed_and_given_as_they_are(
     items = http.get(f"/api/jobs/{filled}/artifacts").json()["items"]
     odd = 'sub/q"uo te\u00e9.txt'
     assert [item["name"] for item in items] == ["blob.bin", "page.html", "report.md", odd]
-    assert {item["attempt"] for item in items} == {1}
     assert items[2]["mimeType"] == "text/markdown"
 
     text = artifact(http, filled, odd)
     assert text.content == b"0123456789"
     assert text.headers["content-disposition"] == "inline; filename*=utf-8''q%22uo%20te%C3%A9.txt"
-    assert text.headers["etag"] == f'"{items[3]["sha256"]}"'
+    assert text.headers["etag"] == f'"{sha256(b"0123456789").hexdigest()}"'
     part = http.get(f"/api/artifacts/{items[3]['id']}", headers={"Range": "bytes=2-4"})
     assert (part.status_code, part.content) == (206, b"234")
     beyond = http.get(f"/api/artifacts/{items[3]['id']}", headers={"Range": "bytes=99-"})

@@ -14,7 +14,7 @@ from projections.projection import Row
 def graph_json(reading: Reading, job: Row) -> dict[str, Any]:
     """The whole crew of a job in dependency order; a job of its own is a graph of one."""
     if job["crew"] is None:
-        return {"crewId": None, "jobs": [_node(job_json(job))]}
+        return {"jobs": [_node(job_json(job))]}
     members = orjson.loads(find_crew(reading, job["crew"])["members"])
     rows = {row["id"]: row for row in jobs_of_ids(reading, [m["id"] for m in members])}
     nodes = [
@@ -22,28 +22,8 @@ def graph_json(reading: Reading, job: Row) -> dict[str, Any]:
         for member in members
         if member["id"] in rows and not rows[member["id"]]["deleted"]
     ]
-    return {"crewId": job["crew"], "jobs": nodes}
+    return {"jobs": nodes}
 
 
 def _node(job: dict[str, Any]) -> dict[str, Any]:
-    shown = (
-        "id",
-        "key",
-        "title",
-        "assignee",
-        "status",
-        "state",
-        "parents",
-        "outcome",
-        "attempts",
-        "failures",
-        "gaveUp",
-        "strandedBy",
-        "blockReason",
-        "failureReason",
-        "cancelRequestedAt",
-        "archivedAt",
-        "startedAt",
-        "completedAt",
-    )
-    return {name: job[name] for name in shown}
+    return {name: job[name] for name in ("id", "title", "assignee", "status", "parents")}

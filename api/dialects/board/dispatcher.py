@@ -26,10 +26,7 @@ def dispatcher_routes(dispatcher: Dispatcher, clock: Clock) -> APIRouter:
                 "ageMs": shown["ageMs"],
                 "pid": shown["pid"],
                 "maxInProgress": shown["capacity"],
-                "maxInProgressPerOwner": shown["ownerCapacity"],
                 "inProgress": shown["active"],
-                "waitingForApproval": shown["waitingForApproval"],
-                "queued": shown["queued"],
             }
         )
 

@@ -15,4 +15,4 @@ async def changed_job(views: Views, changed: Changed) -> Response:
     with views.reading() as reading:
         shown = job_json(find_job(reading, changed.job.id))
     headers = {**position_header(changed.position), "ETag": etag(changed.job.version)}
-    return json_bytes({**shown, "job": shown}, headers=headers)
+    return json_bytes({"job": shown}, headers=headers)

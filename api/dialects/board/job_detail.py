@@ -1,11 +1,12 @@
 """One job with all that belongs to it, in the words of the board (`contracts/board.md` §5.2)."""
 
 from collections.abc import Callable
-from typing import Any
+from typing import Any, Literal
 
 import orjson
+from pydantic import BaseModel, ConfigDict, Field
 
-from api.dialects.board.job_json import job_json
+from api.dialects.board.job_json import JobObject, job_json
 from projections.attempts import job_attempts
 from projections.comments import job_comments
 from projections.engine import Reading
@@ -30,14 +31,78 @@ _BOARD_OUTCOMES = {
 """The board has five outcomes of a run; `detailedOutcome` keeps what this loses."""
 
 
+class _Object(BaseModel):
+    model_config = ConfigDict(extra="forbid")
+
+
+class RunObject(_Object):
+    """An attempt, as the board's run."""
+
+    id: str
+    jobId: str
+    outcome: Literal["completed", "blocked", "crashed", "timed_out", "gave_up"] | None
+    detailedOutcome: str | None = Field(description="What the board's five outcomes lose.")
+    startedAt: str
+    endedAt: str | None
+    workerPid: None
+    lastHeartbeatAt: None
+    leaseExpired: bool
+    metadata: dict[str, Any] | None
+    error: str | None
+    errorId: str | None
+    exitCode: int | None
+    costSpent: float
+    costSaved: float
+    sessionName: str
+
+
+class EventObject(_Object):
+    """Something that happened; `id` is its position in the log."""
+
+    id: int
+    jobId: str
+    runId: str | None
+    kind: str
+    payload: dict[str, Any]
+    createdAt: str
+
+
+class CommentObject(_Object):
+    id: int
+    jobId: str
+    author: str
+    body: str
+    createdAt: str
+
+
+class ParentResult(_Object):
+    """What a parent left for its children."""
+
+    jobId: str
+    title: str
+    metadata: dict[str, Any] | None = Field(description="Null until it is done.")
+    completedAt: str | None
+
+
+class JobDetail(_Object):
+    """One job with all that belongs to it (`contracts/board.md` §5.3)."""
+
+    job: JobObject
+    runs: list[RunObject]
+    events: list[EventObject] = Field(description="The last 500.")
+    earlierEvents: bool
+    comments: list[CommentObject] = Field(description="The last 200.")
+    earlierComments: bool
+    parentResults: list[ParentResult]
+
+
 def detail_json(reading: Reading, row: Row, name_of: Callable[[str], str]) -> dict[str, Any]:
-    """The job object, and beside its fields the lists of the board's detail."""
+    """The job, and beside it what belongs to it."""
     job = job_json(row)
     entries, earlier = newest_of_job(reading, row["id"], _EVENTS)
     comments, earlier_comments = job_comments(reading, row["id"], _COMMENTS)
     parents = {parent["id"]: parent for parent in jobs_of_ids(reading, job["parents"])}
     return {
-        **job,
         "job": job,
         "runs": [run_json(run) for run in job_attempts(reading, row["id"])],
         "events": [event_json(entry, name_of) for entry in entries],
@@ -55,12 +120,10 @@ def run_json(run: Row) -> dict[str, Any]:
     return {
         "id": f"run-{run['attempt']}",
         "jobId": run["job_id"],
-        "attempt": run["attempt"],
         "outcome": _BOARD_OUTCOMES.get(run["outcome"]) if run["outcome"] else None,
         "detailedOutcome": run["outcome"],
         "startedAt": run["started_at"],
         "endedAt": run["ended_at"],
-        "node": run["node"],
         "workerPid": None,
         "lastHeartbeatAt": None,
         "leaseExpired": bool(run["lease_expired"]),
@@ -68,8 +131,6 @@ def run_json(run: Row) -> dict[str, Any]:
         "error": run["reason"] or None,
         "errorId": run["error_id"],
         "exitCode": run["exit_code"],
-        "runMs": run["run_ms"],
-        "lines": run["lines"],
         "costSpent": 0,
         "costSaved": 0,
         "sessionName": f"{run['job_id']}_run-{run['attempt']}",
@@ -81,22 +142,11 @@ def event_json(entry: Row, name_of: Callable[[str], str]) -> dict[str, Any]:
     return {
         "id": entry["position"],
         "jobId": entry["job_id"],
+        # The timeline does not say of which attempt something is.
+        "runId": None,
         "kind": entry["type"].partition(".")[2],
-        "payload": {"sentence": entry["sentence"]},
+        "payload": {"sentence": entry["sentence"], "actor": name_of(entry["actor"])},
         "createdAt": entry["at"],
-        **timeline_entry(entry, name_of),
-    }
-
-
-def timeline_entry(entry: Row, name_of: Callable[[str], str]) -> dict[str, Any]:
-    """Something that happened, for a timeline."""
-    return {
-        "position": entry["position"],
-        "timestamp": entry["at"],
-        "actor": entry["actor"],
-        "actorName": name_of(entry["actor"]),
-        "type": entry["type"],
-        "sentence": entry["sentence"],
     }
 
 
@@ -105,7 +155,6 @@ def comment_json(comment: Row, name_of: Callable[[str], str]) -> dict[str, Any]:
         "id": comment["position"],
         "jobId": comment["job_id"],
         "author": name_of(comment["author"]),
-        "authorId": comment["author"],
         "body": comment["body"],
         "createdAt": comment["at"],
     }
@@ -114,13 +163,10 @@ def comment_json(comment: Row, name_of: Callable[[str], str]) -> dict[str, Any]:
 def parent_result(parent: Row) -> dict[str, Any]:
     """What a parent left for its children; `metadata` is null until it is done."""
     done = parent["state"] == "completed"
-    plan = orjson.loads(parent["plan"]) if parent["plan"] is not None else {}
     result = orjson.loads(parent["result"]) if done and parent["result"] is not None else None
     return {
         "jobId": parent["id"],
-        "key": plan.get("local"),
         "title": parent["title"],
         "metadata": result if result is not None else ({} if done else None),
         "completedAt": parent["finished_at"] if done else None,
-        "attempt": parent["attempt"],
     }

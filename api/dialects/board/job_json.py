@@ -120,33 +120,21 @@ class JobObject(BaseModel):
     )
 
 
-class JobPage(BaseModel):
-    """A page of jobs; `cursor` asks for the next one. `jobs` is `items` again, where the board's
-    parameters were used, or none.
-    """
+class JobList(BaseModel):
+    """Jobs; `cursor` asks for more."""
 
-    items: list[JobObject]
+    model_config = ConfigDict(extra="forbid")
+
+    jobs: list[JobObject]
     cursor: str | None
-    hasMore: bool
-    jobs: list[JobObject] | None = None
 
 
-class JobChanged(JobObject):
-    """A job after a change; `job` is the same again, as the board's clients read it."""
+class JobChanged(BaseModel):
+    """A job after a change."""
 
-    job: JobObject
-
-
-class JobDetail(JobObject):
-    """One job with all that belongs to it (`contracts/board.md` §5.3)."""
+    model_config = ConfigDict(extra="forbid")
 
     job: JobObject
-    runs: list[dict[str, Any]]
-    events: list[dict[str, Any]]
-    earlierEvents: bool
-    comments: list[dict[str, Any]]
-    earlierComments: bool
-    parentResults: list[dict[str, Any]]
 
 
 def job_json(row: Row) -> dict[str, Any]:

@@ -6,8 +6,8 @@ from fastapi import APIRouter, Query, Request, Response
 from fastapi.concurrency import run_in_threadpool
 
 from api.dialects.board.job_changes import changed_job
-from api.dialects.board.job_detail import detail_json
-from api.dialects.board.job_json import JobChanged, JobDetail, JobPage, job_json, status_of
+from api.dialects.board.job_detail import JobDetail, detail_json
+from api.dialects.board.job_json import JobChanged, JobList, job_json, status_of
 from api.edge.access import guarded, scope_of, seen_job
 from api.edge.answers import json_bytes, position_header
 from api.edge.entity_tags import IfMatchHeader, etag, version_of
@@ -32,7 +32,7 @@ def job_routes(jobs: Jobs, views: Views, name_of: NameOf) -> APIRouter:
 
 def _add_reading(router: APIRouter, views: Views, name_of: NameOf) -> None:
     @router.get(
-        "", summary="List jobs, newest first", response_model=JobPage, responses=documented(404)
+        "", summary="List jobs, newest first", response_model=JobList, responses=documented(404)
     )
     async def get_jobs(
         principal: Authenticated,
@@ -67,8 +67,7 @@ def _add_reading(router: APIRouter, views: Views, name_of: NameOf) -> None:
         items, whole = bounded(map(job_json, rows))
         more = more or not whole
         following = rows[len(items) - 1]["id"] if more else None
-        page = {"items": items, "cursor": following, "hasMore": more}
-        return json_bytes({**page, "jobs": items})
+        return json_bytes({"jobs": items, "cursor": following})
 
     @router.get("/{job_id}", summary="One job", response_model=JobDetail, responses=documented(404))
     async def get_job(job_id: str, principal: Authenticated) -> Response:

@@ -4,7 +4,6 @@ from typing import Any
 
 from pydantic import AliasChoices, BaseModel, Field
 
-from api.dialects.board.job_json import JobObject
 from api.native.schedule_json import FiringObject
 from api.native.schedule_json import ScheduleObject as NativeSchedule
 from api.native.schedule_requests import Terms, Text
@@ -44,14 +43,6 @@ class ScheduleAnswer(BaseModel):
 
 class ScheduleList(BaseModel):
     schedules: list[ScheduleObject]
-
-
-class ScheduleJobs(BaseModel):
-    """A page of the jobs that a schedule made; `cursor` asks for the next one."""
-
-    jobs: list[JobObject]
-    cursor: str | None
-    hasMore: bool
 
 
 class RunNowAnswer(BaseModel):

@@ -6,13 +6,12 @@ from typing import Annotated
 
 from fastapi import APIRouter, Query, Request, Response
 
-from api.dialects.board.job_json import job_json
+from api.dialects.board.job_json import JobList, job_json
 from api.dialects.board.schedule_json import (
     FiringPage,
     RunNowAnswer,
     ScheduleAnswer,
     ScheduleChange,
-    ScheduleJobs,
     ScheduleList,
     ScheduleRequest,
     board_schedule,
@@ -35,13 +34,57 @@ _MOST_TIMES = 100
 
 def schedule_routes(actions: ScheduleActions, views: Views) -> APIRouter:
     router = APIRouter(prefix="/api/schedules", tags=["schedules"], responses=SECURED)
+    _add_reading(router, actions)
+    _add_times(router, actions)
+    _add_making(router, actions)
+    _add_changing(router, actions)
+    _add_switching(router, actions)
+    _add_what_it_made(router, actions, views)
+    return router
 
+
+def _add_reading(router: APIRouter, actions: ScheduleActions) -> None:
     @router.get("", summary="List schedules, newest first", response_model=ScheduleList)
     async def get_schedules(principal: Authenticated, mine: bool = False) -> Response:
         rows = await actions.rows(principal, mine=mine)
         shown = [board_schedule(schedule_brief(one)) for one in await actions.objects(rows)]
         return json_bytes({"schedules": shown})
 
+    @router.get(
+        "/{schedule_id}",
+        summary="One schedule",
+        response_model=ScheduleAnswer,
+        responses=documented(404),
+    )
+    async def get_schedule(schedule_id: str, principal: Authenticated) -> Response:
+        row = await actions.row(schedule_id, principal)
+        [shown] = await actions.objects([row])
+        headers = {"ETag": etag(row["version"])}
+        return json_bytes({"schedule": board_schedule(shown)}, headers=headers)
+
+
+def _add_times(router: APIRouter, actions: ScheduleActions) -> None:
+    @router.post("/preview", summary="The next times of a rule", response_model=Preview)
+    async def preview_rule(body: RulePreview, principal: Authenticated) -> Response:
+        """Of a rule that is not saved yet."""
+        return json_bytes(await actions.times_of_rule(body.rule, body.timezone, body.n))
+
+    @router.get(
+        "/{schedule_id}/preview",
+        summary="The next times of a schedule",
+        response_model=Preview,
+        responses=documented(404),
+    )
+    async def preview_schedule(
+        schedule_id: str,
+        principal: Authenticated,
+        n: Annotated[int, Query(ge=1, le=_MOST_TIMES)] = 10,
+    ) -> Response:
+        """As if it were enabled now; without jitter."""
+        return json_bytes(await actions.times(schedule_id, principal, n))
+
+
+def _add_making(router: APIRouter, actions: ScheduleActions) -> None:
     @router.post(
         "",
         status_code=201,
@@ -65,25 +108,10 @@ def schedule_routes(actions: ScheduleActions, views: Views) -> APIRouter:
         created = await actions.create(
             template, terms_of(body), principal, context, enabled=body.enabled
         )
-        return await _shown(created, 201)
+        return await _answered(actions, created, 201)
 
-    @router.post("/preview", summary="The next times of a rule", response_model=Preview)
-    async def preview_rule(body: RulePreview, principal: Authenticated) -> Response:
-        """Of a rule that is not saved yet."""
-        return json_bytes(await actions.times_of_rule(body.rule, body.timezone, body.n))
 
-    @router.get(
-        "/{schedule_id}",
-        summary="One schedule",
-        response_model=ScheduleAnswer,
-        responses=documented(404),
-    )
-    async def get_schedule(schedule_id: str, principal: Authenticated) -> Response:
-        row = await actions.row(schedule_id, principal)
-        [shown] = await actions.objects([row])
-        headers = {"ETag": etag(row["version"])}
-        return json_bytes({"schedule": board_schedule(shown)}, headers=headers)
-
+def _add_changing(router: APIRouter, actions: ScheduleActions) -> None:
     @router.patch(
         "/{schedule_id}",
         summary="Change a schedule",
@@ -104,7 +132,7 @@ def schedule_routes(actions: ScheduleActions, views: Views) -> APIRouter:
         await actions.row(schedule_id, principal)
         context, version = principal.context(request), version_of(if_match)
         changed = await actions.change(schedule_id, terms_of(body), principal, context, version)
-        return await _shown(changed)
+        return await _answered(actions, changed)
 
     @router.delete(
         "/{schedule_id}", summary="Delete a schedule", responses=documented(404, 409, 412)
@@ -117,6 +145,8 @@ def schedule_routes(actions: ScheduleActions, views: Views) -> APIRouter:
         changed = await actions.execute(schedule_id, Schedule.delete, principal, context, version)
         return json_bytes({"ok": True}, headers={"x-event-position": str(changed.position)})
 
+
+def _add_switching(router: APIRouter, actions: ScheduleActions) -> None:
     @router.post(
         "/{schedule_id}/enable",
         summary="Let a schedule fire",
@@ -128,7 +158,9 @@ def schedule_routes(actions: ScheduleActions, views: Views) -> APIRouter:
     ) -> Response:
         """From its next time on: what passed while it was off is not missed. 409 without one."""
         context, version = principal.context(request), version_of(if_match)
-        return await _shown(await actions.enable(schedule_id, principal, context, version))
+        return await _answered(
+            actions, await actions.enable(schedule_id, principal, context, version)
+        )
 
     @router.post(
         "/{schedule_id}/disable",
@@ -142,7 +174,7 @@ def schedule_routes(actions: ScheduleActions, views: Views) -> APIRouter:
         """It fires no more until it is enabled. What it made goes on."""
         context, version = principal.context(request), version_of(if_match)
         changed = await actions.execute(schedule_id, Schedule.disable, principal, context, version)
-        return await _shown(changed)
+        return await _answered(actions, changed)
 
     @router.post(
         "/{schedule_id}/run-now",
@@ -162,20 +194,8 @@ def schedule_routes(actions: ScheduleActions, views: Views) -> APIRouter:
             {"x-event-position": str(spawned.position)},
         )
 
-    @router.get(
-        "/{schedule_id}/preview",
-        summary="The next times of a schedule",
-        response_model=Preview,
-        responses=documented(404),
-    )
-    async def preview_schedule(
-        schedule_id: str,
-        principal: Authenticated,
-        n: Annotated[int, Query(ge=1, le=_MOST_TIMES)] = 10,
-    ) -> Response:
-        """As if it were enabled now; without jitter."""
-        return json_bytes(await actions.times(schedule_id, principal, n))
 
+def _add_what_it_made(router: APIRouter, actions: ScheduleActions, views: Views) -> None:
     @router.get(
         "/{schedule_id}/firings",
         summary="What came of its times, newest first",
@@ -196,7 +216,7 @@ def schedule_routes(actions: ScheduleActions, views: Views) -> APIRouter:
     @router.get(
         "/{schedule_id}/jobs",
         summary="The jobs that it made, newest first",
-        response_model=ScheduleJobs,
+        response_model=JobList,
         responses=documented(404),
     )
     async def get_schedule_jobs(
@@ -211,13 +231,14 @@ def schedule_routes(actions: ScheduleActions, views: Views) -> APIRouter:
             rows, more = list_jobs(reading, schedule=schedule_id, cursor=cursor, limit=limit)
         shown = [job_json(row) for row in rows]
         following = rows[-1]["id"] if more else None
-        return json_bytes({"jobs": shown, "cursor": following, "hasMore": more})
+        return json_bytes({"jobs": shown, "cursor": following})
 
-    async def _shown(changed: ChangedSchedule, status: int = 200) -> Response:
-        shown = await actions.shown(changed.schedule.id)
-        headers = {**position_header(changed.position), "ETag": etag(changed.schedule.version)}
-        if status == 201:
-            headers["Location"] = f"/api/schedules/{changed.schedule.id}"
-        return json_bytes({"schedule": board_schedule(shown)}, status, headers)
 
-    return router
+async def _answered(
+    actions: ScheduleActions, changed: ChangedSchedule, status: int = 200
+) -> Response:
+    shown = await actions.shown(changed.schedule.id)
+    headers = {**position_header(changed.position), "ETag": etag(changed.schedule.version)}
+    if status == 201:
+        headers["Location"] = f"/api/schedules/{changed.schedule.id}"
+    return json_bytes({"schedule": board_schedule(shown)}, status, headers)

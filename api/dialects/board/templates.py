@@ -1,6 +1,6 @@
 """``/api/templates``: which templates there are, what one says, and what it would become."""
 
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 from fastapi import APIRouter, Response
 from pydantic import Field
@@ -9,10 +9,13 @@ from api.edge.answers import json_bytes
 from api.edge.errors import SECURED, documented
 from api.edge.security import Authenticated
 from api.edge.texts import CARRIABLE, Body
-from api.native.template_json import fault_json, plan_json, template_json, template_whole
+from api.native.template_json import plan_json, template_whole
 from domain.clock import Clock, system_clock
 from domain.schedule.wall_clock import zone_of
 from scheduler.templates import Catalog
+
+if TYPE_CHECKING:
+    from scheduler.templates.format import Template
 
 
 class RenderRequest(Body):
@@ -31,14 +34,7 @@ def template_routes(catalog: Catalog, clock: Clock = system_clock) -> APIRouter:
 
     @router.get("", summary="List templates")
     def get_templates(principal: Authenticated) -> Response:
-        """An administrator also sees the files, and the mistakes in those that are left out."""
-        listing = catalog.listing()
-        shown: dict[str, Any] = {
-            "templates": [template_json(t, files=principal.admin) for t in listing.templates]
-        }
-        if principal.admin:
-            shown["faults"] = [fault_json(fault) for fault in listing.faults]
-        return json_bytes(shown)
+        return json_bytes({"templates": list(map(_listed, catalog.listing().templates))})
 
     @router.post(
         "/render",
@@ -59,3 +55,12 @@ def template_routes(catalog: Catalog, clock: Clock = system_clock) -> APIRouter:
         return json_bytes(template_whole(catalog.get(template_id), files=principal.admin))
 
     return router
+
+
+def _listed(template: "Template") -> dict[str, Any]:
+    return {
+        "id": template.id,
+        "name": template.name,
+        "description": template.description,
+        "inputs": {name: wanted.declared for name, wanted in template.inputs.items()},
+    }

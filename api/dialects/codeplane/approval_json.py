@@ -19,26 +19,20 @@ class ApprovalObject(BaseModel):
 
     id: str
     jobId: str
-    attempt: int = Field(description="0 when it was asked before the first attempt.")
     description: str
     proposedAction: str | None
     requiresExplicitApproval: bool = Field(description="Trust in the job does not answer it.")
     approvers: list[str] = Field(
         description="Who may answer beside administrators; nobody named is the owner."
     )
-    ownerId: str
     requestedAt: str = Field(description="ISO 8601 in UTC, like every time.")
     expiresAt: str | None
     state: Literal["pending", "approved", "rejected", "expired", "withdrawn"]
     resolution: Literal["approved", "rejected"] | None
     resolvedAt: str | None
-    requestedBy: str
-    requestedByName: str
     resolvedBy: str | None
     resolvedByName: str | None
-    trusted: bool = Field(description="Trust in the job answered it.")
     comment: str | None
-    waitMs: int | None
 
 
 def approval_json(row: Row, name_of: Callable[[str], str]) -> dict[str, Any]:
@@ -48,22 +42,16 @@ def approval_json(row: Row, name_of: Callable[[str], str]) -> dict[str, Any]:
     return {
         "id": row["id"],
         "jobId": row["job_id"],
-        "attempt": row["attempt"],
         "description": row["description"],
         "proposedAction": row["proposed_action"],
         "requiresExplicitApproval": bool(row["explicit"]),
         "approvers": approvers_of(row),
-        "ownerId": row["owner"],
         "requestedAt": row["requested_at"],
         "expiresAt": row["expires_at"],
         "state": row["state"],
         "resolution": row["state"] if answered else None,
         "resolvedAt": row["resolved_at"],
-        "requestedBy": row["requested_by"],
-        "requestedByName": name_of(row["requested_by"]),
         "resolvedBy": resolver,
         "resolvedByName": name_of(resolver) if resolver is not None else None,
-        "trusted": bool(row["by_trust"]),
         "comment": row["comment"],
-        "waitMs": row["wait_ms"],
     }

@@ -1,6 +1,6 @@
 """``/api/approvals``: the questions that wait for a person, and their answers."""
 
-from typing import Annotated, Any, Literal
+from typing import Annotated, Literal
 
 from fastapi import APIRouter, HTTPException, Query, Request, Response
 from pydantic import AliasChoices, BaseModel, ConfigDict, Field
@@ -26,11 +26,13 @@ from domain.job.commands import Jobs
 from domain.log import EventLog
 from projections.approvals import (
     approval_of_log,
+    approvers_of,
     count_approvals,
     job_approvals,
     list_approvals,
 )
 from projections.engine import Views
+from projections.projection import Row
 
 State = Literal["pending", "approved", "rejected", "expired", "withdrawn"]
 
@@ -135,12 +137,12 @@ def _add_reading(router: APIRouter, views: Views, email_of: EmailOf, name_of: Na
         email = email_of(principal)
         await views.caught_up()
         with views.reading() as reading:
-            found = [approval_json(row, name_of) for row in job_approvals(reading, job_id)]
+            rows = job_approvals(reading, job_id)
 
-        def seen(one: dict[str, Any]) -> bool:
-            return sees_approval(principal, email, one["ownerId"], one["approvers"])
+        def seen(row: Row) -> bool:
+            return sees_approval(principal, email, row["owner"], approvers_of(row))
 
-        return json_bytes(list(filter(seen, found)))
+        return json_bytes([approval_json(row, name_of) for row in filter(seen, rows)])
 
 
 def _add_answering(

@@ -20,7 +20,7 @@ from scheduler.workspaces.artifacts import ArtifactStore
 
 
 class ArtifactObject(BaseModel):
-    """`contracts/codeplane.md` §2, and beside it the attempt and the hash."""
+    """`contracts/codeplane.md` §2."""
 
     model_config = ConfigDict(extra="forbid")
 
@@ -32,8 +32,6 @@ class ArtifactObject(BaseModel):
     sizeBytes: int
     phase: Literal["post_completion"]
     createdAt: str
-    attempt: int
-    sha256: str
 
 
 class ArtifactList(BaseModel):
@@ -90,6 +88,4 @@ def artifact_json(row: Row) -> dict[str, Any]:
         "sizeBytes": row["size"],
         "phase": "post_completion",
         "createdAt": row["at"],
-        "attempt": row["attempt"],
-        "sha256": row["sha256"],
     }
