@@ -20,7 +20,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from api.dialects import BOARD, CODEPLANE, DIALECTS, GITOMA
 from api.edge.errors import ALLOWED
 from api.edge.request_body import given_again, whole_body
-from projections.moment import one_moment
+from projections.reading import one_moment
 
 SOCKET = "WS"
 """The method of WebSockets in the table."""

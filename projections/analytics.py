@@ -10,8 +10,8 @@ from domain.job.events import (
     job_id_of,
 )
 from domain.log import Recorded
-from projections.engine import Reading
 from projections.projection import Projection, Row
+from projections.reading import Reading
 from projections.summaries import (
     approvals_summary,
     crews_summary,

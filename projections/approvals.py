@@ -18,8 +18,8 @@ from domain.clock import elapsed_ms
 from domain.coverage import types
 from domain.errors import InvalidCursor
 from domain.log import EventLog, Recorded
-from projections.engine import Reading
 from projections.projection import Projection, Row
+from projections.reading import Reading
 
 
 def _columns() -> tuple[Column[Any], ...]:

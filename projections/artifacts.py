@@ -8,9 +8,9 @@ from domain.coverage import types
 from domain.errors import NotFound
 from domain.job.events import job_id_of
 from domain.log import Recorded
-from projections.engine import Reading
 from projections.jobs import find_job
 from projections.projection import Projection, Row
+from projections.reading import Reading
 
 
 class ArtifactNotFound(NotFound):

@@ -7,8 +7,8 @@ from sqlalchemy import Column, Integer, String, select
 from domain.coverage import types
 from domain.job.events import job_id_of
 from domain.log import Recorded
-from projections.engine import Reading
 from projections.projection import Projection, Row
+from projections.reading import Reading
 
 
 def _columns() -> tuple[Column[Any], ...]:

@@ -22,9 +22,9 @@ from domain.crew.events import STRANDED, CrewNotFound, crew_state
 from domain.errors import InvalidCursor
 from domain.job.events import JobState
 from domain.log import Recorded
-from projections.engine import Reading
 from projections.jobs import has_label
 from projections.projection import Projection, Row
+from projections.reading import Reading
 
 _LOOKED_AT = 200
 _LOOKS = 10

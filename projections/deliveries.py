@@ -12,8 +12,8 @@ from domain.delivery.aggregate import (
     delivery_id_of,
 )
 from domain.log import Recorded
-from projections.engine import Reading
 from projections.projection import Projection, Row
+from projections.reading import Reading
 
 
 def _columns() -> tuple[Column[Any], ...]:

@@ -13,64 +13,31 @@ the view cannot be read until the new table is full.
 import asyncio
 import contextlib
 import logging
-import os
-import sqlite3
 import threading
-from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Any
 
-from sqlalchemy import (
-    Column,
-    Connection,
-    Engine,
-    Integer,
-    MetaData,
-    String,
-    Table,
-    create_engine,
-    delete,
-    event,
-    inspect,
-    select,
-    text,
-)
+from sqlalchemy import Engine
 from sqlalchemy.exc import DatabaseError, SQLAlchemyError
-from sqlalchemy.pool import QueuePool
-from sqlalchemy.types import TypeEngine
 
-from domain.errors import LogUnavailable, NotFound, Unavailable, WrongState
+from domain.errors import LogUnavailable, NotFound, WrongState
 from domain.log import EventLog
 from domain.log.sqlite.reserve import Reserve
 from projections.counting import Counting
+from projections.database import identities, make_engine, remove
 from projections.filling import CannotFold, Filling
-from projections.moment import at_the_moment
+from projections.generations import Generations
 from projections.projection import Projection
+from projections.reading import Reading, ViewsUnavailable, at_the_moment
+from projections.slot import ProjectionStatus, Slot
+from projections.waiters import Waiters
 
 logger = logging.getLogger("crewlog.projections")
 
-_FORMAT = "1"
 _LIVE_PAGE = 1_000
 _REBUILD_PAGE = 2_500
 _RETRY_S = 0.5
 _LINGER_S = 0.05
-_ZERO = f"{0:032x}"
-
-
-class ViewsUnavailable(Unavailable):
-    """The views cannot answer now: they are being filled, or cannot be written."""
-
-
-class ViewFailed(ViewsUnavailable):
-    """One view has met an event that it cannot fold, and stops there until the cause is fixed."""
-
-    def __init__(self, name: str, failure: CannotFold) -> None:
-        super().__init__(
-            f"The view of {name} has failed {failure.what}; the other views go on. See "
-            f"'crewlog projections status' for the reason. Once the cause is fixed, start the "
-            f"server again, or rebuild the view: crewlog projections rebuild {name}"
-        )
 
 
 class UnknownProjection(NotFound):
@@ -83,114 +50,14 @@ class RebuildRuns(WrongState):
         super().__init__(f"A rebuild of {name} is already running: wait for its end.")
 
 
-@dataclass(frozen=True, slots=True)
-class ProjectionStatus:
-    """The state of one projection. `progress` is 0 to 1; `rebuild_matched` belongs to the last
-    rebuild, if any.
-    """
-
-    name: str
-    version: int
-    position: int
-    lag: int
-    status: str
-    progress: float
-    digest: str
-    unknown_events: int
-    rebuild_matched: bool | None
-    failure: str | None
-
-
-class _Slot:
-    """One projection: its live filling, if any, and the one that will replace it."""
-
-    def __init__(self, projection: Projection) -> None:
-        self.projection = projection
-        self.live: Filling | None = None
-        self.next: Filling | None = None
-        self.outdated = False
-        """The live filling is of another version, and stays only until the next one is full."""
-        self.matched: bool | None = None
-        self.counting: Counting | None = None
-        """Checks, before the live table is replaced, whether it holds what was written to it."""
-
-    @property
-    def failure(self) -> CannotFold | None:
-        """Why it cannot be read; None if it can, or will be once it is full."""
-        shown = self.live or self.next
-        return shown.failure if shown is not None else None
-
-    def take(self, live: Filling | None, following: Filling | None) -> None:
-        """Hold these from now on. Other threads read meanwhile, and always find one of the two."""
-        self.stop_counting()
-        if live is None:
-            self.next, self.live = following, None
-        else:
-            self.live, self.next = live, following
-
-    def stop_counting(self) -> None:
-        if self.counting is not None:
-            self.counting.stop()
-            self.counting = None
-
-    def fillings(self) -> Iterator[Filling]:
-        for filling in (self.live, self.next):
-            if filling is not None:
-                yield filling
-
-
-class Reading:
-    """A consistent look at the views: every table at one moment."""
-
-    def __init__(
-        self,
-        connection: Connection,
-        tables: dict[str, Table],
-        positions: dict[str, int],
-        failures: dict[str, CannotFold],
-    ) -> None:
-        self.connection = connection
-        self._tables = tables
-        self._failures = failures
-        self.positions = positions
-        """The log position of each view."""
-
-    def table(self, name: str) -> Table:
-        """The live table of a projection. Raises ViewsUnavailable while it is filled for the first
-        time, ViewFailed if its fold has failed.
-        """
-        failure = self._failures.get(name)
-        if failure is not None:
-            raise ViewFailed(name, failure)
-        table = self._tables.get(name)
-        if table is None:
-            raise ViewsUnavailable(f"The view of {name} is being built; try again in a moment.")
-        return table
-
-    def rows(self, statement: Any) -> list[dict[str, Any]]:
-        """All rows of a select, by column name."""
-        return [dict(row) for row in self.connection.execute(statement).mappings()]
-
-
 class Views:
     """The views database, and the thread that keeps it up to date with the log."""
 
     def __init__(self, path: Path, log: EventLog, projections: Sequence[Projection]) -> None:
         self._path = path
         self._log = log
-        self._slots = {p.name: _Slot(p) for p in projections}
-        self._metadata = MetaData()
-        self._states = Table(
-            "fillings",
-            MetaData(),
-            Column("name", String, primary_key=True),
-            Column("generation", Integer, primary_key=True),
-            Column("version", Integer, nullable=False),
-            Column("live", Integer, nullable=False),
-            Column("position", Integer, nullable=False),
-            Column("digest", String, nullable=False),
-            Column("unknown", Integer, nullable=False),
-        )
+        self._slots = {p.name: Slot(p) for p in projections}
+        self._generations = Generations()
         self._requests: list[str] = []
         self._guard = threading.Lock()
         self._stopping = False
@@ -201,7 +68,7 @@ class Views:
         self.error: str | None = None
         """Why the views cannot be written now; None if they can."""
         self._wanted = threading.Event()
-        self._waiters: list[tuple[int, asyncio.AbstractEventLoop, asyncio.Future[None]]] = []
+        self._waiters = Waiters()
         self._engine = self._open()
         self._thread = threading.Thread(target=self._run, name="projections", daemon=True)
 
@@ -224,17 +91,17 @@ class Views:
         self._engine.dispose()
 
     def _open(self) -> Engine:
-        engine = _make_engine(self._path)
+        engine = make_engine(self._path)
         try:
             self._load(engine)
         except DatabaseError as error:
             logger.warning("The views database is unusable (%s): it is built anew.", error.orig)
             engine.dispose()
-            _remove(self._path)
-            engine = _make_engine(self._path)
+            remove(self._path)
+            engine = make_engine(self._path)
             self._load(engine)
         # All three files exist by now, and stay while a connection is open.
-        self._files = _identities(self._path)
+        self._files = identities(self._path)
         # Events that the log accepts on a full disk must become visible, too.
         Reserve(self._path).hold()
         return engine
@@ -244,90 +111,22 @@ class Views:
         with the old files, which nobody else sees.
         """
         self._doubted = False
-        if _identities(self._path) == self._files:
+        if identities(self._path) == self._files:
             return
         logger.warning("The views database was removed or replaced: it is filled again.")
         for slot in self._slots.values():
             slot.stop_counting()
         self._engine.dispose()
         # The remaining files may be incomplete.
-        _remove(self._path)
+        remove(self._path)
         self._engine = self._open()
         with self._guard:
             self._requests.clear()  # all views are being filled anyway
 
     def _load(self, engine: Engine) -> None:
-        """Take over what an earlier run left, if it belongs to this log and to the present
-        versions.
-        """
-        identity = f"{_FORMAT}:{self._log.id}"
         with engine.begin() as connection:
-            connection.execute(text("CREATE TABLE IF NOT EXISTS about (log TEXT NOT NULL)"))
-            self._states.create(connection, checkfirst=True)
-            about = connection.execute(text("SELECT log FROM about")).scalar()
-            furthest = max(
-                (row.position for row in connection.execute(select(self._states))), default=0
-            )
-            if about != identity or furthest > self._log.head:
-                self._forget_all(connection)
-                connection.execute(text("INSERT INTO about VALUES (:log)"), {"log": identity})
-            for slot in self._slots.values():
-                self._take_up(connection, slot)
-
-    def _forget_all(self, connection: Connection) -> None:
-        for row in connection.execute(select(self._states)).all():
-            connection.execute(text(f"DROP TABLE IF EXISTS {row.name}_{row.generation}"))
-        connection.execute(delete(self._states))
-        connection.execute(text("DELETE FROM about"))
-
-    def _take_up(self, connection: Connection, slot: _Slot) -> None:
-        projection = slot.projection
-        found = connection.execute(
-            select(self._states).where(self._states.c.name == projection.name)
-        ).all()
-        live: Filling | None = None
-        following: Filling | None = None
-        slot.outdated = False
-        for row in found:
-            table = projection.table(row.generation, self._metadata)
-            old = row.version != projection.version
-            if old and not (row.live and _has_columns(connection, table)):
-                self._drop(connection, projection.name, row.generation)
-                continue
-            filling = Filling(projection, row.generation, table)
-            filling.resume(row.position, row.digest, row.unknown)
-            if row.live:
-                live, slot.outdated = filling, old
-            else:
-                following = filling
-        if following is None and (live is None or slot.outdated):
-            newest = max((row.generation for row in found), default=0)
-            following = self._begin(connection, projection, newest + 1)
-        slot.take(live, following)
-
-    def _begin(self, connection: Connection, projection: Projection, generation: int) -> Filling:
-        table = projection.table(generation, self._metadata)
-        table.create(connection)
-        connection.execute(
-            self._states.insert().values(
-                name=projection.name,
-                generation=generation,
-                version=projection.version,
-                live=0,
-                position=0,
-                digest=_ZERO,
-                unknown=0,
-            )
-        )
-        return Filling(projection, generation, table)
-
-    def _drop(self, connection: Connection, name: str, generation: int) -> None:
-        connection.execute(text(f"DROP TABLE IF EXISTS {name}_{generation}"))
-        connection.execute(
-            delete(self._states).where(
-                self._states.c.name == name, self._states.c.generation == generation
-            )
-        )
+            log = self._log
+            self._generations.load(connection, self._slots.values(), log.id, log.head)
 
     # The thread
 
@@ -384,8 +183,8 @@ class Views:
             newest = max((f.generation for f in slot.fillings()), default=0)
             with self._engine.begin() as connection:
                 if slot.next is not None:
-                    self._drop(connection, name, slot.next.generation)
-                filling = self._begin(connection, slot.projection, newest + 1)
+                    self._generations.drop(connection, name, slot.next.generation)
+                filling = self._generations.begin(connection, slot.projection, newest + 1)
             with self._guard:
                 slot.next = filling
                 self._requests.remove(name)
@@ -409,7 +208,7 @@ class Views:
             with self._engine.begin() as connection:
                 for folding in group:
                     folding.fold(connection, page, covered)
-                self._save(connection, group)
+                self._generations.save(connection, group)
         except CannotFold as failed:
             # Nothing of the page was written for any of them: the others fold it again.
             logger.exception("The view of %s has failed %s", folding.projection.name, failed.what)
@@ -420,21 +219,6 @@ class Views:
                 filling.publish()
         self._release_waiters()
         return True
-
-    def _save(self, connection: Connection, group: list[Filling]) -> None:
-        connection.execute(
-            _SAVE,
-            [
-                {
-                    "name": filling.projection.name,
-                    "generation": filling.generation,
-                    "position": filling.position,
-                    "digest": filling.digest,
-                    "unknown": filling.unknown,
-                }
-                for filling in group
-            ],
-        )
 
     def _promote(self) -> bool:
         """Replace each live filling whose rebuilt one has caught up."""
@@ -451,31 +235,9 @@ class Views:
             if compared and not self._counted(slot):
                 continue
             with self._engine.begin() as connection:
-                if live is not None:
-                    self._drop(connection, live.projection.name, live.generation)
-                connection.execute(
-                    self._states.update()
-                    .where(
-                        self._states.c.name == ready.projection.name,
-                        self._states.c.generation == ready.generation,
-                    )
-                    .values(live=1)
-                )
-            if compared and live is not None and slot.counting is not None:
-                slot.matched = live.digest == ready.digest and slot.counting.matched is True
-                if not slot.counting.matched:
-                    logger.error(
-                        "%s: the live table does not hold what was written to it",
-                        slot.projection.name,
-                    )
-                elif not slot.matched:
-                    logger.error(
-                        "%s: the rebuilt digest %s differs from the live one %s at position %d",
-                        slot.projection.name,
-                        ready.digest,
-                        live.digest,
-                        ready.position,
-                    )
+                self._generations.replace(connection, live, ready)
+            if compared:
+                slot.compare()
             slot.outdated = False
             slot.take(ready, None)
             promoted = True
@@ -483,7 +245,7 @@ class Views:
             self._release_waiters()
         return promoted
 
-    def _counted(self, slot: _Slot) -> bool:
+    def _counted(self, slot: Slot) -> bool:
         """Whether the rows of the live table were counted. The table is not trusted to hold what
         was written to it, because that is what a rebuild checks. Starts the count, and returns at
         once.
@@ -500,12 +262,7 @@ class Views:
     def _roll_back(self) -> None:
         """After a failed transaction: set every filling back to what the database holds."""
         with contextlib.suppress(SQLAlchemyError), self._engine.connect() as connection:
-            saved = {(r.name, r.generation): r for r in connection.execute(select(self._states))}
-            for slot in self._slots.values():
-                for filling in slot.fillings():
-                    row = saved.get((slot.projection.name, filling.generation))
-                    if row is not None:
-                        filling.resume(row.position, row.digest, row.unknown)
+            self._generations.resume(connection, self._slots.values())
 
     # Reading
 
@@ -536,20 +293,14 @@ class Views:
             raise ViewsUnavailable(str(error)) from error
         if self.position >= goal:
             return
-        loop = asyncio.get_running_loop()
-        future: asyncio.Future[None] = loop.create_future()
-        with self._guard:
-            self._waiters.append((goal, loop, future))
-        self._wanted.set()
-        if self.position >= goal:
-            self._release_waiters()
-        try:
-            await asyncio.wait_for(future, timeout_s)
-        except TimeoutError:
-            raise ViewsUnavailable(self._why_behind(goal)) from None
-        finally:
-            with self._guard:
-                self._waiters = [w for w in self._waiters if w[2] is not future]
+        with self._waiters.joined(goal) as there:
+            self._wanted.set()
+            if self.position >= goal:
+                self._release_waiters()
+            try:
+                await asyncio.wait_for(there, timeout_s)
+            except TimeoutError:
+                raise ViewsUnavailable(self._why_behind(goal)) from None
 
     def _why_behind(self, goal: int) -> str:
         if self.error:
@@ -558,18 +309,7 @@ class Views:
         return f"The views are being built: they are at {lowest} of {goal}. Try again in a moment."
 
     def _release_waiters(self) -> None:
-        position = self.position
-        with self._guard:
-            due = [w for w in self._waiters if w[0] <= position]
-            if not due:
-                return
-            self._waiters = [w for w in self._waiters if w[0] > position]
-        by_loop: dict[asyncio.AbstractEventLoop, list[asyncio.Future[None]]] = {}
-        for _, loop, future in due:
-            by_loop.setdefault(loop, []).append(future)
-        for loop, futures in by_loop.items():
-            with contextlib.suppress(RuntimeError):
-                loop.call_soon_threadsafe(_resolve, futures)
+        self._waiters.release(self.position)
 
     @contextlib.contextmanager
     def reading(self) -> Iterator[Reading]:
@@ -587,9 +327,9 @@ class Views:
     @contextlib.contextmanager
     def _read(self) -> Iterator[Reading]:
         with self._engine.connect() as connection, connection.begin():
-            states = connection.execute(_LIVE).all()
+            states = self._generations.live(connection)
             tables = {
-                name: self._slots[name].projection.table(generation, self._metadata)
+                name: self._generations.table(self._slots[name].projection, generation)
                 for name, generation, _ in states
                 if name in self._slots
             }
@@ -618,29 +358,8 @@ class Views:
 
     def status(self) -> list[ProjectionStatus]:
         """The state of every projection."""
-        head = self._log.head
-        return [self._status_of(slot, head) for slot in self._slots.values()]
-
-    def _status_of(self, slot: _Slot, head: int) -> ProjectionStatus:
-        live, filling = slot.live, slot.next
-        rebuilding = filling is not None or slot.projection.name in self._requests
-        shown_filling = live or filling
-        assert shown_filling is not None
-        shown = shown_filling.committed
-        at = filling.committed.position if filling is not None else 0
-        failure = next((f.failure for f in slot.fillings() if f.failure), None)
-        return ProjectionStatus(
-            name=slot.projection.name,
-            version=slot.projection.version,
-            position=shown.position,
-            lag=max(0, head - shown.position),
-            status="failed" if failure else "rebuilding" if rebuilding else "live",
-            progress=round(at / head, 4) if rebuilding and head else 1.0,
-            digest=shown.digest,
-            unknown_events=shown.unknown,
-            rebuild_matched=slot.matched,
-            failure=str(failure) if failure is not None else None,
-        )
+        head, asked = self._log.head, self._requests
+        return [slot.status(head, asked=name in asked) for name, slot in self._slots.items()]
 
     def recount(self) -> dict[str, str]:
         """The digests, counted from the tables themselves, for tests and `doctor`."""
@@ -650,85 +369,3 @@ class Views:
                 for name, slot in self._slots.items()
                 if slot.live is not None
             }
-
-
-_SAVE = text(
-    "UPDATE fillings SET position = :position, digest = :digest, unknown = :unknown "
-    "WHERE name = :name AND generation = :generation"
-)
-_LIVE = text("SELECT name, generation, position FROM fillings WHERE live = 1")
-
-
-def _resolve(futures: list[asyncio.Future[None]]) -> None:
-    for future in futures:
-        if not future.done():
-            future.set_result(None)
-
-
-def _files_of(path: Path) -> list[Path]:
-    return [path.with_name(path.name + suffix) for suffix in ("", "-wal", "-shm")]
-
-
-def _identities(path: Path) -> list[tuple[int, int] | None]:
-    """The identity of each file of the database; None for a missing one."""
-    found: list[tuple[int, int] | None] = []
-    for file in _files_of(path):
-        try:
-            stat = os.stat(file)
-        except FileNotFoundError:
-            found.append(None)
-        else:
-            found.append((stat.st_dev, stat.st_ino))
-    return found
-
-
-def _remove(path: Path) -> None:
-    for file in _files_of(path):
-        file.unlink(missing_ok=True)
-
-
-def _has_columns(connection: Connection, table: Table) -> bool:
-    """Whether the stored table of that name has these columns."""
-
-    def shape(columns: Iterable[tuple[str, TypeEngine[Any], bool]]) -> list[tuple[str, str, bool]]:
-        dialect = connection.dialect
-        return [(name, type_.compile(dialect), nullable) for name, type_, nullable in columns]
-
-    inspector = inspect(connection)
-    if not inspector.has_table(table.name):
-        return False
-    stored = inspector.get_columns(table.name)
-    return shape((c["name"], c["type"], c["nullable"]) for c in stored) == shape(
-        (c.name, c.type, bool(c.nullable)) for c in table.columns
-    )
-
-
-def _make_engine(path: Path) -> Engine:
-    if not path.exists():
-        # Old files beside a missing database would be taken for the newest part of this one.
-        _remove(path)
-    path.touch(mode=0o600)
-    # A connection must fail if the file is gone: an empty new file is not the views.
-    address = f"{path.resolve().as_uri()}?mode=rw"
-    engine = create_engine(
-        "sqlite://",
-        creator=lambda: sqlite3.connect(address, uri=True, check_same_thread=False, timeout=10.0),
-        poolclass=QueuePool,
-        pool_size=8,
-        max_overflow=16,
-    )
-
-    @event.listens_for(engine, "connect")
-    def _configure(connection: Any, _: Any) -> None:
-        # The driver's own transaction handling leaves reads outside any transaction; begin them
-        # explicitly.
-        connection.isolation_level = None
-        connection.execute("PRAGMA journal_mode=WAL")
-        # The views can be made again from the log, so the last rows need not survive a power cut.
-        connection.execute("PRAGMA synchronous=NORMAL")
-
-    @event.listens_for(engine, "begin")
-    def _begin(connection: Connection) -> None:
-        connection.exec_driver_sql("BEGIN")
-
-    return engine

@@ -6,9 +6,9 @@ from dataclasses import dataclass
 from sqlalchemy import ColumnElement, Table, and_, func
 
 from domain.job.events import JobState
-from projections.engine import Reading
 from projections.jobs import list_jobs
 from projections.projection import Row
+from projections.reading import Reading
 
 GAVE_UP = "gave_up"
 """A blocked job whose retries are used up. ``blocked`` selects the other blocked jobs."""

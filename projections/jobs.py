@@ -28,8 +28,8 @@ from domain.job.events import (
 )
 from domain.job.transitions import OF_NO_CONSEQUENCE, TRANSITIONS, changes_by
 from domain.log import Recorded
-from projections.engine import Reading
 from projections.projection import Fold, Projection, Row
+from projections.reading import Reading
 
 
 def _columns() -> tuple[Column[Any], ...]:

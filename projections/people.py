@@ -9,8 +9,8 @@ from sqlalchemy import Column, Integer, String, select
 from domain.account.aggregate import changes_by
 from domain.coverage import types
 from domain.log import Recorded
-from projections.engine import Reading
 from projections.projection import Projection, Row
+from projections.reading import Reading
 
 
 def _columns() -> tuple[Column[Any], ...]:

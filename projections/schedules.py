@@ -20,8 +20,8 @@ from domain.schedule.aggregate import (
     changes_by,
     schedule_id_of,
 )
-from projections.engine import Reading
 from projections.projection import Projection, Row
+from projections.reading import Reading
 
 _OPEN = sorted(set(JobState) - ENDED - {JobState.BLOCKED})
 _JSON = ("inputs", "rule")

@@ -7,7 +7,7 @@ from sqlalchemy import ColumnElement, Table, func, select
 from domain.approval.aggregate import ApprovalState
 from projections.approvals import count_approvals
 from projections.crews import crew_counts, state_of
-from projections.engine import Reading
+from projections.reading import Reading
 
 _CREWS = 10_000
 """Crews whose states are counted. If there are more, the newest ones stand for all."""

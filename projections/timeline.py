@@ -11,8 +11,8 @@ from domain.job.events import (
     job_id_of,
 )
 from domain.log import Recorded
-from projections.engine import Reading
 from projections.projection import Projection, Row
+from projections.reading import Reading
 
 Sentence = Callable[[Json], str]
 

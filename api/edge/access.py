@@ -17,9 +17,9 @@ from domain.job.aggregate import Job
 from domain.job.commands import Jobs
 from projections.approvals import approvers_of, find_approval
 from projections.crews import find_crew
-from projections.engine import Reading
 from projections.jobs import find_job
 from projections.projection import Row
+from projections.reading import Reading
 
 NOT_YOURS_TO_ANSWER = "Others were named to answer this."
 

@@ -9,9 +9,9 @@ from api.edge.security import NameOf
 from api.edge.short_forms import brief
 from api.native.job_json import JobBrief, listed
 from projections.crews import crew_counts, state_of
-from projections.engine import Reading
 from projections.jobs import jobs_of_ids
 from projections.projection import Row
+from projections.reading import Reading
 
 CREW_STATES = (
     "held",

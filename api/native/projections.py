@@ -10,7 +10,8 @@ from api.edge.security import Admin, Authenticated
 from api.native.pages import Page, page
 from api.native.problems import SECURED, documented
 from domain.log import EventLog
-from projections.engine import ProjectionStatus, Views
+from projections.engine import Views
+from projections.slot import ProjectionStatus
 
 
 class ProjectionObject(BaseModel):

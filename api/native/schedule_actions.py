@@ -14,8 +14,9 @@ from domain.log import Context
 from domain.schedule.aggregate import ScheduleNotFound
 from domain.schedule.commands import ChangedSchedule, Decide, Schedules, checked_terms
 from domain.schedule.recurrence import Rule, parse_rule
-from projections.engine import Reading, Views
+from projections.engine import Views
 from projections.projection import Row
+from projections.reading import Reading
 from projections.schedules import find_schedule, list_firings, list_schedules, schedule_of
 from scheduler.policies.spawner import CrewMaker, SpawnedCrew, Spawner
 

@@ -18,8 +18,9 @@ from domain.account.operator_sessions import Operator
 from domain.clock import Clock
 from domain.errors import CrewlogError
 from domain.log import SYSTEM, EventLog
-from projections.engine import Views, ViewsUnavailable
+from projections.engine import Views
 from projections.people import user_ids
+from projections.reading import ViewsUnavailable
 
 logger = logging.getLogger("crewlog.people")
 

@@ -28,8 +28,9 @@ from domain.schedule.aggregate import (
     schedule_id_of,
 )
 from domain.schedule.commands import Schedules
-from projections.engine import Reading, Views
+from projections.engine import Views
 from projections.people import is_disabled
+from projections.reading import Reading
 from projections.schedules import find_schedule, open_crews
 from scheduler.crews import Occasion, Prepared
 from scheduler.policies.policy import Reaction

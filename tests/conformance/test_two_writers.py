@@ -30,7 +30,8 @@ from domain.log import (
 )
 from domain.log.store import Page, Query, StoreFailed
 from domain.redaction import Redactor
-from projections.engine import Views, ViewsUnavailable
+from projections.engine import Views
+from projections.reading import ViewsUnavailable
 from projections.views import PROJECTIONS
 from tests.kit.jobs import submitted
 

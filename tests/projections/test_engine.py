@@ -28,10 +28,11 @@ from domain.job.events import (
 )
 from domain.log import SYSTEM, EventLog, Recorded, new_events, open_sqlite_log
 from domain.redaction import Redactor
-from projections.engine import RebuildRuns, UnknownProjection, ViewFailed, Views, ViewsUnavailable
+from projections.engine import RebuildRuns, UnknownProjection, Views
 from projections.filling import Filling
 from projections.jobs import find_job, list_jobs
 from projections.projection import Projection, Row
+from projections.reading import ViewFailed, ViewsUnavailable
 from projections.views import PROJECTIONS
 from tests.domain.test_job import COMMANDS
 from tests.kit.jobs import submitted

@@ -6,9 +6,9 @@ import orjson
 
 from api.dialects.board.job_json import job_json
 from projections.crews import find_crew
-from projections.engine import Reading
 from projections.jobs import jobs_of_ids
 from projections.projection import Row
+from projections.reading import Reading
 
 
 def graph_json(reading: Reading, job: Row) -> dict[str, Any]:

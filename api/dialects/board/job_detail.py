@@ -9,9 +9,9 @@ from pydantic import BaseModel, ConfigDict, Field
 from api.dialects.board.job_json import JobObject, job_json
 from projections.attempts import job_attempts
 from projections.comments import job_comments
-from projections.engine import Reading
 from projections.jobs import jobs_of_ids
 from projections.projection import Row
+from projections.reading import Reading
 from projections.timeline import newest_of_job
 
 _EVENTS = 500

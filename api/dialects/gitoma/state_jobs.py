@@ -10,9 +10,10 @@ from dataclasses import dataclass
 import orjson
 
 from domain.job.events import JobState
-from projections.engine import Views, ViewsUnavailable
+from projections.engine import Views
 from projections.jobs import jobs_of_ids, jobs_of_kind
 from projections.projection import Row
+from projections.reading import ViewsUnavailable
 
 _repository = re.compile(r"https://github\.com/([^/]+)/([^/]+?)(?:\.git)?/?").fullmatch
 _WITHOUT_STATE = "analyze"

@@ -1,0 +1,183 @@
+"""The tables of the views in their database, and beside each how far it is: rows and position are
+one transaction.
+"""
+
+from collections.abc import Iterable
+from typing import Any
+
+from sqlalchemy import (
+    Column,
+    Connection,
+    Integer,
+    MetaData,
+    String,
+    Table,
+    delete,
+    inspect,
+    select,
+    text,
+)
+from sqlalchemy.types import TypeEngine
+
+from projections.filling import Filling
+from projections.projection import Projection
+from projections.slot import Slot
+
+_FORMAT = "1"
+_ZERO = f"{0:032x}"
+_SAVE = text(
+    "UPDATE fillings SET position = :position, digest = :digest, unknown = :unknown "
+    "WHERE name = :name AND generation = :generation"
+)
+_LIVE = text("SELECT name, generation, position FROM fillings WHERE live = 1")
+
+
+class Generations:
+    """The generations of each projection's table, on a connection that the caller commits."""
+
+    def __init__(self) -> None:
+        self._metadata = MetaData()
+        self._states = Table(
+            "fillings",
+            MetaData(),
+            Column("name", String, primary_key=True),
+            Column("generation", Integer, primary_key=True),
+            Column("version", Integer, nullable=False),
+            Column("live", Integer, nullable=False),
+            Column("position", Integer, nullable=False),
+            Column("digest", String, nullable=False),
+            Column("unknown", Integer, nullable=False),
+        )
+
+    def load(self, connection: Connection, slots: Iterable[Slot], log_id: str, head: int) -> None:
+        """Take over what an earlier run left, if it belongs to this log and to the present
+        versions.
+        """
+        identity = f"{_FORMAT}:{log_id}"
+        connection.execute(text("CREATE TABLE IF NOT EXISTS about (log TEXT NOT NULL)"))
+        self._states.create(connection, checkfirst=True)
+        about = connection.execute(text("SELECT log FROM about")).scalar()
+        furthest = max(
+            (row.position for row in connection.execute(select(self._states))), default=0
+        )
+        if about != identity or furthest > head:
+            self._forget_all(connection)
+            connection.execute(text("INSERT INTO about VALUES (:log)"), {"log": identity})
+        for slot in slots:
+            self._take_up(connection, slot)
+
+    def _forget_all(self, connection: Connection) -> None:
+        for row in connection.execute(select(self._states)).all():
+            connection.execute(text(f"DROP TABLE IF EXISTS {row.name}_{row.generation}"))
+        connection.execute(delete(self._states))
+        connection.execute(text("DELETE FROM about"))
+
+    def _take_up(self, connection: Connection, slot: Slot) -> None:
+        projection = slot.projection
+        found = connection.execute(
+            select(self._states).where(self._states.c.name == projection.name)
+        ).all()
+        live: Filling | None = None
+        following: Filling | None = None
+        slot.outdated = False
+        for row in found:
+            table = self.table(projection, row.generation)
+            old = row.version != projection.version
+            if old and not (row.live and _has_columns(connection, table)):
+                self.drop(connection, projection.name, row.generation)
+                continue
+            filling = Filling(projection, row.generation, table)
+            filling.resume(row.position, row.digest, row.unknown)
+            if row.live:
+                live, slot.outdated = filling, old
+            else:
+                following = filling
+        if following is None and (live is None or slot.outdated):
+            newest = max((row.generation for row in found), default=0)
+            following = self.begin(connection, projection, newest + 1)
+        slot.take(live, following)
+
+    def begin(self, connection: Connection, projection: Projection, generation: int) -> Filling:
+        table = self.table(projection, generation)
+        table.create(connection)
+        connection.execute(
+            self._states.insert().values(
+                name=projection.name,
+                generation=generation,
+                version=projection.version,
+                live=0,
+                position=0,
+                digest=_ZERO,
+                unknown=0,
+            )
+        )
+        return Filling(projection, generation, table)
+
+    def drop(self, connection: Connection, name: str, generation: int) -> None:
+        connection.execute(text(f"DROP TABLE IF EXISTS {name}_{generation}"))
+        connection.execute(
+            delete(self._states).where(
+                self._states.c.name == name, self._states.c.generation == generation
+            )
+        )
+
+    def save(self, connection: Connection, fillings: Iterable[Filling]) -> None:
+        """How far these are."""
+        connection.execute(
+            _SAVE,
+            [
+                {
+                    "name": filling.projection.name,
+                    "generation": filling.generation,
+                    "position": filling.position,
+                    "digest": filling.digest,
+                    "unknown": filling.unknown,
+                }
+                for filling in fillings
+            ],
+        )
+
+    def replace(self, connection: Connection, live: Filling | None, ready: Filling) -> None:
+        """Readers find `ready` in the place of `live`, which is dropped."""
+        if live is not None:
+            self.drop(connection, live.projection.name, live.generation)
+        connection.execute(
+            self._states.update()
+            .where(
+                self._states.c.name == ready.projection.name,
+                self._states.c.generation == ready.generation,
+            )
+            .values(live=1)
+        )
+
+    def resume(self, connection: Connection, slots: Iterable[Slot]) -> None:
+        """Every filling goes back to what the database holds."""
+        saved = {(r.name, r.generation): r for r in connection.execute(select(self._states))}
+        for slot in slots:
+            for filling in slot.fillings():
+                row = saved.get((slot.projection.name, filling.generation))
+                if row is not None:
+                    filling.resume(row.position, row.digest, row.unknown)
+
+    def live(self, connection: Connection) -> list[tuple[str, int, int]]:
+        """Name, generation and position of each table that is read."""
+        return [(row.name, row.generation, row.position) for row in connection.execute(_LIVE)]
+
+    def table(self, projection: Projection, generation: int) -> Table:
+        return projection.table(generation, self._metadata)
+
+
+def _has_columns(connection: Connection, table: Table) -> bool:
+    """Whether the stored table of that name has these columns."""
+
+    def shape(columns: Iterable[tuple[str, TypeEngine[Any], bool]]) -> list[tuple[str, str, bool]]:
+        dialect = connection.dialect
+        return [(name, type_.compile(dialect), nullable) for name, type_, nullable in columns]
+
+    inspector = inspect(connection)
+    if not inspector.has_table(table.name):
+        return False
+    stored = inspector.get_columns(table.name)
+    return shape((c["name"], c["type"], c["nullable"]) for c in stored) == shape(
+        (c.name, c.type, bool(c.nullable)) for c in table.columns
+    )
