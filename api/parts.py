@@ -7,6 +7,7 @@ import socket
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from importlib.metadata import version
+from pathlib import Path
 
 from pydantic import SecretStr
 
@@ -220,11 +221,9 @@ def build(
         views = Views(data / "views.db", log, PROJECTIONS)
         jobs = Jobs(log, clock)
         sealed = SealedSpecs(data / "sealed")
-        spool = data / "spool"
-        executor = LocalExecutor(spool)
-        node = node_name(spool, socket.gethostname() or "local")
-        folders = AttemptFolders(data / "attempts")
+        executor = LocalExecutor(data / "spool")
         artifacts = ArtifactStore(data / "artifacts", limit_bytes=settings.artifact_limit_bytes)
+        workspaces = workspaces_of(settings, artifacts, environ)
         people = people_of(settings, log, clock)
     except BaseException:
         log.close()
@@ -238,27 +237,7 @@ def build(
     )
     leases = Leases()
     tokens = WorkerTokens(load_key(data / "worker.key"))
-
-    def worker_env(job_id: str, attempt: int) -> dict[str, str]:
-        return {
-            "CREWLOG_URL": url,
-            "CREWLOG_SERVER_FILE": str(data / "server.json"),
-            "CREWLOG_WORKER_TOKEN": tokens.issue(job_id, attempt),
-        }
-
-    gitoma = command_of(settings.gitoma_command)
-    workspaces = LocalWorkspaces(
-        node,
-        folders,
-        artifacts,
-        env=environ,
-        keep_env=KEPT_SECRETS,
-        default_cwd=str(settings.workdir),
-        hints={
-            gitoma[0]: f"The program {gitoma[0]!r} is not here: install gitoma so that it is on "
-            "PATH, or set CREWLOG_GITOMA_COMMAND to the command that runs it."
-        },
-    )
+    worker_env = worker_env_of(tokens, url, data)
     assignments = Assignments(sealed, settings.output_limit_bytes, crews.parents, worker_env)
     unfinished = Unfinished()
     dispatcher = Dispatcher(
@@ -283,9 +262,6 @@ def build(
         Following(log, spawner),
     )
     states = StateDirectory(settings.gitoma_state_dir, StateJobs(views).of)
-    token = plain(settings.token)
-    security = Security(lambda: token, people.accounts, settings.cors_origins)
-    security.worker = tokens.principal
     return Parts(
         settings=settings,
         log=log,
@@ -311,11 +287,52 @@ def build(
         sender=Sender(log, views, deliveries, {"webhook": Webhooks({})}, timers, clock),
         states=states,
         feed=StateFeed(states),
-        security=security,
+        security=security_of(settings, people, tokens),
         people=people,
         clock=clock,
         stopping=asyncio.Event(),
     )
+
+
+def workspaces_of(
+    settings: Settings, artifacts: ArtifactStore, environ: Mapping[str, str]
+) -> LocalWorkspaces:
+    """Where attempts work on this node; `environ` is what their processes begin with."""
+    gitoma = command_of(settings.gitoma_command)
+    return LocalWorkspaces(
+        node_name(settings.data / "spool", socket.gethostname() or "local"),
+        AttemptFolders(settings.data / "attempts"),
+        artifacts,
+        env=environ,
+        keep_env=KEPT_SECRETS,
+        default_cwd=str(settings.workdir),
+        hints={
+            gitoma[0]: f"The program {gitoma[0]!r} is not here: install gitoma so that it is on "
+            "PATH, or set CREWLOG_GITOMA_COMMAND to the command that runs it."
+        },
+    )
+
+
+def worker_env_of(
+    tokens: WorkerTokens, url: str, data: Path
+) -> Callable[[str, int], dict[str, str]]:
+    """What an attempt finds in its environment to reach this server, and the next one."""
+
+    def worker_env(job_id: str, attempt: int) -> dict[str, str]:
+        return {
+            "CREWLOG_URL": url,
+            "CREWLOG_SERVER_FILE": str(data / "server.json"),
+            "CREWLOG_WORKER_TOKEN": tokens.issue(job_id, attempt),
+        }
+
+    return worker_env
+
+
+def security_of(settings: Settings, people: PeopleParts, tokens: WorkerTokens) -> Security:
+    token = plain(settings.token)
+    security = Security(lambda: token, people.accounts, settings.cors_origins)
+    security.worker = tokens.principal
+    return security
 
 
 def drivers_of(command: Driver) -> Drivers:

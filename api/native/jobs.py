@@ -78,8 +78,12 @@ def job_routes(
     _add_intake(router, intake, name_of, str(workdir), default_timeout_s)
     _add_reading(router, views, name_of, user_by_email)
     _add_belongings(router, views, name_of)
+    _add_timeline(router, views, name_of)
+    _add_comments(router, actions, views, name_of)
     _add_events(router, log, actions, streams)
-    _add_commands(router, actions, views, name_of)
+    shown = _shown(views, name_of)
+    _add_commands(router, actions, shown)
+    _add_redo_and_delete(router, actions, shown)
     _add_bulk(router, actions, views, user_by_email)
     return router
 
@@ -207,26 +211,8 @@ def _add_belongings(router: APIRouter, views: Views, name_of: NameOf) -> None:
             rows = {row["id"]: row for row in jobs_of_ids(reading, ids)}
         return page([parent_json(rows[one]) for one in ids if one in rows])
 
-    @router.get(
-        "/{job_id}/comments",
-        summary="What people and workers wrote on it",
-        response_model=Page[CommentObject],
-        responses=documented(404),
-    )
-    async def get_comments(
-        job_id: str,
-        principal: Authenticated,
-        limit: Annotated[int, Query(ge=1, le=200)] = 200,
-        cursor: Annotated[int | None, Query(ge=1, le=2**62)] = None,
-    ) -> Response:
-        """The newest, oldest first; with `cursor` the newest of those before."""
-        await views.caught_up()
-        with views.reading() as reading:
-            seen_job(reading, job_id, principal)
-            rows, earlier = job_comments(reading, job_id, limit, before=cursor)
-        items, _ = bounded(comment_json(row, name_of) for row in rows)
-        return page(items, str(rows[0]["position"]) if earlier else None)
 
+def _add_timeline(router: APIRouter, views: Views, name_of: NameOf) -> None:
     @router.get(
         "/{job_id}/timeline",
         summary="What happened, in sentences, in order",
@@ -298,7 +284,22 @@ def _add_events(router: APIRouter, log: EventLog, actions: JobActions, streams: 
         return await streams.answer(request, principal, job, wanted)
 
 
-def _add_commands(router: APIRouter, actions: JobActions, views: Views, name_of: NameOf) -> None:
+Shown = Callable[[Changed], Awaitable[Response]]
+"""The job after a change, as an answer."""
+
+
+def _shown(views: Views, name_of: NameOf) -> Shown:
+    async def shown(changed: Changed) -> Response:
+        await views.caught_up()
+        with views.reading() as reading:
+            row = find_job(reading, changed.job.id)
+        headers = {**position_header(changed.position), "ETag": etag(changed.job.version)}
+        return json_bytes(job_json(row, name_of), headers=headers)
+
+    return shown
+
+
+def _add_commands(router: APIRouter, actions: JobActions, shown: Shown) -> None:
     Act = Callable[..., Awaitable[Changed]]
 
     def command(name: str, act: Act, summary: str, explained: str) -> None:
@@ -306,7 +307,7 @@ def _add_commands(router: APIRouter, actions: JobActions, views: Views, name_of:
             job_id: str, request: Request, principal: Authenticated, if_match: IfMatchHeader = None
         ) -> Response:
             context, version = principal.context(request), version_of(if_match)
-            return await _changed(await act(job_id, principal, context, version))
+            return await shown(await act(job_id, principal, context, version))
 
         router.add_api_route(
             f"/{{job_id}}/{name}",
@@ -340,6 +341,8 @@ def _add_commands(router: APIRouter, actions: JobActions, views: Views, name_of:
     command("archive", actions.archive, "Take a job off the board", "409 while it runs.")
     command("unarchive", actions.unarchive, "Put a job back on the board", "It stays as it is.")
 
+
+def _add_redo_and_delete(router: APIRouter, actions: JobActions, shown: Shown) -> None:
     @router.post(
         "/{job_id}/redo",
         summary="Have a job done again, with feedback",
@@ -356,7 +359,7 @@ def _add_commands(router: APIRouter, actions: JobActions, views: Views, name_of:
         """What was made of its old result is made anew, in its turn."""
         feedback = body.feedback if body is not None else ""
         context, version = principal.context(request), version_of(if_match)
-        return await _changed(await actions.redo(job_id, principal, context, version, feedback))
+        return await shown(await actions.redo(job_id, principal, context, version, feedback))
 
     @router.delete("/{job_id}", summary="Hide a job for good", responses=CHANGED)
     async def delete(
@@ -366,6 +369,30 @@ def _add_commands(router: APIRouter, actions: JobActions, views: Views, name_of:
         context, version = principal.context(request), version_of(if_match)
         changed = await actions.delete(job_id, principal, context, version)
         return json_bytes({"ok": True}, headers=position_header(changed.position))
+
+
+def _add_comments(router: APIRouter, actions: JobActions, views: Views, name_of: NameOf) -> None:
+    @router.get(
+        "/{job_id}/comments",
+        summary="What people and workers wrote on it",
+        response_model=Page[CommentObject],
+        responses=documented(404),
+    )
+    async def get_comments(
+        job_id: str,
+        principal: Authenticated,
+        limit: Annotated[int, Query(ge=1, le=200)] = 200,
+        cursor: Annotated[int | None, Query(ge=1, le=2**62)] = None,
+    ) -> Response:
+        """The newest, oldest first; with `cursor` the newest of those before."""
+        await views.caught_up()
+        with views.reading() as reading:
+            seen_job(reading, job_id, principal)
+            rows, earlier = job_comments(reading, job_id, limit, before=cursor)
+        # What does not fit is left to the next page: of those before.
+        newest, whole = bounded(comment_json(row, name_of) for row in reversed(rows))
+        following = str(rows[-len(newest)]["position"]) if earlier or not whole else None
+        return page(newest[::-1], following)
 
     @router.post(
         "/{job_id}/comments",
@@ -382,13 +409,6 @@ def _add_commands(router: APIRouter, actions: JobActions, views: Views, name_of:
         with views.reading() as reading:
             written = comment_json(comment_at(reading, changed.position), name_of)
         return json_bytes(written, 201, position_header(changed.position))
-
-    async def _changed(changed: Changed) -> Response:
-        await views.caught_up()
-        with views.reading() as reading:
-            row = find_job(reading, changed.job.id)
-        headers = {**position_header(changed.position), "ETag": etag(changed.job.version)}
-        return json_bytes(job_json(row, name_of), headers=headers)
 
 
 def _add_bulk(router: APIRouter, actions: JobActions, views: Views, user_by_email: OwnerOf) -> None:

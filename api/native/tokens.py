@@ -186,8 +186,8 @@ class _Tokens:
         person, token = await self._people.issue_token(
             account.id, issued, principal.context(request)
         )
-        said = {**token_json(token), "token": given}
-        return json_bytes(said, 201, position_header(person.position))
+        answer = {**token_json(token), "token": given}
+        return json_bytes(answer, 201, position_header(person.position))
 
     def _token_of(self, principal: Principal) -> Token | None:
         """The token with which somebody asks; None for a session and the server's own token."""

@@ -8,7 +8,7 @@ import asyncio
 from collections.abc import Callable
 from datetime import timedelta
 from functools import partial
-from typing import Annotated, Any
+from typing import Annotated, Any, Protocol
 
 from fastapi import APIRouter, Depends, Query, Request, Response
 from pydantic import Field
@@ -87,6 +87,7 @@ async def _attempt(principal: Worker) -> WorkerPrincipal:
 
 
 Attempt = Annotated[WorkerPrincipal, Depends(_attempt)]
+Decide = Callable[[Job], list[Event]]
 
 
 def worker_routes(
@@ -108,6 +109,9 @@ def worker_routes(
     responses = SECURED | documented(404, 409)
     router = APIRouter(prefix="/worker", tags=["worker"], responses=responses)
     _add_work(router, log, jobs, crews, beat, name_of)
+    say = _saying(jobs, beat)
+    _add_signs(router, say)
+    _add_ends(router, jobs, beat, say)
     _add_questions(router, log, jobs, approvals, beat, stopping, clock, name_of, paged=paged)
     return router
 
@@ -136,6 +140,28 @@ def _add_work(
         }
         return json_bytes(shown)
 
+
+class Say(Protocol):
+    """Writes down what a worker says, and answers it."""
+
+    async def __call__(
+        self, decide: Decide, request: Request, worker: WorkerPrincipal, status: int = 200
+    ) -> Response: ...
+
+
+def _saying(jobs: Jobs, beat: Callable[[str, int], None]) -> Say:
+    async def say(
+        decide: Decide, request: Request, worker: WorkerPrincipal, status: int = 200
+    ) -> Response:
+        changed = await jobs.execute(worker.job_id, decide, worker.context(request))
+        beat(worker.job_id, worker.attempt)
+        answer = {"ok": True, "cancelRequested": changed.job.cancel_requested}
+        return json_bytes(answer, status, {"x-event-position": str(changed.position)})
+
+    return say
+
+
+def _add_signs(router: APIRouter, say: Say) -> None:
     @router.post("/heartbeat", summary="Give a sign of life")
     async def heartbeat(body: Heartbeat, request: Request, worker: Attempt) -> Response:
         """Without `progress` and `text` nothing is written to the log."""
@@ -149,7 +175,7 @@ def _add_work(
             progress = JobProgressed(attempt=worker.attempt, fraction=fraction, text=text)
             return job.report(progress)
 
-        return await _say(decide, request, worker)
+        return await say(decide, request, worker)
 
     @router.post("/comments", status_code=201, summary="Write a comment on the job")
     async def comment(body: Comment, request: Request, worker: Attempt) -> Response:
@@ -157,8 +183,10 @@ def _add_work(
             job.require_current(worker.attempt)
             return job.comment(body.body)
 
-        return await _say(decide, request, worker, 201)
+        return await say(decide, request, worker, 201)
 
+
+def _add_ends(router: APIRouter, jobs: Jobs, beat: Callable[[str, int], None], say: Say) -> None:
     @router.post("/complete", summary="Hand in the result")
     async def complete(body: Completion, request: Request, worker: Attempt) -> Response:
         """The job is done when the attempt has ended. 422 with the `path` of the mistake where the
@@ -175,23 +203,12 @@ def _add_work(
             given = job.give_result(worker.attempt, result)
             return [*given, *(job.comment(body.summary) if body.summary else [])]
 
-        return await _say(decide, request, worker)
+        return await say(decide, request, worker)
 
     @router.post("/block", summary="Say that a person is needed")
     async def block(body: Block, request: Request, worker: Attempt) -> Response:
         """The job is blocked when the attempt has ended."""
-        return await _say(lambda job: job.ask_block(worker.attempt, body.reason), request, worker)
-
-    async def _say(
-        decide: Callable[[Job], list[Event]],
-        request: Request,
-        worker: WorkerPrincipal,
-        status: int = 200,
-    ) -> Response:
-        changed = await jobs.execute(worker.job_id, decide, worker.context(request))
-        beat(worker.job_id, worker.attempt)
-        answer = {"ok": True, "cancelRequested": changed.job.cancel_requested}
-        return json_bytes(answer, status, {"x-event-position": str(changed.position)})
+        return await say(lambda job: job.ask_block(worker.attempt, body.reason), request, worker)
 
 
 def _add_questions(

@@ -211,6 +211,24 @@ def test_comments_and_the_timeline_have_pages(http: httpx2.Client) -> None:
     assert [e["type"] for e in http.get(f"{JOBS}/{job}/events").json()["items"]] == told
 
 
+def test_no_comment_is_left_out_where_they_are_too_long_for_one_page(http: httpx2.Client) -> None:
+    job = submit(http, "true")
+    ended(http, job)
+    for number in range(56):  # 40 kB each
+        body = {"body": f"{number} ".ljust(10_000, "\N{SNAKE}")}
+        assert http.post(f"{JOBS}/{job}/comments", json=body).status_code == 201
+    pages: list[list[str]] = []
+    asked: dict[str, str] = {}
+    while True:
+        page = http.get(f"{JOBS}/{job}/comments", params=asked).json()
+        pages.insert(0, [comment["body"].partition(" ")[0] for comment in page["items"]])
+        if page["cursor"] is None:
+            break
+        asked = {"cursor": page["cursor"]}
+    assert len(pages) == 2
+    assert [number for page in pages for number in page] == list(map(str, range(56)))
+
+
 def test_a_stream_gives_envelopes_to_the_end_and_goes_on_where_it_was_cut(
     server: Server, http: httpx2.Client
 ) -> None:
