@@ -4,7 +4,7 @@ from collections.abc import Callable, Collection
 from typing import Any
 
 import orjson
-from sqlalchemy import Column, ColumnElement, Integer, Select, String, func, or_, select
+from sqlalchemy import Column, ColumnElement, Integer, Select, String, Table, func, or_, select
 
 from domain.account.email import spellings
 from domain.approval.aggregate import (
@@ -160,15 +160,18 @@ def list_approvals(
     on the page before.
 
     With `owner` only approvals of that owner's jobs and, with the e-mail address `approver`, those
-    that name this person. Raises InvalidCursor for an id of no approval.
+    that name this person. Raises InvalidCursor for an id of none of them, in any
+    state.
     """
     approvals = reading.table("approvals")
     statement = _inbox(reading, states, owner, approver, job_id, crew)
     if cursor is not None:
-        seen = select(approvals.c.position).where(approvals.c.id == cursor)
-        if not reading.rows(seen):
+        # In any state: an answer since then may have taken it out of the list.
+        named = select(approvals.c.position).where(approvals.c.id == cursor)
+        seen = reading.rows(named.where(*_concerning(approvals, owner, approver)))
+        if not seen:
             raise InvalidCursor("The cursor is not an approval of this server.")
-        statement = statement.where(approvals.c.position < seen.scalar_subquery())
+        statement = statement.where(approvals.c.position < seen[0]["position"])
     rows = reading.rows(statement.order_by(approvals.c.position.desc()).limit(limit + 1))
     return rows[:limit], len(rows) > limit
 
@@ -213,15 +216,22 @@ def _inbox(
         statement = statement.where(reading.table("jobs").c.crew == crew)
     if states:
         statement = statement.where(approvals.c.state.in_(sorted(states)))
+    return statement.where(*_concerning(approvals, owner, approver))
+
+
+def _concerning(
+    approvals: Table, owner: str | None, approver: str | None
+) -> list[ColumnElement[bool]]:
+    """The condition that limits a list to one person; none without an owner."""
     if owner is None:
-        return statement
+        return []
     mine: list[ColumnElement[bool]] = [approvals.c.owner == owner]
     if approver is not None:
         # SQLite folds only ASCII case, which is how addresses are compared.
         for spelling in sorted(spellings(approver)):
             quoted = orjson.dumps(spelling).decode()
             mine.append(approvals.c.approvers.icontains(quoted, autoescape=True))
-    return statement.where(or_(*mine))
+    return [or_(*mine)]
 
 
 def _of_jobs(reading: Reading) -> Select[Any]:

@@ -122,7 +122,8 @@ def list_crews(
     limit: int,
 ) -> tuple[list[Row], str | None]:
     """The newest crews first, and the cursor of the next page: the id of the last crew that was
-    examined. `owner` limits the list to one owner.
+    examined. `owner` limits the list to one owner. Raises InvalidCursor for an id of none
+    of that owner's crews.
 
     States follow from jobs. The work of one page is bounded: with a rare state the page may be
     short and still have a cursor.
@@ -132,7 +133,7 @@ def list_crews(
     size = _LOOKED_AT if wanted.states else limit
     found: list[Row] = []
     for _ in range(_LOOKS):
-        rows = _crews_after(reading, statement, cursor, size + 1)
+        rows = _crews_after(reading, statement, owner, cursor, size + 1)
         more = len(rows) > size
         rows = rows[:size]
         if rows:
@@ -150,11 +151,12 @@ def list_crews(
 
 
 def _crews_after(
-    reading: Reading, statement: Select[Any], cursor: str | None, size: int
+    reading: Reading, statement: Select[Any], owner: str | None, cursor: str | None, size: int
 ) -> list[Row]:
     crews = reading.table("crews")
     if cursor is not None:
-        seen = reading.rows(select(crews.c.position).where(crews.c.id == cursor))
+        named = select(crews.c.position).where(crews.c.id == cursor)
+        seen = reading.rows(named if owner is None else named.where(crews.c.owner == owner))
         if not seen:
             raise InvalidCursor("The cursor is not a crew of this server.")
         statement = statement.where(crews.c.position < seen[0]["position"])

@@ -359,7 +359,7 @@ def list_jobs(
     the page before. `states` are from STATES. The rows are short ones: see `in_list`.
 
     A page starts at a position of submission, so a deep page costs what the first one does. Raises
-    InvalidCursor for an id of no job.
+    InvalidCursor for an id of no job, or of a job of another owner.
     """
     jobs = reading.table("jobs")
     statement = in_list(jobs).where(jobs.c.deleted == 0)
@@ -380,12 +380,19 @@ def list_jobs(
         )
     statement = statement.where(*(condition(jobs) for condition in conditions))
     if cursor is not None:
-        seen = select(jobs.c.position).where(jobs.c.id == cursor).scalar_subquery()
-        statement = statement.where(jobs.c.position < seen)
+        seen = _named(jobs, cursor, owner)
+        statement = statement.where(jobs.c.position < seen.scalar_subquery())
     rows = reading.rows(statement.order_by(jobs.c.position.desc()).limit(limit + 1))
-    if cursor is not None and not rows:
-        _check_cursor(reading, cursor)
+    # The end of the list, or no cursor of it.
+    if cursor is not None and not rows and not reading.rows(_named(jobs, cursor, owner)):
+        raise InvalidCursor("The cursor is not a job of this server.")
     return list(map(_overlaid, rows[:limit])), len(rows) > limit
+
+
+def _named(jobs: Table, job_id: str, owner: str | None) -> Select[Any]:
+    """Where a job is, if the owner has it; one that was deleted is still a cursor."""
+    found = select(jobs.c.position).where(jobs.c.id == job_id)
+    return found if owner is None else found.where(jobs.c.owner == owner)
 
 
 def in_list(jobs: Table, *, result: bool = False) -> Select[Any]:
@@ -531,13 +538,6 @@ def board_jobs(
         newest = in_list(jobs).where(*where).order_by(jobs.c.position.desc()).limit(limit)
         shown[status] = (count, list(map(_overlaid, reading.rows(newest))) if count else [])
     return shown
-
-
-def _check_cursor(reading: Reading, job_id: str) -> None:
-    """Tells the end of the list from a cursor of no job. Raises InvalidCursor for the latter."""
-    jobs = reading.table("jobs")
-    if not reading.rows(select(jobs.c.id).where(jobs.c.id == job_id)):
-        raise InvalidCursor("The cursor is not a job of this server.")
 
 
 def jobs_held_until(reading: Reading, now: str) -> list[Row]:

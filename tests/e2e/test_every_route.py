@@ -520,13 +520,40 @@ def test_lists_show_what_is_ones_own_and_an_administrator_everything(world: Worl
     job = world.job()
 
     def listed(who: str, **query: Any) -> bool:
-        items = world.clients[who].get("/api/jobs", params={"limit": 100, **query}).json()["items"]
-        return job in [item["id"] for item in items]
+        said = world.clients[who].get("/api/jobs", params={"limit": 100, **query}).json()
+        return job in [one["id"] for one in said["jobs" if query else "items"]]
 
     seen = {who: listed(who) for who in ("owner", "reader", "other", "admin")}
     assert seen == {"owner": True, "reader": True, "other": False, "admin": True}
     assert not listed("admin", mine="true")
     assert listed("owner", mine="true")
+
+
+@pytest.mark.parametrize(
+    ("path", "name"),
+    [
+        ("/crewlog/v1/jobs", "cursor"),
+        ("/crewlog/v1/crews", "cursor"),
+        ("/crewlog/v1/approvals", "cursor"),
+        ("/api/v1/jobs", "before"),
+        ("/api/jobs?status=done", "cursor"),
+        ("/api/jobs?state=queued", "cursor"),
+        ("/api/approvals", "cursor"),
+    ],
+)
+def test_a_cursor_that_is_anothers_looks_as_one_that_names_nothing(
+    world: World, path: str, name: str
+) -> None:
+    its = world.approval_id if "approvals" in path else world.running
+    its = world.crew_id if "crews" in path else its
+    with_its, with_none = (
+        world.clients["other"].get(path + ("&" if "?" in path else "?") + f"{name}={cursor}")
+        for cursor in (its, "01a20000-0000-7000-8000-000000000000")
+    )
+    assert (with_its.status_code, with_its.json()) == (with_none.status_code, with_none.json())
+    for who in ("owner", "admin"):
+        asked = f"{path}{'&' if '?' in path else '?'}{name}={its}"
+        assert world.clients[who].get(asked).status_code == 200
 
 
 # Sockets
