@@ -1,5 +1,5 @@
-"""The composition root: builds the parts that the settings want, and joins the applications over
-them. Nothing else reads settings.
+"""The composition root: builds the parts as the settings say, and joins the applications over them.
+No other part reads settings.
 """
 
 import asyncio
@@ -40,7 +40,9 @@ def create_app(parts: Parts) -> Addresses:
 
 
 def _assembled(name: str, parts: Parts) -> OnDemand:
-    """The application that `api/assembly/NAME.py` joins. Its code is read when it is asked for."""
+    """The application that `api/assembly/NAME.py` joins. Its code is loaded at its first
+    request.
+    """
 
     def make() -> ASGIApp:
         made: ASGIApp = import_module(f"api.assembly.{name}").assemble(parts)
@@ -50,7 +52,7 @@ def _assembled(name: str, parts: Parts) -> OnDemand:
 
 
 def _others(parts: Parts) -> FastAPI:
-    """What is at the main address beside the dialects: the native API, the page, health."""
+    """The rest of the main address: the native API, the page, health."""
     routers = [probe_routes(parts.health), page_routes(parts.security)]
     if BOARD not in parts.settings.dialects:
         routers.append(import_module("api.assembly.sign_in").routes(parts))
@@ -58,7 +60,7 @@ def _others(parts: Parts) -> FastAPI:
     app = application("crewlog", summary, VERSION, parts.security, routers, document=None)
     app.router.lifespan_context = lambda _: _lifespan(parts)
     app.router.routes.insert(0, mounted(PREFIX, _assembled("native", parts)))
-    # Attempts outlive an upgrade, and those that 0.2.0 started ask where it listened.
+    # Attempts outlive an upgrade: those that 0.2.0 started ask at the old address.
     app.router.routes.append(mounted("/api", _assembled("worker", parts)))
     return app
 

@@ -1,4 +1,4 @@
-"""The parts of a server: read from the settings, built over the data directory, and joined."""
+"""The parts of a server: made from the settings, over the data directory, and joined."""
 
 import asyncio
 import os
@@ -59,7 +59,7 @@ from scheduler.workspaces.local import LocalWorkspaces, node_name
 VERSION = version("crewlog")
 
 _TRUSTED_S = 0.2
-"""A template that was changed is seen at the latest so many seconds after."""
+"""Seconds after which a changed template is noticed at the latest."""
 
 
 @dataclass(frozen=True)
@@ -75,7 +75,7 @@ class Parts:
     intake: Intake
     dispatcher: Dispatcher
     unfinished: Unfinished
-    """The lines that running jobs have begun and not ended."""
+    """The unfinished lines of running jobs."""
     executor: LocalExecutor
     crews: Crews
     approvals: Approvals
@@ -98,19 +98,19 @@ class Parts:
     clock: Clock
     stopping: asyncio.Event
     stopped: list[str] = field(default_factory=list)
-    """What was to run as long as the server, and has failed."""
+    """Tasks that should run as long as the server, and have failed."""
 
     def name_of(self, who: str) -> str:
-        """What people read for an actor or an owner."""
+        """The name to show for an actor or an owner."""
         return self.people.people.directory.name_of(who)
 
     def email_of(self, principal: Principal) -> str | None:
-        """The address by which a template names whoever this is."""
+        """The e-mail address by which a template names this principal."""
         account = self.people.people.directory.find(principal.user_id or "")
         return account.email if account is not None else None
 
     def owner_by_email(self, email: str) -> str:
-        """The owner of a person's things; for an address that nobody has, an owner of nothing."""
+        """The owner of a person's things. For an unknown address: an owner who owns nothing."""
         account = self.people.people.directory.by_email(email)
         return f"user:{account.id}" if account is not None else email
 
@@ -120,7 +120,7 @@ class Parts:
 
     @property
     def followers(self) -> tuple[tuple[str, Follower], ...]:
-        """Every reader of the log that makes something happen, with its kind."""
+        """Every follower of the log, with its kind."""
         return (
             ("dispatcher", self.dispatcher.follower),
             *(("policy", following.follower) for following in self.followings),
@@ -130,8 +130,8 @@ class Parts:
         )
 
     def close(self) -> None:
-        """Let go of the files. For a server that never served; one that did
-        closes in its lifespan.
+        """Close the files of a server that never served. One that did closes them in its
+        lifespan.
         """
         self.people.close()
         self.views.close()
@@ -139,7 +139,7 @@ class Parts:
 
 
 def secret_values(settings: Settings, environ: Mapping[str, str]) -> list[str]:
-    """The server's own secrets: what must never be in the log, wherever it turns up."""
+    """The server's own secrets, which must never appear in the log."""
     own = [
         plain(settings.token),
         plain(settings.github_token),
@@ -160,7 +160,7 @@ def plain(secret: SecretStr | None) -> str:
 
 
 def providers_of(settings: Settings) -> list[Provider]:
-    """The OpenID Connect providers that the settings name; Google with both its id and secret."""
+    """The OpenID Connect providers of the settings. Google needs both its id and its secret."""
     found = [
         Provider(
             name=name,
@@ -181,7 +181,7 @@ def providers_of(settings: Settings) -> list[Provider]:
 
 
 def people_of(settings: Settings, log: EventLog, clock: Clock) -> PeopleParts:
-    """The parts that know people, as the settings want them."""
+    """The parts for people, as the settings say."""
     password = plain(settings.admin_password)
     wanted = settings.admin_email and password
     return build_people(
@@ -204,9 +204,9 @@ def build(
     url: str = "",
     clock: Clock = system_clock,
 ) -> Parts:
-    """Open the data directory and build the parts over it. LogRefused when it
-    must not be opened. `url` is where the server listens; `environ` is the environment that it was
-    begun with, if that is not what `os.environ` is now.
+    """Open the data directory and build the parts over it. Raises LogRefused if it must not be
+    opened. `url` is where the server listens. `environ` is the environment at the start of the
+    server, if `os.environ` is another one by now.
     """
     data = settings.data
     environ = dict(os.environ if environ is None else environ)
@@ -336,13 +336,13 @@ def security_of(settings: Settings, people: PeopleParts, tokens: WorkerTokens) -
 
 
 def drivers_of(command: Driver) -> Drivers:
-    """The driver of each kind of job. The agent of a template and gitoma are programs that are run
-    as any other command is.
+    """The driver of each kind of job. A template's agent and gitoma are programs that run as any
+    other command does.
     """
     return {"command": command, "agent": command, "gitoma": command}
 
 
 def agent_of(settings: Settings) -> Callable[[str], tuple[str, ...]]:
-    """How an agent of a name is run: an empty command where none can be."""
+    """How the agent of a name is run. The command is empty if no agents can be run."""
     words = shlex.split(settings.agent_command)
     return lambda name: tuple(word.replace("{assignee}", name) for word in words)

@@ -1,3 +1,3 @@
-"""How each application is joined with the parts that it needs: one file an application, imported
-when that is asked for. The composition root's own rooms: they read settings as it does.
+"""Joins each application with the parts that it needs: one file for each application, imported at
+its first request. It belongs to the composition root, and reads settings as that does.
 """

@@ -1,5 +1,5 @@
-"""The ways in over the parts, where the board, whose they are, is switched off: the page needs
-them.
+"""Signing in, over the parts, if the board is switched off: its routes for signing in are the
+board's, and the page needs them.
 """
 
 from fastapi import APIRouter

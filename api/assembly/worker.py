@@ -1,4 +1,4 @@
-"""What running attempts ask, over the parts."""
+"""The worker API over the parts."""
 
 from fastapi import APIRouter
 from starlette.types import ASGIApp

@@ -1,4 +1,6 @@
-"""APIs of others: each an application of its own over the same log, whole in its folder."""
+"""The published APIs of others. Each is an application of its own over the same log, in its
+own folder.
+"""
 
 GITOMA, CODEPLANE, BOARD = "gitoma", "codeplane", "board"
 DIALECTS = (GITOMA, CODEPLANE, BOARD)

@@ -1,4 +1,4 @@
-"""An application that is made when it is first asked for."""
+"""An application that is made at its first request."""
 
 import asyncio
 import threading
@@ -8,13 +8,13 @@ from functools import cached_property
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 _making = threading.Lock()
-"""The framework makes its validators in one thread at a time."""
+"""One thread at a time may make the framework's validators."""
 
 
 class OnDemand:
-    """An application that `make` gives. The first request makes it, in a thread: the validators of
-    an API are a hundred or more, and no request may hold the event loop for so long. A server that
-    is asked by clients of one API starts sooner for it, and is smaller.
+    """An application that `make` returns. The first request makes it, in a thread: an API has a
+    hundred or more validators, and no request may block the event loop for that long. So a server
+    with clients of only one API starts sooner and is smaller.
     """
 
     def __init__(self, make: Callable[[], ASGIApp]) -> None:
@@ -22,7 +22,7 @@ class OnDemand:
 
     @cached_property
     def app(self) -> ASGIApp:
-        """The application itself, made now if it was not asked for yet."""
+        """The application itself. Makes it now if there was no request yet."""
         with _making:
             found: ASGIApp | None = self.__dict__.get("app")
             return self._make() if found is None else found

@@ -1,3 +1,3 @@
-"""Our own API: a noun is its routes, its JSON and its requests."""
+"""crewlog's own API: each noun has its routes, its JSON and its requests."""
 
 PREFIX = "/crewlog/v1"

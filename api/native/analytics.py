@@ -24,8 +24,8 @@ def analytics_routes(views: Views, clock: Clock, email_of: EmailOf) -> APIRouter
         period: Annotated[int, Query(ge=1, le=365, description="Days back from now.")] = 7,
         mine: bool = False,
     ) -> Response:
-        """Of jobs created in the period. `queueWaitMs` and `runTimeMs` are milliseconds, by nearest
-        rank.
+        """For jobs created in the period. `queueWaitMs` and `runTimeMs` are percentiles in
+        milliseconds, by nearest rank.
         """
         owner = scope_of(principal, mine=mine)
         approver = None if owner is None else email_of(principal)

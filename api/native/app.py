@@ -1,4 +1,4 @@
-"""The native API: one application of its own, at `PREFIX`."""
+"""The native API: an application of its own, at `PREFIX`."""
 
 from collections.abc import Iterable
 

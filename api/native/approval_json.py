@@ -13,18 +13,18 @@ ApprovalStateName = Literal["pending", "approved", "rejected", "expired", "withd
 
 
 class ApprovalObject(BaseModel):
-    """An approval. Nulls are given, never left out; times are ISO 8601 in UTC."""
+    """An approval. Null fields are present, never left out. Times are ISO 8601 in UTC."""
 
     model_config = ConfigDict(extra="forbid")
 
     id: str
     jobId: str
-    attempt: int = Field(description="0 when it was asked before the first attempt.")
+    attempt: int = Field(description="0 if it was asked before the first attempt.")
     description: str
     proposedAction: str | None
-    explicit: bool = Field(description="Trust in the job does not answer it.")
+    explicit: bool = Field(description="Trust in the job does not approve it.")
     approvers: list[str] = Field(
-        description="Who may answer beside administrators; nobody named is the owner."
+        description="Who may answer, beside administrators. Empty: the owner."
     )
     ownerId: str
     state: ApprovalStateName
@@ -36,14 +36,14 @@ class ApprovalObject(BaseModel):
     resolvedAt: str | None
     resolvedBy: str | None
     resolvedByName: str | None
-    trusted: bool = Field(description="Trust in the job answered it.")
+    trusted: bool = Field(description="Trust in the job approved it.")
     comment: str | None
     waitMs: int | None
-    position: int = Field(description="Where in the log it was asked.")
+    position: int = Field(description="The position in the log of its request.")
 
 
 def approval_json(row: Row, name_of: NameOf) -> dict[str, Any]:
-    """The object of a row of the approvals view."""
+    """The object for a row of the approvals view."""
     resolver = row["resolved_by"]
     return {
         "id": row["id"],

@@ -1,4 +1,4 @@
-"""``/approvals``: the questions that wait for a person, and their answers."""
+"""``/approvals``: questions that wait for a person, and their answers."""
 
 from typing import Annotated, Any, Literal
 
@@ -48,7 +48,7 @@ class ApprovalPage(Page[ApprovalObject]):
 class Trusted(BaseModel):
     model_config = ConfigDict(extra="forbid")
 
-    approved: int = Field(description="How many waiting approvals this answered.")
+    approved: int = Field(description="The number of pending approvals that this approved.")
 
 
 def approval_routes(
@@ -59,7 +59,9 @@ def approval_routes(
     email_of: EmailOf,
     name_of: NameOf,
 ) -> APIRouter:
-    """The routes. `email_of` is the address of a principal, by which templates name people."""
+    """The routes. `email_of` returns a principal's e-mail address, by which templates name
+    people.
+    """
     router = APIRouter(tags=["approvals"], responses=SECURED)
     _add_reading(router, views, email_of, name_of)
     _add_answering(router, log, jobs, approvals, email_of, name_of)
@@ -76,11 +78,11 @@ def _add_reading(router: APIRouter, views: Views, email_of: EmailOf, name_of: Na
         ] = None,
         job: Annotated[Word | None, Query()] = None,
         crew: Annotated[Word | None, Query()] = None,
-        mine: Annotated[bool, Query(description="For administrators: not everybody's.")] = False,
+        mine: Annotated[bool, Query(description="For administrators: only own ones.")] = False,
         limit: Annotated[int, Query(ge=1, le=100)] = 50,
         cursor: Annotated[str | None, Query(max_length=200)] = None,
     ) -> Response:
-        """The inbox: what was asked for one's own jobs, and what one was named to answer."""
+        """The inbox: approvals of the person's own jobs, and those that name the person."""
         everything = principal.admin and not mine
         wanted: dict[str, Any] = {
             "states": words_of("state", state, tuple(ApprovalState)),
@@ -140,8 +142,8 @@ def _add_answering(
     async def resolve(
         approval_id: str, body: Answer, request: Request, principal: Authenticated
     ) -> Response:
-        """409 when it was answered before, or nobody waits any more. Administrators may answer, and
-        whom the approval names; where it names nobody, the owner.
+        """409 if it was answered before, or the job does not wait any more. Administrators may
+        answer, and the people that it names; if it names nobody, the owner.
         """
         email = email_of(principal)
         await log.apart(lambda: answerable(approvals, approval_id, principal, email))
@@ -158,7 +160,9 @@ def _add_answering(
         responses=documented(404, 409),
     )
     async def trust(job_id: str, request: Request, principal: Authenticated) -> Response:
-        """Approves what it asks, now and later, except what must be asked explicitly."""
+        """Approves all questions of the job, now and later, except those that a person must
+        answer.
+        """
         job = await log.apart(lambda: loaded_job(jobs, job_id, principal))
         email = email_of(principal)
         if not await log.apart(lambda: may_trust(principal, email, job, approvals)):

@@ -43,7 +43,7 @@ class ArtifactObject(BaseModel):
 
 
 def artifact_routes(views: Views, store: ArtifactStore) -> APIRouter:
-    """The routes. Every file carries a policy under which it can neither run nor fetch anything."""
+    """The routes. Every file has a policy that lets it neither run nor fetch anything."""
     router = APIRouter(tags=["artifacts"], responses=SECURED)
 
     @router.get(
@@ -81,8 +81,8 @@ def artifact_routes(views: Views, store: ArtifactStore) -> APIRouter:
         download: Annotated[bool, Query(description="To be saved, not shown.")] = False,
         format: Annotated[Literal["raw", "html"], Query()] = "raw",
     ) -> Response:
-        """Takes Range (RFC 9110 section 14); the ETag is the SHA-256. With `format=html` text is
-        made a page.
+        """Supports Range (RFC 9110 section 14). The ETag is the SHA-256. With `format=html`, text
+        becomes a page.
         """
         row = await _seen(artifact_id, principal)
         if format == "html" and not download:
@@ -101,7 +101,7 @@ def artifact_routes(views: Views, store: ArtifactStore) -> APIRouter:
 
 
 def artifact_json(row: Row) -> dict[str, Any]:
-    """The object of a row of the artifacts view."""
+    """The object for a row of the artifacts view."""
     return {
         "id": row["id"],
         "jobId": row["job_id"],

@@ -1,4 +1,6 @@
-"""``/board``: all that a board shows at once: columns, crews, schedules, what waits for people."""
+"""``/board``: everything that a board shows: columns, crews, schedules, and what waits for
+people.
+"""
 
 from datetime import timedelta
 from typing import Annotated, Any
@@ -36,11 +38,11 @@ def board_routes(views: Views, email_of: EmailOf, name_of: NameOf, clock: Clock)
         mine: bool = False,
         text: Annotated[str | None, Query(max_length=200)] = None,
         crew: Annotated[str | None, Query(max_length=200)] = None,
-        limit: Annotated[int, Query(ge=1, le=200, description="Jobs of a column.")] = 50,
+        limit: Annotated[int, Query(ge=1, le=200, description="Jobs in each column.")] = 50,
     ) -> Response:
-        """`text` and `crew` select jobs as in the list of jobs; `count` counts those. `position` is
-        where in the log all of it stood: a stream from there on misses nothing. The median of
-        answers is that of the last thirty days.
+        """`text` and `crew` select jobs as in the list of jobs, and `count` counts these.
+        `position` is the position in the log of all this data: a stream from there misses nothing.
+        The median of answers is over the last thirty days.
         """
         owner = scope_of(principal, mine=mine)
         approver = None if owner is None else email_of(principal)
@@ -64,7 +66,8 @@ def board_routes(views: Views, email_of: EmailOf, name_of: NameOf, clock: Clock)
                     "position": reading.positions["jobs"],
                 }
 
-        # A text is looked for in every job, and a rule may have to be walked for its next time.
+        # A text filter searches every job, and finding a rule's next time may take long: not on the
+        # loop.
         shown, rest = await run_in_threadpool(read)
         columns = [
             {

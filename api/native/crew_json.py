@@ -1,4 +1,4 @@
-"""Crews as JSON. Nulls are given, never left out; times are ISO 8601 in UTC."""
+"""Crews as JSON. Null fields are present, never left out. Times are ISO 8601 in UTC."""
 
 from typing import Any, Literal
 
@@ -30,7 +30,7 @@ class CrewBrief(BaseModel):
     model_config = ConfigDict(extra="forbid")
 
     id: str
-    number: int = Field(description="Which crew of its template it is: `deploy #42`.")
+    number: int = Field(description="Counts the crews of its template, as in `deploy #42`.")
     name: str
     template: str
     inputs: dict[str, Any]
@@ -38,7 +38,7 @@ class CrewBrief(BaseModel):
         "held", "running", "waiting_for_approval", "blocked", "failed", "completed", "deleted"
     ]
     counts: dict[str, int] = Field(
-        description="Jobs by state; `stranded` are held and cannot start as things are."
+        description="Jobs by state. `stranded` ones are held and cannot start at present."
     )
     ownerId: str
     owner: str
@@ -48,17 +48,17 @@ class CrewBrief(BaseModel):
     createdAt: str
     jobIds: list[str] = Field(description="In dependency order.")
     position: int
-    shortened: list[str] = Field(description="Fields that lists show only the beginning of.")
+    shortened: list[str] = Field(description="Fields that lists show shortened.")
 
 
 class CrewObject(CrewBrief):
-    """A crew with its jobs, in dependency order; those that were deleted are left out."""
+    """A crew with its jobs, in dependency order, without deleted ones."""
 
     jobs: list[JobBrief]
 
 
 def crew_json(row: Row, counts: dict[str, int], name_of: NameOf) -> dict[str, Any]:
-    """A crew; `counts` has its jobs by state."""
+    """A crew. `counts` has the number of its jobs by state."""
     return {
         "id": row["id"],
         "number": row["number"],
@@ -80,7 +80,7 @@ def crew_json(row: Row, counts: dict[str, int], name_of: NameOf) -> dict[str, An
 
 
 def crew_listed(row: Row, counts: dict[str, int], name_of: NameOf) -> dict[str, Any]:
-    """A crew as lists show it: inputs that are long are shortened."""
+    """A crew as lists show it: long inputs are shortened."""
     crew = crew_json(row, counts, name_of)
     inputs, whole = brief(crew["inputs"])
     return crew if whole else {**crew, "inputs": inputs or {}, "shortened": ["inputs"]}

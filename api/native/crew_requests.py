@@ -1,4 +1,4 @@
-"""What can be asked of ``/crews``, and what it means."""
+"""The requests of ``/crews``, and their meaning."""
 
 from typing import Annotated, Any
 
@@ -12,29 +12,29 @@ from projections.crews import CrewFilter
 Zone = Annotated[str, Field(max_length=64), CARRIABLE]
 Inputs = dict[str, Any]
 
-_TODAY = "Whose date `today` is, and of `nominal`; else UTC."
+_TODAY = "The time zone of the dates `today` and `nominal`. Default: UTC."
 
 
 class NewCrew(Body):
-    """A template to become a crew."""
+    """A template and its inputs."""
 
     template: Annotated[str, Field(min_length=1, max_length=500), CARRIABLE]
     inputs: Inputs = Field(default_factory=dict)
     timezone: Zone | None = Field(None, description=_TODAY)
     not_before: Zone | None = Field(
-        None, description="Nothing starts before this time (ISO 8601 with an offset)."
+        None, description="No job starts before this time (ISO 8601 with an offset)."
     )
 
 
 class CrewAgain(Body):
-    """What is to be another than it was."""
+    """Changes for another crew of the same template."""
 
-    inputs: Inputs = Field(default_factory=dict, description="In place of those that it had.")
+    inputs: Inputs = Field(default_factory=dict, description="They replace earlier inputs.")
     timezone: Zone | None = Field(None, description=_TODAY)
 
 
 class CrewQuery(BaseModel):
-    """Which crews, and how many: those that pass every filter."""
+    """Which crews, and how many. A crew must pass every filter."""
 
     state: Word | None = Field(None, description=f"By comma: {', '.join(CREW_STATES)}.")
     owner: Word | None = Field(None, description="`me`, an owner's id or a person's address.")
@@ -42,18 +42,18 @@ class CrewQuery(BaseModel):
     number: int | None = Field(None, ge=1, le=2**53)
     schedule: Word | None = None
     label: Annotated[str, Field(max_length=64), CARRIABLE] | None = Field(
-        None, description="That one of its jobs has."
+        None, description="A label of one of its jobs."
     )
     text: Word | None = Field(
-        None, description="What the id begins with, or the name or the template holds."
+        None, description="Text in the name or template, or at the beginning of the id."
     )
     created_after: Word | None = Field(None, description="ISO 8601 with an offset, like all times.")
     created_before: Word | None = None
     limit: int = Field(50, ge=1, le=100)
-    cursor: Word | None = Field(None, description="Of the page before.")
+    cursor: Word | None = Field(None, description="From the page before.")
 
     def filter(self, owner_of: OwnerOf) -> CrewFilter:
-        """BadInput, with the name of the filter, for a word that it does not know."""
+        """Raises BadInput, with the name of the filter, for an unknown word."""
         return CrewFilter(
             states=words_of("state", self.state, CREW_STATES),
             owner=None if self.owner is None else owner_of(self.owner),

@@ -1,4 +1,4 @@
-"""``/crews``: make one of a template, find them, and say what is to happen with all of one."""
+"""``/crews``: make crews from templates, find them, and cancel, retry or rerun them."""
 
 from typing import Annotated
 
@@ -27,7 +27,7 @@ from scheduler.crews import CrewIntake, CrewSubmission, Occasion
 def crew_routes(
     crews: Crews, intake: CrewIntake, views: Views, name_of: NameOf, user_by_email: OwnerOf
 ) -> APIRouter:
-    """The routes. `user_by_email` is the owner behind an address."""
+    """The routes. `user_by_email` returns the owner behind an e-mail address."""
     router = APIRouter(prefix="/crews", tags=["crews"], responses=SECURED)
     _add_intake(router, intake, views, name_of)
     _add_reading(router, views, name_of, user_by_email)
@@ -39,18 +39,18 @@ def _add_intake(router: APIRouter, intake: CrewIntake, views: Views, name_of: Na
     @router.post(
         "",
         status_code=201,
-        summary="Make a crew of a template",
+        summary="Make a crew from a template",
         response_model=CrewObject,
         responses=documented(404, 413),
     )
     async def make(
         body: NewCrew, request: Request, principal: Authenticated, key: IdempotencyHeader = None
     ) -> Response:
-        """400, with the path of the mistake, for inputs or a template that cannot be used."""
+        """400, with the path of the mistake, for invalid inputs or an invalid template."""
         until = moment_of("notBefore", body.not_before)
         idempotency = None
         if key is not None:
-            # Not by the model: it refuses to write what the template is to refuse at its place.
+            # Not by the model: it would refuse what the template must refuse, at its place.
             fields = canonical({name: getattr(body, name) for name in NewCrew.model_fields})
             idempotency = key_of(principal.actor, key, b"POST /crewlog/v1/crews", fields)
         if idempotency is not None and (earlier := await intake.replayed(idempotency)):
@@ -64,14 +64,14 @@ def _add_intake(router: APIRouter, intake: CrewIntake, views: Views, name_of: Na
     @router.post(
         "/{crew_id}/rerun",
         status_code=201,
-        summary="Make another crew of the same",
+        summary="Run a crew's template again",
         response_model=CrewObject,
         responses=documented(404),
     )
     async def rerun(
         crew_id: str, request: Request, principal: Authenticated, body: CrewAgain | None = None
     ) -> Response:
-        """Of its template as it is now, with the inputs that it had, or others."""
+        """With the present version of its template, and the same or changed inputs."""
         again = body or CrewAgain()
         await views.caught_up()
         with views.reading() as reading:
@@ -93,8 +93,8 @@ def _add_intake(router: APIRouter, intake: CrewIntake, views: Views, name_of: Na
 def _add_reading(router: APIRouter, views: Views, name_of: NameOf, user_by_email: OwnerOf) -> None:
     @router.get("", summary="List crews, newest first", response_model=Page[CrewBrief])
     async def get_crews(principal: Authenticated, query: Annotated[CrewQuery, Query()]) -> Response:
-        """Of one's own, for an administrator of all. The work of a page is bounded: with states
-        that are rare it may be short and still have a `cursor`.
+        """The person's own; for administrators all. The work of a page is bounded: with a rare
+        state it may be short and still have a `cursor`.
         """
         wanted = query.filter(owner_named(principal, user_by_email))
         await views.caught_up()
@@ -134,14 +134,12 @@ def _add_commands(
 ) -> None:
     @router.post(
         "/{crew_id}/cancel",
-        summary="Cancel what has not ended of a crew",
+        summary="Cancel all jobs of a crew that have not ended",
         response_model=CrewObject,
         responses=documented(404, 409),
     )
     async def cancel(crew_id: str, request: Request, principal: Authenticated) -> Response:
-        """Asks for the end of each job; asking again is only acknowledged. 409 once all have
-        ended.
-        """
+        """Asks for the end of each job. Asking again changes nothing. 409 if all have ended."""
         await _open(crew_id, principal)
         position = await intake.cancel_crew(crew_id, "By request.", principal.context(request))
         if position is None:
@@ -150,13 +148,13 @@ def _add_commands(
 
     @router.post(
         "/{crew_id}/retry",
-        summary="Set going again what stands still in a crew",
+        summary="Set failed and blocked jobs of a crew going again",
         response_model=CrewObject,
         responses=documented(404, 409),
     )
     async def retry(crew_id: str, request: Request, principal: Authenticated) -> Response:
-        """What failed or was cancelled is done again, what is blocked goes on, and what waits for
-        them follows. 409 where nothing stands still.
+        """Failed and cancelled jobs are done again, blocked jobs go on, and the jobs that wait for
+        them follow. 409 if there are none.
         """
         await _open(crew_id, principal)
         _, position = await crews.retry_crew(crew_id, principal.context(request))

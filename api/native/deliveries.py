@@ -1,4 +1,4 @@
-"""``/deliveries``, for administrators: what was to go out, what came of it, and sending again."""
+"""``/deliveries``, for administrators: deliveries and their outcomes, and sending again."""
 
 from typing import Annotated, Any
 
@@ -80,7 +80,7 @@ def delivery_routes(deliveries: Deliveries, views: Views) -> APIRouter:
         responses=documented(404, 409),
     )
     async def retry(request: Request, delivery_id: str, principal: Admin) -> Response:
-        """It is sent with the same idempotency key; its tries count anew."""
+        """It is sent with the same idempotency key. Its tries are counted from 0 again."""
         context = principal.context(request)
         position = await deliveries.execute(delivery_id, Delivery.renew, context)
         return json_bytes(delivery_json(await seen(delivery_id)), 200, position_header(position))

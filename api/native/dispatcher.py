@@ -1,4 +1,4 @@
-"""``/dispatcher``: whether work is being started, and how much there is of it."""
+"""``/dispatcher``: whether the dispatcher works, and how much work there is."""
 
 import os
 from typing import Any
@@ -13,15 +13,15 @@ from domain.clock import Clock, format_time
 from scheduler.dispatch.dispatcher import Dispatcher
 
 _ALIVE_MS = 5_000
-"""A dispatcher that gave no sign of life for so long does not run (`contracts/board.md` §6)."""
+"""A dispatcher without a sign of life for this long does not run (`contracts/board.md` §6)."""
 
 
 class DispatcherObject(BaseModel):
     model_config = ConfigDict(extra="forbid")
 
     running: bool
-    tickedAt: str | None = Field(description="Its last sign of life, which comes once a second.")
-    ageMs: int | None = Field(description="How long ago that was.")
+    tickedAt: str | None = Field(description="Its last sign of life. There is one each second.")
+    ageMs: int | None = Field(description="The time since then.")
     pid: int | None
     capacity: int
     ownerCapacity: int | None

@@ -1,4 +1,4 @@
-"""``/events``: everything that happens to what one may see, live and from anywhere in history."""
+"""``/events``: every event that the person may see, live and from any point in the past."""
 
 from collections.abc import AsyncIterator
 from typing import Annotated
@@ -20,13 +20,13 @@ _OUTPUT = "job.output"
 def event_routes(
     log: EventLog, owners: Owners, email_of: EmailOf, all_types: tuple[str, ...]
 ) -> APIRouter:
-    """The routes. `all_types` is the catalogue's."""
+    """The routes. `all_types` are those of the catalogue."""
     router = APIRouter(prefix="/events", tags=["events"], responses=SECURED)
     usual = tuple(name for name in all_types if name != _OUTPUT)
 
     @router.get(
         "/stream",
-        summary="What happens to what one may see, as Server-Sent Events",
+        summary="The events that the person may see, as Server-Sent Events",
         responses={**STREAMED, **documented(404)},
         response_class=Response,
     )
@@ -36,12 +36,12 @@ def event_routes(
         type_names: Types = None,
         after: Position | None = None,
         output: Annotated[
-            bool, Query(description="Also the output of jobs, where no types are named.")
+            bool, Query(description="Include the output of jobs, if no types are named.")
         ] = False,
     ) -> Response:
         """Each event is one frame: its position as `id`, its type as `event`, its envelope as
-        `data`. Without a cursor from now on; with Last-Event-ID or `after` from there, over the
-        whole history. For ever.
+        `data`. Without a cursor it starts now; with Last-Event-ID or `after` it starts there,
+        anywhere in the history. It never ends.
         """
         cursor = whole_cursor(request, log, after) or Cursor(log.head)
         types = types_of(type_names) or (all_types if output else usual)
@@ -57,7 +57,7 @@ def event_routes(
                 email = email_of(principal)
                 shown = await run_in_threadpool(owners.concerned, page, principal, email)
             chunks = await ENVELOPES.chunks(shown, None) if shown else []
-            # Whoever stalls holds the bytes that it has not taken, and not the events as well.
+            # A stalled reader should hold its unread bytes, and not the events as well.
             del page, shown
             for chunk in chunks:
                 yield chunk

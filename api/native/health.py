@@ -1,4 +1,4 @@
-"""``/healthz``, ``/readyz`` and ``/health``: is the process alive, does it keep its promises."""
+"""``/healthz``, ``/readyz`` and ``/health``: whether the process lives, and whether it works."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -19,7 +19,7 @@ _LOOPBACK = {"127.0.0.1", "::1"}
 
 
 class Health:
-    """Whether the server keeps its promises, and how far each reader of the log is."""
+    """Whether the server works, and how far each reader of the log is."""
 
     def __init__(
         self,
@@ -30,7 +30,7 @@ class Health:
         stopped: Sequence[str],
         version: str,
     ) -> None:
-        """`followers` are the readers of the log, each with its kind."""
+        """`followers` are the followers of the log, each with its kind."""
         self._log = log
         self._views = views
         self._dispatcher = dispatcher
@@ -39,8 +39,8 @@ class Health:
         self._followers = followers
 
     async def look(self) -> dict[str, Any]:
-        """``ready`` when every view is live, the log can be read, log and views can be written, and
-        nothing of the server has failed.
+        """``ready`` if every view is live, the log can be read, log and views can be written, and
+        no part of the server has failed.
         """
         log, views, dispatcher = self._log, self._views, self._dispatcher
         statuses = views.status()
@@ -68,7 +68,7 @@ class Health:
 
 
 def probe_routes(health: Health) -> APIRouter:
-    """What supervisors and load balancers ask, without a token."""
+    """The probes of supervisors and load balancers, without a token."""
     router = APIRouter(tags=["system"])
 
     @router.get("/healthz", summary="Alive", response_class=PlainTextResponse)
@@ -79,8 +79,9 @@ def probe_routes(health: Health) -> APIRouter:
         "/readyz", summary="Ready, and how far each reader of the log is", responses=documented(503)
     )
     async def readyz(request: Request) -> Response:
-        """200 when every view is live, the log can be read, log and views can be written, and
-        nothing of the server has failed; 503 otherwise. Strangers off loopback are told only which.
+        """200 if every view is live, the log can be read, log and views can be written, and no part
+        of the server has failed; otherwise 503. A caller that is not on loopback gets only the
+        status.
         """
         found = await health.look()
         status = 200 if found["status"] == "ready" else 503
@@ -96,7 +97,7 @@ def health_routes(health: Health) -> APIRouter:
 
     @router.get("", summary="Whether the server is ready, and how far each reader of the log is")
     async def get_health(principal: Authenticated) -> Response:
-        """What `/readyz` says on loopback, from anywhere. `status` is `ready` or `not ready`."""
+        """The same as `/readyz` on loopback, from anywhere. `status` is `ready` or `not ready`."""
         return json_bytes(await health.look())
 
     return router

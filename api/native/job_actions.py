@@ -1,4 +1,4 @@
-"""What people do with a job that is there: one by one, and with many at once."""
+"""Actions of people on existing jobs: on one, and on many at once."""
 
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from typing import Any
@@ -17,7 +17,7 @@ from domain.log import Context
 
 
 class JobActions:
-    """Commands on jobs, for whoever may see them: JobNotFound for others."""
+    """Commands on jobs that the principal may see. For other jobs they raise JobNotFound."""
 
     def __init__(self, jobs: Jobs, crews: Crews) -> None:
         self._jobs = jobs
@@ -101,8 +101,8 @@ class JobActions:
     async def to_each(
         self, action: str, ids: Sequence[str], principal: Principal, context: Context
     ) -> tuple[list[dict[str, Any]], int]:
-        """What became of each, and the position of the newest change. One that is refused hinders
-        no other one; a log that cannot be written does (Unavailable).
+        """The result for each job, and the position of the newest change. A refused job does not
+        stop the others; a log that cannot be written does (Unavailable).
         """
         act = self.of_many[action]
         results: list[dict[str, Any]] = []

@@ -1,4 +1,4 @@
-"""A job as JSON. Nulls are given, never left out; times are ISO 8601 in UTC."""
+"""A job as JSON. Null fields are present, never left out. Times are ISO 8601 in UTC."""
 
 from collections.abc import Sequence
 from typing import Any, Literal
@@ -34,25 +34,25 @@ class JobBrief(BaseModel):
     model_config = ConfigDict(extra="forbid")
 
     id: str
-    kind: str = Field(description="What runs it: `command` or `agent`.")
+    kind: str = Field(description="Names its driver: `command` or `agent`.")
     state: StateName
-    outcome: OutcomeName | None = Field(description="How it ended; null until it has.")
-    column: str = Field(description="Where it stands on the board.")
+    outcome: OutcomeName | None = Field(description="How it ended; null before its end.")
+    column: str = Field(description="Its column on the board.")
     gaveUp: bool = Field(description="It is blocked because its retries are used up.")
     title: str
     label: str
     labels: list[str]
     ownerId: str
-    owner: str = Field(description="What people call its owner.")
+    owner: str = Field(description="The owner's name.")
     crewId: str | None
     scheduleId: str | None
     template: str | None
     key: str | None = Field(description="Its id in the template.")
     assignee: str | None
     parents: list[str] = Field(description="The jobs that it waits for.")
-    attempt: int = Field(description="0 until there was one.")
+    attempt: int = Field(description="0 before the first attempt.")
     active: bool = Field(description="An attempt holds it.")
-    failures: int = Field(description="Attempts that failed since a person last set it going.")
+    failures: int = Field(description="Failed attempts since a person last set it going.")
     createdAt: str
     queuedAt: str | None
     startedAt: str | None
@@ -63,27 +63,27 @@ class JobBrief(BaseModel):
     exitCode: int | None = Field(description="Negative: the signal that killed it.")
     reason: str | None = Field(description="Why it failed or timed out.")
     blockReason: str | None
-    strandedBy: str | None = Field(description="The job for which it cannot start as things are.")
+    strandedBy: str | None = Field(description="The job because of which it cannot start.")
     pendingApprovals: list[str]
     runMs: int | None
     lines: int
     progress: float | None
     progressText: str | None
     version: int = Field(description="The ETag.")
-    position: int = Field(description="Where in the log it was submitted.")
+    position: int = Field(description="The position in the log of its submission.")
 
 
 class JobObject(JobBrief):
     """A job, whole."""
 
-    parentId: str | None = Field(description="The job of which it was made again.")
+    parentId: str | None = Field(description="The job of which it is a rerun.")
     requestId: str | None
     argv: list[str]
     cwd: str
     envNames: list[str] = Field(description="Values are never shown.")
     workspace: str | None
     timeoutS: float | None
-    body: str | None = Field(description="What it is told beyond its command.")
+    body: str | None = Field(description="Its instructions, beyond its command.")
     maxRetries: int
     leaseS: float | None
     notBefore: str | None
@@ -97,12 +97,12 @@ class JobObject(JobBrief):
     outputBytes: int
     droppedBytes: int
     shortened: list[str] = Field(
-        description="Fields that lists show only the beginning of, or null; the job has them whole."
+        description="Fields that lists show shortened or as null; the job itself has them whole."
     )
 
 
 class JobListed(BaseModel):
-    """A job with the fields that were asked for, by itself those of the short form."""
+    """A job with the requested fields. Default: those of the short form."""
 
     model_config = ConfigDict(extra="allow")
 
@@ -118,11 +118,11 @@ _OF_COLUMNS = {
     "plan": "body",
     "result": "result",
 }
-"""The fields that show a column of the view which lists cut short."""
+"""Fields whose column of the view lists show shortened."""
 
 
 def job_json(row: Row, name_of: NameOf) -> dict[str, Any]:
-    """The whole object of a row of the jobs view."""
+    """The whole object for a row of the jobs view."""
     state = JobState(row["state"])
     cut: Sequence[str] = row.get("shortened", ())
     return {
@@ -178,7 +178,7 @@ def job_json(row: Row, name_of: NameOf) -> dict[str, Any]:
 
 
 def _planned(row: Row) -> dict[str, Any]:
-    """What its template says; of a job of its own, that nothing is asked of it."""
+    """The job's part of its template; for a job of its own, every default."""
     plan = orjson.loads(row["plan"]) if row["plan"] is not None else {}
     return {
         "template": plan.get("template"),
@@ -209,7 +209,7 @@ def _seconds(ms: int) -> float | None:
 
 
 def listed(row: Row, name_of: NameOf, fields: Sequence[str] = SHORT) -> dict[str, Any]:
-    """A job with these fields, and with `shortened` where one of them is not whole."""
+    """A job with these fields, and with `shortened` if one of them is not whole."""
     whole = job_json(row, name_of)
     shown = {field: whole[field] for field in fields}
     cut = [field for field in whole["shortened"] if field in shown]
@@ -220,7 +220,7 @@ def listed(row: Row, name_of: NameOf, fields: Sequence[str] = SHORT) -> dict[str
 
 
 class Attempt(BaseModel):
-    """One time that something ran the job."""
+    """One attempt of the job."""
 
     model_config = ConfigDict(extra="forbid")
 
@@ -251,7 +251,7 @@ class CommentObject(BaseModel):
 
 
 class Entry(BaseModel):
-    """Something that happened to the job."""
+    """One entry of the job's timeline."""
 
     model_config = ConfigDict(extra="forbid")
 
@@ -264,7 +264,7 @@ class Entry(BaseModel):
 
 
 class ParentResult(BaseModel):
-    """What a job that this one waits for has left."""
+    """The result of a job that this one waits for."""
 
     model_config = ConfigDict(extra="forbid")
 
@@ -274,11 +274,11 @@ class ParentResult(BaseModel):
     state: StateName
     attempt: int
     endedAt: str | None
-    result: dict[str, Any] | None = Field(description="Null until it is completed.")
+    result: dict[str, Any] | None = Field(description="Null before it is completed.")
 
 
 class ActionResult(BaseModel):
-    """What became of one job."""
+    """The result of an action on one job."""
 
     model_config = ConfigDict(extra="forbid")
 
@@ -336,7 +336,7 @@ def entry_json(row: Row, name_of: NameOf) -> dict[str, Any]:
 
 
 def parent_json(row: Row) -> dict[str, Any]:
-    """The parent as whoever waits for it sees it."""
+    """A parent, as its children see it."""
     plan = orjson.loads(row["plan"]) if row["plan"] is not None else {}
     done = row["state"] == JobState.COMPLETED.value
     result = orjson.loads(row["result"]) if done and row["result"] is not None else None

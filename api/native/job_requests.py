@@ -1,4 +1,4 @@
-"""What can be asked of ``/jobs``: bodies and filters, and what they mean."""
+"""The requests and filters of ``/jobs``, and their meaning."""
 
 import os
 from collections.abc import Callable
@@ -21,10 +21,10 @@ from scheduler.intake import WorkRequest, limit_ms
 from scheduler.workspaces.environment import valid_name
 
 MOST_IDS = 500
-"""Jobs of one bulk action."""
+"""Most jobs of one bulk action."""
 
 OwnerOf = Callable[[str], str]
-"""The owner that a filter names: ``me``, an id, or the e-mail address of a person."""
+"""The owner that a filter names: ``me``, an id, or a person's e-mail address."""
 
 Text = Annotated[str, Field(max_length=LONGEST_TEXT), CARRIABLE]
 JobId = Annotated[str, Field(min_length=1, max_length=200), CARRIABLE]
@@ -54,7 +54,7 @@ class NewJob(Body):
         | None
     ) = Field(
         None,
-        description="Environment variables; only their names are kept in the log.",
+        description="Environment variables. The log keeps only their names.",
         json_schema_extra={
             "propertyNames": {"pattern": "^(?!CREWLOG_)[A-Z_a-z][0-9A-Z_a-z]{0,254}$"}
         },
@@ -77,42 +77,42 @@ class NewJob(Body):
     def _names(cls, env: dict[str, str] | None) -> dict[str, str] | None:
         for name in env or {}:
             if not valid_name(name):
-                raise ValueError("A name of an environment variable is not valid.")
+                raise ValueError("The name of an environment variable is not valid.")
             if name.upper().startswith("CREWLOG_") or name.upper() == "GITOMA_API_TOKEN":
                 raise ValueError("The server's own environment variables cannot be given.")
         return env
 
 
 class Comment(Body):
-    """What to say to whoever works on the job."""
+    """A comment for the workers of the job."""
 
     body: Annotated[Text, Field(min_length=1)]
 
 
 class Redo(Body):
-    """What was wrong."""
+    """The feedback: what was wrong."""
 
     feedback: Text = ""
 
 
 class JobQuery(BaseModel):
-    """Which jobs: those that pass every filter."""
+    """Which jobs. A job must pass every filter."""
 
     state: Word | None = Field(None, description=f"By comma: {', '.join(STANDINGS)}.")
     outcome: Word | None = Field(None, description=f"By comma: {', '.join(Outcome)}.")
     column: Word | None = Field(
-        None, description=f"Where it stands on the board: {', '.join((*COLUMNS, ARCHIVED))}."
+        None, description=f"Its column on the board: {', '.join((*COLUMNS, ARCHIVED))}."
     )
     owner: Word | None = Field(None, description="`me`, an owner's id or a person's address.")
     label: Annotated[str, Field(max_length=64), CARRIABLE] | None = None
     crew: Word | None = Field(None, description="The id of its crew.")
-    template: Word | None = Field(None, description="The template that its crew was made of.")
+    template: Word | None = Field(None, description="The template of its crew.")
     schedule: Word | None = Field(None, description="The id of the schedule that made its crew.")
     kind: Word | None = None
     text: Word | None = Field(
         None,
-        description="What the id begins with, or the title, a label, the command, what it is told, "
-        "the directory, the template or the crew's name holds.",
+        description="Text at the beginning of the id, or in the title, a label, the command, the "
+        "instructions, the directory, the template or the crew's name.",
     )
     archived: bool | None = None
     created_after: Word | None = Field(None, description="ISO 8601 with an offset, like all times.")
@@ -121,7 +121,7 @@ class JobQuery(BaseModel):
     ended_before: Word | None = None
 
     def filter(self, owner_of: OwnerOf) -> JobFilter:
-        """BadInput, with the name of the filter, for a word that it does not know."""
+        """Raises BadInput, with the name of the filter, for an unknown word."""
         return JobFilter(
             states=words_of("state", self.state, STANDINGS),
             outcomes=words_of("outcome", self.outcome, tuple(Outcome)),
@@ -142,12 +142,12 @@ class JobQuery(BaseModel):
 
 
 class JobListQuery(JobQuery):
-    """Which jobs, how many, and what of them."""
+    """Which jobs, how many, and which of their fields."""
 
     limit: int = Field(50, ge=1, le=100)
-    cursor: Word | None = Field(None, description="Of the page before.")
+    cursor: Word | None = Field(None, description="From the page before.")
     fields: Annotated[str, Field(max_length=2_000), CARRIABLE] | None = Field(
-        None, description="By comma, in place of the short form."
+        None, description="Fields to show instead of the short form, by comma."
     )
 
 
@@ -158,7 +158,7 @@ class JobSelection(JobQuery):
 
 
 class JobsAction(Body):
-    """What to do with many jobs: those of `ids`, or the newest that `filter` selects."""
+    """An action for many jobs: those in `ids`, or the newest ones that `filter` selects."""
 
     action: Literal["cancel", "archive", "delete", "retry"]
     ids: Annotated[list[JobId], Field(min_length=1, max_length=MOST_IDS)] | None = None
@@ -172,7 +172,7 @@ class JobsAction(Body):
 
 
 def owner_named(principal: Principal, user_by_email: OwnerOf) -> OwnerOf:
-    """What a filter means by an owner, for whoever asks."""
+    """The owner that a filter of this principal means."""
 
     def owner_of(named: str) -> str:
         if named == "me":
@@ -183,21 +183,21 @@ def owner_named(principal: Principal, user_by_email: OwnerOf) -> OwnerOf:
 
 
 def words_of(name: str, given: str | None, known: tuple[str, ...]) -> frozenset[str]:
-    """The words of a list by comma. BadInput for one that is not known."""
+    """The words of a comma-separated list. Raises BadInput for an unknown one."""
     words = frozenset(word.strip() for word in (given or "").split(",") if word.strip())
     if not words.issubset(known):
-        raise BadInput(name, f"There are {', '.join(known)}.")
+        raise BadInput(name, f"It must be one or more of {', '.join(known)}.")
     return words
 
 
 def _one_of(name: str, given: str | None, known: tuple[str, ...]) -> str | None:
     if given is not None and given not in known:
-        raise BadInput(name, f"There are {', '.join(known)}.")
+        raise BadInput(name, f"It must be one or more of {', '.join(known)}.")
     return given
 
 
 def moment_of(name: str, given: str | None) -> str | None:
-    """A time as the log writes it. BadInput for text that is none."""
+    """A time in the log's form. Raises BadInput for text that is not a time."""
     if not given:
         return None
     try:
@@ -212,7 +212,7 @@ def moment_of(name: str, given: str | None) -> str | None:
 
 
 def fields_of(given: str | None) -> tuple[str, ...]:
-    """The fields that a list is to show; by itself the short form."""
+    """The fields that a list shows. Default: the short form."""
     if given is None:
         return SHORT
     words = words_of("fields", given, FIELDS)
@@ -220,7 +220,7 @@ def fields_of(given: str | None) -> tuple[str, ...]:
 
 
 def work_of(body: NewJob, workdir: str, default_timeout_s: int, owner: str) -> WorkRequest:
-    """The request in the terms of the intake; a relative `cwd` is below the server's working
+    """The request in the terms of the intake. A relative `cwd` is below the server's working
     directory.
     """
     timeout_s = body.timeout_s if body.timeout_s is not None else default_timeout_s

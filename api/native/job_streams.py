@@ -23,7 +23,7 @@ from scheduler.drivers.unfinished import Unfinished
 
 @dataclass(frozen=True, slots=True)
 class Wanted:
-    """Which of its events a reader wants, and up to where."""
+    """Which events of a job a reader wants, and up to which position."""
 
     types: tuple[str, ...] = ()
     actor: str | None = None
@@ -44,8 +44,8 @@ class JobStreams:
     async def answer(
         self, request: Request, principal: Principal, job: Job, wanted: Wanted
     ) -> Response:
-        """The stream, which ends with the job; 204 once all of it was seen. The principal may see
-        the job. InvalidCursor.
+        """The stream, which ends with the job; 204 if the client has seen all of it. The principal
+        must be allowed to see the job. Raises InvalidCursor.
         """
         log = self._log
         cursor = whole_cursor(request, log, wanted.after)
@@ -73,12 +73,14 @@ class JobStreams:
 
 
 def whole_cursor(request: Request, log: EventLog, after: int | None) -> Cursor | None:
-    """The reader's cursor, where each event is one frame. InvalidCursor for one of other streams,
-    and as `cursor_of`.
+    """The reader's cursor for streams with one frame for each event. Raises InvalidCursor for a
+    cursor of another stream, and as `cursor_of`.
     """
     cursor = cursor_of(request, log, after)
     if cursor is not None and cursor.index is not None:
-        raise InvalidCursor("Last-Event-ID is of another stream: here each event is one frame.")
+        raise InvalidCursor(
+            "Last-Event-ID belongs to another stream: here each event is one frame."
+        )
     return cursor
 
 
@@ -90,6 +92,6 @@ async def rest(
     before: int | None,
     actor: str | None,
 ) -> bool:
-    """Whether the log has something past the cursor that the reader wants."""
+    """Whether the log has an event after the cursor that the reader wants."""
     seen = cursor.after if cursor is not None else 0
     return bool(await log.read(seen, 1, subject, types, before=before, actor=actor))

@@ -1,4 +1,4 @@
-"""``/jobs``: submit them, find them, see what became of them, and say what is to happen next."""
+"""``/jobs``: submit jobs, find them, show what happened, and cancel, retry, redo or rerun them."""
 
 from collections.abc import Awaitable, Callable, Sequence
 from pathlib import Path
@@ -73,7 +73,7 @@ def job_routes(
     workdir: Path,
     default_timeout_s: int,
 ) -> APIRouter:
-    """The routes. `user_by_email` is the owner behind an address."""
+    """The routes. `user_by_email` returns the owner behind an e-mail address."""
     router = APIRouter(prefix="/jobs", tags=["jobs"], responses=SECURED)
     _add_intake(router, intake, name_of, str(workdir), default_timeout_s)
     _add_reading(router, views, name_of, user_by_email)
@@ -112,15 +112,15 @@ def _add_intake(
     @router.post(
         "/{job_id}/rerun",
         status_code=201,
-        summary="Submit the same again",
+        summary="Submit the same command again",
         response_model=JobObject,
         responses=documented(404, 409),
     )
     async def rerun(
         job_id: str, request: Request, principal: Authenticated, key: IdempotencyHeader = None
     ) -> Response:
-        """A new job of the same command, with no tie to the old one but `parentId`. 409 for a job
-        of a crew, and for one whose environment or arguments the log does not have.
+        """A new job of the same command; `parentId` is its only tie to the old one. 409 for a job
+        of a crew, and for one whose environment or arguments are not in the log.
         """
         asked = (b"rerun", job_id.encode())
         return _made(
@@ -150,9 +150,9 @@ def _add_reading(router: APIRouter, views: Views, name_of: NameOf, user_by_email
     async def get_jobs(
         principal: Authenticated, query: Annotated[JobListQuery, Query()]
     ) -> Response:
-        """Of one's own, for an administrator of all. A page has up to `limit` jobs, or those that
-        make 2 MiB. A job has the fields of the short form, or those of `fields`; long texts are
-        shortened, and `shortened` names the fields in which.
+        """The person's own; for administrators all. A page has up to `limit` jobs, or as many as
+        make 2 MiB. A job has the fields of the short form, or those of `fields`. Long texts are
+        shortened, and `shortened` names their fields.
         """
         wanted = query.filter(owner_named(principal, user_by_email))
         fields = fields_of(query.fields)
@@ -180,7 +180,7 @@ async def selected_jobs(
             owner = scope_of(principal)
             return filtered_jobs(reading, wanted, owner=owner, cursor=cursor, limit=limit)
 
-    # A text is looked for in every job.
+    # A text filter searches every job, so it runs in a thread.
     return await run_in_threadpool(read) if wanted.text else read()
 
 
@@ -225,10 +225,10 @@ def _add_timeline(router: APIRouter, views: Views, name_of: NameOf) -> None:
         cursor: Annotated[int, Query(ge=0, le=2**62)] = 0,
         limit: Annotated[int, Query(ge=1, le=1_000)] = 200,
         newest: Annotated[
-            bool, Query(description="The last entries; a cursor is none then.")
+            bool, Query(description="The last entries. There is no cursor then.")
         ] = False,
     ) -> Response:
-        """Oldest first in any case."""
+        """Always oldest first."""
         await views.caught_up()
         with views.reading() as reading:
             seen_job(reading, job_id, principal)
@@ -273,11 +273,11 @@ def _add_events(router: APIRouter, log: EventLog, actions: JobActions, streams: 
         after: Position | None = None,
         partial_lines: Annotated[
             bool,
-            Query(alias="partial", description="Also how the line begins that has not ended."),
+            Query(alias="partial", description="Include the beginning of the unfinished line."),
         ] = False,
     ) -> Response:
         """Each event is one frame: its position as `id`, its type as `event`, its envelope as
-        `data`. Resumes with Last-Event-ID; ends with the job, and is 204 once all of it was seen.
+        `data`. Resumes with Last-Event-ID. Ends with the job; 204 if the client has seen all of it.
         """
         job = await actions.loaded(job_id, principal)
         wanted = Wanted(types_of(type_names), after=after, partial_lines=partial_lines)
@@ -324,21 +324,21 @@ def _add_commands(router: APIRouter, actions: JobActions, shown: Shown) -> None:
         "cancel",
         actions.cancel,
         "Cancel a job",
-        "Asks for the end; asking again is only acknowledged. 409 once the job has ended.",
+        "Asks for the end. Asking again changes nothing. 409 if the job has ended.",
     )
     command(
         "retry",
         actions.retry,
-        "Set a job going again that failed or is blocked",
-        "What has ended without success is done again, what is blocked goes on. 409 for all else.",
+        "Set a failed or blocked job going again",
+        "A job that ended without success is done again, a blocked job goes on. 409 for others.",
     )
     command(
         "unblock",
         actions.unblock,
         "Let a blocked job go on",
-        "Its retries count anew. 409 for a job that is not blocked.",
+        "Its retries are counted from 0 again. 409 if the job is not blocked.",
     )
-    command("archive", actions.archive, "Take a job off the board", "409 while it runs.")
+    command("archive", actions.archive, "Archive a job", "It leaves the board. 409 while it runs.")
     command("unarchive", actions.unarchive, "Put a job back on the board", "It stays as it is.")
 
 
@@ -356,7 +356,7 @@ def _add_redo_and_delete(router: APIRouter, actions: JobActions, shown: Shown) -
         body: Redo | None = None,
         if_match: IfMatchHeader = None,
     ) -> Response:
-        """What was made of its old result is made anew, in its turn."""
+        """Jobs that used its old result are done again, too."""
         feedback = body.feedback if body is not None else ""
         context, version = principal.context(request), version_of(if_match)
         return await shown(await actions.redo(job_id, principal, context, version, feedback))
@@ -365,7 +365,7 @@ def _add_redo_and_delete(router: APIRouter, actions: JobActions, shown: Shown) -
     async def delete(
         job_id: str, request: Request, principal: Authenticated, if_match: IfMatchHeader = None
     ) -> Response:
-        """The log keeps what happened; lists and look-ups do not show the job any more."""
+        """Lists and look-ups do not show the job any more. The log keeps what happened."""
         context, version = principal.context(request), version_of(if_match)
         changed = await actions.delete(job_id, principal, context, version)
         return json_bytes({"ok": True}, headers=position_header(changed.position))
@@ -418,8 +418,8 @@ def _add_bulk(router: APIRouter, actions: JobActions, views: Views, user_by_emai
         response_model=ActionResults,
     )
     async def act(body: JobsAction, request: Request, principal: Authenticated) -> Response:
-        """Each job by itself: one that is refused hinders no other one, and its `status` and
-        `detail` say why. Of a filter the newest 500 jobs are taken.
+        """Each job by itself: a refused job does not stop the others, and its `status` and `detail`
+        say why. A filter selects the newest 500 jobs.
         """
         ids, more = await _ids(body, principal)
         results, position = await actions.to_each(

@@ -1,4 +1,4 @@
-"""Whether the language model server that jobs rely on would answer them."""
+"""Whether the language model server that jobs need would answer them."""
 
 import asyncio
 import logging
@@ -15,7 +15,7 @@ _ANSWER_LIMIT = 1024 * 1024
 
 
 class LMStudioHealth(BaseModel):
-    """The `lm_studio` part of health (`contracts/gitoma.md` §3); every key is always there."""
+    """The `lm_studio` part of health (`contracts/gitoma.md` §3). Every key is always present."""
 
     level: Literal["ok", "warn", "error"]
     message: str
@@ -44,7 +44,7 @@ _model_list = TypeAdapter(_ModelList)
 
 
 class _Unhealthy(Exception):
-    """A rung of the ladder that did not hold: a sentence, and what to do about it."""
+    """A failed check: a sentence, and what to do about it."""
 
     def __init__(self, message: str, detail: str = "") -> None:
         super().__init__(message)
@@ -55,11 +55,11 @@ class _Unhealthy(Exception):
 async def probe(
     base_url: str, model: str, *, timeout_s: float = 2.5, budget_s: float = 3.0
 ) -> LMStudioHealth:
-    """Ask `<base_url>/models` whether `model` is there; never raises.
+    """Ask `<base_url>/models` whether `model` is there. Never raises.
 
-    `timeout_s` bounds each network operation, `budget_s` the whole. The first of these that
-    applies is level `error`: bad address, unreachable, timed out, not a 200, not a model list, an
-    empty list, `model` not among them. Else `ok`. No part of `base_url` that may hold a
+    `timeout_s` limits each network operation, `budget_s` the whole. The first of these that applies
+    is level `error`: bad address, unreachable, timed out, not a 200, not a model list, an empty
+    list, `model` not in it. Otherwise the level is `ok`. No part of `base_url` that may hold a
     credential is ever repeated.
     """
     try:
@@ -81,7 +81,7 @@ async def probe(
             detail=f"Nothing that speaks HTTP answers at {_shown(url)}. Is its server started?",
         )
     except Exception as unforeseen:
-        # The name only: the text of a client error may repeat the address with its credentials.
+        # Only the type: the text of a client error may repeat the address with its credentials.
         logger.error("LM Studio probe failed: %s", type(unforeseen).__name__)
         return LMStudioHealth(level="error", message="LM Studio could not be asked.")
 
@@ -119,7 +119,7 @@ async def _list_models(url: httpx2.URL, timeout_s: float) -> list[str]:
 
 
 def _verification(scheme: str) -> ssl.SSLContext | bool:
-    # Loading the authorities takes 30 ms of the event loop, for nothing when no TLS is spoken.
+    # Loading the authorities takes 30 ms of the event loop, and is not needed without TLS.
     return True if scheme == "https" else ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
 
 
@@ -161,7 +161,7 @@ def _judge(available: list[str], model: str) -> LMStudioHealth:
 
 
 def _same_model(one: str, other: str) -> bool:
-    """Case never counts; a publisher (`qwen/` of `qwen/qwen3-8b`) only when both name one."""
+    """Case never counts. A publisher (`qwen/` of `qwen/qwen3-8b`) counts only if both name one."""
     one, other = one.strip().lower(), other.strip().lower()
     if "/" in one and "/" in other:
         return one == other

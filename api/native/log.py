@@ -1,4 +1,4 @@
-"""``/log``: the log itself, by page, by position, live, and as a whole."""
+"""``/log``: the log itself: by page, by position, live, and as a whole."""
 
 from collections.abc import AsyncIterator, Iterator
 from functools import partial
@@ -29,7 +29,7 @@ Subject = Annotated[
     Query(
         max_length=300,
         pattern="^[^/]*$",
-        description="For instance job-<id>; its sub-streams are part of it.",
+        description="Such as job-<id>. Its sub-streams are included.",
     ),
 ]
 Types = Annotated[
@@ -49,7 +49,7 @@ def types_of(given: str | None) -> tuple[str, ...]:
 
 
 def log_routes(log: EventLog, jobs: Jobs, owners: Owners, streams: JobStreams) -> APIRouter:
-    """The whole log is for admins; everybody reads what is about their own things."""
+    """The whole log is for administrators. Others may read what is about their own things."""
     router = APIRouter(prefix="/log", tags=["log"], responses=SECURED)
     _add_stream(router, log, jobs, owners, streams)
     _add_export(router, log, owners)
@@ -75,18 +75,18 @@ def _add_stream(
         after: Position | None = None,
         before: Position | None = None,
         limit: Annotated[
-            int | None, Query(ge=1, le=2**62, description="Events until the stream ends.")
+            int | None, Query(ge=1, le=2**62, description="Events after which the stream ends.")
         ] = None,
         partial_lines: Annotated[
             bool,
             Query(
                 alias="partial",
-                description="About one job: also how the line begins that it has not ended.",
+                description="For one job: include the beginning of its unfinished line.",
             ),
         ] = False,
     ) -> Response:
-        """Resumes with Last-Event-ID. About one job it ends with the job, and with `before` once
-        the log has got there; it is 204 once all of that was seen.
+        """Resumes with Last-Event-ID. For one job it ends with the job; with `before` it ends when
+        the log has reached it. 204 if the client has seen all of that.
         """
         await run_in_threadpool(owners.check, principal, subject)
         types = types_of(type_names)
@@ -125,8 +125,8 @@ def _add_export(router: APIRouter, log: EventLog, owners: Owners) -> None:
     async def export(
         principal: Authenticated, subject: Subject = None, after: Position = 0
     ) -> Response:
-        """Every event up to the head of this moment, one envelope with its hash a line, and a last
-        line of the type `export.ended` that says how many there are.
+        """Every event up to the present head, one envelope with its hash on each line, and a last
+        line of the type `export.ended` with their number.
         """
         await run_in_threadpool(owners.check, principal, subject)
         return StreamingResponse(
@@ -188,7 +188,7 @@ async def envelopes_page(
     before: int | None = None,
     actor: str | None = None,
 ) -> Response:
-    """Events after a position as they are in the log; `cursor` is that of the next page.
+    """Events after a position, as in the log. `cursor` is that of the next page.
 
     The work and the bytes of one page are bounded: it may be short and still have a `cursor`.
     """

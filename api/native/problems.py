@@ -1,4 +1,4 @@
-"""What has failed, as a problem (RFC 9457): the only shape of an error in the native API."""
+"""Errors of the native API: problem details (RFC 9457), its only form."""
 
 from collections.abc import Sequence
 from http import HTTPStatus
@@ -13,9 +13,9 @@ MEDIA_TYPE = "application/problem+json"
 
 
 class FieldProblem(BaseModel):
-    """What is wrong with one field."""
+    """A fault of one field."""
 
-    path: str = Field(description="Where, as `inputs.repo` or `jobs[2].parents[0]`.")
+    path: str = Field(description="The place, such as `inputs.repo` or `jobs[2].parents[0]`.")
     message: str
 
 
@@ -27,13 +27,13 @@ class Problem(BaseModel):
     status: int
     detail: str = Field(description="What went wrong, in a sentence.")
     error_id: str | None = Field(
-        None, description="The id of the request, which the server's log has too: 422 and 5xx."
+        None, description="The id of the request, also in the server's log. On 422 and 5xx."
     )
     errors: list[FieldProblem] | None = None
 
 
 def problem(failure: Failure) -> JSONResponse:
-    """The failure as a problem."""
+    """The error as a problem."""
     body: dict[str, Any] = {
         "type": "about:blank",
         "title": HTTPStatus(failure.status).phrase,
@@ -80,4 +80,4 @@ def documented(*statuses: int) -> dict[int | str, dict[str, Any]]:
 
 
 SECURED = documented(400, 401, 403, 422, 503)
-"""What every route behind a token may answer beside its own."""
+"""The answers that every route behind a token may give beside its own."""

@@ -12,11 +12,11 @@ from domain.clock import parse_time
 ChosenPassword = Annotated[
     str, Field(max_length=LONGEST, json_schema_extra={"minLength": SHORTEST}), CARRIABLE
 ]
-"""A password that somebody shall have; a shorter one is a 400."""
+"""A new password. A shorter one is a 400."""
 
 
 class Profile(BaseModel):
-    """Somebody as they see themselves. `createdAt` is in milliseconds since 1970."""
+    """A person's own account. `createdAt` is in milliseconds since 1970."""
 
     id: str
     email: str

@@ -1,4 +1,4 @@
-"""``/projections``: where each view stands, and rebuilding one beside the live one."""
+"""``/projections``: the state of each view, and rebuilding one beside the live one."""
 
 from typing import Literal
 
@@ -51,9 +51,7 @@ def projection_routes(log: EventLog, views: Views) -> APIRouter:
         "/{name}/rebuild", status_code=202, summary="Rebuild one", responses=documented(404, 409)
     )
     async def rebuild(name: str, principal: Admin) -> Response:
-        """Fills a new table beside the live one, which goes on answering, and
-        puts it in its place.
-        """
+        """Fills a new table beside the live one, which goes on answering, and then replaces it."""
         views.rebuild(name)
         return json_bytes({"name": name, "status": "rebuilding"}, 202)
 

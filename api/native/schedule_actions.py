@@ -1,4 +1,4 @@
-"""What people do with schedules: make, change and fire them, and look at times to come."""
+"""Actions of people on schedules: make, change and fire them, and preview their times."""
 
 from collections.abc import Callable, Sequence
 from itertools import islice
@@ -22,8 +22,8 @@ from scheduler.policies.spawner import CrewMaker, SpawnedCrew, Spawner
 
 
 class ScheduleActions:
-    """Commands on schedules, for whoever may see them: ScheduleNotFound for others. `timezone` is
-    that of a schedule which names none.
+    """Commands on schedules that the principal may see; for others they raise ScheduleNotFound.
+    `timezone` is the default zone of new schedules.
     """
 
     def __init__(
@@ -52,8 +52,8 @@ class ScheduleActions:
         *,
         enabled: bool,
     ) -> ChangedSchedule:
-        """BadInput, with the path of the mistake, for a rule, time zone or input that cannot be
-        used; TemplateNotFound. `template` is asked for once the terms are good.
+        """Raises BadInput with the path of the mistake for an invalid rule, time zone or input, and
+        TemplateNotFound. `template` is called once the terms are valid.
         """
         given = {"timezone": self._timezone, **terms}
         checked = await run_in_threadpool(checked_terms, given)
@@ -69,7 +69,7 @@ class ScheduleActions:
         context: Context,
         version: int | None,
     ) -> ChangedSchedule:
-        """What is left out stays as it is. The next time is reckoned anew."""
+        """Fields that are left out do not change. The next time is computed anew."""
         schedule = schedule_of(await self.row(schedule_id, principal))
         if "inputs" in terms:
             zone = terms.get("timezone", schedule.timezone)
@@ -93,7 +93,9 @@ class ScheduleActions:
     async def enable(
         self, schedule_id: str, principal: Principal, context: Context, version: int | None
     ) -> ChangedSchedule:
-        """From its next time on: what passed while it was off is not missed."""
+        """It fires from its next time on. Times that passed while it was disabled are not
+        missed.
+        """
         row = await self.row(schedule_id, principal)
         return await self._schedules.enable(schedule_id, row["firings"], context, if_match=version)
 
@@ -132,7 +134,7 @@ class ScheduleActions:
         return shown
 
     async def objects(self, rows: Sequence[Row]) -> list[dict[str, Any]]:
-        """As they are shown. A rule may have to be walked for its next time: not on the loop."""
+        """The objects to show. Finding a rule's next time may take long, so not on the loop."""
         now = self._clock()
         return await run_in_threadpool(lambda: [schedule_json(row, now) for row in rows])
 
@@ -152,7 +154,7 @@ class ScheduleActions:
         return await run_in_threadpool(look)
 
     async def times(self, schedule_id: str, principal: Principal, n: int) -> dict[str, Any]:
-        """As if it were enabled now; without jitter."""
+        """As if it were enabled now, and without jitter."""
         row = await self.row(schedule_id, principal)
         return await run_in_threadpool(
             lambda: _preview(schedule_of(row).parsed, self._times(row, n))
@@ -176,7 +178,7 @@ def _preview(rule: Rule, times: list[str]) -> dict[str, Any]:
 
 
 def seen_schedule(reading: Reading, schedule_id: str, principal: Principal) -> Row:
-    """The row, if it is one that this principal may see; else ScheduleNotFound."""
+    """The row of a schedule. Raises ScheduleNotFound if this principal may not see it."""
     row = find_schedule(reading, schedule_id)
     if not principal.sees(row["owner"]):
         raise ScheduleNotFound(schedule_id)

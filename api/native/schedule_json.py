@@ -1,4 +1,4 @@
-"""Schedules as JSON. Nulls are given, never left out; times are ISO 8601 in UTC."""
+"""Schedules as JSON. Null fields are present, never left out. Times are ISO 8601 in UTC."""
 
 from datetime import datetime
 from typing import Any, Literal
@@ -16,7 +16,7 @@ from projections.schedules import schedule_of
 
 
 class ScheduleObject(BaseModel):
-    """A schedule. Nulls are given, never left out; times are ISO 8601 in UTC."""
+    """A schedule. Null fields are present, never left out. Times are ISO 8601 in UTC."""
 
     model_config = ConfigDict(extra="forbid")
 
@@ -34,7 +34,7 @@ class ScheduleObject(BaseModel):
     lastOutcome: Literal["spawned", "skipped", "failed"] | None
     lastError: str | None
     failuresInARow: int
-    firings: int = Field(description="By the rule; those by hand are not counted.")
+    firings: int = Field(description="Firings by the rule, without those by hand.")
     missed: int
     skipped: int
     catchUp: str | dict[str, Any]
@@ -47,7 +47,7 @@ class ScheduleObject(BaseModel):
     updatedAt: str
     version: int = Field(description="The ETag.")
     shortened: list[str] = Field(
-        description="Fields that lists show only the beginning of; the schedule has them whole."
+        description="Fields that lists show shortened; the schedule itself has them whole."
     )
 
 
@@ -81,7 +81,7 @@ class FiringObject(BaseModel):
 
 
 def schedule_json(row: Row, now: datetime) -> dict[str, Any]:
-    """The schedule object. `nextRunAt` is reckoned from `now`: a view has no clock."""
+    """The schedule object. `nextRunAt` is computed from `now`, because a view has no clock."""
     schedule = schedule_of(row)
     following = None
     try:
@@ -89,7 +89,7 @@ def schedule_json(row: Row, now: datetime) -> dict[str, Any]:
         if schedule.state is ScheduleState.ACTIVE:
             following = schedule.next_after(begin_of(row, now), row["firings"])
     except BadInput as error:
-        # A rule that was good once, on another machine: the list of all the others must show.
+        # The rule was valid on another machine. The list must still show all other schedules.
         text = f"This server cannot read the rule: {error}"
     all_of_them = schedule.catch_up is CatchUp.ALL
     return {
@@ -126,13 +126,15 @@ def schedule_json(row: Row, now: datetime) -> dict[str, Any]:
 
 
 def schedule_brief(schedule: dict[str, Any]) -> dict[str, Any]:
-    """The schedule object as lists show it: inputs that are long are shortened."""
+    """The schedule object as lists show it: long inputs are shortened."""
     inputs, whole = brief(schedule["inputs"])
     return schedule if whole else {**schedule, "inputs": inputs or {}, "shortened": ["inputs"]}
 
 
 def begin_of(row: Row, now: datetime) -> datetime:
-    """After which its next times come: it may have dealt with one that a clock showed early."""
+    """The time after which its next times come. It may have handled one that a wrong clock
+    showed early.
+    """
     reached = parse_time(max(row["since"], row["last_nominal"] or ""))
     return max(reached, now) if reached <= now + GRACE else now
 

@@ -1,4 +1,4 @@
-"""What can be asked of ``/schedules``, and the terms that it means."""
+"""The requests of ``/schedules``, and the terms that they mean."""
 
 import re
 from typing import Annotated, Any
@@ -27,7 +27,7 @@ CatchUpSpec = Annotated[
 
 
 class Terms(Body):
-    """The terms that can be changed. What is left out stays as it is."""
+    """The terms that can be changed. Fields that are left out do not change."""
 
     name: Text | None = None
     inputs: dict[str, Any] | None = None
@@ -36,12 +36,12 @@ class Terms(Body):
     catch_up: CatchUpSpec | None = None
     overlap: Text | None = None
     jitter_s: Annotated[float, Field(ge=0, le=1e9)] | None = None
-    ends_at: Text | None = Field(None, description="ISO 8601; null: it has no end.")
+    ends_at: Text | None = Field(None, description="ISO 8601; null: no end.")
     max_firings: Annotated[int, Field(ge=-(2**53), le=2**53)] | None = None
 
 
 class NewSchedule(Terms):
-    """A schedule to be made."""
+    """A new schedule."""
 
     template: Annotated[str, Field(min_length=1, max_length=1_000), CARRIABLE]
     enabled: bool = True
@@ -56,8 +56,8 @@ class RulePreview(Body):
 
 
 def terms_of(body: Terms) -> dict[str, Any]:
-    """The terms that a body gives, by the field names of ``schedule.created``. BadInput for what
-    says nothing.
+    """The terms in a body, by the field names of ``schedule.created``. Raises BadInput for
+    an invalid one.
     """
     given = body.model_fields_set
     terms: dict[str, Any] = {}
@@ -89,10 +89,12 @@ def _catch_up(given: str | dict[str, Any]) -> dict[str, Any]:
 
 
 def _window_ms(given: Any) -> int:
-    """A time span: seconds, or like 90m, 24h, 7d."""
+    """A time span: seconds, or text such as 90m, 24h, 7d."""
     if isinstance(given, int | float) and not isinstance(given, bool) and 0 <= given <= 1e9:
         return round(given * 1000)
     found = _WINDOW.fullmatch(given.strip()) if isinstance(given, str) else None
     if found is None:
-        raise BadInput("catchUp", "A window is a number of seconds, or like 90m, 24h or 7d.")
+        raise BadInput(
+            "catchUp", "A window must be a number of seconds, or such as 90m, 24h or 7d."
+        )
     return int(found[1]) * _SECONDS[found[2]] * 1000

@@ -1,4 +1,4 @@
-"""``/schedules``: make schedules, change them, fire them by hand, and see what they did."""
+"""``/schedules``: make, change and fire schedules, and show their firings."""
 
 from typing import Annotated
 
@@ -27,7 +27,7 @@ _CHANGED = documented(404, 409, 412)
 
 
 class Fired(BaseModel):
-    """The crew that was made, its jobs in dependency order."""
+    """The new crew. Its jobs are in dependency order."""
 
     model_config = ConfigDict(extra="forbid")
 
@@ -51,7 +51,7 @@ def _add_reading(router: APIRouter, actions: ScheduleActions) -> None:
 
     @router.post("/preview", summary="The next times of a rule", response_model=Preview)
     async def preview_rule(body: RulePreview, principal: Authenticated) -> Response:
-        """Of a rule that is not saved yet."""
+        """For a rule that is not saved yet."""
         return json_bytes(await actions.times_of_rule(body.rule, body.timezone, body.n))
 
     @router.get(
@@ -76,7 +76,7 @@ def _add_reading(router: APIRouter, actions: ScheduleActions) -> None:
         principal: Authenticated,
         n: Annotated[int, Query(ge=1, le=_MOST_TIMES)] = 10,
     ) -> Response:
-        """As if it were enabled now; without jitter."""
+        """As if it were enabled now, and without jitter."""
         return json_bytes(await actions.times(schedule_id, principal, n))
 
     @router.get(
@@ -91,7 +91,7 @@ def _add_reading(router: APIRouter, actions: ScheduleActions) -> None:
         limit: Annotated[int, Query(ge=1, le=500)] = 50,
         cursor: Annotated[int | None, Query(ge=1, le=2**62)] = None,
     ) -> Response:
-        """The crews and jobs that it made are those with its id as `schedule`."""
+        """Its crews and jobs are those with its id as `schedule`."""
         rows, more = await actions.firings(schedule_id, principal, cursor, limit)
         following = str(rows[-1]["position"]) if more else None
         return page(list(map(firing_json, rows)), following)
@@ -108,8 +108,8 @@ def _add_making(router: APIRouter, actions: ScheduleActions) -> None:
     async def create_schedule(
         body: NewSchedule, request: Request, principal: Authenticated
     ) -> Response:
-        """400, with the path of the mistake, for a rule, time zone or input that cannot be used;
-        404 for an unknown template.
+        """400, with the path of the mistake, for an invalid rule, time zone or input; 404 for an
+        unknown template.
         """
         context = principal.context(request)
         created = await actions.create(
@@ -131,8 +131,8 @@ def _add_making(router: APIRouter, actions: ScheduleActions) -> None:
         principal: Authenticated,
         if_match: IfMatchHeader = None,
     ) -> Response:
-        """What is left out stays as it is; its template does in any case. The next time is reckoned
-        anew.
+        """Fields that are left out do not change; the template never changes. The next time is
+        computed anew.
         """
         context, version = principal.context(request), version_of(if_match)
         changed = await actions.change(schedule_id, terms_of(body), principal, context, version)
@@ -144,7 +144,7 @@ def _add_commands(router: APIRouter, actions: ScheduleActions) -> None:
     async def delete_schedule(
         schedule_id: str, request: Request, principal: Authenticated, if_match: IfMatchHeader = None
     ) -> Response:
-        """It fires no more; the jobs that it made stay."""
+        """It does not fire any more. The jobs that it made stay."""
         context, version = principal.context(request), version_of(if_match)
         changed = await actions.execute(schedule_id, Schedule.delete, principal, context, version)
         return json_bytes({"ok": True}, headers=position_header(changed.position))
@@ -158,7 +158,9 @@ def _add_commands(router: APIRouter, actions: ScheduleActions) -> None:
     async def enable_schedule(
         schedule_id: str, request: Request, principal: Authenticated, if_match: IfMatchHeader = None
     ) -> Response:
-        """From its next time on: what passed while it was off is not missed. 409 without one."""
+        """It fires from its next time on. Times that passed while it was disabled are not missed.
+        409 if it has no next time.
+        """
         context, version = principal.context(request), version_of(if_match)
         return await _answer(
             actions, await actions.enable(schedule_id, principal, context, version)
@@ -166,14 +168,14 @@ def _add_commands(router: APIRouter, actions: ScheduleActions) -> None:
 
     @router.post(
         "/{schedule_id}/disable",
-        summary="Stop a schedule",
+        summary="Disable a schedule",
         response_model=ScheduleObject,
         responses=_CHANGED,
     )
     async def disable_schedule(
         schedule_id: str, request: Request, principal: Authenticated, if_match: IfMatchHeader = None
     ) -> Response:
-        """It fires no more until it is enabled. What it made goes on."""
+        """It does not fire until it is enabled. Jobs that it made go on."""
         context, version = principal.context(request), version_of(if_match)
         changed = await actions.execute(schedule_id, Schedule.disable, principal, context, version)
         return await _answer(actions, changed)
@@ -186,7 +188,7 @@ def _add_commands(router: APIRouter, actions: ScheduleActions) -> None:
         responses=documented(404, 409),
     )
     async def run_now(schedule_id: str, request: Request, principal: Authenticated) -> Response:
-        """At once, also when it is disabled, and beside what still runs. 400 when its template
+        """At once, even if it is disabled, and beside jobs that still run. 400 if its template
         cannot be rendered.
         """
         spawned = await actions.run_now(schedule_id, principal, principal.context(request))

@@ -1,4 +1,4 @@
-"""Templates, and the crews that they would become, as JSON."""
+"""Templates, and the crews made from them, as JSON."""
 
 from typing import TYPE_CHECKING, Any
 
@@ -35,7 +35,7 @@ class TemplateFaultObject(BaseModel):
 
 
 def template_json(template: "Template", *, files: bool) -> dict[str, Any]:
-    """A template as lists show it; `files` is whether its file is shown."""
+    """A template as lists show it. `files`: whether to show its file."""
     shown: dict[str, Any] = {
         "id": template.id,
         "name": template.name,
@@ -51,7 +51,7 @@ def template_json(template: "Template", *, files: bool) -> dict[str, Any]:
 
 
 def template_whole(template: "Template", *, files: bool) -> dict[str, Any]:
-    """A template with its jobs, not rendered; `files` is whether its file and text are shown."""
+    """A template with its jobs, not rendered. `files`: whether to show its file and text."""
     shown = template_json(template, files=files)
     shown["jobs"] = [_job_json(template.jobs[i]) for i in template.order]
     if files:
@@ -69,7 +69,7 @@ def fault_json(fault: TemplateFault) -> dict[str, Any]:
 
 
 def _job_json(job: "TemplateJob") -> dict[str, Any]:
-    """A job as its template has it. Of the environment only the names, as everywhere."""
+    """A job of a template. Of the environment only the names, as everywhere."""
     return {
         "id": job.id,
         "title": job.title.source,
@@ -84,7 +84,7 @@ def _job_json(job: "TemplateJob") -> dict[str, Any]:
 
 
 def plan_json(plan: CrewPlan) -> dict[str, Any]:
-    """A crew that was rendered, with its jobs in dependency order."""
+    """A rendered crew, with its jobs in dependency order."""
     return {
         "template": plan.template,
         "name": plan.name,
@@ -107,7 +107,7 @@ def plan_json(plan: CrewPlan) -> dict[str, Any]:
 
 
 def _settings_json(job: "TemplateJob | PlannedJob") -> dict[str, Any]:
-    """What is the same before and after rendering."""
+    """The fields that are the same before and after rendering."""
     return {
         "workspace": job.workspace,
         "timeoutS": job.timeout_s,

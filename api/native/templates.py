@@ -1,4 +1,4 @@
-"""``/templates``: which templates there are, what one says, and what it would become."""
+"""``/templates``: list templates, show one, and render one without committing it."""
 
 from typing import Annotated, Any
 
@@ -24,12 +24,12 @@ from scheduler.templates import Catalog
 
 
 class Rendering(Body):
-    """A template and its inputs, to see what would be committed."""
+    """A template and its inputs, to render without committing."""
 
     template: Annotated[str, Field(min_length=1, max_length=4_096), CARRIABLE]
     inputs: dict[str, Any] = Field(default_factory=dict)
     timezone: Annotated[str, Field(max_length=64), CARRIABLE] | None = Field(
-        None, description="Whose date `today` is, and of `nominal`; else UTC."
+        None, description="The time zone of the dates `today` and `nominal`. Default: UTC."
     )
 
 
@@ -40,13 +40,13 @@ class TemplatePage(Page[TemplateObject]):
 
 
 def template_routes(catalog: Catalog, clock: Clock = system_clock) -> APIRouter:
-    """The routes over a catalog; `clock` says what ``today`` is."""
+    """The routes over a catalog. `clock` decides what ``today`` is."""
     router = APIRouter(prefix="/templates", tags=["templates"], responses=SECURED)
 
     @router.get("", summary="List templates", response_model=TemplatePage)
     def get_templates(principal: Authenticated) -> Response:
-        """All of them, on one page. An administrator also sees the files, and under `faults` the
-        mistakes in those that are left out.
+        """All templates, on one page. Administrators also see the files and, under `faults`, the
+        mistakes in files that cannot be used.
         """
         listing = catalog.listing()
         shown = [template_json(t, files=principal.admin) for t in listing.templates]
@@ -69,7 +69,7 @@ def template_routes(catalog: Catalog, clock: Clock = system_clock) -> APIRouter:
 
     @router.get("/{template_id:path}", summary="One template", responses=documented(404))
     def get_template(template_id: str, principal: Authenticated) -> Response:
-        """With its jobs, not rendered; an administrator also sees the file and its text."""
+        """With its jobs, not rendered. Administrators also see the file and its text."""
         return json_bytes(template_whole(catalog.get(template_id), files=principal.admin))
 
     return router

@@ -1,7 +1,7 @@
-"""``/worker``: what a running attempt asks of the server, with its own token.
+"""``/worker``: the API for a running attempt, with its own token.
 
-Each call is of one attempt: it renews that attempt's lease, and is a 409 once the attempt is no
-longer the job's current one, so that a worker that comes too late changes nothing.
+Each call belongs to one attempt and renews its lease. It is a 409 if the attempt is not the job's
+current one any more, so a late worker changes nothing.
 """
 
 import asyncio
@@ -48,7 +48,7 @@ Text = Annotated[str, Field(min_length=1, max_length=LONGEST_TEXT), CARRIABLE]
 
 
 class Heartbeat(Body):
-    """A sign of life; with `progress` (0 to 1) or `text` also one for people."""
+    """A sign of life. With `progress` (0 to 1) or `text` it is shown to people."""
 
     progress: Annotated[float, Field(ge=0, le=1)] | None = None
     text: Annotated[str, Field(max_length=500), CARRIABLE] | None = None
@@ -59,7 +59,7 @@ class Comment(Body):
 
 
 class Completion(Body):
-    """The result, as the job's schema wants it. `summary` becomes a comment."""
+    """The result, which must match the job's schema. `summary` becomes a comment."""
 
     result: dict[str, Any] | None = None
     summary: Text | None = None
@@ -70,7 +70,9 @@ class Block(Body):
 
 
 class Asking(Body):
-    """A question to a person. Without `approvers` the job's own may answer, or its owner."""
+    """A question to a person. Without `approvers` the people named by the template may answer, or
+    else the owner.
+    """
 
     description: Text
     proposed_action: Text | None = None
@@ -124,9 +126,9 @@ def _add_work(
     beat: Callable[[str, int], None],
     name_of: Callable[[str], str],
 ) -> None:
-    @router.get("", summary="What is to be done")
+    @router.get("", summary="The work to do")
     async def show(worker: Attempt) -> Response:
-        """The job, what its parents left, what was said about it, and why it is done again."""
+        """The job, its parents' results, its comments, and the feedback if it is done again."""
         job = await _current(jobs, worker, beat)
         wanted = (JobSubmitted.type, JobCommented.type, JobRedone.type)
         events = await log.stream(job_stream(worker.job_id), types=wanted)
@@ -189,8 +191,8 @@ def _add_signs(router: APIRouter, say: Say) -> None:
 def _add_ends(router: APIRouter, jobs: Jobs, beat: Callable[[str, int], None], say: Say) -> None:
     @router.post("/complete", summary="Hand in the result")
     async def complete(body: Completion, request: Request, worker: Attempt) -> Response:
-        """The job is done when the attempt has ended. 422 with the `path` of the mistake where the
-        result does not fit; it may be handed in again.
+        """The job is done when the attempt has ended. 422 with the `path` of the mistake if the
+        result does not match the schema; it may be handed in again.
         """
         job = await _current(jobs, worker, beat)
         schema = job.terms.result_schema
@@ -205,7 +207,7 @@ def _add_ends(router: APIRouter, jobs: Jobs, beat: Callable[[str, int], None], s
 
         return await say(decide, request, worker)
 
-    @router.post("/block", summary="Say that a person is needed")
+    @router.post("/block", summary="Ask for a person, because the job cannot go on")
     async def block(body: Block, request: Request, worker: Attempt) -> Response:
         """The job is blocked when the attempt has ended."""
         return await say(lambda job: job.ask_block(worker.attempt, body.reason), request, worker)
@@ -227,7 +229,7 @@ def _add_questions(
         "/approvals", status_code=201, summary="Ask a person", response_model=ApprovalObject
     )
     async def ask(body: Asking, request: Request, worker: Attempt) -> Response:
-        """The attempt holds no place, and its time limit does not run, until it has the answer."""
+        """Until the answer comes, the attempt holds no place and its time limit does not run."""
         _check_approvers(await _current(jobs, worker, beat), body.approvers)
         expires_at = None
         if body.expires_in_s is not None:
@@ -272,7 +274,7 @@ def _add_questions(
             float, Query(ge=0, le=LONGEST_WAIT_S, description="Seconds to wait for an answer.")
         ] = 0,
     ) -> Response:
-        """As soon as it is answered; still pending when the wait is over or the server stops."""
+        """Returns once it is answered; still pending if the wait is over or the server stops."""
         await _current(jobs, worker, beat)
         head = log.head
         row = await log.apart(partial(approval_of_log, log, approval_id))
@@ -288,7 +290,7 @@ def _add_questions(
 async def _next_event(
     log: EventLog, subject: str, after: int, wait_s: float, stopping: asyncio.Event
 ) -> None:
-    """Return when something about the subject is in the log, or the time is over, or all ends."""
+    """Returns at the next event about the subject, after the time, or when the server stops."""
     tail = log.tail(after, subject)
     waits = {asyncio.ensure_future(anext(tail)), asyncio.ensure_future(stopping.wait())}
     try:
@@ -300,8 +302,8 @@ async def _next_event(
 
 
 async def _current(jobs: Jobs, worker: WorkerPrincipal, beat: Callable[[str, int], None]) -> Job:
-    """The worker's job, whose lease is renewed. StaleAttempt or JobAlreadyEnded when it is not
-    its own any more.
+    """The worker's job. Renews its lease. Raises StaleAttempt or JobAlreadyEnded if the attempt has
+    lost its job.
     """
     job = await jobs.loaded(worker.job_id)
     job.require_current(worker.attempt)
@@ -310,14 +312,16 @@ async def _current(jobs: Jobs, worker: WorkerPrincipal, beat: Callable[[str, int
 
 
 def _check_approvers(job: Job, wanted: list[str]) -> None:
-    """A worker may choose among those whom the template names, and not go round them. Invalid."""
+    """A worker may choose among the people that the template names, but no others. Raises
+    Invalid.
+    """
     named = set(map(folded, job.terms.approvers))
     if named and not named.issuperset(map(folded, wanted)):
-        raise Invalid("The template says who may answer, and not all of these are among them.")
+        raise Invalid("The template names who may answer, and not all of these are among them.")
 
 
 def _refused(bad: BadInput, request: Request) -> Response:
-    """A result that does not fit is a 422: what the worker may put right and hand in again."""
+    """A result that does not match is a 422: the worker may correct it and hand it in again."""
     error_id: str = request.state.request_id
     return json_bytes({"detail": str(bad), "path": bad.path, "error_id": error_id}, 422)
 

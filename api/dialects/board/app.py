@@ -32,7 +32,9 @@ from scheduler.templates import Catalog
 from scheduler.workspaces.artifacts import ArtifactStore
 
 DOCUMENT = "/openapi/board.json"
-"""Where the OpenAPI document is beside those of others; by itself it is at ``/openapi.json``."""
+"""The path of the OpenAPI document beside those of others. At an address of its own it is
+``/openapi.json``.
+"""
 
 
 def board_app(

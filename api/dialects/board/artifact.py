@@ -20,11 +20,16 @@ def artifact_routes(views: Views, store: ArtifactStore) -> APIRouter:
 
     @router.get(
         "/{job_id}/artifact",
-        summary="The file that a job is about",
+        summary="The job's main file",
         response_class=FileResponse,
         responses=BYTES
         | documented(413)
-        | {406: {"model": Refusal, "description": "It is no text: it cannot be shown as a page."}},
+        | {
+            406: {
+                "model": Refusal,
+                "description": "It is not text, so it cannot be shown as a page.",
+            }
+        },
     )
     async def get_job_artifact(
         job_id: str,
@@ -33,8 +38,8 @@ def artifact_routes(views: Views, store: ArtifactStore) -> APIRouter:
         format: Annotated[Literal["html", "raw"], Query()] = "raw",
         name: Annotated[str | None, Query(max_length=1_024)] = None,
     ) -> Response:
-        """Of the latest attempt that left one: the one called `name`, else a report or an index,
-        else the first by name. With `format=html` text is made a page.
+        """From the latest attempt that left a file: the one called `name`, otherwise a report or an
+        index, otherwise the first by name. With `format=html`, text becomes a page.
         """
         await views.caught_up()
         with views.reading() as reading:

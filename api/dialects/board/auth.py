@@ -21,8 +21,8 @@ from api.people.sign_in import WRONG_PAIR, Entered, SignIn, WrongPair
 from domain.account.commands import LONGEST_EMAIL, Directory
 
 LINK_IS_OVER = (
-    "This sign-in link was used already, or its time is over. A start of the server prints another "
-    "one; the server's token lets you in too."
+    "This sign-in link was used already, or has expired. The next start of the server prints a new "
+    "one; you can also sign in with the server's token."
 )
 
 _LONGEST_TOKEN = 1_000
@@ -44,13 +44,13 @@ class ServerToken(Body):
 
 
 class LinkCode(Body):
-    """What the sign-in link holds."""
+    """The code in the sign-in link."""
 
     code: Annotated[str, Field(min_length=1, max_length=_LONGEST_TOKEN), CARRIABLE]
 
 
 class PasswordChange(Body):
-    """The password that one has, and the one that it shall be."""
+    """The present password and the new one."""
 
     current: Password
     new: ChosenPassword
@@ -65,11 +65,13 @@ OPERATOR_PROFILE = {
     "isAdmin": True,
     "createdAt": 0,
 }
-"""Whoever holds the server's token has no account, and is somebody all the same."""
+"""The profile of the operator, who has the server's token and no account."""
 
 
 def profile_of(principal: Principal | None, directory: Directory) -> dict[str, Any] | None:
-    """What ``/auth/me`` says. An API token is an administrator only with the scope for it."""
+    """The answer of ``/auth/me``. An API token counts as an administrator only with the
+    scope admin.
+    """
     if principal is None:
         return None
     if principal.user_id is None:
@@ -79,7 +81,7 @@ def profile_of(principal: Principal | None, directory: Directory) -> dict[str, A
 
 
 def address_of(request: Request) -> str | None:
-    """Where a request comes from, as far as the socket tells."""
+    """The client's address, as the socket reports it."""
     return request.client.host if request.client is not None else None
 
 
@@ -96,7 +98,7 @@ _EITHER = {
 
 
 async def credentials_of(request: Request) -> Credentials:
-    """The credentials in a JSON or form body. RequestValidationError for any other body."""
+    """The credentials in a JSON or form body. Raises RequestValidationError for any other body."""
     body = await request.body()
     try:
         if request.headers.get("content-type", "").partition(";")[0].strip() == _FORM:
@@ -111,8 +113,8 @@ async def credentials_of(request: Request) -> Credentials:
 
 
 def refuse_foreign(request: Request, security: Security) -> None:
-    """A page of another site must not sign its visitors in: HTTPException 403. A program, which
-    says nothing of where it comes from, may.
+    """Raises HTTPException 403 for a page of another site, which must not sign its visitors in. A
+    program sends neither Origin nor Sec-Fetch-Site, and is allowed.
     """
     from_a_browser = "origin" in request.headers or "sec-fetch-site" in request.headers
     if from_a_browser and not security.own_page(request):
@@ -122,8 +124,8 @@ def refuse_foreign(request: Request, security: Security) -> None:
 def auth_routes(
     sign_in: SignIn, oidc: OpenIdConnect, security: Security, *, may_register: Collection[str]
 ) -> APIRouter:
-    """The routes. `may_register` are addresses, and domains as ``@example.org``, that get an
-    account when they first come from a provider.
+    """The routes. `may_register` lists addresses, and domains such as ``@example.org``, that get an
+    account at their first sign-in with a provider.
     """
     router = APIRouter(prefix="/auth", tags=["people"])
     _add_ways_in(router, sign_in, security)
@@ -159,8 +161,8 @@ def _add_ways_in(router: APIRouter, sign_in: SignIn, security: Security) -> None
         openapi_extra=_EITHER,
     )
     async def login(request: Request) -> Response:
-        """Sets the session cookie. Takes JSON, or a form; a browser that posts a form is led on to
-        the profile, or back to the sign-in page.
+        """Sets the session cookie. Takes JSON or a form. A browser that posts a form is redirected
+        to the profile, or back to the sign-in page.
         """
         refuse_foreign(request, security)
         given = await credentials_of(request)
@@ -187,7 +189,7 @@ def _add_ways_in(router: APIRouter, sign_in: SignIn, security: Security) -> None
         responses=documented(400, 403, 413, 422, 429, 503),
     )
     async def token(body: ServerToken, request: Request) -> Response:
-        """Sets the session cookie, of the operator. 403 for any other token."""
+        """Sets the operator's session cookie. 403 for a wrong token."""
         refuse_foreign(request, security)
         if not security.token():
             raise NoToken
@@ -203,7 +205,7 @@ def _add_ways_in(router: APIRouter, sign_in: SignIn, security: Security) -> None
         responses=documented(400, 403, 413, 422, 429, 503),
     )
     async def link(body: LinkCode, request: Request) -> Response:
-        """Sets the session cookie, of the operator. 403 once the link was used, or is too old."""
+        """Sets the operator's session cookie. 403 if the link was used or has expired."""
         refuse_foreign(request, security)
         request_id = request.state.request_id[:200]
         done = await sign_in.by_link(body.code, address_of(request), request_id)
@@ -215,7 +217,9 @@ _FOUND: dict[int | str, dict[str, Any]] = {302: {"description": "On to the page.
 
 def _add_way_out(router: APIRouter, sign_in: SignIn, security: Security) -> None:
     async def logout(request: Request) -> Response:
-        """Ends the session. A page of another site only gets the redirect."""
+        """Ends the session. A page of another site gets only the redirect, and the session
+        stays.
+        """
         response = RedirectResponse(HOME, 302)
         if request.headers.get("sec-fetch-site") == "cross-site":
             return response
@@ -245,7 +249,7 @@ def _add_looking(
 ) -> None:
     @router.get("/me", summary="Who am I", response_model=Profile | None, responses=documented(503))
     async def me(request: Request) -> Response:
-        """The profile, or null for who is not signed in."""
+        """The profile; null if nobody is signed in."""
         return json_bytes(profile_of(security.principal_or_none(request), directory))
 
     @router.get("/google-enabled", summary="Whether Google is a way in")
@@ -254,7 +258,7 @@ def _add_looking(
 
     @router.get("/providers", summary="The ways in, for the sign-in page")
     async def providers() -> Response:
-        """`password` is false while there is no account that could have one."""
+        """`password` is false while no account can have one."""
         ways = [
             {"name": provider.name, "label": provider.label, "url": provider.path}
             for provider in oidc.providers.values()
@@ -320,7 +324,7 @@ def _add_password(router: APIRouter, sign_in: SignIn, security: Security) -> Non
         responses=documented(400, 401, 403, 409, 422, 429, 503),
     )
     async def change_password(body: PasswordChange, request: Request) -> Response:
-        """For who is signed in with a cookie. Ends every other session of the account."""
+        """Needs a session cookie. Ends every other session of the account."""
         principal = security.authenticate(request, "POST")
         person = await sign_in.change_password(
             principal, body.current, body.new, address_of(request), principal.context(request)

@@ -1,4 +1,4 @@
-"""``/api/jobs/clear``: the board, or one column of it, is wiped (`contracts/board.md` §5.3)."""
+"""``/api/jobs/clear``: clears the board, or one column of it (`contracts/board.md` §5.3)."""
 
 from fastapi import APIRouter, Request, Response
 
@@ -20,7 +20,7 @@ _PAGE = 100
 
 
 class ClearRequest(Body):
-    """Which column to clear; none is the whole board."""
+    """The column to clear; without one, the whole board."""
 
     status: str | None = None
 
@@ -32,7 +32,9 @@ def clearing_routes(jobs: Jobs, views: Views) -> APIRouter:
     async def clear(
         request: Request, principal: Admin, body: ClearRequest | None = None
     ) -> Response:
-        """Deletes every job that nobody runs. What runs is passed over and counted as `skipped`."""
+        """Deletes every job without a running attempt. The others are left alone, and
+        counted as `skipped`.
+        """
         column = status_of(body.status if body is not None else None)
         deleted, skipped, position = await _clear(jobs, views, column, principal.context(request))
         headers = position_header(position)
@@ -63,7 +65,7 @@ async def _clear(
 
 
 def _put_away(job: Job) -> list[Event]:
-    """Delete; a job of its own that only waits is cancelled with it."""
+    """Delete the job. A waiting job of its own is cancelled first."""
     if not job.ended and not job.active and not job.planned:
         return [*job.request_cancel("The board was cleared."), JobDeleted()]
     return job.delete()

@@ -12,7 +12,7 @@ from projections.reading import Reading
 
 
 def graph_json(reading: Reading, job: Row) -> dict[str, Any]:
-    """The whole crew of a job in dependency order; a job of its own is a graph of one."""
+    """The job's whole crew in dependency order. A job of its own is a graph of one."""
     if job["crew"] is None:
         return {"jobs": [_node(job_json(job))]}
     members = orjson.loads(find_crew(reading, job["crew"])["members"])

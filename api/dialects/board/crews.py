@@ -1,4 +1,4 @@
-"""Crews: made of a template, and shown as a graph (`contracts/board.md` §5.3)."""
+"""Crews: made from a template, and shown as a graph (`contracts/board.md` §5.3)."""
 
 from typing import Annotated
 
@@ -28,7 +28,7 @@ def _add_making(router: APIRouter, intake: CrewIntake) -> None:
     @router.post(
         "/jobs",
         status_code=201,
-        summary="Make a crew of a template",
+        summary="Make a crew from a template",
         response_model=CrewCreated,
         responses=documented(404, 409, 413),
     )
@@ -39,11 +39,11 @@ def _add_making(router: APIRouter, intake: CrewIntake) -> None:
         key: IdempotencyHeader = None,
         scheduled_at: Annotated[str | None, Query(alias="scheduledAt", max_length=64)] = None,
     ) -> Response:
-        """All its jobs in one append; or nothing, and 400 with the `path` of the mistake."""
+        """All jobs in one append, or nothing and a 400 with the `path` of the mistake."""
         until = intake.not_before(body.scheduled_at or scheduled_at)
         idempotency = None
         if key is not None:
-            # Not by the model: it refuses to write what the template is to refuse at its place.
+            # Not by the model: it would refuse what the template must refuse, at its place.
             fields = canonical({name: getattr(body, name) for name in CrewRequest.model_fields})
             asked = (b"POST /api/jobs", fields, (scheduled_at or "").encode())
             idempotency = key_of(principal.actor, key, *asked)

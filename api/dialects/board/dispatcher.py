@@ -1,4 +1,4 @@
-"""``/api/dispatcher/status``: whether work is being started, and how much there is of it
+"""``/api/dispatcher/status``: whether the dispatcher works, and how much work there is
 (`contracts/board.md` §6).
 """
 
@@ -17,7 +17,9 @@ def dispatcher_routes(dispatcher: Dispatcher, clock: Clock) -> APIRouter:
 
     @router.get("/status", summary="Whether the dispatcher works, and how much")
     async def status(principal: Authenticated) -> Response:
-        """`ageMs` is since its last heartbeat, which is no event: it comes once a second."""
+        """`ageMs` is the time since its last heartbeat. Heartbeats are not events: there is
+        one each second.
+        """
         shown = dispatcher_json(dispatcher, clock)
         return json_bytes(
             {

@@ -1,4 +1,4 @@
-"""What people say to who works on a job: comments, unblock, redo (`contracts/board.md` §5.3)."""
+"""What people tell the workers of a job: comments, unblock, redo (`contracts/board.md` §5.3)."""
 
 from typing import Annotated
 
@@ -25,13 +25,13 @@ Text = Annotated[str, Field(max_length=LONGEST_TEXT), CARRIABLE]
 
 
 class CommentRequest(Body):
-    """What to say to whoever works on the job."""
+    """A comment for the workers of the job."""
 
     body: Annotated[Text, Field(min_length=1)]
 
 
 class RedoRequest(Body):
-    """What was wrong."""
+    """The feedback: what was wrong."""
 
     feedback: Text = ""
 
@@ -69,7 +69,7 @@ def feedback_routes(jobs: Jobs, crews: Crews, views: Views, name_of: NameOf) -> 
     async def unblock(
         job_id: str, request: Request, principal: Authenticated, if_match: IfMatchHeader = None
     ) -> Response:
-        """A job that has ended without success is done again; 409 for one that is not blocked."""
+        """A job that has ended without success is done again. 409 if it is not blocked."""
         await run_in_threadpool(loaded_job, jobs, job_id, principal)
         changed = await crews.retry(
             job_id, principal.context(request), if_match=version_of(if_match)
@@ -89,7 +89,7 @@ def feedback_routes(jobs: Jobs, crews: Crews, views: Views, name_of: NameOf) -> 
         body: RedoRequest | None = None,
         if_match: IfMatchHeader = None,
     ) -> Response:
-        """What was made of its old result is made anew, in its turn."""
+        """Jobs that used its old result are done again, too."""
         await run_in_threadpool(loaded_job, jobs, job_id, principal)
         feedback = body.feedback if body is not None else ""
         changed = await crews.redo(

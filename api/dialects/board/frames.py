@@ -1,8 +1,8 @@
 """A job as the frames of the board's stream (`contracts/board.md` §3, §5.3).
 
-A frame is one ``data:`` line of JSON, told apart by its ``type``: ``user_message`` once, ``chunk``
-for each step, ``final_result`` at the end. Unlike the board's own, each has an id, and one stream
-runs through all attempts.
+A frame is one ``data:`` line of JSON with a ``type``: ``user_message`` once, ``chunk`` for each
+step, ``final_result`` at the end. In addition to the board's own form, each frame has an id, and
+one stream covers all attempts.
 """
 
 from collections.abc import Callable
@@ -22,7 +22,7 @@ def _chunk(step: Frame) -> Frame:
 
 
 def _said(text: str) -> Frame:
-    """Something that happened, as a step that is only text, and no line of output."""
+    """An event as a step that is only text, and not a line of output."""
     return _chunk({"type": "text", "text": text, "note": True})
 
 
@@ -61,7 +61,7 @@ def _finished(event: Recorded) -> list[Frame]:
 
 
 def _ended_once(event: Recorded) -> list[Frame]:
-    """An end after which the job was done again, in as many frames."""
+    """The frames of an end after which the job was done again: as many as for a last end."""
     *before, result = _finished(event)
     return [*before, _said(f"Ended: {result['finalResult']['text']}\n")]
 

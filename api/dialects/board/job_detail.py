@@ -1,4 +1,4 @@
-"""One job with all that belongs to it, in the words of the board (`contracts/board.md` §5.2)."""
+"""One job with everything that belongs to it, in the board's terms (`contracts/board.md` §5.2)."""
 
 from collections.abc import Callable
 from typing import Any, Literal
@@ -16,7 +16,7 @@ from projections.timeline import newest_of_job
 
 _EVENTS = 500
 _COMMENTS = 200
-"""What one answer gives of a job that much was said of: the newest."""
+"""Most entries of a job's history in one answer: the newest ones."""
 
 _BOARD_OUTCOMES = {
     "completed": "completed",
@@ -28,7 +28,7 @@ _BOARD_OUTCOMES = {
     "cancelled": "crashed",
     "timed_out": "timed_out",
 }
-"""The board has five outcomes of a run; `detailedOutcome` keeps what this loses."""
+"""The board has five outcomes of a run. `detailedOutcome` keeps the exact one."""
 
 
 class _Object(BaseModel):
@@ -116,7 +116,7 @@ def detail_json(reading: Reading, row: Row, name_of: Callable[[str], str]) -> di
 
 
 def run_json(run: Row) -> dict[str, Any]:
-    """An attempt, as the board's run. Its id, with the job's, names its log."""
+    """An attempt as the board's run. Its id, together with the job's, names its log."""
     return {
         "id": f"run-{run['attempt']}",
         "jobId": run["job_id"],
@@ -138,7 +138,7 @@ def run_json(run: Row) -> dict[str, Any]:
 
 
 def event_json(entry: Row, name_of: Callable[[str], str]) -> dict[str, Any]:
-    """Something that happened, as the board's event; `id` is its position in the log."""
+    """An entry of the timeline as the board's event. `id` is its position in the log."""
     return {
         "id": entry["position"],
         "jobId": entry["job_id"],
@@ -161,7 +161,7 @@ def comment_json(comment: Row, name_of: Callable[[str], str]) -> dict[str, Any]:
 
 
 def parent_result(parent: Row) -> dict[str, Any]:
-    """What a parent left for its children; `metadata` is null until it is done."""
+    """The result of a parent for its children. `metadata` is null until the parent is done."""
     done = parent["state"] == "completed"
     result = orjson.loads(parent["result"]) if done and parent["result"] is not None else None
     return {

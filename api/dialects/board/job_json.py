@@ -1,4 +1,4 @@
-"""A job as the board shows it (`contracts/board.md` §5.2), and what crewlog knows more."""
+"""A job as the board shows it (`contracts/board.md` §5.2), with crewlog's additional fields."""
 
 import shlex
 from collections.abc import Sequence
@@ -21,8 +21,8 @@ _STATES = {
 
 
 def _state(row: Row) -> str:
-    """The state in one word, beside the column. A job that gave up has failed, though it may be
-    unblocked.
+    """The state in one word, beside the column. A job that gave up counts as failed, though a
+    person may unblock it.
     """
     state = JobState(row["state"])
     if row["gave_up"] and state is JobState.BLOCKED:
@@ -35,14 +35,16 @@ BOARD_STATUSES = (*COLUMNS, ARCHIVED)
 
 
 def board_status(row: Row) -> str:
-    """The column in which a job stands."""
+    """The column of a job."""
     if row["archived_at"] is not None:
         return ARCHIVED
     return column_of(JobState(row["state"]), active=bool(row["active"]))
 
 
 class JobObject(BaseModel):
-    """The job object of ``/api/jobs``, for the document. Nulls are given, never left out."""
+    """The job object of ``/api/jobs``, for the document. Null fields are present, never left
+    out.
+    """
 
     model_config = ConfigDict(extra="forbid")
 
@@ -70,7 +72,7 @@ class JobObject(BaseModel):
     cwd: str
     env: list[str] = Field(description="Names; values are never shown.")
     timeoutS: float | None
-    attempt: int = Field(description="0 until there was one.")
+    attempt: int = Field(description="0 before the first attempt.")
     node: str | None
     createdAt: str = Field(description="ISO 8601 in UTC, like every time.")
     updatedAt: str
@@ -93,7 +95,7 @@ class JobObject(BaseModel):
     scheduleId: str | None
     requestId: str | None
     version: int = Field(description="The ETag.")
-    position: int = Field(description="Where in the log the job was submitted.")
+    position: int = Field(description="The position in the log of the job's submission.")
     status: Literal["triage", "todo", "ready", "running", "blocked", "done", "archived"]
     body: str | None
     key: str | None
@@ -116,7 +118,7 @@ class JobObject(BaseModel):
     costSpent: float
     costSaved: float
     shortened: list[str] = Field(
-        description="Fields that lists show only the beginning of, or null; the job has them whole."
+        description="Fields that lists show shortened or as null; the job itself has them whole."
     )
 
 
@@ -138,8 +140,8 @@ class JobChanged(BaseModel):
 
 
 def job_json(row: Row) -> dict[str, Any]:
-    """The job object of ``/api/jobs``. Nulls are given, never left out; times
-    are ISO 8601 with Z.
+    """The job object of ``/api/jobs``. Null fields are present, never left out. Times are
+    ISO 8601 with Z.
     """
     state = JobState(row["state"])
     argv = orjson.loads(row["argv"])
@@ -194,11 +196,11 @@ _FIELDS = {
     "plan": ("body", "resultSchema"),
     "result": ("result",),
 }
-"""The fields that show a column of the view."""
+"""Fields that show a column of the view unchanged."""
 
 
 def _board_fields(row: Row) -> dict[str, Any]:
-    """What the board shows beside (`contracts/board.md` §5.2)."""
+    """The board's additional fields (`contracts/board.md` §5.2)."""
     plan = orjson.loads(row["plan"]) if row["plan"] is not None else {}
     return {
         "status": board_status(row),
@@ -220,14 +222,14 @@ def _board_fields(row: Row) -> dict[str, Any]:
         "gaveUp": bool(row["gave_up"]),
         "strandedBy": row["stranded_by"],
         "pendingApprovals": orjson.loads(row["pending"]),
-        # Commands cost nothing that is counted.
+        # No costs are counted for commands.
         "costSpent": 0,
         "costSaved": 0,
     }
 
 
 def status_of(given: str | None) -> str | None:
-    """The board's status that is asked for. BadInput for one that it does not have."""
+    """The board's status of a filter. Raises BadInput for an unknown one."""
     if given is not None and given not in BOARD_STATUSES:
-        raise BadInput("status", f"There are {', '.join(BOARD_STATUSES)}.")
+        raise BadInput("status", f"It must be one of {', '.join(BOARD_STATUSES)}.")
     return given

@@ -1,4 +1,4 @@
-"""``/api/jobs``: the jobs of the board, one of them, taken off it (`contracts/board.md` §5.3)."""
+"""``/api/jobs``: list the board's jobs, show one, archive one (`contracts/board.md` §5.3)."""
 
 from typing import Annotated
 
@@ -39,13 +39,15 @@ def _add_reading(router: APIRouter, views: Views, name_of: NameOf) -> None:
         status: Annotated[
             str | None, Query(max_length=20, description="A column of the board.")
         ] = None,
-        mine: Annotated[bool, Query(description="Only one's own, also for an admin.")] = False,
+        mine: Annotated[
+            bool, Query(description="Only own ones, even for an administrator.")
+        ] = False,
         text: Annotated[str | None, Query(max_length=200)] = None,
         crew: Annotated[str | None, Query(max_length=200)] = None,
         limit: Annotated[int, Query(ge=1, le=500)] = _PAGE,
         cursor: Annotated[str | None, Query(max_length=200)] = None,
     ) -> Response:
-        """The newest 500, or those that make 2 MiB; long texts in them are shortened."""
+        """The newest 500, or as many as make 2 MiB. Long texts in them are shortened."""
         column = status_of(status)
         await views.caught_up()
 
@@ -62,7 +64,7 @@ def _add_reading(router: APIRouter, views: Views, name_of: NameOf) -> None:
                     limit=limit,
                 )
 
-        # A text is looked for in every job.
+        # A text filter searches every job, so it runs in a thread.
         rows, more = await run_in_threadpool(read) if text else read()
         items, whole = bounded(map(job_json, rows))
         more = more or not whole
@@ -71,7 +73,7 @@ def _add_reading(router: APIRouter, views: Views, name_of: NameOf) -> None:
 
     @router.get("/{job_id}", summary="One job", response_model=JobDetail, responses=documented(404))
     async def get_job(job_id: str, principal: Authenticated) -> Response:
-        """The job, with its attempts, what happened, what was said, and what its parents left."""
+        """The job, with its attempts, events, comments and the results of its parents."""
         await views.caught_up()
         with views.reading() as reading:
             row = seen_job(reading, job_id, principal)
@@ -82,7 +84,7 @@ def _add_reading(router: APIRouter, views: Views, name_of: NameOf) -> None:
 def _add_putting_away(router: APIRouter, jobs: Jobs, views: Views) -> None:
     @router.post(
         "/{job_id}/archive",
-        summary="Take a job off the board",
+        summary="Archive a job",
         response_model=JobChanged,
         responses=documented(404, 409, 412),
     )
@@ -101,7 +103,7 @@ def _add_putting_away(router: APIRouter, jobs: Jobs, views: Views) -> None:
     async def delete_job(
         job_id: str, request: Request, principal: Authenticated, if_match: IfMatchHeader = None
     ) -> Response:
-        """The log keeps what happened; lists and look-ups do not show the job any more."""
+        """Lists and look-ups do not show the job any more. The log keeps what happened."""
         changed = await jobs.execute(
             job_id,
             guarded(principal, Job.delete),

@@ -1,4 +1,4 @@
-"""How the board shows what has failed (`contracts/board.md` §1)."""
+"""The board's form of errors (`contracts/board.md` §1)."""
 
 from typing import Any
 
@@ -9,8 +9,8 @@ from api.edge.errors import Failure
 
 
 def refusal(failure: Failure) -> Response:
-    """``{"error": sentence}``, and beside it what the other APIs say: ``detail``, which fields are
-    wrong, where a command found it so, and the id to find in the server's log.
+    """``{"error": sentence}``, and the fields of the other APIs: ``detail``, ``path`` if a command
+    found the mistake, and the id to find in the server's log.
     """
     body: dict[str, Any] = {"error": failure.detail, "detail": failure.detail}
     if failure.faults:

@@ -1,4 +1,4 @@
-"""Schedules in the words of the board (`contracts/board.md` §8)."""
+"""Schedules in the board's terms (`contracts/board.md` §8)."""
 
 from typing import Any
 
@@ -11,7 +11,7 @@ from domain.schedule.aggregate import ScheduleState
 
 
 class ScheduleRequest(Terms):
-    """A schedule to be made."""
+    """A new schedule."""
 
     template_id: Text | None = Field(
         None, validation_alias=AliasChoices("templateId", "template_id", "template")
@@ -20,8 +20,8 @@ class ScheduleRequest(Terms):
 
 
 class ScheduleChange(Terms):
-    """Other terms for a schedule. Its template stays, and `enable` and `disable` have routes of
-    their own.
+    """New terms for a schedule. Its template cannot change; `enable` and `disable` have
+    routes of their own.
     """
 
     template_id: Any = Field(
@@ -31,7 +31,7 @@ class ScheduleChange(Terms):
 
 
 class ScheduleObject(NativeSchedule):
-    """A schedule, and how the board names its template and its state."""
+    """A schedule, with the board's names for its template and state."""
 
     templateId: str
     enabled: bool
@@ -46,7 +46,7 @@ class ScheduleList(BaseModel):
 
 
 class RunNowAnswer(BaseModel):
-    """The crew that was made, its jobs in dependency order."""
+    """The new crew. Its jobs are in dependency order."""
 
     jobIds: list[str]
     crewId: str
@@ -54,11 +54,11 @@ class RunNowAnswer(BaseModel):
 
 class FiringPage(BaseModel):
     items: list[FiringObject]
-    cursor: int | None = Field(description="What `before` asks for the next page with.")
+    cursor: int | None = Field(description="The value of `before` for the next page.")
     hasMore: bool
 
 
 def board_schedule(shown: dict[str, Any]) -> dict[str, Any]:
-    """The object of the board, of ours."""
+    """The board's object, made from the native one."""
     enabled = shown["state"] == ScheduleState.ACTIVE.value
     return {**shown, "templateId": shown["template"], "enabled": enabled}

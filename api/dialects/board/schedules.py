@@ -1,4 +1,4 @@
-"""``/api/schedules``: make schedules, change them, fire them by hand, and see what they did
+"""``/api/schedules``: make, change and fire schedules, and show their firings
 (`contracts/board.md` §8).
 """
 
@@ -95,13 +95,13 @@ def _add_making(router: APIRouter, actions: ScheduleActions) -> None:
     async def create_schedule(
         body: ScheduleRequest, request: Request, principal: Authenticated
     ) -> Response:
-        """400, with the path of the mistake, for a rule, time zone or input that cannot be used;
-        404 for an unknown template.
+        """400, with the path of the mistake, for an invalid rule, time zone or input; 404 for an
+        unknown template.
         """
 
         def template() -> str:
             if body.template_id is None:
-                raise BadInput("templateId", "It is missing.")
+                raise BadInput("templateId", "This is required.")
             return body.template_id
 
         context = principal.context(request)
@@ -125,7 +125,7 @@ def _add_changing(router: APIRouter, actions: ScheduleActions) -> None:
         principal: Authenticated,
         if_match: IfMatchHeader = None,
     ) -> Response:
-        """What is left out stays as it is. The next time is reckoned anew."""
+        """Fields that are left out do not change. The next time is computed anew."""
         for name, fixed in (("template_id", "templateId"), ("enabled", "enabled")):
             if name in body.model_fields_set:
                 raise BadInput(fixed, "This cannot be changed here.")
@@ -140,7 +140,7 @@ def _add_changing(router: APIRouter, actions: ScheduleActions) -> None:
     async def delete_schedule(
         schedule_id: str, request: Request, principal: Authenticated, if_match: IfMatchHeader = None
     ) -> Response:
-        """It fires no more; the jobs that it made stay."""
+        """It does not fire any more. The jobs that it made stay."""
         context, version = principal.context(request), version_of(if_match)
         changed = await actions.execute(schedule_id, Schedule.delete, principal, context, version)
         return json_bytes({"ok": True}, headers={"x-event-position": str(changed.position)})
@@ -156,7 +156,9 @@ def _add_switching(router: APIRouter, actions: ScheduleActions) -> None:
     async def enable_schedule(
         schedule_id: str, request: Request, principal: Authenticated, if_match: IfMatchHeader = None
     ) -> Response:
-        """From its next time on: what passed while it was off is not missed. 409 without one."""
+        """It fires from its next time on. Times that passed while it was disabled are not missed.
+        409 if it has no next time.
+        """
         context, version = principal.context(request), version_of(if_match)
         return await _answered(
             actions, await actions.enable(schedule_id, principal, context, version)
@@ -164,14 +166,14 @@ def _add_switching(router: APIRouter, actions: ScheduleActions) -> None:
 
     @router.post(
         "/{schedule_id}/disable",
-        summary="Stop a schedule",
+        summary="Disable a schedule",
         response_model=ScheduleAnswer,
         responses=documented(404, 409, 412),
     )
     async def disable_schedule(
         schedule_id: str, request: Request, principal: Authenticated, if_match: IfMatchHeader = None
     ) -> Response:
-        """It fires no more until it is enabled. What it made goes on."""
+        """It does not fire until it is enabled. Jobs that it made go on."""
         context, version = principal.context(request), version_of(if_match)
         changed = await actions.execute(schedule_id, Schedule.disable, principal, context, version)
         return await _answered(actions, changed)
@@ -184,7 +186,7 @@ def _add_switching(router: APIRouter, actions: ScheduleActions) -> None:
         responses=documented(404, 409),
     )
     async def run_now(schedule_id: str, request: Request, principal: Authenticated) -> Response:
-        """At once, also when it is disabled, and beside what still runs. 400 when its template
+        """At once, even if it is disabled, and beside jobs that still run. 400 if its template
         cannot be rendered.
         """
         spawned = await actions.run_now(schedule_id, principal, principal.context(request))
@@ -198,7 +200,7 @@ def _add_switching(router: APIRouter, actions: ScheduleActions) -> None:
 def _add_what_it_made(router: APIRouter, actions: ScheduleActions, views: Views) -> None:
     @router.get(
         "/{schedule_id}/firings",
-        summary="What came of its times, newest first",
+        summary="Its firings, newest first",
         response_model=FiringPage,
         responses=documented(404),
     )

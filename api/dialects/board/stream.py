@@ -33,7 +33,7 @@ def stream_routes(log: EventLog, jobs: Jobs, unfinished: Unfinished) -> APIRoute
         response_class=Response,
     )
     async def stream(job_id: str, request: Request, principal: Authenticated) -> Response:
-        """Resumes with Last-Event-ID. Ends with the job; is 204 once all of it was seen."""
+        """Resumes with Last-Event-ID. Ends with the job; 204 if the client has seen all of it."""
         cursor = cursor_of(request, log)
         job = await run_in_threadpool(loaded_job, jobs, job_id, principal)
         end_at = await log.last_about(job.stream) if job.ended else None
@@ -47,9 +47,7 @@ def stream_routes(log: EventLog, jobs: Jobs, unfinished: Unfinished) -> APIRoute
 
 
 def _has_more(log: EventLog, job: Job, cursor: Cursor) -> bool:
-    """Whether the board's stream of the job shows something past the cursor: not every event has a
-    frame.
-    """
+    """Whether the board's stream has a frame after the cursor: not every event has one."""
     return any(
         BOARD.frames(e) for page in log.blocking.pages(cursor.after, job.stream) for e in page
     )

@@ -1,4 +1,4 @@
-"""``/api/templates``: which templates there are, what one says, and what it would become."""
+"""``/api/templates``: list templates, show one, and render one without committing it."""
 
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -19,17 +19,17 @@ if TYPE_CHECKING:
 
 
 class RenderRequest(Body):
-    """A template and its inputs, to see what would be committed."""
+    """A template and its inputs, to render without committing."""
 
     template_id: Annotated[str, Field(min_length=1, max_length=4_096), CARRIABLE]
     inputs: dict[str, Any] = Field(default_factory=dict)
     timezone: Annotated[str, Field(max_length=64), CARRIABLE] | None = Field(
-        None, description="Whose date `today` is, and of `nominal`; else UTC."
+        None, description="The time zone of the dates `today` and `nominal`. Default: UTC."
     )
 
 
 def template_routes(catalog: Catalog, clock: Clock = system_clock) -> APIRouter:
-    """The routes over a catalog; `clock` says what ``today`` is."""
+    """The routes over a catalog. `clock` decides what ``today`` is."""
     router = APIRouter(prefix="/api/templates", tags=["templates"], responses=SECURED)
 
     @router.get("", summary="List templates")
@@ -51,7 +51,7 @@ def template_routes(catalog: Catalog, clock: Clock = system_clock) -> APIRouter:
 
     @router.get("/{template_id:path}", summary="One template", responses=documented(404))
     def get_template(template_id: str, principal: Authenticated) -> Response:
-        """With its jobs, not rendered; an administrator also sees the file and its text."""
+        """With its jobs, not rendered. Administrators also see the file and its text."""
         return json_bytes(template_whole(catalog.get(template_id), files=principal.admin))
 
     return router

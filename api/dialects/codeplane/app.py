@@ -1,4 +1,6 @@
-"""CodePlane's API as an application of its own (`contracts/codeplane.md`): what of it there is."""
+"""CodePlane's API as an application of its own (`contracts/codeplane.md`), as far as it is
+built.
+"""
 
 from pathlib import Path
 
@@ -22,7 +24,9 @@ from scheduler.intake import Intake
 from scheduler.workspaces.artifacts import ArtifactStore
 
 DOCUMENT = "/openapi/codeplane.json"
-"""Where the OpenAPI document is beside those of others; by itself it is at ``/openapi.json``."""
+"""The path of the OpenAPI document beside those of others. At an address of its own it is
+``/openapi.json``.
+"""
 
 
 def codeplane_app(
@@ -40,7 +44,7 @@ def codeplane_app(
     default_timeout_s: int,
     version: str,
 ) -> ASGIApp:
-    """The application, and what stands before it: the short cut to creating jobs."""
+    """The application, behind the short cut for creating jobs."""
     job_router = job_routes(
         jobs, intake, views, workdir=workdir, default_timeout_s=default_timeout_s
     )

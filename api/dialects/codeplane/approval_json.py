@@ -1,5 +1,5 @@
-"""An approval as JSON: the CodePlane dialect's object (`contracts/codeplane.md` §2), and what it
-lacks.
+"""An approval as CodePlane's object (`contracts/codeplane.md` §2), with crewlog's additional
+fields.
 """
 
 from collections.abc import Callable
@@ -13,7 +13,7 @@ from projections.projection import Row
 
 
 class ApprovalObject(BaseModel):
-    """An approval, for the document. Nulls are given, never left out."""
+    """An approval, for the document. Null fields are present, never left out."""
 
     model_config = ConfigDict(extra="forbid")
 
@@ -21,9 +21,9 @@ class ApprovalObject(BaseModel):
     jobId: str
     description: str
     proposedAction: str | None
-    requiresExplicitApproval: bool = Field(description="Trust in the job does not answer it.")
+    requiresExplicitApproval: bool = Field(description="Trust in the job does not approve it.")
     approvers: list[str] = Field(
-        description="Who may answer beside administrators; nobody named is the owner."
+        description="Who may answer, beside administrators. Empty: the owner."
     )
     requestedAt: str = Field(description="ISO 8601 in UTC, like every time.")
     expiresAt: str | None
@@ -36,7 +36,7 @@ class ApprovalObject(BaseModel):
 
 
 def approval_json(row: Row, name_of: Callable[[str], str]) -> dict[str, Any]:
-    """The object of a row of the approvals view."""
+    """The object for a row of the approvals view."""
     resolver = row["resolved_by"]
     answered = row["state"] in (ApprovalState.APPROVED, ApprovalState.REJECTED)
     return {

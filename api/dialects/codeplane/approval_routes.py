@@ -1,4 +1,4 @@
-"""``/api/approvals``: the questions that wait for a person, and their answers."""
+"""``/api/approvals``: questions that wait for a person, and their answers."""
 
 from typing import Annotated, Literal
 
@@ -40,7 +40,7 @@ _RESOLUTIONS = {"approve": "approved", "reject": "rejected"}
 
 
 class Answer(Body):
-    """Yes or no. ``decision`` is taken for ``resolution`` too."""
+    """Yes or no. ``decision`` is another name for ``resolution``."""
 
     resolution: Literal["approved", "rejected", "approve", "reject"] = Field(
         validation_alias=AliasChoices("resolution", "decision")
@@ -52,7 +52,7 @@ class ApprovalPage(BaseModel):
     model_config = ConfigDict(extra="forbid")
 
     items: list[ApprovalObject]
-    count: int = Field(description="How many there are, on all pages.")
+    count: int = Field(description="The number on all pages.")
     cursor: str | None
     hasMore: bool
 
@@ -60,7 +60,7 @@ class ApprovalPage(BaseModel):
 class Trusted(BaseModel):
     model_config = ConfigDict(extra="forbid")
 
-    resolved: int = Field(description="How many waiting approvals this answered.")
+    resolved: int = Field(description="The number of pending approvals that this approved.")
 
 
 def approval_routes(
@@ -72,8 +72,8 @@ def approval_routes(
     email_of: EmailOf,
     name_of: NameOf,
 ) -> APIRouter:
-    """The routes. `email_of` is the address of a principal, by which templates name people;
-    `name_of` is what people are called.
+    """The routes. `email_of` returns a principal's e-mail address, by which templates name people;
+    `name_of` returns the name to show.
     """
     router = APIRouter(prefix="/api", tags=["approvals"], responses=SECURED)
     _add_reading(router, views, email_of, name_of)
@@ -90,11 +90,11 @@ def _add_reading(router: APIRouter, views: Views, email_of: EmailOf, name_of: Na
     async def get_approvals(
         principal: Authenticated,
         state: Annotated[State | None, Query()] = None,
-        mine: Annotated[bool, Query(description="For administrators: not everybody's.")] = False,
+        mine: Annotated[bool, Query(description="For administrators: only own ones.")] = False,
         limit: Annotated[int, Query(ge=1, le=100)] = 50,
         cursor: Annotated[str | None, Query(max_length=200)] = None,
     ) -> Response:
-        """The inbox: what was asked for one's own jobs, and what one was named to answer."""
+        """The inbox: approvals of the person's own jobs, and those that name the person."""
         everything = principal.admin and not mine
         states = () if state is None else (state,)
         owner = None if everything else principal.owner
@@ -129,11 +129,11 @@ def _add_reading(router: APIRouter, views: Views, email_of: EmailOf, name_of: Na
 
     @router.get(
         "/jobs/{job_id}/approvals",
-        summary="What was asked for a job, oldest first",
+        summary="A job's approvals, oldest first",
         response_model=list[ApprovalObject],
     )
     async def get_job_approvals(job_id: str, principal: Authenticated) -> Response:
-        """Of an unknown job, nothing (`contracts/codeplane.md` §3.5)."""
+        """Empty for an unknown job (`contracts/codeplane.md` §3.5)."""
         email = email_of(principal)
         await views.caught_up()
         with views.reading() as reading:
@@ -162,8 +162,8 @@ def _add_answering(
     async def resolve(
         approval_id: str, body: Answer, request: Request, principal: Authenticated
     ) -> Response:
-        """409 when it was answered before, or nobody waits any more. Administrators may answer, and
-        whom the approval names; where it names nobody, the owner.
+        """409 if it was answered before, or the job does not wait any more. Administrators may
+        answer, and the people that it names; if it names nobody, the owner.
         """
         email = email_of(principal)
         await log.apart(lambda: answerable(approvals, approval_id, principal, email))
@@ -177,8 +177,8 @@ def _add_answering(
     @router.post("/jobs/{job_id}/trust", summary="Trust a job", response_model=Trusted)
     @router.post("/jobs/{job_id}/approvals/trust", summary="Trust a job", response_model=Trusted)
     async def trust(job_id: str, request: Request, principal: Authenticated) -> Response:
-        """Approves what it asks, now and later, except what must be asked explicitly. An unknown
-        job has nothing to approve (`contracts/codeplane.md` §3.5).
+        """Approves all questions of the job, now and later, except those that a person must answer.
+        An unknown job has none (`contracts/codeplane.md` §3.5).
         """
         try:
             job = await log.apart(lambda: loaded_job(jobs, job_id, principal))

@@ -1,4 +1,4 @@
-"""The files that jobs left (`contracts/codeplane.md` §3.6)."""
+"""Files that jobs left (`contracts/codeplane.md` §3.6)."""
 
 from typing import Any, Literal
 
@@ -49,7 +49,7 @@ def artifact_routes(views: Views, store: ArtifactStore) -> APIRouter:
         response_model=ArtifactList,
     )
     async def get_artifacts(job_id: str, principal: Authenticated) -> Response:
-        """Of all its attempts. Of an unknown job, none (`contracts/codeplane.md` §3.6)."""
+        """Of all its attempts. Empty for an unknown job (`contracts/codeplane.md` §3.6)."""
         await views.caught_up()
         with views.reading() as reading:
             try:
@@ -66,7 +66,7 @@ def artifact_routes(views: Views, store: ArtifactStore) -> APIRouter:
         responses=BYTES,
     )
     async def get_artifact(artifact_id: str, principal: Authenticated) -> Response:
-        """Takes Range (RFC 9110 section 14). The ETag is the SHA-256."""
+        """Supports Range (RFC 9110 section 14). The ETag is the SHA-256."""
         await views.caught_up()
         with views.reading() as reading:
             row, job = find_artifact(reading, artifact_id)
@@ -78,7 +78,7 @@ def artifact_routes(views: Views, store: ArtifactStore) -> APIRouter:
 
 
 def artifact_json(row: Row) -> dict[str, Any]:
-    """The object of a row of the artifacts view."""
+    """The object for a row of the artifacts view."""
     return {
         "id": row["id"],
         "jobId": row["job_id"],

@@ -1,5 +1,5 @@
-"""``/api/events``: every change of jobs and approvals that one may see, live and from anywhere in
-history (`contracts/codeplane.md` §5).
+"""``/api/events``: every change of the jobs and approvals that the person may see, live and from
+any point in the past (`contracts/codeplane.md` §5).
 """
 
 import asyncio
@@ -40,7 +40,9 @@ def event_routes(log: EventLog, jobs: Jobs, owners: Owners, email_of: EmailOf) -
             str | None, Query(alias="Last-Event-ID", description="As the header of that name.")
         ] = None,
     ) -> Response:
-        """Without a cursor from now on; with one from there, over the whole history. For ever."""
+        """Without a cursor it starts now; with one, it starts there, anywhere in the
+        history. It never ends.
+        """
         if job_id is not None:
             await run_in_threadpool(loaded_job, jobs, job_id, principal)
         cursor = cursor_of(request, log) or cursor_of(request, log, _number(last))
@@ -86,5 +88,7 @@ _digits = re.compile(r"[0-9]{1,18}", re.ASCII).fullmatch
 
 
 def _number(text: str | None) -> int | None:
-    """A cursor that their client sends in the query. What is no number is ignored there."""
+    """The cursor in the query, as CodePlane's client sends it. Text that is not a number is
+    ignored.
+    """
     return int(text) if text is not None and _digits(text) else None

@@ -1,7 +1,8 @@
 """Changes of jobs and approvals as the events of CodePlane (`contracts/codeplane.md` §5.1).
 
-Where one event of ours gives several of theirs, only the last carries the position as its id: their
-client keeps plain numbers alone, and one that is cut in between reads the event again.
+If one event of the log gives several events of CodePlane, only the last one has the position as its
+id. Their client keeps plain numbers only, and after a lost connection in between it reads the event
+again.
 """
 
 from typing import Any
@@ -78,8 +79,8 @@ def _changed(event: Recorded, state: JobState) -> Named:
 
 
 def _updated(event: Recorded) -> Named:
-    """Something else about the job: a name of ours, which their client passes over, so that a board
-    can look again.
+    """Another change of the job. The event has a name of crewlog's own, which CodePlane's client
+    ignores, so that a board can reload the job.
     """
     told = {"jobId": job_id_of(event.subject), "timestamp": event.at, "kind": event.type}
     return ("job_updated", told)
@@ -112,14 +113,14 @@ def _approval(event: Recorded) -> list[Named]:
             "requiresExplicitApproval": data["explicit"],
         }
         return [("approval_requested", told | more)]
-    # Theirs has two answers; what expired or was withdrawn is a no that names its kind.
+    # CodePlane has two answers. Expired and withdrawn become a no with their own kind.
     resolution = data.get("resolution", "rejected")
     state = data.get("resolution", event.type.partition(".")[2])
     return [("approval_resolved", told | {"resolution": resolution, "state": state})]
 
 
 def named_events(event: Recorded) -> list[Named]:
-    """The events of theirs that this one is."""
+    """CodePlane's events for one event of the log."""
     if event.subject.startswith("approval-"):
         return _approval(event)
     if event.type == "job.finished":

@@ -1,5 +1,5 @@
-"""A job as CodePlane's JSON (`contracts/codeplane.md` §2), and beside its fields what crewlog knows
-more. What crewlog has nothing of is null.
+"""A job as CodePlane's JSON (`contracts/codeplane.md` §2), with crewlog's additional fields. Fields
+that crewlog has no data for are null.
 """
 
 import shlex
@@ -26,13 +26,13 @@ SHOWN_STATES = {
     JobState.CANCELLED: "canceled",
     JobState.TIMED_OUT: "failed",
 }
-"""Our states in CodePlane's spelling, and two that it lacks: ``held`` and ``blocked``, which only
-jobs of a crew have. `outcome` keeps what this loses.
+"""crewlog's states in CodePlane's spelling, and two that CodePlane lacks: ``held`` and ``blocked``,
+which only jobs of a crew have. `outcome` keeps the exact result.
 """
 
 
 def shown_state(state: JobState, *, gave_up: bool) -> str:
-    """The word for a state. A job that gave up has failed, though it may be unblocked."""
+    """The word for a state. A job that gave up counts as failed, though a person may unblock it."""
     return "failed" if gave_up and state is JobState.BLOCKED else SHOWN_STATES[state]
 
 
@@ -53,14 +53,14 @@ ABSENT = (
     "verifyPrompt",
     "selfReviewPrompt",
 )
-"""Fields of CodePlane's agents and their worktrees. A command has none of it."""
+"""Fields of CodePlane's agents and worktrees. A command has neither."""
 
 _SDK = "copilot"
-"""What CodePlane takes a job for that says nothing of it."""
+"""Fixed values of fields that describe a job of CodePlane."""
 
 
 class JobObject(BaseModel):
-    """The job object, for the document. Nulls are given, never left out."""
+    """The job object, for the document. Null fields are present, never left out."""
 
     model_config = ConfigDict(extra="forbid")
 
@@ -112,7 +112,7 @@ class JobObject(BaseModel):
     cwd: str
     env: list[str] = Field(description="Names; values are never shown.")
     timeoutS: float | None
-    attempt: int = Field(description="0 until there was one.")
+    attempt: int = Field(description="0 before the first attempt.")
     node: str | None
     queuedAt: str | None
     startedAt: str | None
@@ -128,19 +128,19 @@ class JobObject(BaseModel):
     scheduleId: str | None
     requestId: str | None
     version: int = Field(description="The ETag.")
-    position: int = Field(description="Where in the log the job was submitted.")
+    position: int = Field(description="The position in the log of the job's submission.")
     blockReason: str | None
     gaveUp: bool
     strandedBy: str | None
     failures: int
     pendingApprovals: list[str]
     shortened: list[str] = Field(
-        description="Fields that lists show only the beginning of, or null; the job has them whole."
+        description="Fields that lists show shortened or as null; the job itself has them whole."
     )
 
 
 class JobPage(BaseModel):
-    """A page of jobs; `cursor` asks for the next one."""
+    """A page of jobs. `cursor` asks for the next one."""
 
     items: list[JobObject]
     cursor: str | None
@@ -148,7 +148,7 @@ class JobPage(BaseModel):
 
 
 def job_json(row: Row) -> dict[str, Any]:
-    """The job object of a row of the jobs view."""
+    """The object for a row of the jobs view."""
     state = JobState(row["state"])
     argv = orjson.loads(row["argv"])
     cut: Sequence[str] = row.get("shortened", ())
@@ -167,7 +167,7 @@ def job_json(row: Row) -> dict[str, Any]:
         "progressHeadline": row["progress_text"],
         "sdk": _SDK,
         "parentJobId": row["parent"],
-        # What crewlog knows more.
+        # crewlog's additional fields.
         "outcome": state.value if state in ENDED else None,
         "kind": row["kind"],
         "label": row["label"],
@@ -204,4 +204,4 @@ def job_json(row: Row) -> dict[str, Any]:
 
 
 _FIELDS = {"argv": ("argv", "prompt"), "env_names": ("env",)}
-"""The fields that show a column of the view."""
+"""Fields that show a column of the view unchanged."""

@@ -1,4 +1,4 @@
-"""``/api/jobs``: create, list, look at, cancel, archive (`contracts/codeplane.md` §3.2, §3.3)."""
+"""``/api/jobs``: create, list, show, cancel, archive (`contracts/codeplane.md` §3.2, §3.3)."""
 
 from pathlib import Path
 from typing import Annotated
@@ -34,7 +34,7 @@ _PAGE = 50
 def job_routes(
     jobs: Jobs, intake: Intake, views: Views, *, workdir: Path, default_timeout_s: int
 ) -> APIRouter:
-    """The routes, hot ones first: routing is a walk along the list."""
+    """The routes. Frequent ones come first, because routing goes along the list."""
     router = APIRouter(prefix="/api/jobs", tags=["jobs"], responses=SECURED)
     _add_making(router, intake, str(workdir), default_timeout_s)
     _add_reading(router, views)
@@ -85,8 +85,8 @@ def _add_reading(router: APIRouter, views: Views) -> None:
             str | None,
             Query(
                 max_length=200,
-                description="What the id begins with, or the title, a label, the command, the "
-                "template or the crew's name holds.",
+                description="Text at the beginning of the id, or in the title, a label, the "
+                "command, the template or the crew's name.",
             ),
         ] = None,
         label: Annotated[str | None, Query(max_length=64)] = None,
@@ -96,8 +96,8 @@ def _add_reading(router: APIRouter, views: Views) -> None:
         limit: Annotated[int, Query(ge=1, le=100)] = _PAGE,
         cursor: Annotated[str | None, Query(max_length=200)] = None,
     ) -> Response:
-        """A page has 50 jobs, or those that make 2 MiB; long texts in it are shortened. A cursor
-        that names nothing is that of an empty page.
+        """A page has 50 jobs, or as many as make 2 MiB; long texts in it are shortened. An unknown
+        cursor gives an empty page.
         """
         states = states_of(state)
         await views.caught_up()
@@ -118,7 +118,7 @@ def _add_reading(router: APIRouter, views: Views) -> None:
                 )
 
         try:
-            # A text is looked for in every job.
+            # A text filter searches every job, so it runs in a thread.
             rows, more = await run_in_threadpool(read) if text else read()
         except InvalidCursor:
             rows, more = [], False
@@ -145,7 +145,7 @@ def _add_commands(router: APIRouter, jobs: Jobs, views: Views) -> None:
     async def cancel_job(
         job_id: str, request: Request, principal: Authenticated, if_match: IfMatchHeader = None
     ) -> Response:
-        """Asks for the end; asking again is only acknowledged. 409 once the job has ended."""
+        """Asks for the end. Asking again changes nothing. 409 if the job has ended."""
         changed = await jobs.execute(
             job_id,
             guarded(principal, lambda job: job.request_cancel("By request.")),
@@ -160,13 +160,13 @@ def _add_commands(router: APIRouter, jobs: Jobs, views: Views) -> None:
     @router.post(
         "/{job_id}/archive",
         status_code=204,
-        summary="Take a job off the board",
+        summary="Archive a job",
         responses=documented(404, 409, 412),
     )
     async def archive_job(
         job_id: str, request: Request, principal: Authenticated, if_match: IfMatchHeader = None
     ) -> Response:
-        """Asking again is only acknowledged."""
+        """Archiving again changes nothing."""
         changed = await jobs.execute(
             job_id,
             guarded(principal, Job.archive),
@@ -181,7 +181,7 @@ def _after(changed: Changed) -> dict[str, str]:
 
 
 def create_job_of(router: APIRouter) -> Endpoint:
-    """The endpoint that accepts jobs, for the short cut to it."""
+    """The endpoint that accepts jobs, for the short cut."""
     routes = (route for route in router.routes if isinstance(route, APIRoute))
     endpoint: Endpoint = next(route.endpoint for route in routes if route.name == "create_job")
     return endpoint

@@ -1,5 +1,5 @@
-"""A short cut to one endpoint that is asked so often that the framework's way to it costs more than
-its work.
+"""A short cut to one endpoint. It is called so often that the framework's way to it would cost more
+than its work.
 """
 
 import contextlib
@@ -18,11 +18,11 @@ Endpoint = Callable[[BaseModel, Request, Principal, None], Awaitable[Response]]
 
 
 class ShortCut:
-    """Middleware that takes a POST to `path` straight to its endpoint when all of it is in order.
+    """Middleware that passes a valid POST to `path` straight to its endpoint.
 
-    A JSON request without Idempotency-Key, with a good token and a valid body, is in order. Every
-    other one goes on to the framework, which alone knows how to refuse: the endpoint is declared,
-    documented and reachable there as any other.
+    It takes JSON requests without an Idempotency-Key that have a valid token and body. Every other
+    request goes to the framework, which alone knows how to refuse it. The endpoint is declared,
+    documented and reachable there like any other.
     """
 
     def __init__(
@@ -70,7 +70,7 @@ class ShortCut:
         await response(scope, receive, send)
 
     def _validated(self, body: bytes) -> BaseModel:
-        """The body as the first of the models that it fits."""
+        """The body, as the first of the models that it fits."""
         *others, last = self.models
         for model in others:
             with contextlib.suppress(ValidationError):

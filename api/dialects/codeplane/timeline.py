@@ -1,6 +1,4 @@
-"""``/api/jobs/{job_id}/timeline``: what happened to a job, as headlines (`contracts/codeplane.md`
-§3.4).
-"""
+"""``/api/jobs/{job_id}/timeline``: a job's events as headlines (`contracts/codeplane.md` §3.4)."""
 
 from typing import Annotated, Any
 
@@ -35,7 +33,7 @@ def timeline_routes(views: Views) -> APIRouter:
 
     @router.get(
         "/{job_id}/timeline",
-        summary="What happened, in order",
+        summary="The job's events, in order",
         response_model=list[Headline],
         responses=documented(404),
     )
@@ -54,8 +52,8 @@ def timeline_routes(views: Views) -> APIRouter:
 
 
 def headline(entry: Row) -> dict[str, Any]:
-    """An entry of the timeline. It is over when it is told, so both tenses are one; none takes the
-    place of others.
+    """An entry of the timeline. The event is in the past, so both tenses are the same text. No
+    entry replaces others.
     """
     return {
         "jobId": entry["job_id"],

@@ -22,7 +22,9 @@ from domain.log import EventLog
 from projections.engine import Views
 
 DOCUMENT = "/openapi/gitoma.json"
-"""Where the OpenAPI document is beside those of others; by itself it is at ``/openapi.json``."""
+"""The path of the OpenAPI document beside those of others. At an address of its own it is
+``/openapi.json``.
+"""
 
 
 def gitoma_app(

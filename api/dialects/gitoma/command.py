@@ -4,5 +4,5 @@ import shlex
 
 
 def command_of(text: str) -> tuple[str, ...]:
-    """The configured program and its own first arguments, split as a shell would split them."""
+    """The configured program and its first arguments, split as a shell does."""
     return tuple(shlex.split(text)) or ("gitoma",)

@@ -18,7 +18,7 @@ from scheduler.intake import Intake, WorkRequest
 
 @dataclass(frozen=True, slots=True)
 class Asked:
-    """One dispatch: what gitoma is run with, and what its client is told."""
+    """One dispatch: gitoma's arguments, and the answer for the client."""
 
     label: str
     arguments: list[str]
@@ -36,7 +36,7 @@ class Dispatches:
     timeout_s: int
 
     def admit(self, principal: Principal) -> None:
-        """HTTPException 429 when this person has dispatched too often."""
+        """Raises HTTPException 429 if this person has dispatched too often."""
         wait = self.limiter.hit(principal.owner)
         if wait is not None:
             raise HTTPException(
@@ -137,7 +137,7 @@ def _run(body: RunRequest) -> Asked:
 def _fix_ci(body: RunRequest) -> Asked:
     if not body.branch:
         raise HTTPException(400, "branch is required for fix-ci")
-    # The program looks the repository up by the URL's last part and finds none behind these.
+    # gitoma looks the repository up by the last part of its URL, and finds none behind these.
     url = body.repo_url.removesuffix("/").removesuffix(".git")
     arguments = ["fix-ci", url, "--branch", body.branch]
     return Asked("fix-ci", arguments, "CI fix dispatched in background.")

@@ -1,4 +1,4 @@
-"""How gitoma shows what has failed (`contracts/gitoma.md` §1)."""
+"""gitoma's form of errors (`contracts/gitoma.md` §1)."""
 
 from fastapi import FastAPI, Request, Response
 
@@ -9,7 +9,7 @@ NO_TOKEN = "GITOMA_API_TOKEN is not configured on the server."  # noqa: S105 - t
 
 
 def say_that_there_is_no_token(app: FastAPI) -> None:
-    """In gitoma's own words."""
+    """Answer in gitoma's own words if the server has no token."""
 
     async def no_token(_: Request, error: Exception) -> Response:
         assert isinstance(error, NoToken)

@@ -1,4 +1,4 @@
-"""``/health``: whether the server, LM Studio and GitHub's token are there."""
+"""``/health``: whether the server, LM Studio and GitHub's token are available."""
 
 from collections.abc import Awaitable, Callable
 from typing import Literal

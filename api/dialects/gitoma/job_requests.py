@@ -1,4 +1,4 @@
-"""What can be asked of gitoma's dispatches, and whether it is in order."""
+"""The requests of gitoma's dispatches, and their validation."""
 
 import re
 from typing import Annotated
@@ -36,11 +36,11 @@ Flag = Annotated[bool, WithJsonSchema({"enum": [*_TRUE, *_FALSE]})]
 Slug = Annotated[
     str, PathParameter(json_schema_extra={"pattern": r"^(?!\.)[A-Za-z0-9._-]{1,100}$"})
 ]
-"""A part of a repository's name, as `StateDirectory.delete` takes it."""
+"""A part of a repository's name, as `StateDirectory.delete` accepts it."""
 
 
 class AnalyzeRequest(BaseModel):
-    """A repository to look at. Unknown fields are passed over."""
+    """A repository to analyze. Unknown fields are ignored."""
 
     repo_url: Annotated[
         str,

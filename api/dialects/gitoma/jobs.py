@@ -1,4 +1,4 @@
-"""``/status`` and ``/jobs``: how jobs stand, and their end (`contracts/gitoma.md` §3)."""
+"""``/status`` and ``/jobs``: the state of jobs, and cancelling them (`contracts/gitoma.md` §3)."""
 
 from typing import Annotated, Any
 
@@ -19,7 +19,7 @@ from projections.jobs import list_jobs
 from projections.projection import Row
 
 _DONE_ONCE = 4
-"""Events of a job that ran once and ended; one that was done again has more."""
+"""Most events of a job that ran once and ended. A job that was done again has more."""
 
 
 def job_routes(log: EventLog, jobs: Jobs, views: Views) -> APIRouter:
@@ -41,7 +41,7 @@ def job_routes(log: EventLog, jobs: Jobs, views: Views) -> APIRouter:
             str | None, Query(max_length=200, description="Id of a job: those before it.")
         ] = None,
     ) -> Response:
-        """The newest jobs in the order in which they came. They never expire."""
+        """The newest jobs, in the order of their submission. They never expire."""
         await views.caught_up()
 
         def read() -> dict[str, dict[str, Any]]:
@@ -73,10 +73,10 @@ def _newest(views: Views, owner: str | None, limit: int, before: str | None) -> 
 
 
 def _lines(log: EventLog, row: Row) -> int:
-    """Lines that the stream has so far, ``$ argv`` and the sentinel among them."""
+    """The lines that the stream has so far, including ``$ argv`` and the sentinel."""
     lines = 1 + int(row["lines"])
     if row["attempt"] > 1 or row["version"] > _DONE_ONCE:
-        # There may have been ends before, each with its last words.
+        # There may have been earlier ends, each with its last lines.
         told = log.blocking.stream(
             job_stream(row["id"]), types=(JobFinished.type, JobOutputDropped.type)
         )

@@ -22,8 +22,8 @@ def _frame(position: int, index: int, line: str) -> bytes:
 
 
 def shown_line(line: str) -> str:
-    """A child's line as the stream shows it: at most 4,096 bytes of UTF-8, and never taken for the
-    end.
+    """An output line as the stream shows it: at most 4,096 bytes of UTF-8, and never
+    mistaken for the end.
     """
     if len(line) * 4 > _LINE_BYTES:
         encoded = line.encode("utf-8", "surrogatepass")
@@ -33,7 +33,7 @@ def shown_line(line: str) -> str:
 
 
 def stream_lines(event: Recorded) -> list[str]:
-    """The lines that one event gives in the stream; the very last of a job is its sentinel."""
+    """The stream's lines for one event. The very last line of a job is its sentinel."""
     data = event.data
     if event.type == "job.submitted":
         return [shown_line("$ " + " ".join(data["argv"]))]
@@ -48,8 +48,8 @@ def stream_lines(event: Recorded) -> list[str]:
 
 
 def interim_lines(event: Recorded) -> list[str]:
-    """As `stream_lines`, for an end after which the job was done again: whoever reads a sentinel
-    reads no further.
+    """As `stream_lines`, for an end after which the job was done again: a client stops reading at a
+    sentinel.
     """
     lines = stream_lines(event)
     if event.type == "job.finished":
@@ -84,4 +84,4 @@ LINES = WireForm(
         ),
     ),
 )
-"""``event: line`` frames as gitoma's cockpit parses them, with ids that it passes over."""
+"""``event: line`` frames as gitoma's cockpit parses them, with ids that it ignores."""

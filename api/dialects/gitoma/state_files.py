@@ -1,8 +1,8 @@
-"""The state files that gitoma keeps for each repository, as they are seen and pushed.
+"""The state files that gitoma keeps for each repository, as clients see them.
 
-gitoma writes `<owner>__<name>.json`; we only read and delete. The rules are those of
-`contracts/gitoma.md` §8 (liveness) and §3 (slugs), but for its failing 9.14: a state
-names its job, and a job that was cancelled left no orphan.
+gitoma writes `<owner>__<name>.json`; crewlog only reads and deletes. The rules are those of
+`contracts/gitoma.md` §8 (liveness) and §3 (slugs), without its failing 9.14: here a state names its
+job, and a cancelled job does not leave an orphan.
 """
 
 import asyncio
@@ -33,7 +33,8 @@ _HEARTBEAT_GRACE_S = 90.0
 # The sequence of contracts/gitoma.md §5 up to DONE, its end.
 _PHASES_AT_WORK = ("IDLE", "ANALYZING", "PLANNING", "WORKING", "PR_OPEN", "REVIEWING")
 
-# A file changed twice within one tick of the file system's clock looks unchanged the second time.
+# A file that changes twice within one tick of the file system's clock looks unchanged after the
+# second.
 _CLOCK_TICK_NS = 1_000_000_000
 
 _slug = re.compile(r"(?!\.)[A-Za-z0-9._-]{1,100}").fullmatch
@@ -45,7 +46,7 @@ def _no_jobs(_: Collection[str]) -> Mapping[str, StateJob]:
 
 @dataclass(frozen=True, slots=True)
 class _Version:
-    """What tells two contents of a file apart without reading them."""
+    """Tells two contents of a file apart without reading them."""
 
     inode: int
     size: int
@@ -62,14 +63,14 @@ class _Version:
 
 
 class StatesUnavailable(Unavailable):
-    """The state directory does not let the server do this; the text says what."""
+    """The server cannot use the state directory. The text says why."""
 
 
 class StateDirectory:
-    """The directory that holds gitoma's state files; it need not exist.
+    """The directory of gitoma's state files. It need not exist.
 
-    `jobs_of` gives the jobs of state files by the files' names. The methods do blocking work: call
-    them from a thread, one at a time or several.
+    `jobs_of` returns the jobs of state files by the files' names. The methods block: call them from
+    a thread. They are thread-safe.
     """
 
     def __init__(
@@ -80,14 +81,13 @@ class StateDirectory:
         self._known: dict[str, tuple[_Version, State | None]] = {}
 
     def snapshot(self) -> list[State]:
-        """Every state, the file changed last first.
+        """Every state, the most recently changed file first.
 
-        Each is the file's JSON object with `is_alive` (its pid is a running process),
-        `is_orphaned` (at work, not exited cleanly, dead or without a heartbeat for 90 s, and its
-        job neither running here nor cancelled), `heartbeat_age_s` (float or None) and, where a job
-        of this server is behind it, `job_id`. A file that is not a JSON object in a regular file
-        of at most 8 MiB inside the directory is passed over. OSError if the directory is
-        unreadable.
+        Each is the file's JSON object with `is_alive` (its pid is a running process), `is_orphaned`
+        (it is at work, did not exit cleanly, is dead or had no heartbeat for 90 s, and its job
+        neither runs here nor was cancelled), `heartbeat_age_s` (float or None) and, if a job of
+        this server wrote it, `job_id`. A file is ignored unless it is a JSON object in a regular
+        file of at most 8 MiB inside the directory. Raises OSError if the directory cannot be read.
         """
         now = datetime.now(UTC)
         known: dict[str, tuple[_Version, State | None]] = {}
@@ -107,10 +107,11 @@ class StateDirectory:
         return [state | _liveness(state, now, jobs.get(name)) for _, name, state in found]
 
     def delete(self, owner: str, name: str) -> bool:
-        """Remove the state of `owner/name`, whatever it holds; False if there was none.
+        """Remove the state of `owner/name`, whatever it holds. Returns False if there was none.
 
-        ValueError with a sentence if either is not a slug (`contracts/gitoma.md` §3), or if the
-        file is a link that leads out of the directory. StatesUnavailable if it cannot be removed.
+        Raises ValueError with a sentence if either is not a slug (`contracts/gitoma.md` §3), or if
+        the file is a link that leads out of the directory. Raises StatesUnavailable if it cannot be
+        removed.
         """
         for part, slug in (("owner", owner), ("name", name)):
             if not _slug(slug):
@@ -140,12 +141,14 @@ class StateDirectory:
             return []
 
     def _read(self, name: str) -> tuple[_Version, State | None] | None:
-        """The file's version and state, the state None if it has none; None if it is unreadable."""
+        """The file's version and state (None if it has no valid state); None if it cannot be
+        read.
+        """
         path = self.root / name
         try:
             if not self._inside(path):
                 return None
-            # Not blocking: opening a pipe would wait for its other end.
+            # Non-blocking: opening a pipe would wait for its other end.
             descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
             with open(descriptor, "rb") as file:
                 status = os.fstat(descriptor)
@@ -171,7 +174,7 @@ def _is_state_file(name: str) -> bool:
 def _parse(content: bytes) -> State | None:
     try:
         state = orjson.loads(content)
-        # Deeper nesting can be read than written, and one such file must not silence the others.
+        # Deeper nesting can be read but not written. One such file must not hide the others.
         orjson.dumps([state])
     except (orjson.JSONDecodeError, orjson.JSONEncodeError):
         return None
@@ -215,7 +218,7 @@ def _age_s(heartbeat: object, now: datetime) -> float | None:
 
 @dataclass(frozen=True)
 class _Snapshot:
-    """All states at one moment. `serial` grows when readers have to be told."""
+    """All states at one moment. `serial` grows if readers must be told."""
 
     serial: int
     states: list[State]
@@ -223,21 +226,21 @@ class _Snapshot:
 
     @cached_property
     def frame(self) -> bytes:
-        """The JSON array that goes over the wire, encoded once for all readers."""
+        """The JSON array for the wire, encoded once for all readers."""
         return orjson.dumps(self.states)
 
 
 def _survey(directory: StateDirectory) -> tuple[list[State], bytes]:
-    """All states, and the bytes that differ when they have changed.
+    """All states, and bytes that differ if the states have changed.
 
-    The age of a heartbeat is left out of the latter: it never stands still.
+    The bytes leave out the age of a heartbeat, because it changes all the time.
     """
     states = directory.snapshot()
     return states, orjson.dumps([state | {"heartbeat_age_s": None} for state in states])
 
 
 class _Watch:
-    """The one task that looks at the directory while anybody reads the feed."""
+    """The one task that watches the directory while anybody reads the feed."""
 
     def __init__(self, directory: StateDirectory, interval: float, spacing: float) -> None:
         self._directory = directory
@@ -253,7 +256,7 @@ class _Watch:
         self._poked.set()
 
     async def after(self, serial: int) -> _Snapshot:
-        """The newest snapshot, once there is one of a later serial."""
+        """The newest snapshot, as soon as its serial is later than this one."""
         while self._latest is None or self._latest.serial <= serial:
             if self._task.done():
                 await self._task
@@ -271,7 +274,8 @@ class _Watch:
                 self._poked.clear()
                 await self._look(poked)
                 await asyncio.sleep(self._spacing)
-                # Not wait_for: on Python 3.11 it loses a cancellation that meets a poke.
+                # Not wait_for: on Python 3.11 it can lose a cancellation that comes together with a
+                # poke.
                 with suppress(TimeoutError):
                     async with asyncio.timeout(self._interval):
                         await self._poked.wait()
@@ -293,7 +297,7 @@ class _Watch:
         latest = self._latest
         news = latest is None or poked or content != latest.content
         serial = (latest.serial if latest else 0) + news
-        # Replaced even when nothing changed, so that who joins later gets the age of today.
+        # Replaced even if nothing has changed, so that a new reader gets the present age.
         self._latest = _Snapshot(serial, states, content)
         if news:
             self._tell()
@@ -306,9 +310,9 @@ class _Watch:
 class StateFeed:
     """Pushes the states of a directory to any number of readers.
 
-    One watcher serves them all: it looks every `interval` seconds, and at once when poked (but at
-    most every `spacing` seconds), and exists only while somebody reads. A reader holds a position
-    and no queue: one that is slow skips to the newest snapshot. For one event loop.
+    One watcher serves them all. It looks every `interval` seconds, and at once when poked (but not
+    more often than every `spacing` seconds), and runs only while somebody reads. A reader holds a
+    position and no queue: a slow one skips to the newest snapshot. For one event loop.
     """
 
     def __init__(
@@ -322,7 +326,7 @@ class StateFeed:
 
     @property
     def readers(self) -> int:
-        """How many subscriptions are open."""
+        """The number of open subscriptions."""
         return self._readers
 
     @property
@@ -331,14 +335,14 @@ class StateFeed:
         return self._watch is not None
 
     def poke(self) -> None:
-        """Send everybody a fresh snapshot now, changed or not: a job started or ended."""
+        """Send a new snapshot to all readers now, changed or not: a job has started or ended."""
         if self._watch is not None:
             self._watch.poke()
 
     async def subscribe(self) -> AsyncGenerator[bytes, None]:
         """JSON arrays of all states: the present one at once, then one for each real change.
 
-        A change of `heartbeat_age_s` alone is none. Close it (`contextlib.aclosing`) when done.
+        A change of `heartbeat_age_s` alone does not count. Close it with `contextlib.aclosing`.
         """
         if self._watch is None:
             self._watch = _Watch(self._directory, self._interval, self._spacing)

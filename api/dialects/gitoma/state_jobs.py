@@ -1,5 +1,5 @@
-"""Which job wrote which of gitoma's state files: the files do not say, and gitoma dies of a cancel
-without a word in them.
+"""Finds the job that wrote each of gitoma's state files: the files do not say, and gitoma writes
+nothing when it is cancelled.
 """
 
 import re
@@ -22,7 +22,7 @@ _WITHOUT_STATE = "analyze"
 @dataclass(frozen=True, slots=True)
 class StateJob:
     """A job that writes a state file. `accounted_for`: an attempt holds it, or it was cancelled, so
-    a state that stands still is no sign of a crash.
+    a state without changes is no sign of a crash.
     """
 
     id: str
@@ -32,7 +32,7 @@ class StateJob:
 class StateJobs:
     """The newest job of each state file, from the jobs view.
 
-    Looks only at what was submitted since it looked last. Blocks on the disk; from any thread.
+    It reads only jobs that were submitted since its last look. Blocks on the disk. Thread-safe.
     """
 
     def __init__(self, views: Views) -> None:
@@ -42,8 +42,8 @@ class StateJobs:
         self._lock = threading.Lock()
 
     def of(self, names: Collection[str]) -> dict[str, StateJob]:
-        """Those of these state files, by the file's name. Deleted jobs are left out, and all while
-        the view is built.
+        """The jobs of these state files, by the file's name. Without deleted jobs; empty while the
+        view is being built.
         """
         try:
             with self._lock, self._views.reading() as reading:
@@ -66,7 +66,8 @@ def _state_job(row: Row) -> StateJob:
 
 
 def _state_file_of(argv: list[str]) -> str | None:
-    # From the end: the configured command, which comes first, may name a repository too.
+    # From the end: the configured command comes first, and may contain the name of a repository
+    # too.
     for argument in reversed(argv):
         if (match := _repository(argument)) is not None:
             return f"{match[1]}__{match[2]}.json"

@@ -29,10 +29,10 @@ def state_socket_routes(
 async def websocket_state(
     ws: WebSocket, feed: StateFeed, allowed_origins: Collection[str], stop: asyncio.Event
 ) -> None:
-    """Send every frame of `feed`, to administrators: the files belong to nobody. Others are refused
-    before the socket opens (HTTP 403 on the wire).
+    """Send every frame of `feed` to administrators, because the files belong to nobody. Others are
+    refused before the socket opens (HTTP 403 on the wire).
 
-    The subprotocol that holds a token is echoed.
+    The subprotocol with a token is echoed.
     """
     offered = [name for name in ws.scope["subprotocols"] if name.startswith(_SUBPROTOCOL)]
     principal = admitted(ws, allowed_origins)
@@ -43,8 +43,8 @@ async def websocket_state(
 
 
 class TokenInSubprotocol:
-    """Middleware: a browser cannot set headers of a socket, so that gitoma's page offers its token
-    as a subprotocol. It counts as the bearer token that the headers lack.
+    """Middleware: a browser cannot set headers of a socket, so gitoma's page sends its token as a
+    subprotocol. It counts as a bearer token if the headers have none.
     """
 
     def __init__(self, app: ASGIApp) -> None:
@@ -67,7 +67,7 @@ def _has_bearer(scope: Scope) -> bool:
 
 
 def _decoded(base64url: str) -> bytes:
-    """The token; an empty one, which nobody has, where this is no base64."""
+    """The token. If the text is not base64 it is empty, and matches no token."""
     padding = "=" * (-len(base64url) % 4)
     try:
         return base64.b64decode(base64url + padding, altchars=b"-_", validate=True)

@@ -1,4 +1,4 @@
-"""``DELETE /state/{owner}/{name}``: a state file that is wanted no more."""
+"""``DELETE /state/{owner}/{name}``: removes a state file."""
 
 from typing import Literal
 

@@ -35,8 +35,8 @@ def stream_routes(log: EventLog, jobs: Jobs, views: Views) -> APIRouter:
             int | None, Query(ge=1, le=2**62, description="First line of output to show, from 1.")
         ] = None,
     ) -> Response:
-        """The job's output from its start or from a line on, live, for any number of readers;
-        resumes with Last-Event-ID, which is stronger.
+        """The job's output from its start or from a line on, live, for any number of readers.
+        Resumes with Last-Event-ID, which overrides the line.
         """
         cursor = cursor_of(request, log)
         job = await run_in_threadpool(loaded_job, jobs, job_id, principal)
@@ -67,13 +67,13 @@ def _end_of(log: EventLog, job_id: str) -> Recorded:
 
 
 def _before_line(views: Views, job_id: str, line: int) -> Cursor:
-    """The cursor of a reader that has seen all before this line. InvalidCursor
-    past the last one.
+    """The cursor of a reader that has seen everything before this line. Raises InvalidCursor after
+    the last line.
     """
     with views.reading() as reading:
         found = position_of_line(reading, job_id, line)
     if found is None:
-        raise InvalidCursor("The job has no such line so far.")
+        raise InvalidCursor("The job does not have this line so far.")
     position, first = found
     return Cursor(position, line - first - 1)
 
@@ -82,4 +82,4 @@ def _check_index(log: EventLog, cursor: Cursor) -> None:
     event = log.blocking.event_at(cursor.position)
     assert cursor.index is not None
     if event is None or cursor.index >= max(1, len(LINES.frames(event))):
-        raise InvalidCursor("Last-Event-ID is a line that this event does not have.")
+        raise InvalidCursor("Last-Event-ID names a line that its event does not have.")
