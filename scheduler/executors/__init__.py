@@ -1,1 +1,1 @@
-"""What runs the process of an attempt, and what that promises."""
+"""Executors: run the process of an attempt, and the contract of that."""

@@ -1,8 +1,8 @@
 """What an executor promises: an attempt begins at most once, its output is kept, its end is known.
 
-An executor runs attempts somewhere (`local`: a process on this machine) and knows nothing of jobs,
-events or the log. What it runs outlives the server that asked for it; `adopt` finds it again. Every
-executor passes `tests/conformance/test_executors.py`.
+An executor runs attempts somewhere (`local`: as a process on this machine) and knows nothing of
+jobs, events or the log. The process outlives the server that started it; `adopt` finds it again.
+Every executor passes `tests/conformance/test_executors.py`.
 """
 
 import os
@@ -16,7 +16,7 @@ from scheduler.executors.inbox import Frame
 Reason = Literal["exited", "cancelled", "timed_out", "spawn_failed", "lost"]
 
 CHUNK = 262_144
-"""The most bytes that `Running.output` yields at a time."""
+"""Most bytes that `Running.output` yields at once."""
 
 OUTPUT = "output"
 """The channel that every attempt has."""
@@ -27,26 +27,27 @@ _CHANNEL = re.compile(r"[a-z][a-z0-9_]{0,30}", re.ASCII)
 
 @dataclass(frozen=True, slots=True)
 class AttemptSpec:
-    """All that is needed to run one attempt. Raises `ValueError` where no system could run it.
+    """Everything that is needed to run one attempt. Raises `ValueError` if no system could run it.
 
-    The environment's values are left out of the representation, and no error quotes them.
+    The representation shows no values of the environment, and no error quotes them.
     """
 
     job_id: str  # a safe file name: letters, digits, '.', '_', '-'; does not begin with '.'
     attempt: int  # 1-based
     argv: tuple[str, ...]  # the program first; looked up in the PATH of `env`
     cwd: str  # absolute
-    # The complete environment of the process. CREWLOG_JOB_ID and CREWLOG_ATTEMPT in it are how what
-    # detached itself, or is left of a lost attempt, can be told from other processes, and ended.
+    # The complete environment of the process. By CREWLOG_JOB_ID and CREWLOG_ATTEMPT in it, detached
+    # processes and the rest of a lost attempt are recognised and ended.
     env: Mapping[str, str] = field(repr=False)
     timeout_ms: int  # wall clock from spawn; 0 = none
     output_limit: int  # bytes kept of each channel
-    grace_ms: int = 5_000  # between SIGTERM and SIGKILL, for all that the attempt began
-    # What it writes beside `output`. With `stderr` that is kept apart, else it is in `output`. The
-    # process finds the descriptor of each in CREWLOG_CHANNELS, as in "stderr:2 journal:3".
+    grace_ms: int = 5_000  # between SIGTERM and SIGKILL, for everything that the attempt began
+    # Channels beside `output`. With `stderr` that is a channel of its own, otherwise it is part of
+    # `output`. The process finds the descriptor of each in CREWLOG_CHANNELS, as in "stderr:2
+    # journal:3".
     channels: tuple[str, ...] = ()
-    # Whether it is spoken to: then the process finds its inbox at the path in CREWLOG_INBOX, and
-    # reads it with `scheduler/executors/inbox.py`.
+    # Whether it has an inbox. The process finds it at the path in CREWLOG_INBOX, and reads it with
+    # `scheduler/executors/inbox.py`.
     inbox: bool = False
 
     def __post_init__(self) -> None:
@@ -84,7 +85,7 @@ def _can_be_passed(text: str) -> bool:
 
 @dataclass(frozen=True, slots=True)
 class Kept:
-    """What an attempt wrote to a channel, in bytes, and what of it is in the spool."""
+    """The bytes that an attempt wrote to a channel, and how many of them are in the spool."""
 
     channel: str
     written: int
@@ -95,20 +96,20 @@ class Kept:
 class Exit:
     """How an attempt ended.
 
-    Nothing that the attempt began lives then, but for what has left its session and has no
+    No process of the attempt is alive then, except one that has left its session and has no
     CREWLOG_JOB_ID in its environment any more. `cancelled` and `timed_out` are what the executor
-    did, whatever code the first process then ended with; one that ended before it was sent a signal
-    has `exited`, and what still held the output had a moment to finish. `spawn_failed`: nothing
-    ever ran. `lost`: it ran, and what watched it is gone, so nobody knows its exit code.
+    did, whatever exit code followed. `exited`: the first process ended before it got a signal, and
+    processes that still held the output had a moment to finish. `spawn_failed`: nothing ever ran.
+    `lost`: it ran, but its shim is gone, so nobody knows its exit code.
     """
 
     reason: Reason
-    exit_code: int | None  # negative: killed by that signal; None: there was no process, or lost
+    exit_code: int | None  # negative: killed by that signal; None: no process, or lost
     output_bytes: int  # what the process wrote to `output`
-    kept_bytes: int  # what is in the spool; the rest was dropped from this offset on
+    kept_bytes: int  # the part in the spool; the rest, from this offset on, was dropped
     duration_ms: int  # of the first process
     error: str | None = None  # a sentence for a person, with spawn_failed and lost
-    others: tuple[Kept, ...] = ()  # the other channels; none where it is lost
+    others: tuple[Kept, ...] = ()  # the other channels; empty if the attempt is lost
 
 
 class Running(Protocol):
@@ -123,16 +124,16 @@ class Running(Protocol):
         ...
 
     async def send(self, frame: Frame) -> None:
-        """Puts the frame into the inbox; it is durable then. The process reads each once.
+        """Puts the frame into the inbox, durably. The process reads each frame once.
 
-        A frame whose number is not above that of the last one is passed over, so whoever does not
-        know whether a frame was sent before sends it again. Nothing happens where the attempt has
-        no inbox, or none any more. OSError when the disk refuses.
+        A frame whose number is not above the last one is ignored. So a caller that does not know
+        whether a frame was sent sends it again. Does nothing if the attempt has no inbox, or none
+        any more. Raises OSError if the disk refuses.
         """
         ...
 
     async def sent(self) -> int:
-        """The number of the last frame in the inbox, by whichever server; 0 where there is none."""
+        """The number of the last frame in the inbox, from any server; 0 if there is none."""
         ...
 
     async def wait(self) -> Exit:
@@ -140,22 +141,24 @@ class Running(Protocol):
         ...
 
     async def cancel(self) -> None:
-        """SIGTERM to all that it began, SIGKILL after the grace. Idempotent, also at the end."""
+        """SIGTERM to everything that it began, SIGKILL after the grace. Idempotent, also
+        after the end.
+        """
         ...
 
     async def hold(self) -> None:
-        """Lets no time count against the time limit until `release`: a person is waited for.
+        """Stops the clock of the time limit until `release`: the attempt waits for a person.
 
-        Idempotent, also at the end, and remembered for the servers that adopt the attempt.
+        Idempotent, also after the end. Servers that adopt the attempt know it too.
         """
         ...
 
     async def release(self) -> None:
-        """Lets time count again; the limit is later by as long as the attempt was held."""
+        """Starts the clock again. The limit is later by the time that the attempt was held."""
         ...
 
     async def discard(self) -> None:
-        """Removes what is kept of an ended attempt; call it when the end is in the log.
+        """Removes the files of an ended attempt. Call it when the end is in the log.
 
         Raises `RuntimeError` while the attempt runs.
         """
@@ -163,17 +166,18 @@ class Running(Protocol):
 
 
 class Executor(Protocol):
-    """Begins attempts, and finds again those that an earlier server began."""
+    """Begins attempts, and finds those that an earlier server began."""
 
     async def start(self, spec: AttemptSpec) -> Running:
-        """Begins the attempt. What cannot be run does not raise: it ends as `spawn_failed`.
+        """Begins the attempt. Does not raise if it cannot be run: it ends as `spawn_failed`.
 
-        Starting an attempt that has begun before runs nothing and gives what `adopt` gives.
+        If the attempt has begun before, it runs nothing and returns what `adopt` returns.
         """
         ...
 
     async def adopt(self, job_id: str, attempt: int) -> Running | None:
-        """What an earlier server began: running, ended or lost. None: it never began here.
+        """An attempt that an earlier server began: running, ended or lost. None: it never began
+        here.
 
         After None nothing begins by itself any more, and `start` runs the attempt exactly once.
         """
@@ -184,12 +188,12 @@ class Executor(Protocol):
         ...
 
     async def sweep(self, keep: Collection[tuple[str, int]]) -> None:
-        """Removes what is kept of attempts (job id, number) neither running nor in `keep`."""
+        """Removes the files of attempts (job id, number) that do not run and are not in `keep`."""
         ...
 
     async def close(self) -> None:
-        """Lets go of every attempt without ending any.
+        """Releases every attempt without ending any.
 
-        Whoever still waits for one waits for ever: cancel those tasks first.
+        A caller that still waits for one waits for ever: cancel such tasks first.
         """
         ...

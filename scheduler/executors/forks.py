@@ -1,8 +1,8 @@
-"""How a server asks the fork server of its node (`shim/fork_server.py`) for shims.
+"""Asks the fork server of the node (`shim/fork_server.py`) for shims.
 
-The fork server is looked for when the first shim is wanted, begun where there is none, and begun
-anew when it dies; what it was asked for and has not begun is asked for again then. Where none can
-be had, as on a system without /proc, each shim gets an interpreter of its own.
+It looks for the fork server when the first shim is needed, starts one if there is none, and starts
+a new one if it dies; requests that have not begun are then repeated. If no fork server can be had,
+as on a system without /proc, each shim gets an interpreter of its own.
 """
 
 import asyncio
@@ -22,10 +22,10 @@ from scheduler.executors.spawned import Spawned, nothing, spawn
 logger = logging.getLogger("crewlog.executor")
 
 _READY_S = 10.0
-"""How long a fork server that was begun may take to listen."""
+"""How long a new fork server may take until it listens."""
 
 _WITHOUT_S = 60.0
-"""How long none is looked for after none could be had."""
+"""How long to wait, after no fork server could be had, before looking for one again."""
 
 _LOOK_S = 0.002
 _CODE = Path(__file__).parent / "shim"
@@ -33,16 +33,16 @@ _CODE = Path(__file__).parent / "shim"
 
 @dataclass(slots=True, eq=False)
 class Forked:
-    """A process that the fork server was asked for, until that tells of its end."""
+    """A process requested from the fork server, until its end is reported."""
 
     function: str
     arguments: tuple[str, ...]
     is_wanted: Callable[[], bool]
-    """Whether it is to be asked for again, when nobody knows whether it was begun."""
+    """Whether to repeat the request if it is unknown whether the process was begun."""
     gone: bool = False
     at_exit: Callable[[], object] = field(default=nothing)
     spawned: Spawned | None = None
-    """The process, where it was begun without a fork server."""
+    """The process, if it was begun without a fork server."""
 
     def ended(self) -> None:
         self.gone = True
@@ -65,7 +65,7 @@ class Forks:
         self._closed = False
 
     async def ready(self) -> None:
-        """Have a fork server, if one can be had."""
+        """Have a fork server, if that is possible."""
         if self._connection is None and sys.platform == "linux":
             async with self._lock:
                 await self._connected()
@@ -74,14 +74,14 @@ class Forks:
         self, function: str, *arguments: str, is_wanted: Callable[[], bool] = lambda: True
     ) -> Forked:
         """A process that calls a function of the shim's `main` in the directory of all attempts.
-        OSError where none can be begun.
+        Raises OSError if none can be begun.
         """
         forked = Forked(function, arguments, is_wanted)
         self._ask(forked)
         return forked
 
     def close(self) -> None:
-        """Let go of everything. The fork server leaves; what it has begun goes on."""
+        """Release everything. The fork server leaves; the shims go on."""
         self._closed = True
         if self._going_on is not None:
             self._going_on.cancel()
@@ -120,10 +120,10 @@ class Forks:
             forked.ended()
 
     def _lost(self) -> None:
-        """The fork server is gone, and with it all knowledge of what it has begun."""
+        """The fork server is gone, and with it all knowledge of its processes."""
         self._connection = None
         if not self._closed:
-            logger.warning("The fork server has died: another one is begun.")
+            logger.warning("The fork server has died: starting another one.")
             self._going_on = asyncio.create_task(self._go_on(), name="fork server")
 
     async def _go_on(self) -> None:
@@ -141,9 +141,7 @@ class Forks:
                 forked.ended()
 
     async def _connected(self) -> None:
-        """Connect, and begin a fork server where there is none. Gives up for a while where none can
-        be had.
-        """
+        """Connect, and start a fork server if there is none. Gives up for a while if that fails."""
         loop = asyncio.get_running_loop()
         deadline = loop.time() + _READY_S
         version = _version()
@@ -160,12 +158,14 @@ class Forks:
                     self._server = spawn(self._root, "fork_server.serve", version)
                 await asyncio.sleep(_LOOK_S)
                 if loop.time() > deadline:
-                    logger.error("No fork server can be had: each job gets an interpreter.")
+                    logger.error(
+                        "No fork server can be started: each job gets an interpreter of its own."
+                    )
                     self._without_until = loop.time() + _WITHOUT_S
 
     def _has_left(self) -> bool:
-        """Whether no fork server that this process began is there. Reaps it: nothing else waits for
-        it, as the end of the connection tells of its death.
+        """Whether the fork server that this process began has ended. Reaps it here: its death shows
+        as the end of the connection, so nothing else waits for the process.
         """
         if self._server is not None:
             try:
@@ -177,7 +177,7 @@ class Forks:
         return self._server is None
 
     async def _take(self, connected: socket.socket, version: str) -> None:
-        """Use the connection, if at its other end is what can be used."""
+        """Use the connection, if the fork server at its other end has the right version."""
         connection = _Connection(connected, self._told, self._lost)
         found = await connection.version(_READY_S)
         if found == version and not self._closed:
@@ -189,8 +189,8 @@ class Forks:
             await asyncio.sleep(_LOOK_S)
 
     def _connect(self) -> socket.socket | None:
-        """None: nobody listens. OSError where that cannot be known."""
-        # Paths of sockets are short, so the way there is by a descriptor of the directory.
+        """None: nobody listens. Raises OSError if that cannot be known."""
+        # The path of a socket must be short, so it goes through a descriptor of the directory.
         try:
             root = os.open(self._root, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
         except FileNotFoundError:
@@ -213,7 +213,7 @@ class Forks:
 
 class _Connection:
     """A connection to the fork server. Calls `told` with the number of each request whose process
-    has ended, and `lost` when there is nobody at the other end.
+    has ended, and `lost` if the other end is gone.
     """
 
     def __init__(
@@ -227,7 +227,7 @@ class _Connection:
         self._unsaid = b""
 
     async def version(self, timeout_s: float) -> str | None:
-        """What it says first; None where it says nothing."""
+        """The first line that it sends; None if it sends nothing."""
         with suppress(OSError, TimeoutError):
             async with asyncio.timeout(timeout_s):
                 while b"\n" not in self._heard:
@@ -260,7 +260,7 @@ class _Connection:
             except BlockingIOError:
                 raise
             except OSError:
-                return  # it is gone: reading tells
+                return  # it is gone; reading reports that
         if self._unsaid:
             self._loop.add_writer(self._socket, self._flush)
         else:
@@ -283,8 +283,8 @@ class _Connection:
 
 
 def _version() -> str:
-    """Of the shim's code, and of what a process has from its parent: limits, rights, namespaces. A
-    fork server of another one is not used.
+    """The version of the shim's code and of everything that a process inherits: limits, rights,
+    namespaces. A fork server of another version is not used.
     """
     code = b"".join(path.read_bytes() for path in sorted(_CODE.glob("*.py")))
     given = [sys.executable]
@@ -295,7 +295,7 @@ def _version() -> str:
     for name in ("root", "ns/cgroup", "ns/ipc", "ns/mnt", "ns/net", "ns/pid", "ns/user", "ns/uts"):
         with suppress(OSError):
             given.append(os.readlink(f"/proc/self/{name}"))
-    # A server raises the number of files that it may open: each shim is told its own.
+    # The server raises its limit of open files. Each shim gets the jobs' limit separately.
     text = "\n".join(line for line in given if not line.startswith("Max open files"))
     return f"{zlib.crc32(code):08x}-{zlib.crc32(text.encode()):08x}"
 

@@ -1,11 +1,10 @@
 """The inbox of an attempt: a file of numbered frames that a server appends to and a process reads.
 
-Both sides may be killed at any moment. A frame is in the inbox once `Outbox.put` has returned; one
-that was written by half is written anew by whoever puts the next one, and read by nobody. A number
-that is not above the last one is passed over, so who does not know whether a frame has arrived puts
-it again.
+Both sides may be killed at any moment. A frame is in the inbox once `Outbox.put` has returned. An
+incomplete frame is never read, and the next `put` overwrites it. A frame whose number is not above
+the last one is ignored. So a sender that does not know whether a frame has arrived puts it again.
 
-It is of the standard library only, for programs that read their inbox.
+It uses only the standard library, for programs that read their inbox.
 
 | file | written by | what |
 |---|---|---|
@@ -26,10 +25,10 @@ from dataclasses import dataclass
 from pathlib import Path
 
 LARGEST_FRAME = 16 * 1_048_576
-"""Bytes of a frame."""
+"""Most bytes of a frame."""
 
 LOOK_INTERVAL_S = 0.5
-"""How often a reader looks when nobody rings."""
+"""Seconds after which a reader looks again if the bell is silent."""
 
 _HEADER = struct.Struct(">QII")
 _READ_SIZE = 262_144
@@ -37,27 +36,27 @@ _READ_SIZE = 262_144
 
 @dataclass(frozen=True, slots=True)
 class Frame:
-    """What is said to a process. Numbers start at 1 and grow; they may leave gaps."""
+    """A message to a process. Numbers start at 1 and grow; gaps are allowed."""
 
     number: int
     data: bytes
 
     def __post_init__(self) -> None:
         if not 0 < self.number < 1 << 64:
-            raise ValueError("Frames are counted from 1.")
+            raise ValueError("The number of a frame must be at least 1.")
         if len(self.data) > LARGEST_FRAME:
-            raise ValueError(f"A frame has at most {LARGEST_FRAME} bytes.")
+            raise ValueError(f"A frame may have at most {LARGEST_FRAME} bytes.")
 
 
 def make(path: Path) -> None:
-    """An empty inbox, where there is none."""
+    """Make an empty inbox, if there is none."""
     os.close(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC, 0o600))
     with suppress(FileExistsError):
         os.mkfifo(_bell(path), 0o600)
 
 
 class Outbox:
-    """The end of the server. Methods block on the disk; OSError when it refuses."""
+    """The server's side. Methods block on the disk, and raise OSError if it refuses."""
 
     def __init__(self, path: Path) -> None:
         self._path = path
@@ -79,13 +78,13 @@ class Outbox:
         _ring(self._path)
 
     def last(self) -> int:
-        """The number of the last frame that was put; 0 where there is none."""
+        """The number of the last frame; 0 if there is none."""
         with self._locked():
             return self._last
 
     @contextmanager
     def _locked(self) -> Iterator[int]:
-        """The open file, with nothing in it behind its last whole frame."""
+        """The open file, cut after its last complete frame."""
         file = os.open(self._path, os.O_RDWR | os.O_CLOEXEC)
         try:
             fcntl.flock(file, fcntl.LOCK_EX)
@@ -99,11 +98,12 @@ class Outbox:
 
 
 class Inbox:
-    """The end of the process: one reader at a time.
+    """The process's side: one reader at a time.
 
-    A frame is given again to the next reader until `done` was told of it. Who was killed after it
-    did what a frame asks, and before that, is so given it twice: who must not do it twice writes
-    down the number together with what it does, and begins `after` that.
+    Each reader gets the frames after the last number that `done` was called with. If a reader is
+    killed after it acted on a frame and before `done`, the next one gets the frame again. If the
+    action must not be repeated, store the number together with the action, and begin `after` that
+    number.
     """
 
     def __init__(self, path: Path, after: int | None = None) -> None:
@@ -114,11 +114,11 @@ class Inbox:
         self._bell = os.open(_bell(path), os.O_RDWR | os.O_NONBLOCK | os.O_CLOEXEC)
 
     def fileno(self) -> int:
-        """Can be read when `take` is to be called again."""
+        """The descriptor that is readable when `take` should be called again."""
         return self._bell
 
     def take(self) -> Frame | None:
-        """The next frame, or None where there is none yet; at once."""
+        """The next frame; None if there is none yet. Returns at once."""
         with suppress(BlockingIOError):
             os.read(self._bell, 65_536)
         for frame, end in _frames(self._file, self._at):
@@ -130,7 +130,7 @@ class Inbox:
         return None
 
     def next(self, timeout_s: float | None = None) -> Frame | None:
-        """The next frame; None when there was none for so long."""
+        """The next frame; None if there was none in this time."""
         deadline = None if timeout_s is None else time.monotonic() + timeout_s
         poll = select.poll()
         poll.register(self._bell, select.POLLIN)
@@ -142,7 +142,7 @@ class Inbox:
         return frame
 
     def done(self, number: int) -> None:
-        """Remember durably that all frames up to this one need not be given again."""
+        """Remember durably that all frames up to this one were handled."""
         path = _cursor(self._path)
         draft = path.with_name(f"{path.name}.new")
         file = os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600)
@@ -154,7 +154,7 @@ class Inbox:
         draft.replace(path)
 
     def _look_again(self) -> None:
-        """There may be more than one frame for a byte of the bell."""
+        """Empty the bell: one byte may stand for several frames."""
         with suppress(BlockingIOError):
             os.write(self._bell, b".")
 
@@ -164,7 +164,7 @@ class Inbox:
 
 
 def _frames(file: int, at: int) -> Iterator[tuple[Frame, int]]:
-    """The whole frames from an offset on, each with the offset behind it."""
+    """The complete frames from an offset on, each with the offset after it."""
     while True:
         header = os.pread(file, _HEADER.size, at)
         if len(header) < _HEADER.size:
@@ -205,11 +205,11 @@ def _ring(path: Path) -> None:
     try:
         bell = os.open(_bell(path), os.O_WRONLY | os.O_NONBLOCK | os.O_CLOEXEC)
     except OSError:
-        return  # nobody listens: whoever begins to, looks first
+        return  # nobody listens: a new reader looks before it waits
     try:
         os.write(bell, b".")
     except BlockingIOError:
-        pass  # full: the reader has more than enough to wake up
+        pass  # full: the reader has enough bytes to wake up
     finally:
         os.close(bell)
 

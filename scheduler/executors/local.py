@@ -1,8 +1,8 @@
-"""The local executor: each attempt is a process on this machine, begun and watched by a shim.
+"""The local executor: each attempt is a process on this machine, started and watched by a shim.
 
-An attempt is a directory, `ROOT/JOB/ATTEMPT/`, described in `scheduler/executors/shim/`. The
-server side here only reads it, so any server process can take over from any other at any time.
-Whether an attempt is alive is decided by the lock on its `lock` file, never by a process id.
+An attempt is a directory, `ROOT/JOB/ATTEMPT/`, described in `scheduler/executors/shim/`. The server
+side here only reads it, so any server process can take over from another at any time. The lock on
+the attempt's `lock` file decides whether the attempt is alive; a process id never does.
 """
 
 import asyncio
@@ -36,11 +36,11 @@ from scheduler.executors.shim.channels import spool_of
 from scheduler.executors.spawned import nothing, watched
 
 LOOK_INTERVAL_S = 0.5
-"""How often a running attempt is looked at when its bell is silent: a killed shim cannot ring."""
+"""Seconds between looks at a running attempt whose bell is silent: a killed shim cannot ring."""
 
 _INBOX = "inbox"
 _MAKING = 10
-_REMOVED = "~"  # begins what waits for removal; no job id does
+_REMOVED = "~"  # begins the names of directories to be removed; no job id begins so
 
 
 class LocalExecutor:
@@ -49,8 +49,8 @@ class LocalExecutor:
     def __init__(self, root: Path) -> None:
         self._root = root.absolute()
         self._descriptors = resource.getrlimit(resource.RLIMIT_NOFILE)[0]
-        """The soft limit of jobs: this process may raise its own, and programs that use `select`
-        or close all that they might have open count on a low one.
+        """The jobs' soft limit of open files. The server may raise its own limit, but programs that
+        use `select`, or close all possible descriptors, need a low one.
         """
         self._runs: dict[tuple[str, int], _LocalRun] = {}
         self._forks = Forks(self._root)
@@ -87,8 +87,8 @@ class LocalExecutor:
                 await asyncio.sleep(0.01)  # a shim is between its lock and its marker
             except OSError as error:
                 if error.errno not in PASSING:
-                    break  # nobody will ever know: it is lost
-                await asyncio.sleep(LOOK_INTERVAL_S)  # as long as nobody can know, nobody may say
+                    break  # it will never be known: the attempt is lost
+                await asyncio.sleep(LOOK_INTERVAL_S)  # not known now, so do not decide yet
         return self._follow(key)
 
     async def unwanted(self, keep: Collection[tuple[str, int]]) -> list[tuple[str, int]]:
@@ -113,7 +113,7 @@ class LocalExecutor:
         )
 
     def _attempts(self) -> list[tuple[tuple[str, int], Path]]:
-        """What there is on the disk, by job id and number."""
+        """The attempts on the disk, by job id and number."""
         return [
             ((job.name, int(directory.name)), directory)
             for job in _folders(self._root)
@@ -129,17 +129,19 @@ class LocalExecutor:
         self._forks.close()
 
     def remove(self, directory: Path) -> None:
-        """Removes an attempt's directory: out of sight at once, off the disk in a thread."""
+        """Removes an attempt's directory: renames it at once, and deletes it in a thread."""
         removed = self._root / f"{_REMOVED}{uuid4().hex}"
         with suppress(OSError):
-            directory.rename(removed)  # what stays, `sweep` finds another time
+            directory.rename(removed)  # `sweep` removes what stays
         self._removals.put(partial(_remove, removed, directory.parent))
 
     def _directory(self, job_id: str, attempt: int) -> Path:
         return self._root / job_id / str(attempt)
 
     def _follow(self, key: tuple[str, int], shim: Forked | None = None) -> "_LocalRun":
-        """The one run of an attempt in this process: two would take the bell from each other."""
+        """The only run object of an attempt in this process: two would take bytes of the bell from
+        each other.
+        """
         if key not in self._runs:
             run = _LocalRun(self, self._directory(*key), shim, lambda: self._runs.pop(key, None))
             if run.look():
@@ -148,7 +150,7 @@ class LocalExecutor:
         return self._runs[key]
 
     def end_left(self, directory: Path) -> Forked:
-        """A process that ends what is left of an attempt that nobody watches."""
+        """A process that ends the rest of an attempt without a shim."""
         return self._forks.begin("end_left", directory.parent.name, directory.name)
 
     async def _sweep_one(self, key: tuple[str, int], directory: Path) -> None:
@@ -166,7 +168,7 @@ class LocalExecutor:
 
 
 class _LocalRun:
-    """An attempt's directory, looked at whenever its bell rings, its shim exits or time passes."""
+    """Looks at an attempt's directory whenever its bell rings, its shim exits or time passes."""
 
     def __init__(
         self,
@@ -198,7 +200,7 @@ class _LocalRun:
             return
         try:
             while True:
-                # Both are taken before the read, so that nothing can come between unnoticed.
+                # Both are taken before the read, so that no change in between is missed.
                 ended, news = self._exit is not None, self._news
                 chunk = os.pread(spool, CHUNK, offset)
                 if chunk:
@@ -218,8 +220,8 @@ class _LocalRun:
                 return os.open(self._directory / name, os.O_RDONLY)
             except OSError as error:
                 if error.errno not in PASSING:
-                    return None  # discarded, or nobody will ever read it
-                await asyncio.sleep(LOOK_INTERVAL_S)  # too many open files; it has time
+                    return None  # discarded, or never readable any more
+                await asyncio.sleep(LOOK_INTERVAL_S)  # too many open files; try again later
 
     async def send(self, frame: Frame) -> None:
         async with self._sending:
@@ -247,7 +249,7 @@ class _LocalRun:
             self._mark("held", b"h")
 
     async def release(self) -> None:
-        # Without the marker nothing is told: a shim of an earlier version hears only "cancel".
+        # Only with the marker: a shim of an earlier version takes every byte for a cancel.
         with suppress(OSError):
             (self._directory / "held").unlink()
             self._tell(b"h")
@@ -258,7 +260,7 @@ class _LocalRun:
         self._executor.remove(self._directory)
 
     def look(self) -> bool:
-        """Finds the end if there is one, and wakes everybody."""
+        """Looks for the end, and wakes every waiter if it is there."""
         return self._look(thorough=True)
 
     def let_go(self) -> None:
@@ -272,7 +274,7 @@ class _LocalRun:
             self._bell = None
 
     def _mark(self, name: str, byte: bytes) -> None:
-        # The marker first: a shim that has not opened its FIFO yet looks for it afterwards.
+        # The marker first: a shim that opens its FIFO later looks for the marker then.
         with suppress(OSError):
             os.close(os.open(self._directory / name, os.O_WRONLY | os.O_CREAT, 0o600))
         with suppress(OSError):
@@ -292,7 +294,7 @@ class _LocalRun:
                     self._find_dead() if thorough else None
                 )
             except OSError as error:
-                # What may pass, as too many open files, is waited for: it is looked at again.
+                # An error that may pass, such as too many open files, is waited for: look again.
                 if error.errno not in PASSING:
                     why = f"The files of the running job cannot be read: {error.strerror}."
                     self._exit = self._once_ended(Exit("lost", None, 0, 0, 0, why))
@@ -306,7 +308,7 @@ class _LocalRun:
     def _look_again(self) -> None:
         self._timer = self._loop.call_later(LOOK_INTERVAL_S, self._look_again)
         if not self.look() and self._cancelled:
-            self._mark("cancel", b".")  # there may have been no descriptor for it
+            self._mark("cancel", b".")  # earlier there may have been no descriptor for it
 
     def _hear(self) -> None:
         if self._bell is not None:
@@ -316,14 +318,14 @@ class _LocalRun:
             self._look(thorough=False)
 
     def _find_dead(self) -> Exit | None:
-        """The end of an attempt that nobody wrote down, because its shim was killed."""
+        """The end of an attempt that has no recorded end because its shim was killed."""
         began = (self._directory / "started").exists()
         if self._began and not began:
             return self._once_ended(_removed())
         self._began = began
         if not began and self._shim is not None and not self._shim.gone:
             return None
-        # Only now: a shim that has not begun could find the lock held by this very look.
+        # Not earlier: a shim that has not begun could find its lock held by this look.
         try:
             lock = _take_lock(self._directory)
         except FileNotFoundError:
@@ -331,7 +333,7 @@ class _LocalRun:
         if lock is None:
             return None
         try:
-            # Between the first look and the lock it may have ended, or begun and ended, properly.
+            # Between the first look and the lock it may have ended normally, or begun and ended.
             written = _read_exit(self._directory)
             if written is not None:
                 return written
@@ -343,7 +345,7 @@ class _LocalRun:
             os.close(lock)
 
     def _once_ended(self, lost: Exit) -> Exit | None:
-        """The end, once nothing of a lost attempt lives."""
+        """The end, once no process of a lost attempt is alive."""
         if self._ender is None:
             with suppress(OSError):  # tried again at the next look
                 self._ender = self._executor.end_left(self._directory)
@@ -352,7 +354,7 @@ class _LocalRun:
 
 
 class _NeverBegan:
-    """A run of an attempt for which not even a shim could be begun."""
+    """A run of an attempt for which not even a shim could be started."""
 
     def __init__(self, error: str) -> None:
         self._exit = _never_began(error)
@@ -400,7 +402,9 @@ def _prepare(directory: Path, spec: AttemptSpec) -> None:
 
 
 def _make(directory: Path) -> None:
-    """Also while the empty folder of the job is being removed, after the attempt before."""
+    """Make the directory. The job's empty folder may just be being removed after an earlier
+    attempt.
+    """
     for _ in range(_MAKING):
         directory.parent.mkdir(mode=0o700, exist_ok=True)
         with suppress(FileNotFoundError):
@@ -410,7 +414,7 @@ def _make(directory: Path) -> None:
 
 
 def _environment(directory: Path, spec: AttemptSpec) -> dict[str, str]:
-    """What the process finds, with the ways that lead here."""
+    """The process's environment, with the paths of this attempt."""
     env = dict(spec.env)
     if spec.channels:
         others = (channel for channel in spec.channels if channel != "stderr")
@@ -439,7 +443,7 @@ def _open_bell(directory: Path) -> int | None:
 
 
 def _take_lock(directory: Path) -> int | None:
-    """The lock of an attempt that is not alive, to be closed by the caller; None when it is."""
+    """The lock of an attempt that is not alive, for the caller to close; None if it is alive."""
     lock = os.open(directory / "lock", os.O_RDWR | os.O_CREAT, 0o600)
     try:
         fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -450,7 +454,7 @@ def _take_lock(directory: Path) -> int | None:
 
 
 def _withdraw(directory: Path) -> bool:
-    """Keeps an attempt that has not begun from beginning later. False: it is beginning."""
+    """Prevents an attempt that has not begun from beginning later. False: it is just beginning."""
     try:
         lock = _take_lock(directory)
     except FileNotFoundError:
@@ -460,7 +464,7 @@ def _withdraw(directory: Path) -> bool:
     try:
         if (directory / "started").exists():
             return False
-        # A shim on its way here finds no spec and leaves.
+        # A shim that is just starting finds no spec, and leaves.
         (directory / "spec").unlink(missing_ok=True)
         return True
     finally:
@@ -469,7 +473,7 @@ def _withdraw(directory: Path) -> bool:
 
 def _remove(removed: Path, job: Path) -> None:
     with suppress(OSError):
-        job.rmdir()  # stays when another attempt is in it
+        job.rmdir()  # fails if it holds another attempt
     try:
         for name in os.listdir(removed):
             os.unlink(removed / name)
@@ -506,7 +510,7 @@ def _lost(directory: Path) -> Exit:
         output_bytes=spool.st_size,
         kept_bytes=spool.st_size,
         duration_ms=max(0, (spool.st_mtime_ns - started.st_mtime_ns) // 1_000_000),
-        error="What watched the process is gone, so nobody knows how the job ended.",
+        error="The process that watched the job is gone, so nobody knows how it ended.",
     )
 
 

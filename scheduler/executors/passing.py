@@ -1,4 +1,4 @@
-"""Errors of the disk, and which of them are worth waiting for."""
+"""Errors of the disk that may pass."""
 
 import errno
 
@@ -15,4 +15,6 @@ PASSING = frozenset(
         errno.EROFS,
     )
 )
-"""Errors of the disk that may pass by themselves. After any other, trying again is no use."""
+"""Errors of the disk that may pass by themselves. After other errors, trying again does not
+help.
+"""

@@ -1,12 +1,12 @@
-"""What is to be removed from the disk, removed in a thread, as much at a time as has come."""
+"""Removes things from the disk in a thread, several at a time."""
 
 import asyncio
 from collections.abc import Callable
 
 
 class Removals:
-    """Belongs to one event loop. Nobody waits for a removal; what a server that stops has not got
-    to, the next one sweeps.
+    """Belongs to one event loop. Nobody waits for a removal. When a server stops, the next one
+    sweeps the rest.
     """
 
     def __init__(self) -> None:
@@ -14,7 +14,7 @@ class Removals:
         self._working: asyncio.Task[None] | None = None
 
     def put(self, remove: Callable[[], object]) -> None:
-        """To be called in the thread; it must not raise."""
+        """Call `remove` in the thread; it must not raise."""
         self._waiting.append(remove)
         if self._working is None or self._working.done():
             self._working = asyncio.create_task(self._work(), name="removals")

@@ -1,4 +1,4 @@
-"""A process that a server begins with an interpreter of its own."""
+"""A process that a server starts with an interpreter of its own."""
 
 import asyncio
 import os
@@ -13,20 +13,22 @@ _BOOT = (
 )
 
 _VARIABLES = ("LD_LIBRARY_PATH", "DYLD_LIBRARY_PATH", "LANG", "LC_ALL")
-"""What the interpreter may need. No more: a job can read the environment of its shim."""
+"""The variables that the interpreter may need. No more: a job can read the environment of
+its shim.
+"""
 
 _ROOT = str(Path(__file__).parents[2])
-"""Where the packages of crewlog are; the shim is run without site packages."""
+"""The folder of crewlog's packages. The shim runs without site packages."""
 
 _HELD_BACK = (signal.SIGHUP, signal.SIGINT, signal.SIGTERM)
 
 
 def nothing() -> None:
-    """What is to be done when nobody waits any more."""
+    """A callback for when nobody waits any more."""
 
 
 def spawn(cwd: Path, function: str, *arguments: str) -> int:
-    """Begins a process, in a session of its own, that calls a function of the shim."""
+    """Starts a process, in a session of its own, that calls a function of the shim."""
     module, _, name = function.partition(".")
     boot = _BOOT.format(module=module, function=name)
     argv = [sys.executable, "-ISE", "-c", boot, _ROOT, str(cwd), *arguments]
@@ -46,7 +48,7 @@ def spawn(cwd: Path, function: str, *arguments: str) -> int:
 
 
 class Spawned:
-    """A process that this one began, until it is reaped: all that being its parent is for."""
+    """A process that this one started, until it is reaped. It does only what a parent must do."""
 
     def __init__(self, pid: int) -> None:
         self.gone = False
@@ -70,7 +72,7 @@ class Spawned:
         try:
             ended = os.waitpid(self._pid, os.WNOHANG)[0]
         except ChildProcessError:
-            ended = self._pid  # somebody reaped it for us
+            ended = self._pid  # another part reaped it
         if ended:
             self.gone = True
             self.let_go()
@@ -82,8 +84,8 @@ class Spawned:
 def watched(
     loop: asyncio.AbstractEventLoop, fd: int | None, heard: Callable[[], None]
 ) -> int | None:
-    """The descriptor, with `heard` called when it is readable; None where that cannot be: then time
-    has to do.
+    """The descriptor, with `heard` called when it is readable; None if that is impossible: then the
+    caller must look from time to time.
     """
     if fd is not None:
         try:

@@ -9,26 +9,27 @@ A program of the standard library only. It lives in the attempt's directory:
 | `started` | shim | the attempt has begun; whoever finds it must not begin it again |
 | `spool` | shim | the channel `output`, up to the limit: stdout, and stderr if that is no channel |
 | `spool.NAME` | shim | any other channel, likewise |
-| `inbox` | server | what is said to the process; `scheduler/executors/inbox.py` |
+| `inbox` | server | frames for the process; `scheduler/executors/inbox.py` |
 | `bell` | shim | FIFO: a byte says "look again" |
-| `cancel` | server | marker: the attempt shall end |
-| `held` | server | marker: since its time of change, no time counts against the time limit |
-| `control` | server | FIFO: `.` says that the attempt shall end, `h` that `held` came or went |
-| `exit.json` | shim | the end; there as a whole or not at all |
+| `cancel` | server | marker: the attempt must end |
+| `held` | server | marker: from its time of change on, the clock of the time limit stands |
+| `control` | server | FIFO: `.` means that the attempt must end, `h` that `held` has changed |
+| `exit.json` | shim | the end; complete or not there |
 
 `spec` is NUL-separated: timeout_ms, output_limit, grace_ms, cwd, the number of arguments, the
-arguments, and NAME=value for each variable. Bytes, so that no locale changes them. The channels are
-in a variable, CREWLOG_CHANNELS, which also tells the process of them: names and descriptors.
+arguments, and NAME=value for each variable. It is bytes, so that no locale changes it. The channels
+are in a variable, CREWLOG_CHANNELS, from which the process also knows them: names and descriptors.
 
-The end of an attempt is the end of all that it started, however that detached itself: the shim is
-the parent of whatever loses its own (Linux), and looks for the rest by its environment. What has
-left the session *and* has no CREWLOG_JOB_ID any more is let live: that is the way out for a job
-that means to leave something running. When the first process has left by itself, what still holds
-the output gets `FINISH_S` to finish. Then, as after a cancel and at the time limit, all of it gets
-SIGTERM, and SIGKILL once the grace is over.
+When an attempt ends, every process that it started ends, however it detached itself. On Linux the
+shim becomes the parent of every orphan, and finds other processes by their environment. A process
+that has left the session *and* has no CREWLOG_JOB_ID any more is left alive: in this way a job can
+leave something running on purpose. If the first process exits by itself, processes that still hold
+the output get `FINISH_S` to finish. Then, as after a cancel and at the time limit, all of them get
+SIGTERM, and SIGKILL after the grace.
 
-`main.end_left(job, attempt)` ends in the same way what is left of an attempt whose shim was killed.
+`main.end_left(job, attempt)` ends in the same way the rest of an attempt whose shim was killed.
 
-Start-up is on the way of every job, and most of what a small Python program costs is imports: hence
-no `json`, of `signal` and `ctypes` only the C halves, and no `contextlib.suppress`.
+Every job waits for the start of its shim, and most of the start of a small Python program is
+imports. So there is no `json`, only the C halves of `signal` and `ctypes`, and no
+`contextlib.suppress`.
 """

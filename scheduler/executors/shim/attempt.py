@@ -1,4 +1,4 @@
-"""One attempt, from the fork of its first process to the end of all that it began."""
+"""One attempt, from the fork of its first process to the end of every process that it began."""
 
 import os
 import select
@@ -13,14 +13,14 @@ from scheduler.executors.shim.spool import RETRY_INTERVAL_S
 from scheduler.executors.shim.time_limit import TimeLimit
 
 LONGEST_SLEEP_S = 60.0
-FINISH_S = 2.0  # for what still writes when the first process has left
-LOOK_INTERVAL_S = 0.02  # between looks at what is asked to end; longer where a look takes long
-LAST_WAIT_S = 5.0  # after SIGKILL: what the system does not let go by then runs nothing any more
-HELD_S = 2.0  # after a cancel: for output that a full disk does not take
+FINISH_S = 2.0  # for processes that still write after the first process has exited
+LOOK_INTERVAL_S = 0.02  # between looks at ending processes; longer if a look takes long
+LAST_WAIT_S = 5.0  # after SIGKILL: whatever is still there then runs no code any more
+HELD_S = 2.0  # after a cancel: for output that a full disk does not accept
 
 
 class Attempt:
-    """Keeps what it writes, hears the server, watches the clock, and sees to the end."""
+    """Keeps its output, listens to the server, watches the clock, and brings it to its end."""
 
     def __init__(self, spec: Spec, control: int, bell: Bell) -> None:
         self.spec = spec
@@ -33,10 +33,10 @@ class Attempt:
         self.channels = channels_of(spec.env, spec.output_limit)
         self.limit = TimeLimit(spec.timeout_s, time.monotonic())
         self.processes = Processes(spec, self.channels)
-        reserve_exit()  # only now: the child is on its way already
+        reserve_exit()  # not earlier: the child should start first
 
     def run(self) -> None:
-        """Returns when nothing of the attempt lives and its end is on disk."""
+        """Returns when no process of the attempt is alive and its end is on disk."""
         self.follow()
         ended_at = time.monotonic() if self.ended_at is None else self.ended_at
         duration_ms = round((ended_at - self.limit.began) * 1000)
@@ -45,7 +45,7 @@ class Attempt:
             channel.drain()
         status = self.processes.reap()
         trouble = self.processes.read_trouble()
-        # Who cancels a job on a full disk wants it gone, its last output or not.
+        # A person who cancels a job on a full disk wants its end, even without its last output.
         give_up_at = time.monotonic() + (HELD_S if self.reason == "cancelled" else float("inf"))
         while any(c.spool.held for c in self.channels) and time.monotonic() < give_up_at:
             time.sleep(RETRY_INTERVAL_S)
@@ -72,7 +72,7 @@ class Attempt:
         return failure(stage, int(number), self.spec.cwd if stage == b"cwd" else self.spec.argv[0])
 
     def follow(self) -> None:
-        """Until all has ended."""
+        """Runs until everything has ended."""
         poll = select.poll()
         poll.register(self.control, select.POLLIN)
         poll.register(self.processes.news, select.POLLIN)
@@ -96,7 +96,7 @@ class Attempt:
             self.keep_time(time.monotonic())
 
     def is_over(self, now: float) -> bool:
-        """Whether nothing of the attempt lives. Sees to it that this comes true."""
+        """Whether no process of the attempt is alive. Also ends the processes that should end."""
         if not self.processes.has_ended():
             if self.kill_at is not None and now >= self.look_at:
                 self.look(now)
@@ -116,21 +116,21 @@ class Attempt:
         return any(channel.is_open for channel in self.channels)
 
     def ask(self, now: float) -> bool:
-        """Asks all that lives to end, each once. False: nothing does."""
+        """Asks every live process to end, each once. False: there is none."""
         lives = self.processes.ask()
         self.kill_at = now + self.spec.grace_s
         self.look_at = now + LOOK_INTERVAL_S
         return lives
 
     def look(self, now: float) -> bool:
-        """Whether anything lives that was asked to end. Once the grace is over, it is killed."""
+        """Whether a process that was asked to end is alive. Kills it once the grace is over."""
         lives = self.processes.look(self.kill_at is not None and now >= self.kill_at)
         took = time.monotonic() - now
         self.look_at = now + max(LOOK_INTERVAL_S, 20 * took)
         return lives
 
     def hear(self) -> None:
-        """What the server tells."""
+        """Reads the server's messages."""
         told = os.read(self.control, 4096)
         if b"." in told:
             self.stop("cancelled")
@@ -138,8 +138,8 @@ class Attempt:
             self.limit.look()
 
     def stop(self, reason: str) -> None:
-        """Asks the attempt to end. Whoever asks first gives the reason, unless its first process
-        has left by itself: then what is left of it is only hurried.
+        """Asks the attempt to end. The first call gives the reason, unless the first process has
+        already exited by itself: then this only ends the rest sooner.
         """
         if self.kill_at is None:
             if not self.processes.has_ended():

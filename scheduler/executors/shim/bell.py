@@ -1,4 +1,4 @@
-"""How whoever follows the attempt hears that there is something new."""
+"""Tells followers of the attempt that there is something new."""
 
 import os
 
@@ -6,7 +6,7 @@ RING_INTERVAL_S = 0.005
 
 
 class Bell:
-    """Tells whoever listens, if anybody does."""
+    """Tells the listener, if there is one."""
 
     __slots__ = ("due", "fd", "rang_at")
 
@@ -16,7 +16,7 @@ class Bell:
         self.rang_at = 0.0
 
     def soon(self) -> None:
-        """It is to ring, not more often than every so often."""
+        """Ring soon, but not more often than once per interval."""
         if self.due is None:
             self.due = self.rang_at + RING_INTERVAL_S
 
@@ -31,9 +31,9 @@ class Bell:
                 self.fd = os.open("bell", os.O_WRONLY | os.O_NONBLOCK)
             os.write(self.fd, b".")
         except BlockingIOError:
-            pass  # full: the listener has more than enough to wake up
+            pass  # full: the listener has enough bytes to wake up
         except OSError:
-            self.close()  # nobody listens now; somebody may later
+            self.close()  # nobody listens now, but somebody may later
 
     def close(self) -> None:
         if self.fd >= 0:

@@ -1,4 +1,4 @@
-"""What the attempt writes: named channels, each a pipe, and behind it a spool on the disk."""
+"""The channels of an attempt: each is a pipe, with a spool file behind it."""
 
 # ruff: noqa: SIM105
 
@@ -13,7 +13,7 @@ DRAIN_LIMIT = 2 * PIPE_SIZE  # after the end; a daemon that holds the pipe may w
 
 
 class Channel:
-    """The pipe of one channel. `targets` are the descriptors that the program finds it at."""
+    """The pipe of one channel. `targets` are the program's descriptors for it."""
 
     __slots__ = ("child", "fd", "is_open", "name", "spool", "targets", "written")
 
@@ -22,18 +22,18 @@ class Channel:
         self.targets = targets
         self.spool = Spool(spool_of(name), limit)
         self.written = 0
-        self.is_open = True  # somebody may still write to it
+        self.is_open = True  # a process may still write to it
         self.fd, self.child = os.pipe()
         grow_pipe(self.fd)
         os.set_blocking(self.fd, False)
 
     @property
     def is_read(self) -> bool:
-        """Whether what comes is to be read now: not while the disk takes none of it."""
+        """Whether to read the pipe now: not while the disk accepts nothing."""
         return self.is_open and not self.spool.held
 
     def take(self) -> int:
-        """Reads once. 0: nothing will come any more; below 0: nothing is there now."""
+        """Reads once. 0: nothing will come any more; below 0: there is nothing now."""
         try:
             data = os.read(self.fd, READ_SIZE)
         except BlockingIOError:
@@ -44,7 +44,9 @@ class Channel:
         return len(data)
 
     def drain(self) -> None:
-        """What had been written when the attempt ended. Others may hold the pipe: never waits."""
+        """Reads what was written before the attempt's end. Never waits, because others may
+        hold the pipe.
+        """
         limit = self.written + DRAIN_LIMIT
         while self.written < limit and self.take() > 0:
             pass
@@ -65,7 +67,7 @@ def spool_of(name: str) -> str:
 
 
 def grow_pipe(fd: int) -> None:
-    """A larger pipe is fewer wake-ups; a system that refuses is as good, only slower."""
+    """A larger pipe needs fewer wake-ups. If the system refuses, it is only slower."""
     try:
         fcntl.fcntl(fd, fcntl.F_SETPIPE_SZ, PIPE_SIZE)
     except (AttributeError, OSError):

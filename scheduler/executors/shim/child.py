@@ -1,4 +1,4 @@
-"""The child, until it is the program."""
+"""The child process, until it becomes the program."""
 
 # ruff: noqa: S606, SIM105
 
@@ -26,8 +26,8 @@ def become(spec: Spec, shim: int, channels: list[Channel], trouble: int) -> None
         os.chdir(spec.cwd)
         stage = b"program"
         os.dup2(os.open("/dev/null", os.O_RDONLY), 0)
-        # A pipe has a higher number than the places of its channel and of those before: none is
-        # overwritten.
+        # Each pipe has a higher number than the targets of its channel and of those before, so none
+        # is overwritten.
         for channel in channels:
             for target in channel.targets:
                 os.dup2(channel.child, target)
@@ -40,24 +40,24 @@ def become(spec: Spec, shim: int, channels: list[Channel], trouble: int) -> None
 
 
 def die_with_parent() -> None:
-    """Linux kills the child when the shim dies, so that no lost attempt goes on unseen."""
+    """Linux kills the child if the shim dies, so that no lost attempt goes on unseen."""
     if sys.platform == "linux":
         prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
 
 
 def restore_signals() -> None:
-    """Default handlers, then an empty mask: now a SIGTERM that came since the fork arrives."""
+    """Default handlers, then an empty mask: a SIGTERM that came since the fork arrives now."""
     for number in range(1, signal.NSIG):
         if number not in (signal.SIGKILL, signal.SIGSTOP):
             try:
                 signal.signal(number, signal.SIG_DFL)
             except (OSError, ValueError):
-                pass  # the C library keeps a few numbers for itself
+                pass  # the C library reserves a few numbers
     signal.pthread_sigmask(signal.SIG_SETMASK, ())
 
 
 def execute(argv: list[bytes], env: dict[bytes, bytes]) -> None:
-    """execvpe with the PATH of `env`; raises the error that tells most."""
+    """execvpe with the PATH of `env`. Raises the most informative error."""
     program = argv[0]
     if b"/" in program:
         os.execve(program, argv, env)

@@ -1,4 +1,4 @@
-"""The attempt's directory, which is where this process works."""
+"""The attempt's directory, which is this process's working directory."""
 
 import fcntl
 import os
@@ -7,7 +7,9 @@ READ_SIZE = 262_144
 
 
 def take_lock(name: str) -> int | None:
-    """Holds the lock until it is closed or this process ends, however it ends. None: it is held."""
+    """Holds the lock until it is closed or this process ends in any way. None: another
+    process holds it.
+    """
     fd = os.open(name, os.O_RDWR | os.O_CREAT, 0o600)
     try:
         fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)

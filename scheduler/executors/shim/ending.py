@@ -1,4 +1,4 @@
-"""The end of the attempt, written down as a whole or not at all."""
+"""Writes the end of the attempt, complete or not at all."""
 
 import os
 import time
@@ -9,17 +9,17 @@ from scheduler.executors.shim.spool import RETRY_INTERVAL_S
 
 
 def reserve_exit() -> None:
-    """Room for the end, which is to be written down also when the job has filled the disk."""
+    """Reserves room for the end, which must be written even if the job has filled the disk."""
     try:
         fd = os.open("exit.json.new", os.O_WRONLY | os.O_CREAT, 0o600)
         os.write(fd, b" " * 512)
         os.close(fd)
     except OSError:
-        pass  # it is full already: the end will wait
+        pass  # it is already full: the end will wait
 
 
 def failure(stage: bytes, number: int, what: bytes) -> str:
-    """Why nothing ran, as JSON; the server makes a sentence of it."""
+    """Why nothing ran, as JSON. The server makes a sentence of it."""
     return f'{{"stage":{quoted(stage)},"errno":{number},"what":{quoted(what)}}}'
 
 
@@ -32,9 +32,9 @@ def write_exit(
     error: str = "null",
     others: str = "",
 ) -> None:
-    """Keeps trying while the disk is full: an end that is not on disk has not happened.
+    """Keeps trying while the disk is full: an end counts only once it is on disk.
 
-    `others` says, as members of a JSON object, what of the other channels was written and kept.
+    `others` has, as members of a JSON object, what of the other channels was written and kept.
     """
     channels = f',"channels":{{{others}}}' if others else ""
     encoded = (
@@ -56,7 +56,7 @@ def write_exit(
                 os.close(fd)
         except OSError as error:
             if error.errno not in PASSING:
-                return  # the directory is gone, or as good as that: nobody can be told
+                return  # the directory is gone or unusable: nobody can be told
         time.sleep(RETRY_INTERVAL_S)
 
 

@@ -1,15 +1,15 @@
-"""The parent of shims: one small process per node that forks them, so that none has to start an
+"""The parent of shims: one small process per node that forks them, so that no shim has to start an
 interpreter.
 
-It lives in a session of its own and holds nothing of the server. The server that began it, and any
-later one, connects to the socket `forks` in the directory of all attempts, where its lock says
-whether it lives. It can be killed at any moment: the shims go on, and whoever was connected begins
-another one and asks it for what has not begun.
+It lives in a session of its own and holds nothing of the server. The server that started it, and
+any later one, connects to the socket `forks` in the directory of all attempts; the lock there says
+whether a fork server is alive. It may be killed at any moment: the shims go on, and the connected
+server starts another one and repeats its open requests.
 
-It says its version first. Then each line is a request: a number, a function of `main`, and its
-arguments. When the process of a request has ended, its number is said in return. `retire` lets it
-listen no more. It leaves when it is retired and nobody is connected, or when nobody was connected
-for `ALONE_S`.
+It first sends its version. Then each line is a request: a number, a function of `main`, and its
+arguments. When the process of a request has ended, it sends the request's number back. After
+`retire` it does not listen any more. It leaves when it is retired and nobody is connected, or when
+nobody was connected for `ALONE_S`.
 """
 
 # ruff: noqa: SIM105
@@ -33,17 +33,17 @@ BACKLOG = 16
 
 
 class Connection:
-    """A server that is connected."""
+    """A connected server."""
 
     __slots__ = ("asked", "socket", "unsaid")
 
     def __init__(self, connected: "socket.socket") -> None:
         self.socket = connected
-        self.asked = b""  # a request that has not come as a whole
-        self.unsaid = b""  # what it was not ready to hear
+        self.asked = b""  # an incomplete request
+        self.unsaid = b""  # data that the server was not ready to read
 
     def requests(self) -> list[bytes] | None:
-        """Those that have come. None: nobody is connected any more."""
+        """The complete requests that have come. None: the server is not connected any more."""
         try:
             data = self.socket.recv(65_536)
         except BlockingIOError:
@@ -56,16 +56,18 @@ class Connection:
         return whole
 
     def say(self, text: bytes) -> None:
-        """At once, or when it is ready to hear: nobody waits for a server."""
+        """Sends at once, or when the server is ready to read: this process never waits for a
+        server.
+        """
         self.unsaid += text
         try:
             self.unsaid = self.unsaid[self.socket.send(self.unsaid) :]
         except OSError:
-            pass  # not ready now; or it is gone, which reading from it tells
+            pass  # not ready now; or it is gone, which the next read shows
 
 
 class ForkServer:
-    """Forks what it is asked for, and tells whoever asked when that has ended."""
+    """Forks the requested processes, and reports their ends to the server that asked."""
 
     def __init__(self, version: bytes, lock: int) -> None:
         self.version = version
@@ -113,7 +115,7 @@ class ForkServer:
         try:
             fd, _ = self.listener._accept()  # type: ignore[attr-defined]
         except OSError:
-            return  # it has gone again
+            return  # the server has gone again
         connected = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM, 0, fd)
         connected.setblocking(False)
         self.connections[fd] = connection = Connection(connected)
@@ -135,11 +137,11 @@ class ForkServer:
 
     def fork(self, connection: Connection, request: bytes) -> None:
         number, function, *arguments = request.decode().split(" ")
-        there_before()  # for all that are forked in the next moments
+        there_before()  # for all forks of the next moments
         try:
             pid = os.fork()
         except OSError:
-            connection.say(number.encode() + b"\n")  # as good as one that ended at once
+            connection.say(number.encode() + b"\n")  # reported like one that ended at once
             return
         if pid == 0:
             become_shim(function, arguments)
@@ -156,7 +158,7 @@ class ForkServer:
             pass
 
     def retire(self) -> None:
-        """From now on another one may take its place."""
+        """From now on another fork server may take its place."""
         if not self.retired:
             self.retired = True
             try:
@@ -168,8 +170,8 @@ class ForkServer:
 
 
 def become_shim(function: str, arguments: list[str]) -> None:
-    """In the child. Never returns. What the parent had open is closed by the functions of `main`,
-    and they are what ends with this process.
+    """In the child. Never returns. The functions of `main` close what the parent had open, and this
+    process ends with them.
     """
     try:
         signal.set_wakeup_fd(-1)
@@ -182,7 +184,7 @@ def become_shim(function: str, arguments: list[str]) -> None:
 
 
 def serve(version: str) -> None:
-    """Runs the fork server of the directory that it is in, unless there is one."""
+    """Runs the fork server of the current directory, unless there is one."""
     os.closerange(3, 65_536)
     signal.pthread_sigmask(signal.SIG_BLOCK, main.HELD_BACK)
     lock = take_lock(LOCK)
@@ -191,5 +193,5 @@ def serve(version: str) -> None:
     process_control.find_prctl()
     server = ForkServer(version.encode(), lock)
     gc.collect()
-    gc.freeze()  # what is there now is shared with all shims, and not to be written to
+    gc.freeze()  # the present objects are shared with all shims, so do not write to them
     server.run()

@@ -18,7 +18,7 @@ KNOWN_FOR_S = 1.0
 
 
 class Process:
-    """What the system says of a process right now."""
+    """What the system says about a process now."""
 
     __slots__ = ("began", "group", "lives", "parent", "pid", "session")
 
@@ -26,12 +26,12 @@ class Process:
         fields = stat[stat.rindex(b")") + 2 :].split()
         self.pid = pid
         self.parent, self.group, self.session = map(int, fields[1:4])
-        # Whose first thread has left is shown as a zombie while the others go on.
+        # A process whose first thread has ended shows as a zombie while its other threads run.
         self.lives = fields[0] not in b"ZX" or int(fields[17]) > 1
         self.began = fields[19]
 
     def signal(self, *numbers: int) -> None:
-        """PermissionError: it runs as somebody else. Nothing where it has gone."""
+        """Raises PermissionError if it runs as another user. Does nothing if it has ended."""
         try:
             held = os.pidfd_open(self.pid)
         except AttributeError:
@@ -41,7 +41,8 @@ class Process:
                 return
             held = -1
         try:
-            # Numbers recur: from here on the descriptor holds on to what is looked at.
+            # Numbers are reused: from here on the descriptor refers to the process that is
+            # examined.
             now = look_at_process(self.pid)
             if now is None or now.began != self.began:
                 return
@@ -58,20 +59,21 @@ class Process:
 
 
 class Kin:
-    """Finds the processes of an attempt, as long as it has /proc to look into.
+    """Finds the processes of an attempt, if there is a /proc.
 
-    They are those below this process, but for what has left the session and the environment that
-    the attempt began with; and, wherever they are, those that have `marks` in their environment.
+    They are the descendants of this process, except those that have left the session and the
+    environment of the attempt; and, wherever they are, the processes with `marks` in their
+    environment.
     """
 
     def __init__(self, marks: tuple[bytes, bytes]) -> None:
         self.marks = marks
         self.session = -1
-        self.before: set[str] = set()  # in /proc; they cannot be of the attempt
-        self.beyond: set[int] = set()  # they are, and run as somebody else
+        self.before: set[str] = set()  # entries of /proc that cannot be of the attempt
+        self.beyond: set[int] = set()  # processes of the attempt that run as another user
 
     def find(self, below: bool = True) -> list[Process]:
-        """Those that live. `below`: whether there may be any below this process."""
+        """The live processes. `below`: whether this process may have descendants."""
         if not below:
             new = set(os.listdir("/proc")) - self.before
             return self.elsewhere(int(name) for name in new if name.isdecimal())
@@ -90,7 +92,7 @@ class Kin:
         return mine + self.elsewhere(pid for pid in others if str(pid) not in self.before)
 
     def is_of_it(self, found: Process) -> bool:
-        """Whether a process below this one lives and has not gone its own way."""
+        """Whether a descendant of this process is alive and has not left the attempt."""
         if not found.lives or found.pid in self.beyond:
             return False
         return found.session == self.session or not self.has_gone_its_own_way(found.pid)
@@ -100,11 +102,11 @@ class Kin:
             try:
                 environment = read_file(f"/proc/{pid}/environ")
             except OSError:
-                return False  # it hides its environment, as an agent of keys does
+                return False  # it hides its environment, as a key agent does
             if environment:
                 break
             time.sleep(0.001)  # it may be about to become another program
-        # What writes its title over its environment leaves nothing in it but zeros.
+        # A process that writes its title over its environment leaves only zeros.
         return not environment or (
             environment.strip(b"\0") != b"" and self.marks[0] not in environment.split(b"\0")
         )
@@ -115,7 +117,7 @@ class Kin:
             try:
                 environment = read_file(f"/proc/{pid}/environ").split(b"\0")
             except OSError:
-                continue  # gone, or somebody else's
+                continue  # it has ended, or belongs to another user
             if self.marks[0] in environment and self.marks[1] in environment:
                 process = look_at_process(pid)
                 if process is not None and process.lives and pid not in self.beyond:
@@ -131,8 +133,8 @@ class Kin:
 
 
 def become_reaper(marks: tuple[bytes, bytes]) -> Kin | None:
-    """From now on what loses its parent below this process becomes its child. None where the
-    system knows no such thing: there, the attempt is its first process and the group of that.
+    """From now on this process becomes the parent of its orphaned descendants. None if the system
+    cannot do that: then the attempt is its first process and the group of that.
     """
     if sys.platform != "linux" or not os.path.exists("/proc/self/environ"):
         return None
@@ -143,7 +145,7 @@ def become_reaper(marks: tuple[bytes, bytes]) -> Kin | None:
 
 
 class Known:
-    """What was in /proc when this process, or the one that forked it, looked last."""
+    """The entries of /proc when this process, or the one that forked it, looked last."""
 
     def __init__(self) -> None:
         self.names: set[str] = set()
@@ -154,8 +156,8 @@ known = Known()
 
 
 def there_before() -> set[str]:
-    """What was in /proc a moment ago, as far as it has been looked at: whatever begins now is none
-    of it.
+    """The entries of /proc a moment ago, as far as they were examined. A process that begins now is
+    not among them.
     """
     now = time.monotonic()
     if now >= known.at + KNOWN_FOR_S:
@@ -164,7 +166,7 @@ def there_before() -> set[str]:
 
 
 def marks_of(env: dict[bytes, bytes]) -> tuple[bytes, bytes]:
-    """The variables by which a process of the attempt is known."""
+    """The variables by which a process of the attempt is recognised."""
     job, attempt = env.get(b"CREWLOG_JOB_ID", b""), env.get(b"CREWLOG_ATTEMPT", b"")
     return b"CREWLOG_JOB_ID=" + job, b"CREWLOG_ATTEMPT=" + attempt
 
@@ -174,7 +176,7 @@ def numbers() -> list[int]:
 
 
 def look_at_process(pid: int) -> Process | None:
-    """None where there is none of that number."""
+    """None if there is no process with that number."""
     try:
         return Process(pid, read_file(f"/proc/{pid}/stat"))
     except OSError:

@@ -1,4 +1,4 @@
-"""Where the process begins."""
+"""The entry points of the process."""
 
 import _signal as signal  # type: ignore[import-not-found]
 import os
@@ -26,8 +26,8 @@ def limit_descriptors(soft: int) -> None:
 
 
 def main(directory: str, descriptors: str = "-1") -> None:
-    """Runs the attempt in `directory`, unless somebody does or did. `descriptors` is the soft limit
-    of open files that it begins with; -1 leaves it as it is.
+    """Runs the attempt in `directory`, unless it runs or has run already. `descriptors` is its soft
+    limit of open files; -1: unchanged.
     """
     os.closerange(3, 65_536)
     limit_descriptors(int(descriptors))
@@ -63,7 +63,9 @@ def attempt(spec: Spec, control: int, bell: Bell) -> None:
 
 
 def end_left(job: str, attempt: str) -> None:
-    """Ends what a shim that was killed could not: the system ended its first process, no more."""
+    """Ends the rest of an attempt whose shim was killed: the system has ended only its first
+    process.
+    """
     os.closerange(3, 65_536)
     if not os.path.exists("/proc/self/environ"):
         return

@@ -1,4 +1,4 @@
-"""What only the C library can ask of the system."""
+"""A system call that only the C library offers."""
 
 import os
 
@@ -14,7 +14,7 @@ def prctl(option: int, value: int) -> None:
 
 
 def find_prctl() -> "Callable[[int, int], object]":
-    """The function of the C library; it takes a moment to be found the first time."""
+    """The function of the C library. The first look-up takes a moment."""
     if not _found:
         try:
             import _ctypes

@@ -1,4 +1,4 @@
-"""The first process of an attempt, and all that it began."""
+"""The first process of an attempt, and every process that it began."""
 
 import _signal as signal  # type: ignore[import-not-found]
 import os
@@ -10,7 +10,7 @@ from scheduler.executors.shim.spec import Spec
 
 
 class Processes:
-    """All that runs of an attempt, from the fork of the first process on."""
+    """All processes of an attempt, from the fork of the first one on."""
 
     def __init__(self, spec: Spec, channels: list[Channel]) -> None:
         self.status: int | None = None
@@ -29,8 +29,8 @@ class Processes:
             self.kin.session = self.pid
 
     def has_ended(self) -> bool:
-        """Looks at the first process. Where only its number leads to its group, it is not reaped
-        yet, if the system lets one look without.
+        """Looks at the first process. If only its number leads to its group, it is not reaped yet,
+        as far as the system allows a look without reaping.
         """
         if self.status is not None:
             return True
@@ -45,7 +45,9 @@ class Processes:
         return os.waitpid(self.pid, 0)[1] if self.status is None else self.status
 
     def reap_orphans(self) -> None:
-        """All that has ended but the first process, if that is not known yet."""
+        """Reaps every ended process except the first one, as long as the end of that is not
+        known.
+        """
         if self.has_ended():
             self.has_children()
         elif self.kin is not None:
@@ -56,7 +58,7 @@ class Processes:
                 os.waitpid(ended.si_pid, 0)
 
     def has_children(self) -> bool:
-        """Whether anything is left below this process. Reaps what has ended."""
+        """Whether this process has children. Reaps those that have ended."""
         if self.status is None:
             return True
         try:
@@ -67,27 +69,27 @@ class Processes:
         return True
 
     def hear(self) -> None:
-        """Something has ended."""
+        """A process has ended."""
         os.read(self.news, 4096)
         self.reap_orphans()
 
     def find(self) -> list[Process]:
-        """What lives of the attempt, as far as can be seen."""
+        """The live processes of the attempt, as far as they can be seen."""
         if self.kin is None:
             return []
-        # Where something is below, nothing counts as seen only the second time: it may have begun
-        # another behind the first look, and left before it was looked at.
+        # If there are descendants, only a second empty look counts: a process may have started
+        # another one behind the first look, and ended before it was examined.
         return (self.has_children() and self.kin.find()) or self.kin.find(self.has_children())
 
     def ask(self) -> bool:
-        """Asks all that lives to end. False: nothing does. A second SIGTERM means to many programs
-        that they are to end at once, so this is called once.
+        """Asks every live process to end. False: there is none. Call it once: many programs take a
+        second SIGTERM as an order to end at once.
         """
         alive = not self.has_ended()
         if alive:
-            # First, and at once, so that none of it can begin another unseen.
+            # The group first, and at once, so that none of it can start another process unseen.
             self.signal_group(signal.SIGTERM)
-            self.signal_group(signal.SIGCONT)  # a stopped process could not hear it
+            self.signal_group(signal.SIGCONT)  # a stopped process would not get it
         left = self.find()
         if self.kin is not None:
             others = [process for process in left if not alive or process.group != self.pid]
@@ -95,7 +97,7 @@ class Processes:
         return alive or bool(left)
 
     def look(self, kills: bool) -> bool:
-        """Whether anything lives. Where it `kills`, nothing does much longer."""
+        """Whether a process is alive. With `kills` it kills them."""
         if kills and self.status is None:
             self.signal_group(signal.SIGKILL)
         left = self.find()
@@ -104,14 +106,14 @@ class Processes:
         return bool(left)
 
     def end_without_kin(self) -> None:
-        """Where only the group of the first process is known: it is a zombie until it is reaped, so
-        nobody else can have got its number.
+        """For systems where only the group of the first process is known. That process is a zombie
+        until it is reaped, so its number cannot belong to another process.
         """
         if self.kin is None:
             self.signal_group(signal.SIGKILL)
 
     def read_trouble(self) -> bytes:
-        """Stage and errno of a child that could not become the program; empty when it did."""
+        """Stage and errno of a child that could not become the program; empty if it did."""
         try:
             return os.read(self.trouble, 64)
         except BlockingIOError:
@@ -123,7 +125,7 @@ class Processes:
         except ProcessLookupError:
             self.signal_child(number)  # it has not made its group yet
         except PermissionError:
-            pass  # what is left of the group runs as somebody else
+            pass  # the rest of the group runs as another user
 
     def signal_child(self, number: int) -> None:
         if self.status is None:
@@ -131,7 +133,7 @@ class Processes:
 
 
 def hear_of_children() -> int:
-    """A descriptor that can be read once a child has ended."""
+    """A descriptor that is readable once a child has ended."""
     news, told = os.pipe()
     os.set_blocking(news, False)
     os.set_blocking(told, False)

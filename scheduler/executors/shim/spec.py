@@ -1,4 +1,4 @@
-"""What to run."""
+"""The spec: what to run."""
 
 # ruff: noqa: SIM105
 
@@ -8,7 +8,7 @@ from scheduler.executors.shim.directory import read_file
 
 
 class Spec:
-    """What to run, as the server wrote it."""
+    """The spec, as the server wrote it."""
 
     __slots__ = ("argv", "cwd", "env", "grace_s", "output_limit", "timeout_s")
 

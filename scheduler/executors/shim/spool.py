@@ -1,4 +1,4 @@
-"""What the attempt wrote to a channel, on the disk."""
+"""The spool file of a channel."""
 
 # ruff: noqa: SIM105
 
@@ -12,7 +12,9 @@ RETRY_INTERVAL_S = 0.5
 
 
 class Spool:
-    """Keeps the first `limit` bytes; what a full disk does not take is held until it does."""
+    """Keeps the first `limit` bytes. Bytes that a full disk does not accept are held until
+    it does.
+    """
 
     __slots__ = ("fd", "held", "kept", "limit", "path", "retry_at")
 
@@ -50,7 +52,7 @@ class Spool:
             if error.errno in PASSING:
                 self.retry_at = time.monotonic() + RETRY_INTERVAL_S
             else:
-                self.limit, self.held = self.kept, b""  # the directory is gone, or as good as that
+                self.limit, self.held = self.kept, b""  # the directory is gone or unusable
             return
         os.close(self.fd)
         self.fd = fresh
@@ -62,4 +64,4 @@ class Spool:
         try:
             os.fsync(self.fd)
         except OSError:
-            pass  # what is kept can be read; more cannot be done for it
+            pass  # the kept bytes can be read; nothing more can be done
