@@ -200,7 +200,8 @@ def _reason(kind: str, message: str, place: Place) -> str:
     if kind == "extra_forbidden":
         known = _JOB_KEYS if place[0] == "jobs" else _TOP_KEYS
         near = get_close_matches(str(place[-1]), known, 1)
-        return f"There is no such key here{f'; is it {near[0]!r}' if near else ''}."
+        meant = f" Did you mean {near[0]!r}?" if near else ""
+        return f"There is no such key here.{meant}"
     if kind == "string_pattern_mismatch" and place[-1] == "id":
         return (
             "An id must be 1 to 64 letters, digits, '.', '_' and '-', with a letter or digit first."
