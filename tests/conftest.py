@@ -6,7 +6,7 @@ import pytest
 from hypothesis import settings
 
 HELPERS = (
-    "tests.server",
+    "tests.kit.server",
     "tests.kit",
     "tests.browser",
     "tests.api",
@@ -20,7 +20,7 @@ pytest.register_assert_rewrite(*HELPERS)
 
 def pytest_configure() -> None:
     from tests.kit.forkserver import ForkServer
-    from tests.server import Server
+    from tests.kit.server import Server
 
     Server.forks = ForkServer()
     # A machine that does much else is slow: no example is failed for its time.

@@ -26,7 +26,7 @@ from api.commands.client import Client, Endpoint, Unreachable
 from domain.errors import CrewlogError
 from tests.demo_crew import crew
 from tests.demo_table import table
-from tests.server import Server
+from tests.kit.server import Server
 
 ROOT = Path(__file__).resolve().parent.parent
 

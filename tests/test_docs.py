@@ -31,8 +31,8 @@ from domain.catalogue import CATALOGUE
 from domain.job.events import (
     JobState,
 )
+from tests.kit.server import environment
 from tests.routes import answers, documented, every_route
-from tests.server import environment
 
 ROOT = Path(__file__).resolve().parent.parent
 PAGES = [ROOT / "README.md", ROOT / "CHANGELOG.md", *sorted((ROOT / "docs").rglob("*.md"))]

@@ -9,9 +9,8 @@ import socket
 import subprocess
 import sys
 import threading
-import time
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import redirect_stderr, redirect_stdout, suppress
 from dataclasses import dataclass
 from io import BytesIO, TextIOWrapper
@@ -31,7 +30,9 @@ from domain.log import Context, new_events, open_sqlite_log
 from domain.redaction import Redactor
 from projections.views import PROJECTIONS
 from tests.e2e.client import connect
-from tests.server import CREWLOG, Server, environment
+from tests.kit import server as kit_server
+from tests.kit.server import CREWLOG, Server, environment
+from tests.kit.waiting import until
 
 _DEADLINE_S = 90.0
 
@@ -65,13 +66,7 @@ def crewlog(*arguments: str | Path, data: Path, **env: str) -> Said:
 
 def crewlog_process(*arguments: str | Path, data: Path, **env: str) -> Said:
     """The installed command in a pipe."""
-    ran = subprocess.run(
-        [CREWLOG, *map(str, arguments)],
-        capture_output=True,
-        text=True,
-        timeout=_DEADLINE_S,
-        env=environment(CREWLOG_DATA=str(data), **env),
-    )
+    ran = kit_server.crewlog(*arguments, given="", cwd=None, CREWLOG_DATA=str(data), **env)
     return Said(ran.returncode, ran.stdout, ran.stderr)
 
 
@@ -86,17 +81,6 @@ def begin(*arguments: str, data: Path) -> subprocess.Popen[str]:
         # A suite that was started in the background hands its children SIGINT ignored.
         preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
     )
-
-
-def eventually(is_true: Callable[[], Any]) -> Any:
-    """Look again and again until something is there."""
-    deadline = time.monotonic() + _DEADLINE_S
-    while time.monotonic() < deadline:
-        seen = is_true()
-        if seen:
-            return seen
-        time.sleep(0.02)
-    raise AssertionError("It did not come about.")
 
 
 def ended(process: subprocess.Popen[str]) -> tuple[int, str, str]:
@@ -282,7 +266,7 @@ def test_cancel_and_cancel_again(server: Server) -> None:
         shown = crewlog("jobs", "show", job, "--json", data=server.data)
         return json.loads(shown.stdout)["outcome"]
 
-    assert eventually(outcome) == "cancelled"
+    assert until(outcome) == "cancelled"
     again = crewlog("jobs", "cancel", job, data=server.data)
     assert (again.returncode, again.stderr) == (1, "Job is already cancelled\n")
 

@@ -11,8 +11,9 @@ import pytest
 from api.commands.crew_following import moving
 from api.commands.crews import BadInputs, inputs_of
 from api.commands.states import state_of
-from tests.api.test_cli import Said, begin, crewlog, crewlog_process, ended, eventually
-from tests.server import Server
+from tests.api.test_cli import Said, begin, crewlog, crewlog_process, ended
+from tests.kit.server import Server
+from tests.kit.waiting import until
 
 PAIR = """
 name: A pair
@@ -72,7 +73,7 @@ def asked(data: Path) -> dict[str, Any]:
     def newest() -> Any:
         return json.loads(crewlog("approvals", "list", "--json", data=data).stdout)
 
-    found: dict[str, Any] = eventually(newest)[0]
+    found: dict[str, Any] = until(newest)[0]
     return found
 
 

@@ -17,7 +17,7 @@ from api.commands.main import app
 from api.commands.states import STATES, reason_of
 from projections.jobs import STATES as SERVED
 from tests.api.test_cli import crewlog
-from tests.server import Server
+from tests.kit.server import Server
 
 
 @pytest.fixture(scope="module")

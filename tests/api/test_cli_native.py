@@ -9,9 +9,10 @@ import pytest
 import typer
 
 from api.commands.finding import moment_given
-from tests.api.test_cli import crewlog, crewlog_process, eventually
+from tests.api.test_cli import crewlog, crewlog_process
 from tests.e2e.crews import job, write_template
-from tests.server import Server
+from tests.kit.server import Server
+from tests.kit.waiting import until
 
 
 @pytest.fixture(scope="module")
@@ -71,7 +72,7 @@ def test_a_crew_has_a_number_by_which_it_is_retried_run_again_and_cancelled(
         shown = crewlog("crews", "show", "gate #1", "--json", data=server.data)
         return bool(json.loads(shown.stdout)["state"] == "completed")
 
-    assert eventually(state)
+    assert until(state)
     again = crewlog_process("crews", "rerun", "gate#1", data=server.data)
     assert (again.returncode, again.stdout) == (0, "second | through\n")
     other = crewlog("crews", "run", "--no-follow", "greet", data=server.data).stdout.strip()

@@ -10,7 +10,8 @@ from pathlib import Path
 import pytest
 
 from tests.e2e.client import connect, ended, submit
-from tests.server import CREWLOG, Server, environment
+from tests.kit import server as kit_server
+from tests.kit.server import CREWLOG, Server, environment
 
 
 @pytest.fixture(scope="module")
@@ -22,13 +23,7 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
 
 
 def crewlog(*arguments: str | Path, data: Path) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(
-        [CREWLOG, *arguments],
-        capture_output=True,
-        text=True,
-        timeout=60,
-        env=environment(CREWLOG_DATA=str(data)),
-    )
+    return kit_server.crewlog(*arguments, CREWLOG_DATA=str(data))
 
 
 def begun(*arguments: str | Path, data: Path) -> "subprocess.Popen[bytes]":

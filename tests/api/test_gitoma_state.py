@@ -30,6 +30,7 @@ from api.dialects.gitoma.state_files import State, StateDirectory, StateFeed
 from api.dialects.gitoma.state_socket import TokenInSubprotocol, websocket_state
 from api.edge.middleware import DEFAULT_ALLOWED_HOSTS, install
 from api.edge.security import Security
+from tests.kit.waiting import soon
 
 TOKEN = "gitoma_tök/en+"
 DEADLINE_S = 90.0
@@ -275,16 +276,9 @@ class CountedDirectory(StateDirectory):
         return states
 
 
-async def until(condition: Callable[[], bool], what: str) -> None:
-    deadline = time.monotonic() + DEADLINE_S
-    while not condition():
-        assert time.monotonic() < deadline, f"{what} within {DEADLINE_S} s"
-        await asyncio.sleep(0.005)
-
-
 async def looked_again(directory: CountedDirectory, times: int = 4) -> None:
     seen = directory.looks
-    await until(lambda: directory.looks >= seen + times, "the watcher looks again")
+    await soon(lambda: directory.looks >= seen + times, "the watcher looks again")
 
 
 async def next_frame(frames: AsyncGenerator[bytes, None]) -> list[State]:
@@ -443,7 +437,7 @@ class TestFeed:
                         pass
 
             task = asyncio.create_task(read())
-            await until(lambda: directory.looks > 0, "the watcher looks")
+            await soon(lambda: directory.looks > 0, "the watcher looks")
             task.cancel()
             await asyncio.wait({task})
             assert (feed.readers, feed.watching) == (0, False)
@@ -741,9 +735,9 @@ class TestSocket:
 
             for _ in range(10):
                 await asyncio.gather(*(open_and_close(number) for number in range(20)))
-            await until(lambda: server.feed.readers == 0, "no reader is left")
-            await until(lambda: not server.feed.watching, "no watcher is left")
-            await until(lambda: server.tasks() == 0, "no task is left")
+            await soon(lambda: server.feed.readers == 0, "no reader is left")
+            await soon(lambda: not server.feed.watching, "no watcher is left")
+            await soon(lambda: server.tasks() == 0, "no task is left")
 
         with serving(tmp_path) as server:
             asyncio.run(scenario(server))
@@ -754,7 +748,7 @@ class TestSocket:
                 await received(ws)
                 await ws.close()
                 async with asyncio.timeout(_NOTICED_S):
-                    await until(lambda: server.feed.readers == 0, "the reader is gone")
+                    await soon(lambda: server.feed.readers == 0, "the reader is gone")
 
         with serving(tmp_path) as server:
             asyncio.run(scenario(server))
@@ -765,7 +759,7 @@ class TestSocket:
                 await received(stays)
                 async with opening(server) as goes:
                     await received(goes)
-                await until(lambda: server.feed.readers == 1, "one reader is left")
+                await soon(lambda: server.feed.readers == 1, "one reader is left")
                 write(tmp_path, "ada/x")
                 assert only(await received(stays))["name"] == "x"
                 assert server.tasks() > 0
@@ -780,7 +774,7 @@ class TestSocket:
                 server.run(server.stop.set)
                 assert await close_code(early) == 1012
                 assert await close_code(await opening(server)) == 1012
-            await until(lambda: not server.feed.watching, "no watcher is left")
+            await soon(lambda: not server.feed.watching, "no watcher is left")
 
         with serving(tmp_path) as server:
             asyncio.run(scenario(server))

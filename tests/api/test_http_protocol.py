@@ -26,7 +26,7 @@ from api.edge.http_protocol import (
     bounded,
     sweep,
 )
-from tests.e2e.client import until
+from tests.kit.waiting import until
 
 _LARGE = 32 * 1024 * 1024
 

@@ -13,7 +13,7 @@ import pytest
 
 from api.native.lmstudio import LMStudioHealth, probe
 from tests.e2e.client import connect
-from tests.server import Server
+from tests.kit.server import Server
 
 Reply = Callable[[BaseHTTPRequestHandler], None]
 

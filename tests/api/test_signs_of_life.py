@@ -3,7 +3,7 @@ of which a part has failed is not said to be ready.
 """
 
 import asyncio
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
@@ -19,6 +19,7 @@ from api.settings import Settings
 from domain.clock import system_clock
 from scheduler.executors import local
 from scheduler.policies.clock import ScheduleClock
+from tests.kit.waiting import soon
 
 TOKEN = "a-token-of-some-length"
 DEADLINE_S = 90.0
@@ -51,12 +52,6 @@ async def serving(data: Path, clock: Clock) -> AsyncIterator[tuple[Parts, httpx2
         yield parts, http
 
 
-async def until(found: Callable[[], Awaitable[bool]]) -> None:
-    async with asyncio.timeout(DEADLINE_S):
-        while not await found():
-            await asyncio.sleep(0.02)
-
-
 async def works(http: httpx2.AsyncClient) -> bool:
     return bool((await http.get("/api/dispatcher/status")).json()["running"])
 
@@ -65,9 +60,9 @@ def test_a_dispatcher_that_has_ended_does_not_run(tmp_path: Path) -> None:
     async def scenario() -> None:
         clock = Clock()
         async with serving(tmp_path / "data", clock) as (_, http):
-            await until(lambda: works(http))
+            await soon(lambda: works(http))
             clock.ahead += timedelta(seconds=6)
-            await until(lambda: works(http))
+            await soon(lambda: works(http))
             [task] = [task for task in asyncio.all_tasks() if task.get_name() == "dispatcher"]
             task.cancel()
             await asyncio.wait([task])
@@ -99,7 +94,7 @@ def test_a_dispatcher_that_hangs_does_not_run(
             async def runs() -> bool:
                 return bool((await http.get(f"/api/jobs/{job['id']}")).json()["state"] == "running")
 
-            await until(runs)
+            await soon(runs)
             await http.post(f"/api/jobs/{job['id']}/cancel")
             await hanging.wait()
             # It may give one more sign, if it had given none of this event.
@@ -107,7 +102,7 @@ def test_a_dispatcher_that_hangs_does_not_run(
             clock.ahead += timedelta(seconds=6)
             assert not await works(http)
             on.set()
-            await until(lambda: works(http))
+            await soon(lambda: works(http))
 
     asyncio.run(scenario())
 
@@ -124,7 +119,7 @@ def test_a_server_of_which_a_part_has_failed_is_not_ready(
             async def answers() -> bool:
                 return (await http.get("/readyz")).status_code == expected
 
-            await until(answers)
+            await soon(answers)
             return (await http.get("/readyz")).json()
 
     assert asyncio.run(scenario(200))["stopped"] == []

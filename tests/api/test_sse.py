@@ -60,6 +60,7 @@ from domain.log.mapper import EventMapper
 from domain.log.recent import RecentEvents
 from domain.redaction import Redactor
 from tests.kit.jobs import submitted
+from tests.kit.waiting import soon
 
 ROOM_S = 90.0
 RETRY = b"retry: 1000\n\n"
@@ -505,11 +506,6 @@ class Chunks:
                 await asyncio.Event().wait()
         finally:
             self.closed = True
-
-
-async def soon(holds: Callable[[], object]) -> None:
-    while not holds():
-        await asyncio.sleep(0.002)
 
 
 def test_a_response_is_its_chunks_and_an_end() -> None:

@@ -14,7 +14,7 @@ import uvloop
 
 from tests.bench.http import Connection, rate, with_connections
 from tests.bench.measure import Ratio, percentile, ratio
-from tests.server import Server
+from tests.kit.server import Server
 
 CLIENTS = 16
 SECONDS = 3.0

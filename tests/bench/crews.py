@@ -9,7 +9,7 @@ import uvloop
 from tests.bench.create import BODY, CLIENTS, SECONDS
 from tests.bench.http import Connection, rate, with_connections
 from tests.bench.measure import Ratio, ratio
-from tests.server import Server
+from tests.kit.server import Server
 
 JOBS = 10
 

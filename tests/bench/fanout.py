@@ -22,7 +22,7 @@ from tests.bench.bare import BATCH, BATCHES
 from tests.bench.create import bare
 from tests.bench.http import Connection
 from tests.bench.measure import Ratio, ratio
-from tests.server import environment
+from tests.kit.server import environment
 
 READERS = 500
 FRAMES = BATCH * BATCHES

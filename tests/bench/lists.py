@@ -16,7 +16,7 @@ import uvloop
 from tests.bench.histories import job_id, make_log
 from tests.bench.http import Connection, rate, with_connections
 from tests.bench.measure import Ratio, ratio, say
-from tests.server import Server
+from tests.kit.server import Server
 
 EVENTS_A_JOB = 4
 

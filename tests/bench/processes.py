@@ -12,7 +12,7 @@ import uvloop
 
 from tests.bench.http import Connection, with_connections
 from tests.bench.measure import Ratio, ratio
-from tests.server import Server
+from tests.kit.server import Server
 
 JOBS = 400
 CAPACITY = 8

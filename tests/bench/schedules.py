@@ -12,7 +12,7 @@ import httpx2
 
 from tests.bench.crews import TEMPLATE
 from tests.bench.measure import percentile, say
-from tests.server import Server
+from tests.kit.server import Server
 
 COUNT = 1_000
 MINUTE_S = 60

@@ -9,7 +9,7 @@ from statistics import median
 
 from tests.bench.lists import resident_mb
 from tests.bench.measure import Ratio
-from tests.server import Server
+from tests.kit.server import Server
 
 STARTS = 7
 _LIBRARIES = "import fastapi, sqlalchemy"

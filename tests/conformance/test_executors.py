@@ -13,7 +13,6 @@ import socket
 import subprocess
 import sys
 import textwrap
-import time
 from collections.abc import Awaitable, Callable, Coroutine, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import replace
@@ -36,6 +35,7 @@ from scheduler.executors.contract import (
 from scheduler.executors.inbox import Frame, Inbox, Outbox, make
 from scheduler.executors.local import LocalExecutor
 from scheduler.executors.spawned import spawn
+from tests.kit.waiting import soon, until
 
 EXECUTORS: list[Callable[[Path], Executor]] = [LocalExecutor]
 JOB = f"job-{token_hex(6)}"
@@ -100,7 +100,7 @@ class World:
     def pid(self, name: str) -> int:
         """A pid that the job wrote to a file."""
         path = self.cwd / name
-        eventually(lambda: path.exists() and path.read_text().endswith("\n"))
+        until(lambda: path.exists() and path.read_text().endswith("\n"))
         return int(path.read_text())
 
 
@@ -111,18 +111,6 @@ def world(request: pytest.FixtureRequest, tmp_path: Path) -> World:
 
 async def everything(running: Running, offset: int = 0, channel: str = OUTPUT) -> bytes:
     return b"".join([chunk async for chunk in running.output(offset, channel)])
-
-
-def eventually(holds: Callable[[], bool]) -> None:
-    deadline = time.monotonic() + ROOM_S
-    while not holds():
-        assert time.monotonic() < deadline, "it never came true"
-        time.sleep(0.005)
-
-
-async def soon(holds: Callable[[], bool]) -> None:
-    while not holds():
-        await asyncio.sleep(0.005)
 
 
 def is_dead(pid: int) -> bool:
@@ -439,8 +427,7 @@ def test_a_cancel_hurries_what_is_left_and_leaves_the_end_as_it_was(world: World
         script = "(while :; do echo on; sleep 0.1; done) & echo $$ > pid; exit 3"
         running = await executor.start(world.shell(script, env=NAMED))
         first = await asyncio.to_thread(world.pid, "pid")
-        while not is_dead(first):
-            await asyncio.sleep(0.01)
+        await soon(lambda: is_dead(first))
         await running.cancel()
         end = await running.wait()
         assert (end.reason, end.exit_code) in (("exited", 3), ("cancelled", 3))
@@ -511,7 +498,7 @@ def test_an_attempt_that_ended_while_no_server_ran_is_adopted(world: World) -> N
 
     world.run(first_life)
     world.open_gate()
-    eventually((world.cwd / "done").exists)
+    until((world.cwd / "done").exists)
     world.run(second_life)
 
 
@@ -1074,7 +1061,7 @@ def test_an_attempt_that_an_earlier_version_began_is_adopted(here: World, versio
         )
         for directory in (running, to_cancel)
     ]
-    eventually(lambda: all((directory / "started").exists() for directory in (running, to_cancel)))
+    until(lambda: all((directory / "started").exists() for directory in (running, to_cancel)))
 
     async def scenario(executor: Executor) -> None:
         runs = [await executor.adopt(job, 1) for job in (JOB, f"{JOB}-2")]
@@ -1196,7 +1183,7 @@ def test_what_is_left_of_an_attempt_whose_shim_is_killed_is_ended(
 
     here.run(first_life)
     os.kill(here.pid("shim"), signal.SIGKILL)
-    eventually(lambda: is_dead(here.pid("shim")))
+    until(lambda: is_dead(here.pid("shim")))
     here.run(second_life)
     assert not is_dead(here.pid("other"))
     os.kill(here.pid("other"), signal.SIGKILL)
@@ -1361,7 +1348,7 @@ def test_a_closed_executor_holds_nothing_and_ends_nothing(here: World) -> None:
 
     here.run(scenario)
     here.open_gate()
-    eventually((here.cwd / "done").exists)
+    until((here.cwd / "done").exists)
     reap(sorted(own_children() - children))
 
 
@@ -1370,7 +1357,7 @@ def test_a_full_disk_holds_the_output_back_and_loses_none(here: World) -> None:
     (directory / "spool").unlink()
     (directory / "spool").symlink_to("/dev/full")
     pids = shims(directory)
-    eventually((here.cwd / "done").exists)
+    until((here.cwd / "done").exists)
     assert not (directory / "exit.json").exists()
     (directory / "spool").unlink()
     reap(pids)
@@ -1385,7 +1372,7 @@ def test_a_job_that_waits_for_the_disk_can_be_cancelled(here: World) -> None:
     (directory / "spool").unlink()
     (directory / "spool").symlink_to("/dev/full")
     pids = shims(directory)
-    eventually((directory / "started").exists)
+    until((directory / "started").exists)
     (directory / "cancel").touch()
     control = os.open(directory / "control", os.O_RDWR)
     os.write(control, b".")

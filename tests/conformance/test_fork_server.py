@@ -22,11 +22,10 @@ from tests.conformance.test_executors import (
     NAMED,
     WAIT_FOR_GATE,
     World,
-    eventually,
     everything,
     is_dead,
-    soon,
 )
+from tests.kit.waiting import soon, until
 
 
 @pytest.fixture
@@ -51,7 +50,7 @@ def fork_servers(world: World) -> list[int]:
 
 def kill(pid: int) -> None:
     os.kill(pid, signal.SIGKILL)
-    eventually(lambda: is_dead(pid))
+    until(lambda: is_dead(pid))
 
 
 async def runs(executor: Executor, world: World, job: str) -> None:
@@ -74,7 +73,7 @@ def test_one_fork_server_serves_all_attempts_and_leaves_with_its_server(here: Wo
         await running.wait()
 
     here.run(scenario)
-    eventually(lambda: fork_servers(here) == [])
+    until(lambda: fork_servers(here) == [])
     assert not (here.root / "forks").exists()
 
 
@@ -140,7 +139,7 @@ def test_the_next_server_takes_the_fork_server_over(here: World) -> None:
         assert (await adopted.wait()).exit_code == 5
 
     here.run(second_life)
-    eventually(lambda: fork_servers(here) == [])
+    until(lambda: fork_servers(here) == [])
 
 
 SERVER = textwrap.dedent(
@@ -203,7 +202,7 @@ def test_a_fork_server_of_another_version_is_not_used(
         await later.close()
 
     here.run(scenario)
-    eventually(lambda: fork_servers(here) == [])
+    until(lambda: fork_servers(here) == [])
 
 
 def test_it_is_in_a_session_of_its_own_and_holds_nothing_of_the_server(here: World) -> None:

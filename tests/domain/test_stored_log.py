@@ -22,7 +22,7 @@ from domain.log.archive import verify
 from domain.log.sqlite.stored import stored_log
 from domain.redaction import Redactor
 from tests.e2e.test_read_only import bound_by_modes
-from tests.server import CREWLOG
+from tests.kit.server import CREWLOG
 
 EVENTS = 3_000
 

@@ -2,27 +2,23 @@
 
 import json
 import os
-import time
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
 import httpx2
 
-from tests.server import Server
+from tests.kit.server import Server
+from tests.kit.waiting import DEADLINE_S, until
 
 ENDED = ("completed", "failed", "cancelled", "timed_out")
 REPOSITORY = "https://github.com/crew/log"
 
-_DEADLINE_S = 90.0
 
-T = TypeVar("T")
-
-
-def soon(schedule: Callable[[str], httpx2.Response], seconds: float) -> dict[str, Any]:
+def made_soon(schedule: Callable[[str], httpx2.Response], seconds: float) -> dict[str, Any]:
     """The schedule that was made for a time so many seconds away, or for a later one where the
     machine is so slow that the time was past.
     """
@@ -34,21 +30,10 @@ def soon(schedule: Callable[[str], httpx2.Response], seconds: float) -> dict[str
         seconds *= 2
 
 
-def until(found: Callable[[], T | None], what: str, deadline_s: float = _DEADLINE_S) -> T:
-    """The first true thing that `found` gives; fails when there is none before the deadline."""
-    deadline = time.monotonic() + deadline_s
-    while True:
-        thing = found()
-        if thing:
-            return thing
-        assert time.monotonic() < deadline, f"Never came: {what}."
-        time.sleep(0.02)
-
-
 def connect(server: Server) -> httpx2.Client:
     """A client that holds the server's token."""
     return httpx2.Client(
-        base_url=server.url, headers=server.headers, trust_env=False, timeout=_DEADLINE_S
+        base_url=server.url, headers=server.headers, trust_env=False, timeout=DEADLINE_S
     )
 
 
@@ -90,7 +75,7 @@ def running(http: httpx2.Client, job_id: str) -> dict[str, Any]:
     return until(now, "the job runs")
 
 
-def ended(http: httpx2.Client, job_id: str, deadline_s: float = _DEADLINE_S) -> dict[str, Any]:
+def ended(http: httpx2.Client, job_id: str, deadline_s: float = DEADLINE_S) -> dict[str, Any]:
     """The job once it has ended."""
 
     def now() -> dict[str, Any] | None:

@@ -12,8 +12,9 @@ from uuid import uuid4
 import httpx2
 
 from api.edge.worker_tokens import WorkerTokens, load_key
-from tests.e2e.client import events, until
-from tests.server import Server
+from tests.e2e.client import events
+from tests.kit.server import Server
+from tests.kit.waiting import until
 
 Json = dict[str, Any]
 

@@ -4,7 +4,7 @@ from typing import Any
 
 import httpx2
 
-from tests.server import Server
+from tests.kit.server import Server
 
 PASSWORD = "correct horse battery"
 _DEADLINE_S = 90.0

@@ -26,9 +26,9 @@ from tests.e2e.client import (
     running,
     shell,
     submit,
-    until,
 )
-from tests.server import CREWLOG, DEADLINE_S, Server, environment
+from tests.kit.server import Server, crewlog
+from tests.kit.waiting import until
 
 TOKEN = "a-token-that-must-not-be-seen"
 UNKNOWN = "01a20000-0000-7000-8000-000000000000"
@@ -376,14 +376,7 @@ def test_secrets_in_arguments_are_hidden_and_passed_on(server: Server, http: htt
 
 def serve(data: Path) -> subprocess.CompletedProcess[str]:
     """A server that is expected not to start."""
-    return subprocess.run(
-        [CREWLOG, "serve", "--port", "0", "--data", str(data)],
-        env=environment(),
-        capture_output=True,
-        text=True,
-        timeout=DEADLINE_S,
-        check=False,
-    )
+    return crewlog("serve", "--port", "0", "--data", data)
 
 
 def test_a_second_server_on_the_same_data_is_refused(server: Server, http: httpx2.Client) -> None:

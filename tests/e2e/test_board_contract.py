@@ -15,7 +15,7 @@ import httpx2
 import pytest
 
 from domain.job.result import LARGEST_RESULT
-from tests.e2e.client import connect, is_alive, soon, until
+from tests.e2e.client import connect, is_alive, made_soon
 from tests.e2e.crews import (
     DEADLINE_S,
     Crew,
@@ -43,7 +43,8 @@ from tests.e2e.crews import (
     write_template,
 )
 from tests.e2e.people import PASSWORD, add_user, client, issue_token, sign_in
-from tests.server import Server
+from tests.kit.server import Server
+from tests.kit.waiting import until
 
 CAPACITY = 4
 UNKNOWN = "00000000-0000-4000-8000-000000000000"
@@ -530,7 +531,7 @@ def test_case_09_and_10_a_restart_when_one_is_due_fires_it_once(server: Server) 
     with connect(server) as before:
         assert before.get("/api/dispatcher/status").json()["running"] is True
         body = {"name": "s", "templateId": "greeting", "timezone": "UTC"}
-        made = soon(
+        made = made_soon(
             lambda at: before.post("/api/schedules", json={**body, "rule": {"once": at}}), 2.0
         )
         server.kill()

@@ -13,7 +13,7 @@ import httpx2
 import pytest
 
 from domain.clock import elapsed_ms
-from tests.e2e.client import connect, until
+from tests.e2e.client import connect
 from tests.e2e.crews import (
     Json,
     all_done,
@@ -27,7 +27,8 @@ from tests.e2e.crews import (
     write_template,
 )
 from tests.e2e.people import add_user, client, issue_token
-from tests.server import Server
+from tests.kit.server import Server
+from tests.kit.waiting import until
 
 
 @pytest.fixture(scope="module")

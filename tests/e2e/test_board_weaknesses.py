@@ -5,7 +5,6 @@ jobs, their streams and their log.
 
 import os
 import signal
-import subprocess
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -13,7 +12,7 @@ from pathlib import Path
 import httpx2
 import pytest
 
-from tests.e2e.client import connect, is_alive, until
+from tests.e2e.client import connect, is_alive
 from tests.e2e.crews import (
     DEADLINE_S,
     KEEP_PARENTS,
@@ -41,7 +40,8 @@ from tests.e2e.crews import (
     write_template,
 )
 from tests.e2e.people import add_user, client, issue_token
-from tests.server import CREWLOG, Server, environment
+from tests.kit.server import Server, crewlog
+from tests.kit.waiting import until
 
 CAPACITY = 3
 
@@ -367,14 +367,7 @@ def test_weakness_19_a_second_dispatcher_is_refused_and_the_board_is_pushed(
     server: Server, http: httpx2.Client
 ) -> None:
     """Two dispatchers could not be told apart; pages asked again each second."""
-    second = subprocess.run(
-        [CREWLOG, "serve", "--port", "0", "--data", str(server.data)],
-        env=environment(),
-        capture_output=True,
-        check=False,
-        text=True,
-        timeout=DEADLINE_S,
-    )
+    second = crewlog("serve", "--port", "0", "--data", server.data)
     assert second.returncode != 0
     assert http.get("/api/dispatcher/status").json()["pid"] == server.pid
     with http.stream("GET", "/api/events") as stream:

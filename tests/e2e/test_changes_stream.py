@@ -11,7 +11,7 @@ from pathlib import Path
 import httpx2
 import pytest
 
-from tests.e2e.client import connect, until
+from tests.e2e.client import connect
 from tests.e2e.crews import (
     Json,
     all_done,
@@ -27,7 +27,8 @@ from tests.e2e.crews import (
     until_there,
 )
 from tests.e2e.people import add_user, client, issue_token, sign_in
-from tests.server import Server
+from tests.kit.server import Server
+from tests.kit.waiting import until
 
 
 @pytest.fixture(scope="module")

@@ -11,7 +11,7 @@ import pytest
 from api.dialects.codeplane.job_json import ABSENT
 from tests.e2e.client import connect, ended, submit
 from tests.e2e.crews import commit, job
-from tests.server import Server
+from tests.kit.server import Server
 
 JOB = {
     *("id", "repo", "prompt", "title", "state", "baseRef", "worktreePath", "branch"),

@@ -9,8 +9,9 @@ from urllib.parse import urlsplit
 
 import httpx2
 
-from tests.e2e.client import connect, ended, output, shell, submit, until
-from tests.server import DEADLINE_S, Server
+from tests.e2e.client import connect, ended, output, shell, submit
+from tests.kit.server import Server
+from tests.kit.waiting import DEADLINE_S, until
 
 DESCRIPTORS = 256
 

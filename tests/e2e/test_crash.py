@@ -17,7 +17,7 @@ import pytest
 from domain.catalogue import CATALOGUE
 from domain.log import open_sqlite_log
 from domain.redaction import Redactor
-from tests.server import Server
+from tests.kit.server import Server
 
 ROUNDS = 50
 LINES = 12

@@ -24,7 +24,7 @@ from domain.job.commands import Jobs
 from domain.job.result import LARGEST_RESULT
 from domain.log import Context, open_sqlite_log
 from domain.redaction import Redactor
-from tests.e2e.client import connect, is_alive, parent_of, until
+from tests.e2e.client import connect, is_alive, parent_of
 from tests.e2e.crews import (
     DEADLINE_S,
     KEEP_PARENTS,
@@ -52,7 +52,8 @@ from tests.e2e.crews import (
     write_template,
 )
 from tests.e2e.people import add_user, client, issue_token
-from tests.server import Server
+from tests.kit.server import Server
+from tests.kit.waiting import until
 
 
 @pytest.fixture(scope="module")

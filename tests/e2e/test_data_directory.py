@@ -3,7 +3,6 @@
 import os
 import shutil
 import sqlite3
-import subprocess
 from collections.abc import Callable
 from pathlib import Path
 
@@ -15,20 +14,15 @@ from domain.catalogue import CATALOGUE
 from domain.log import open_sqlite_log
 from domain.log.leaf import leaf_hash
 from domain.redaction import Redactor
-from tests.e2e.client import connect, ended, submit, until
-from tests.server import CREWLOG, Server, environment
+from tests.e2e.client import connect, ended, submit
+from tests.kit.server import Server, crewlog
+from tests.kit.waiting import until
 
 
 def refused(data: Path) -> str:
     """What a server says that does not start on this directory, and makes nothing in it."""
     before = sorted(path.name for path in data.iterdir()) if data.is_dir() else None
-    said = subprocess.run(
-        [CREWLOG, "serve", "--data", data, "--port", "0"],
-        capture_output=True,
-        text=True,
-        timeout=60,
-        env=environment(),
-    )
+    said = crewlog("serve", "--data", data, "--port", "0")
     assert (said.returncode, said.stdout) == (2, ""), said.stderr
     assert said.stderr.count("\n") == 1
     assert (sorted(path.name for path in data.iterdir()) if data.is_dir() else None) == before

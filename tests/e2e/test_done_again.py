@@ -8,10 +8,11 @@ from pathlib import Path
 import httpx2
 import pytest
 
-from tests.e2e.client import connect, ended, following, frames, running, shell, status, until
+from tests.e2e.client import connect, ended, following, frames, running, shell, status
 from tests.e2e.crews import frames as board_frames
 from tests.e2e.crews import only_after, post, until_there
-from tests.server import Server
+from tests.kit.server import Server
+from tests.kit.waiting import until
 
 
 @pytest.fixture(scope="module")

@@ -25,10 +25,10 @@ from domain.catalogue import CATALOGUE
 from domain.delivery.aggregate import DeliveryRequested, delivery_stream
 from domain.log import SYSTEM, new_events, open_sqlite_log
 from domain.redaction import Redactor
-from tests.e2e.client import until
 from tests.e2e.people import PASSWORD, add_user, client, issue_token, sign_in
+from tests.kit.server import Server
+from tests.kit.waiting import until
 from tests.routes import every_route
-from tests.server import Server
 
 PUBLIC, LOGIN, OWNER, EMPTY, OWN, ADMIN, PERSON, WORKER = (
     "public",

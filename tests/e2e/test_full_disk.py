@@ -9,9 +9,10 @@ from typing import Any
 import httpx2
 import pytest
 
-from tests.e2e.client import connect, ended, events, is_alive, output, shell, submit, until
+from tests.e2e.client import connect, ended, events, is_alive, output, shell, submit
 from tests.e2e.crews import job, write_template
-from tests.server import Server
+from tests.kit.server import Server
+from tests.kit.waiting import until
 
 SIZE = "48m"
 

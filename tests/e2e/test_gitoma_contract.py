@@ -7,7 +7,6 @@ import re
 import signal
 import socket
 import stat
-import subprocess
 import sys
 from collections.abc import Iterator
 from datetime import UTC, datetime
@@ -37,10 +36,10 @@ from tests.e2e.client import (
     shell,
     status,
     submit,
-    until,
 )
 from tests.e2e.people import add_user, client, issue_token
-from tests.server import CREWLOG, DEADLINE_S, Server, environment
+from tests.kit.server import Server, crewlog
+from tests.kit.waiting import DEADLINE_S, until
 
 TOKEN = "a-token-of-the-contract"
 PAGE = "http://cockpit.example"
@@ -755,14 +754,7 @@ def test_a_token_is_made_once_and_is_for_its_owner_only(tmp_path: Path) -> None:
 
 
 def test_off_loopback_nothing_is_open(tmp_path: Path) -> None:
-    refused = subprocess.run(
-        [CREWLOG, "serve", "--host", "0.0.0.0", "--port", "0", "--data", str(tmp_path / "data")],
-        env=environment(),
-        capture_output=True,
-        text=True,
-        timeout=DEADLINE_S,
-        check=False,
-    )
+    refused = crewlog("serve", "--host", "0.0.0.0", "--port", "0", "--data", tmp_path / "data")
     assert refused.returncode == 2
     assert "CREWLOG_TOKEN" in refused.stderr
     assert not (tmp_path / "data" / "log.db").exists()

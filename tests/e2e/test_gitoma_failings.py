@@ -39,9 +39,9 @@ from tests.e2e.client import (
     shell,
     status,
     submit,
-    until,
 )
-from tests.server import CREWLOG, DEADLINE_S, Server, environment
+from tests.kit.server import Server, crewlog
+from tests.kit.waiting import DEADLINE_S, until
 
 STAND_IN = f"{sys.executable} -S {Path(__file__).with_name('gitoma.py')}"
 
@@ -536,14 +536,7 @@ def test_failing_16_every_setting_is_read(tmp_path: Path) -> None:
         assert said["cwd"] == str(tmp_path)
     for text, name in (("tokn = 'x'", "tokn"), ("capacity = 'many'", "capacity")):
         file.write_text(text)
-        refused = subprocess.run(
-            [CREWLOG, "serve", "--config", str(file), "--data", str(tmp_path / "other")],
-            env=environment(),
-            capture_output=True,
-            text=True,
-            timeout=DEADLINE_S,
-            check=False,
-        )
+        refused = crewlog("serve", "--config", file, "--data", tmp_path / "other")
         assert refused.returncode == 2
         assert name in refused.stderr
 

@@ -7,7 +7,7 @@ import pytest
 
 from tests.e2e.client import connect, dispatch, submit
 from tests.e2e.crews import commit, job
-from tests.server import Server
+from tests.kit.server import Server
 
 SHOWN = 8
 

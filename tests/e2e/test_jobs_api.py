@@ -25,9 +25,9 @@ from tests.e2e.client import (
     shell,
     status,
     submit,
-    until,
 )
-from tests.server import Server
+from tests.kit.server import Server
+from tests.kit.waiting import until
 
 Json = dict[str, Any]
 

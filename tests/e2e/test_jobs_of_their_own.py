@@ -8,9 +8,10 @@ from pathlib import Path
 import httpx2
 import pytest
 
-from tests.e2e.client import cancel, connect, ended, events, output, shell, submit, until
+from tests.e2e.client import cancel, connect, ended, events, output, shell, submit
 from tests.e2e.test_worker_api import Json, pending
-from tests.server import CREWLOG, Server
+from tests.kit.server import CREWLOG, Server
+from tests.kit.waiting import until
 
 
 @pytest.fixture(scope="module")

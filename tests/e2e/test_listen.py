@@ -2,7 +2,6 @@
 
 import json
 import socket
-import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -10,7 +9,7 @@ import httpx2
 import pytest
 
 from tests.e2e.client import connect, submit
-from tests.server import CREWLOG, Server, environment
+from tests.kit.server import Server, crewlog
 
 
 @pytest.fixture(scope="module")
@@ -109,15 +108,7 @@ def test_at_its_own_address_each_answers_as_its_own_clients_read_it(
 
 def refused(data: Path, *options: str) -> str:
     """What a server says that must not start, having made nothing."""
-    said = subprocess.run(
-        [CREWLOG, "serve", "--port=0", f"--data={data}", *options],
-        env=environment(),
-        stdin=subprocess.DEVNULL,
-        capture_output=True,
-        text=True,
-        timeout=90,
-        check=False,
-    )
+    said = crewlog("serve", "--port=0", f"--data={data}", *options)
     assert said.returncode == 2, said.stderr
     assert not data.exists()
     return " ".join(said.stderr.split())

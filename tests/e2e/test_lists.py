@@ -7,9 +7,10 @@ from typing import Any
 import httpx2
 import pytest
 
-from tests.e2e.client import connect, submit, until
+from tests.e2e.client import connect, submit
 from tests.e2e.crews import commit, job
-from tests.server import Server
+from tests.kit.server import Server
+from tests.kit.waiting import until
 
 Json = dict[str, Any]
 LONG = "x" * 60_000

@@ -29,9 +29,9 @@ from tests.e2e.client import (
     running,
     shell,
     submit,
-    until,
 )
-from tests.server import Server
+from tests.kit.server import Server
+from tests.kit.waiting import until
 
 Json = dict[str, Any]
 

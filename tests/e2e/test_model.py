@@ -15,7 +15,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from projections.views import PROJECTIONS
-from tests.server import Server
+from tests.kit.server import Server
 
 SCRIPT = 'i=1; while [ $i -le {lines} ]; do echo "line $i"; i=$((i+1)); done; {then}'
 ENDINGS = {"completed": "exit 0", "failed": "exit 3", "waiting": "sleep 600"}

@@ -9,10 +9,11 @@ from typing import Any
 import httpx2
 import pytest
 
-from tests.e2e.client import connect, until
+from tests.e2e.client import connect
 from tests.e2e.crews import job, write_template
 from tests.e2e.people import add_user, sign_in
-from tests.server import Server
+from tests.kit.server import Server
+from tests.kit.waiting import until
 
 Json = dict[str, Any]
 ROOT = "/crewlog/v1"

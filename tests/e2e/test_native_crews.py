@@ -6,9 +6,10 @@ from typing import Any
 import httpx2
 import pytest
 
-from tests.e2e.client import connect, until
+from tests.e2e.client import connect
 from tests.e2e.crews import job, write_template
-from tests.server import Server
+from tests.kit.server import Server
+from tests.kit.waiting import until
 
 Json = dict[str, Any]
 CREWS = "/crewlog/v1/crews"

@@ -14,7 +14,7 @@ from api.dialects import DIALECTS
 from tests.e2e.client import connect
 from tests.e2e.crews import write_template
 from tests.e2e.test_every_route import TABLE
-from tests.server import Server
+from tests.kit.server import Server
 
 Json = dict[str, Any]
 

@@ -13,7 +13,8 @@ import pytest
 from api.edge.security import COOKIE
 from api.people.oidc import HANDSHAKE_COOKIE
 from tests.e2e.people import PASSWORD, add_user, client
-from tests.server import DEADLINE_S, Server, environment
+from tests.kit.server import Server, environment
+from tests.kit.waiting import DEADLINE_S
 
 PROVIDER = """
 import sys

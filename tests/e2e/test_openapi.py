@@ -11,7 +11,7 @@ from typing import Any
 import httpx2
 import pytest
 
-from tests.server import Server, environment
+from tests.kit.server import Server, environment
 
 SCHEMATHESIS = str(Path(sys.executable).with_name("schemathesis"))
 

@@ -11,10 +11,10 @@ import httpx2
 import pytest
 from playwright.sync_api import expect
 
-from tests.e2e.client import until
 from tests.e2e.people import add_user, client
 from tests.e2e.visits import Visitors, call, session_of
-from tests.server import Server
+from tests.kit.server import Server
+from tests.kit.waiting import until
 
 pytestmark = pytest.mark.timeout(900)  # the browser may have to be installed first
 

@@ -13,8 +13,9 @@ from typing import Any
 
 import pytest
 
-from tests.e2e.client import connect, ended, is_alive, output, shell, submit, until
-from tests.server import CREWLOG, DEADLINE_S, Server, environment
+from tests.e2e.client import connect, ended, is_alive, output, shell, submit
+from tests.kit.server import CREWLOG, Server, environment
+from tests.kit.waiting import DEADLINE_S, until
 
 TOKEN = "the-token-of-the-server-0123456789"
 PASSWORD = "the-password-of-an-administrator"

@@ -21,7 +21,7 @@ from tests.e2e.visits import (
     gated,
     submit,
 )
-from tests.server import Server
+from tests.kit.server import Server
 
 pytestmark = pytest.mark.timeout(900)  # the browser may have to be installed first
 

@@ -11,10 +11,10 @@ from pathlib import Path
 import pytest
 from playwright.sync_api import Route, expect
 
-from tests.e2e.client import until
 from tests.e2e.people import PASSWORD, add_user, sign_in
 from tests.e2e.visits import PHONE, Visit, Visitors, call, commit, end_all_jobs, gated, submit
-from tests.server import Server
+from tests.kit.server import Server
+from tests.kit.waiting import until
 
 pytestmark = pytest.mark.timeout(900)  # the browser may have to be installed first
 

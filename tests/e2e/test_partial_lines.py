@@ -11,10 +11,11 @@ import httpx2
 import pytest
 from playwright.sync_api import expect
 
-from tests.e2e.client import connect, ended, frames, output, shell, until
+from tests.e2e.client import connect, ended, frames, output, shell
 from tests.e2e.crews import commit, job, stands
 from tests.e2e.visits import Visitors
-from tests.server import CREWLOG, Server, environment
+from tests.kit.server import CREWLOG, Server, environment
+from tests.kit.waiting import until
 
 SECRET = "s3cr3t-Value-0123456789"
 

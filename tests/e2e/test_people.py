@@ -1,7 +1,6 @@
 """People at a real server: signing in and out, what lasts, tokens, the command line."""
 
 import json
-import os
 import subprocess
 import time
 from collections.abc import Iterator
@@ -15,7 +14,8 @@ from api.edge.security import COOKIE
 from api.people.sessions import LIFETIME_S, RENEW_AFTER_S, Cookies
 from domain.clock import system_clock
 from tests.e2e.people import PASSWORD, add_user, client, issue_token, sign_in
-from tests.server import CREWLOG, Server, environment
+from tests.kit import server as kit_server
+from tests.kit.server import Server
 
 ADMIN = "admin@example.org"
 
@@ -400,14 +400,7 @@ def test_a_token_expires(tmp_path: Path) -> None:
 
 
 def crewlog(*words: str, data: Path, given: str = "") -> subprocess.CompletedProcess[str]:
-    run = subprocess.run(
-        [CREWLOG, *words, "--data", str(data)],
-        env=environment(PATH=os.environ["PATH"]),
-        input=given,
-        capture_output=True,
-        text=True,
-        check=False,
-    )
+    run = kit_server.crewlog(*words, "--data", data, given=given)
     assert "Traceback" not in run.stderr, run.stderr
     return run
 

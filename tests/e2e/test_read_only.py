@@ -12,19 +12,10 @@ from pathlib import Path
 import httpx2
 import pytest
 
-from tests.e2e.client import (
-    cancel,
-    connect,
-    ended,
-    events,
-    is_alive,
-    output,
-    shell,
-    submit,
-    until,
-)
+from tests.e2e.client import cancel, connect, ended, events, is_alive, output, shell, submit
 from tests.e2e.crews import all_done, commit, job
-from tests.server import CREWLOG, DEADLINE_S, Server, environment
+from tests.kit.server import CREWLOG, Server, environment
+from tests.kit.waiting import DEADLINE_S, until
 
 
 def bound_by_modes() -> tuple[str, ...]:

@@ -8,8 +8,9 @@ from domain.catalogue import CATALOGUE
 from domain.log import open_sqlite_log
 from domain.log.archive import import_export
 from domain.redaction import Redactor
-from tests.e2e.client import cancel, connect, ended, events, running, shell, until
-from tests.server import Server
+from tests.e2e.client import cancel, connect, ended, events, running, shell
+from tests.kit.server import Server
+from tests.kit.waiting import until
 
 
 def test_a_restored_log_runs_no_job_again(tmp_path: Path) -> None:

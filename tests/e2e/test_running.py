@@ -26,10 +26,10 @@ from tests.e2e.client import (
     shell,
     status,
     submit,
-    until,
 )
 from tests.e2e.crews import all_done, commit, job, stands
-from tests.server import Server
+from tests.kit.server import Server
+from tests.kit.waiting import until
 
 CAPACITY = 4
 LIMIT = 200_000

@@ -11,8 +11,9 @@ import httpx2
 import pytest
 
 from tests.api.test_cli import Said, crewlog
-from tests.e2e.client import connect, events, soon, until
-from tests.server import Server
+from tests.e2e.client import connect, events, made_soon
+from tests.kit.server import Server
+from tests.kit.waiting import until
 
 Json = dict[str, Any]
 
@@ -53,7 +54,7 @@ def template(http: httpx2.Client) -> str:
 
 def create_for_soon(http: httpx2.Client) -> Json:
     body = {"name": "greet", "templateId": template(http), "inputs": {"who": "you"}}
-    return soon(
+    return made_soon(
         lambda at: http.post("/api/schedules", json={**body, "rule": {"once": at}}), seconds=4
     )
 

@@ -8,7 +8,7 @@ import httpx2
 import pytest
 
 from tests.e2e.client import connect
-from tests.server import Server
+from tests.kit.server import Server
 
 SHORT = {"content-type": "application/json"}
 LONG = {"content-type": "application/json; charset=utf-8"}

@@ -14,19 +14,9 @@ from typing import Any
 import httpx2
 import pytest
 
-from tests.e2e.client import (
-    connect,
-    ended,
-    events,
-    frames,
-    is_alive,
-    output,
-    shell,
-    status,
-    submit,
-    until,
-)
-from tests.server import DEADLINE_S, Server
+from tests.e2e.client import connect, ended, events, frames, is_alive, output, shell, status, submit
+from tests.kit.server import Server
+from tests.kit.waiting import DEADLINE_S, until
 
 READERS = 15
 STOPS_WITHIN_S = 3

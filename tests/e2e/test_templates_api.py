@@ -15,7 +15,7 @@ import pytest
 
 from api.commands.main import main
 from tests.e2e.client import connect
-from tests.server import Server
+from tests.kit.server import Server
 
 Command: TypeAlias = Callable[..., "Said"]
 

@@ -16,8 +16,8 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from tests.e2e.client import until
-from tests.server import environment
+from tests.kit.server import environment
+from tests.kit.waiting import until
 
 ROOT = Path(__file__).parents[2]
 VENV = Path(sys.executable).parents[1]

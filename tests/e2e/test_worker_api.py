@@ -4,7 +4,6 @@ of it: approvals and artifacts.
 
 import json
 import socket
-import subprocess
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
@@ -21,9 +20,10 @@ import pytest
 from api.commands.worker_client import WorkerClient, Workplace
 from api.edge.worker_tokens import WorkerTokens, load_key
 from domain.job.result import LARGEST_RESULT
-from tests.e2e.client import connect, ended, events, until
+from tests.e2e.client import connect, ended, events
 from tests.e2e.people import add_user, sign_in
-from tests.server import CREWLOG, Server, environment
+from tests.kit.server import Server, crewlog
+from tests.kit.waiting import until
 
 Json = dict[str, Any]
 
@@ -335,9 +335,7 @@ def test_the_command_line_says_the_same(server: Server, http: httpx2.Client) -> 
     kinds = [event["type"] for event in events(http, ids[1])]
     assert {"job.progressed", "job.commented", "job.result_given"} <= set(kinds)
 
-    outside = subprocess.run(
-        [CREWLOG, "worker", "show"], env=environment(), capture_output=True, check=False, text=True
-    )
+    outside = crewlog("worker", "show")
     assert outside.returncode == 2
     assert "CREWLOG_WORKER_TOKEN" in outside.stderr
 

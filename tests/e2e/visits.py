@@ -11,7 +11,7 @@ import httpx2
 from playwright._impl._api_structures import SetCookieParam
 from playwright.sync_api import Browser, Locator, Page, ViewportSize, expect
 
-from tests.server import Server
+from tests.kit.server import Server
 
 DESKTOP = ViewportSize(width=1280, height=800)
 PHONE = ViewportSize(width=360, height=740)

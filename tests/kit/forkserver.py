@@ -19,6 +19,7 @@ import threading
 import time
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
+from importlib import import_module
 from pathlib import Path
 from typing import Any
 
@@ -26,6 +27,13 @@ _ROOT = Path(__file__).resolve().parents[2]
 _READ_AT_START = ("PYTHON", "LC_", "LANG", "TZ", "LD_")
 """What an interpreter reads once: a program that wants it otherwise is executed."""
 _LONGEST = 1 << 20
+_TAKE_THE_TIME = (
+    "api.server",
+    *(f"api.assembly.{name}" for name in ("board", "codeplane", "gitoma", "native", "worker")),
+    *("apscheduler.schedulers.asyncio", "httpx2", "jinja2", "jsonschema", "regex", "yaml"),
+    "pydantic.v1",
+)
+"""What a start imports, and what is imported when it is first needed."""
 
 
 class Started:
@@ -83,14 +91,14 @@ class ForkServer:
         *,
         env: Mapping[str, str],
         cwd: Path | None,
-        output: int,
+        streams: tuple[int, int, int],
     ) -> Started:
-        """Run `crewlog` with these arguments in a process group of its own, without input; what it
-        says goes to the descriptor `output`.
+        """Run `crewlog` with these arguments in a process group of its own; `streams` are the
+        descriptors of its input, its output and its errors.
         """
         wanted = {"run": [*arguments], "env": {**env}, "cwd": str(cwd or Path.cwd())}
         with self._lock:
-            socket.send_fds(self._linked(), [_line(wanted)], [output])
+            socket.send_fds(self._linked(), [_line(wanted)], streams)
             return Started(self, int(self._answer("pid")["pid"]))
 
     def signal(self, pid: int, number: int) -> None:
@@ -194,7 +202,7 @@ def _serve(link: socket.socket) -> dict[str, Any] | None:
                 with suppress(BlockingIOError):
                     os.read(waking, 4096)
                 continue
-            more, descriptors, _, _ = socket.recv_fds(link, _LONGEST, 1)
+            more, descriptors, _, _ = socket.recv_fds(link, _LONGEST, 3)
             if not more:
                 return None
             received += more
@@ -209,7 +217,7 @@ def _serve(link: socket.socket) -> dict[str, Any] | None:
                     os.kill(wanted["pid"], wanted["signal"])
                 link.sendall(_line({"signalled": True}))
                 continue
-            output = handed.pop(0)
+            streams, handed = handed[:3], handed[3:]
             pid = os.fork()
             if pid == 0:
                 signal.set_wakeup_fd(-1)
@@ -218,9 +226,10 @@ def _serve(link: socket.socket) -> dict[str, Any] | None:
                 os.close(waking)
                 os.close(woken)
                 link.close()
-                return {**wanted, "output": output}
+                return {**wanted, "streams": streams}
             children.add(pid)
-            os.close(output)
+            for descriptor in streams:
+                os.close(descriptor)
             link.sendall(_line({"pid": pid}))
 
 
@@ -237,9 +246,9 @@ def _reaped(children: set[int]) -> list[tuple[int, int]]:
 def _become(wanted: Mapping[str, Any]) -> None:
     """What an execution would have set."""
     os.setpgid(0, 0)
-    for descriptor in (1, 2):
-        os.dup2(wanted["output"], descriptor)
-    os.close(wanted["output"])
+    for place, descriptor in enumerate(wanted["streams"]):
+        os.dup2(descriptor, place)
+        os.close(descriptor)
     os.environ.clear()
     os.environ.update(wanted["env"])
     os.chdir(wanted["cwd"])
@@ -248,9 +257,8 @@ def _become(wanted: Mapping[str, Any]) -> None:
 
 
 def _run() -> None:
-    import pydantic.v1  # noqa: F401 - which the framework looks at with the first route
-
-    import api.server  # noqa: F401 - what takes the time
+    for module in _TAKE_THE_TIME:
+        import_module(module)
     from api.commands.main import main
 
     assert threading.active_count() == 1, "A fork takes no thread along."

@@ -6,7 +6,6 @@ import asyncio
 import random
 import sqlite3
 import threading
-import time
 from collections.abc import Iterator
 from dataclasses import replace
 from itertools import pairwise
@@ -36,6 +35,7 @@ from projections.reading import ViewFailed, ViewsUnavailable
 from projections.views import PROJECTIONS
 from tests.domain.test_job import COMMANDS
 from tests.kit.jobs import submitted
+from tests.kit.waiting import until
 
 
 @pytest.fixture
@@ -53,13 +53,6 @@ def started(log: EventLog, path: Path, projections: tuple[Projection, ...] = PRO
 
 def until_caught_up(views: Views) -> None:
     asyncio.run(views.caught_up(20.0))
-
-
-def until(condition: Any, seconds: float = 20.0) -> None:
-    deadline = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < deadline, "It did not happen in time."
-        time.sleep(0.005)
 
 
 def digests(views: Views) -> dict[str, str]:
@@ -450,7 +443,7 @@ def test_a_database_that_is_removed_while_it_is_read_is_filled_again(
         for file in tmp_path.glob(gone):
             file.unlink()
         say(log, gone)
-        until(lambda opened=opened: views._engine is not opened)
+        until(lambda opened=opened: views._engine is not opened)  # type: ignore[misc]
         until(lambda: views.position == log.head)
         assert digests(views) == views.recount()
     before = digests(views)

@@ -30,6 +30,7 @@ from scheduler.policies.policy import Following
 from scheduler.policies.spawner import Spawner
 from scheduler.policies.timers import Timers
 from scheduler.templates.plan import CrewPlan, PlannedJob
+from tests.kit.waiting import soon
 from tests.scheduler.simulated import SimulatedTimers
 
 START = datetime(2026, 1, 1, tzinfo=UTC)
@@ -112,10 +113,8 @@ class World:
     async def followed(self) -> None:
         """The clock knows all that is in the log."""
         head = self.log.head
-        async with asyncio.timeout(_DEADLINE_S):
-            while self.firing.follower.position < head:
-                await asyncio.sleep(0.001)
-            await asyncio.sleep(0)
+        await soon(lambda: self.firing.follower.position >= head, look_s=0.001)
+        await asyncio.sleep(0)
 
     async def schedule(self, rule: dict[str, Any], enabled: bool = True, **terms: Any) -> str:
         """Make a schedule that the clock knows; its id."""
@@ -127,9 +126,9 @@ class World:
 
     async def settled(self) -> None:
         """Every firing has its outcome, and clock and views know of it."""
-        async with asyncio.timeout(_DEADLINE_S):
-            while any(len(events) < 2 for events in self.firings().values()):
-                await asyncio.sleep(0.002)
+        await soon(
+            lambda: all(len(events) >= 2 for events in self.firings().values()), look_s=0.002
+        )
         await self.followed()
         await self.views.caught_up()
 

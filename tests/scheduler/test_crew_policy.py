@@ -36,6 +36,7 @@ from scheduler.policies.deadlines import Deadlines
 from scheduler.policies.policy import Following
 from scheduler.policies.promotion import Promotion
 from scheduler.templates.plan import CrewPlan, PlannedJob
+from tests.kit.waiting import soon
 from tests.scheduler.simulated import SimulatedTimers
 
 WHO = Context(actor="tester")
@@ -236,8 +237,7 @@ def test_a_policy_that_begins_at_the_first_event_again_appends_nothing(table: Ta
         again = Following(table.log, table.policy)
         task = asyncio.create_task(again.run())
         try:
-            while again.follower.position < head:
-                await asyncio.sleep(0.005)
+            await soon(lambda: again.follower.position >= head)
         finally:
             task.cancel()
             await asyncio.wait([task])
@@ -252,8 +252,7 @@ def test_nothing_is_promoted_twice_by_two_that_follow_the_same_log(table: Table)
         tasks = [asyncio.create_task(Following(table.log, table.policy).run()) for _ in range(2)]
         try:
             for key in ("a", "b", "c", "d"):
-                while table.state(key) != ["queued"]:
-                    await asyncio.sleep(0.005)
+                await soon(lambda key=key: table.state(key) == ["queued"])  # type: ignore[misc]
                 await table.start(key)
                 await table.end(key)
         finally:
@@ -303,8 +302,7 @@ def test_a_time_is_kept_by_servers_that_begin_at_any_moment(tmp_path: Path, begu
             timers.now += 2 * hour
         running = running or asyncio.create_task(deadlines.run())
         try:
-            while not timers.keys:
-                await asyncio.sleep(0.005)
+            await soon(lambda: timers.keys)
             assert table.state("a") == ["held"]
             await timers.advance(hour)
             assert table.state("a", "b", "c") == ["queued", "held", "held"]
@@ -334,8 +332,7 @@ def test_what_is_done_again_before_its_time_is_let_go_at_it(tmp_path: Path) -> N
         await table.follow()
         running = asyncio.create_task(deadlines.run())
         try:
-            while not timers.keys:
-                await asyncio.sleep(0.005)
+            await soon(lambda: timers.keys)
             await table.redo("a")
             await table.follow()
             assert table.state("a") == ["held"]

@@ -18,7 +18,8 @@ from scheduler.executors import local
 from scheduler.executors.contract import AttemptSpec
 from scheduler.executors.inbox import Frame
 from scheduler.executors.local import LocalExecutor
-from tests.scheduler.test_runner import House, soon, working
+from tests.kit.waiting import soon
+from tests.scheduler.test_runner import House, working
 
 HOST = """
 import os, sys

@@ -15,6 +15,7 @@ from domain.log.store import Page, Query, StoreFailed
 from domain.redaction import Redactor
 from scheduler.follower import Follower, Unforeseen
 from scheduler.policies.policy import Following, Reaction
+from tests.kit.waiting import soon
 
 WHO = Context(actor="tester")
 COMMENTED = ("job.commented",)
@@ -185,8 +186,7 @@ def test_a_log_that_is_well_again_is_no_problem_though_nothing_comes(
 
 async def watch_until(follower: Follower, seen: list[str | None], enough: int) -> None:
     watching = asyncio.create_task(watch(follower, seen))
-    while len(seen) < enough:
-        await asyncio.sleep(0.001)
+    await soon(lambda: len(seen) >= enough, look_s=0.001)
     watching.cancel()
 
 

@@ -47,6 +47,7 @@ from scheduler.workspaces.artifacts import ArtifactStore
 from scheduler.workspaces.attempt_folder import AttemptFolders
 from scheduler.workspaces.local import LocalWorkspaces
 from tests.kit.jobs import submitted
+from tests.kit.waiting import soon
 
 ROOM_S = 90.0
 WHO = Context(actor="tester")
@@ -180,11 +181,6 @@ def house(tmp_path: Path) -> Iterator[House]:
     made = House(tmp_path)
     yield made
     made.close()
-
-
-async def soon(holds: Callable[[], object]) -> None:
-    while not holds():
-        await asyncio.sleep(0.005)
 
 
 @contextlib.asynccontextmanager

@@ -6,17 +6,17 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from tempfile import TemporaryFile
 from types import TracebackType
 from typing import ClassVar, Self
 from urllib.request import ProxyHandler, build_opener
 
 from tests.kit.forkserver import ForkServer, Started
+from tests.kit.waiting import DEADLINE_S
 
 CREWLOG = str(Path(sys.executable).with_name("crewlog"))
 """The installed command."""
 
-DEADLINE_S = 90.0
-"""How long a test waits for what takes no time on a machine that does nothing else."""
 _direct = build_opener(ProxyHandler({}))
 
 
@@ -117,7 +117,9 @@ class Server:
         env = environment(**self._env)
         forks = None if self.executed or self.prefix else self.forks
         if forks is not None and forks.takes(env):
-            return forks.start(command, env=env, cwd=self._cwd, output=output)
+            with open(os.devnull, "rb") as nothing:
+                streams = (nothing.fileno(), output, output)
+                return forks.start(command, env=env, cwd=self._cwd, streams=streams)
         return subprocess.Popen(
             [*self.prefix, CREWLOG, *command],
             stdin=subprocess.DEVNULL,
@@ -156,3 +158,38 @@ class Server:
         trace: TracebackType | None,
     ) -> None:
         self.stop()
+
+
+def crewlog(
+    *arguments: str | Path, given: str = "", cwd: Path | None = None, **env: str
+) -> subprocess.CompletedProcess[str]:
+    """Run the command to its end, with `given` for its input and no terminal. `env` is added to
+    this process's environment. Of the suite it is forked, not executed, as servers are.
+    """
+    said, wanted = [str(argument) for argument in arguments], environment(**env)
+    forks = Server.forks
+    if forks is None or not forks.takes(wanted):
+        command = [CREWLOG, *said]
+        return subprocess.run(
+            command,
+            input=given,
+            capture_output=True,
+            text=True,
+            timeout=DEADLINE_S,
+            cwd=cwd,
+            env=wanted,
+            check=False,
+        )
+    with TemporaryFile() as stdin, TemporaryFile() as stdout, TemporaryFile() as stderr:
+        stdin.write(given.encode())
+        stdin.seek(0)
+        streams = (stdin.fileno(), stdout.fileno(), stderr.fileno())
+        process = forks.start(said, env=wanted, cwd=cwd, streams=streams)
+        try:
+            code = process.wait(DEADLINE_S)
+        finally:
+            process.kill()
+        for stream in (stdout, stderr):
+            stream.seek(0)
+        printed = (stdout.read().decode(), stderr.read().decode())
+        return subprocess.CompletedProcess(["crewlog", *said], code, *printed)
