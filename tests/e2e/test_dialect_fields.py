@@ -9,9 +9,10 @@ from typing import Any, NamedTuple
 import httpx2
 import pytest
 
-from tests.e2e.client import connect, until
+from tests.e2e.client import connect
 from tests.e2e.crews import Crew, commit, job, stands
-from tests.server import Server
+from tests.kit.server import Server
+from tests.kit.waiting import until
 
 Json = dict[str, Any]
 
