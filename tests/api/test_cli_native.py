@@ -117,6 +117,7 @@ def test_a_file_that_a_job_left_is_listed_and_taken(server: Server, tmp_path: Pa
 
 
 def test_figures_the_page_the_version_and_completion(server: Server) -> None:
+    made(server, "true")
     shown = crewlog("stats", data=server.data).stdout
     assert re.search(r"^Jobs +\d+ \(", shown, re.MULTILINE)
     assert json.loads(crewlog("stats", "--json", data=server.data).stdout)["period"] == 7
