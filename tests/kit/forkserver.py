@@ -254,6 +254,7 @@ def _become(wanted: Mapping[str, Any]) -> None:
     os.chdir(wanted["cwd"])
     sys.argv = [str(Path(sys.executable).with_name("crewlog")), *wanted["run"]]
     sys.path.pop(0)  # the folder that this module was run from
+    sys.modules["__main__"].__package__ = None  # by which help texts name a module that is run
 
 
 def _run() -> None:
