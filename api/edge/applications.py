@@ -6,11 +6,23 @@ from collections.abc import Iterable
 from fastapi import APIRouter, FastAPI, Response
 from pydantic import BaseModel
 from starlette.routing import Mount
-from starlette.types import ASGIApp
+from starlette.types import ASGIApp, Receive, Scope, Send
 
 from api.edge import errors
 from api.edge.answers import json_bytes
 from api.edge.security import Security
+
+
+class _Application(FastAPI):
+    """The framework's own, to which a line break at the end of a path is part of it: its patterns
+    would pass over one, so that each address had two spellings.
+    """
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        path: str = scope.get("path", "")
+        if path.endswith("\n"):
+            scope = {**scope, "path": path + "\n"}
+        await super().__call__(scope, receive, send)
 
 
 def application(
@@ -29,7 +41,7 @@ def application(
     body. `document` is the path of its OpenAPI document, and `also` another path of it. It serves
     no documentation page: those of the framework load their scripts from another host.
     """
-    app = FastAPI(
+    app = _Application(
         title=title,
         version=version,
         summary=summary,

@@ -139,7 +139,7 @@ def test_a_query_is_the_boards_when_it_has_one_of_its_words(query: bytes, asked:
     assert asks_the_board(query) is asked
 
 
-def ask(parts: Parts, app: Addresses, method: str, path: str) -> httpx2.Response:
+def ask(parts: Parts, app: ASGIApp, method: str, path: str) -> httpx2.Response:
     async def asked() -> httpx2.Response:
         transport = httpx2.ASGITransport(edge(app, parts))
         headers = {"Authorization": f"Bearer {TOKEN}"}
@@ -169,6 +169,23 @@ def test_a_slash_too_many_leads_to_the_address_without_it(parts: Parts, main: Ad
     for path in ("/api/v1/jobs", "/api/jobs", "/api/schedules"):
         led = ask(parts, main, "GET", path + "/")
         assert (led.status_code, led.headers["location"]) == (307, f"http://localhost{path}")
+
+
+def test_a_line_break_at_the_end_makes_another_path(parts: Parts, main: Addresses) -> None:
+    """An address has one spelling, at the main address and at those of its own."""
+    board, codeplane, gitoma = (main.dialects[name] for name in (BOARD, CODEPLANE, GITOMA))
+    for app, path in (
+        (main, "/crewlog/v1/openapi.json"),
+        (main, "/healthz"),
+        (main, "/api/worker"),
+        (main, "/api/jobs"),
+        (board, "/api/templates"),
+        (codeplane, "/api/events"),
+        (gitoma, "/api/v1/health"),
+    ):
+        for more in ("%0A", "%0A%0A", "%0D%0A"):
+            assert ask(parts, app, "GET", path + more).status_code == 404, path
+    assert ask(parts, main, "GET", "/healthz").status_code == 200
 
 
 @pytest.mark.parametrize("kept", [(), (GITOMA,), (BOARD,), (CODEPLANE,)], ids=str)
