@@ -297,7 +297,7 @@ def build(
 def workspaces_of(
     settings: Settings, artifacts: ArtifactStore, environ: Mapping[str, str]
 ) -> LocalWorkspaces:
-    """Where attempts work on this node; `environ` is what their processes begin with."""
+    """Where attempts work on this node. `environ` is the base of their environment."""
     gitoma = command_of(settings.gitoma_command)
     return LocalWorkspaces(
         node_name(settings.data / "spool", socket.gethostname() or "local"),
@@ -307,7 +307,7 @@ def workspaces_of(
         keep_env=KEPT_SECRETS,
         default_cwd=str(settings.workdir),
         hints={
-            gitoma[0]: f"The program {gitoma[0]!r} is not here: install gitoma so that it is on "
+            gitoma[0]: f"The program {gitoma[0]!r} is missing: install gitoma so that it is on "
             "PATH, or set CREWLOG_GITOMA_COMMAND to the command that runs it."
         },
     )
@@ -316,7 +316,7 @@ def workspaces_of(
 def worker_env_of(
     tokens: WorkerTokens, url: str, data: Path
 ) -> Callable[[str, int], dict[str, str]]:
-    """What an attempt finds in its environment to reach this server, and the next one."""
+    """The variables with which an attempt reaches this server and the next one."""
 
     def worker_env(job_id: str, attempt: int) -> dict[str, str]:
         return {

@@ -1,4 +1,6 @@
-"""The file of the views: opened, looked after, made anew. It may be deleted at any time."""
+"""The file of the views: opens it, notices its loss, and makes it anew. It may be deleted at
+any time.
+"""
 
 import os
 import sqlite3

@@ -122,7 +122,7 @@ class Generations:
         )
 
     def save(self, connection: Connection, fillings: Iterable[Filling]) -> None:
-        """How far these are."""
+        """Store how far these are."""
         connection.execute(
             _SAVE,
             [
@@ -138,7 +138,7 @@ class Generations:
         )
 
     def replace(self, connection: Connection, live: Filling | None, ready: Filling) -> None:
-        """Readers find `ready` in the place of `live`, which is dropped."""
+        """Let readers find `ready` in the place of `live`, and drop `live`."""
         if live is not None:
             self.drop(connection, live.projection.name, live.generation)
         connection.execute(
@@ -151,7 +151,7 @@ class Generations:
         )
 
     def resume(self, connection: Connection, slots: Iterable[Slot]) -> None:
-        """Every filling goes back to what the database holds."""
+        """Set every filling back to what the database holds."""
         saved = {(r.name, r.generation): r for r in connection.execute(select(self._states))}
         for slot in slots:
             for filling in slot.fillings():
@@ -160,7 +160,7 @@ class Generations:
                     filling.resume(row.position, row.digest, row.unknown)
 
     def live(self, connection: Connection) -> list[tuple[str, int, int]]:
-        """Name, generation and position of each table that is read."""
+        """Name, generation and position of each table that readers use."""
         return [(row.name, row.generation, row.position) for row in connection.execute(_LIVE)]
 
     def table(self, projection: Projection, generation: int) -> Table:

@@ -1,4 +1,6 @@
-"""A look at the views: every table as of one moment, also for several who look."""
+"""A look at the views: every table at one moment, shared by several readers if they ask for
+that.
+"""
 
 import contextlib
 from collections.abc import Iterator
@@ -60,7 +62,7 @@ class Reading:
 
 
 class _Moment:
-    """The first reading of each views database, kept open for those that follow."""
+    """The first reading of each views database, kept open for the later ones."""
 
     def __init__(self) -> None:
         self.kept: dict[Any, Reading] = {}
@@ -72,7 +74,7 @@ _MOMENT: ContextVar[_Moment | None] = ContextVar("moment", default=None)
 
 @contextlib.contextmanager
 def one_moment() -> Iterator[None]:
-    """Within it, and in what is called from it one after the other, every reading of the same views
+    """Within it, and in everything that is called from it in turn, every reading of the same views
     is of the moment of the first one.
     """
     moment = _Moment()
@@ -88,7 +90,7 @@ def one_moment() -> Iterator[None]:
 def at_the_moment(
     views: Any, reading: contextlib.AbstractContextManager[Reading]
 ) -> Iterator[Reading]:
-    """A reading of these views, or that of the moment which is now."""
+    """A reading of these views: of the present moment, or of the shared one."""
     moment = _MOMENT.get()
     if moment is None:
         with reading as own:

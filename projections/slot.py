@@ -1,4 +1,4 @@
-"""One projection in the engine: what is read of it, what is to replace it, and how it is told."""
+"""One projection in the engine: its live table, the table that replaces it, and its state."""
 
 import logging
 from collections.abc import Iterator
@@ -67,7 +67,9 @@ class Slot:
                 yield filling
 
     def status(self, head: int, *, asked: bool) -> ProjectionStatus:
-        """Where it stands, with the log at `head`; `asked` is whether a rebuild is to begin."""
+        """The state of the projection, with the log at `head`. `asked`: whether a rebuild
+        will begin.
+        """
         filling = self.next
         rebuilding = filling is not None or asked
         shown_filling = self.live or filling
@@ -89,8 +91,8 @@ class Slot:
         )
 
     def compare(self) -> None:
-        """Whether what is to be replaced holds what the new one does, and what was written to it.
-        Both stand at the same position, and the rows of the live one are counted.
+        """Whether the live filling holds the same as the new one, and what was written to it. Both
+        are at the same position, and the live rows have been counted.
         """
         live, ready, counting = self.live, self.next, self.counting
         assert live is not None

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 
 
 class Waiters:
-    """Those who wait on an event loop, and are woken from the thread of the views."""
+    """The requests that wait on an event loop. The thread of the views wakes them."""
 
     def __init__(self) -> None:
         self._guard = threading.Lock()
@@ -18,7 +18,7 @@ class Waiters:
 
     @contextlib.contextmanager
     def joined(self, goal: int) -> Iterator[asyncio.Future[None]]:
-        """One more who waits for this position; within it the future is done once it is there."""
+        """Waits for this position: within the block, the future is done once it is reached."""
         loop = asyncio.get_running_loop()
         future: asyncio.Future[None] = loop.create_future()
         with self._guard:
@@ -30,7 +30,7 @@ class Waiters:
                 self._waiting = [one for one in self._waiting if one[2] is not future]
 
     def release(self, position: int) -> None:
-        """Wake whoever waited for this position, or one before."""
+        """Wake every request that waits for this position or an earlier one."""
         with self._guard:
             due = [one for one in self._waiting if one[0] <= position]
             if not due:

@@ -7,5 +7,5 @@ from api.settings import Settings
 
 
 def lm_studio(settings: Settings) -> Probe:
-    """Asks it how it is."""
+    """Asks it for its state."""
     return partial(probe, settings.lm_studio_base_url, settings.lm_studio_model)

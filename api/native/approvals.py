@@ -42,7 +42,7 @@ class Answer(Body):
 
 
 class ApprovalPage(Page[ApprovalObject]):
-    count: int = Field(description="How many there are, on all pages.")
+    count: int = Field(description="The number on all pages.")
 
 
 class Trusted(BaseModel):

@@ -18,7 +18,7 @@ from projections.projection import Row
 
 
 class DeliveryObject(BaseModel):
-    """What was to go out, and what came of it."""
+    """A delivery and its outcome."""
 
     model_config = ConfigDict(extra="forbid")
 
@@ -48,7 +48,7 @@ def delivery_routes(deliveries: Deliveries, views: Views) -> APIRouter:
         await views.caught_up()
         return await run_in_threadpool(look)
 
-    @router.get("", summary="What was to go out, newest first", response_model=Page[DeliveryObject])
+    @router.get("", summary="List deliveries, newest first", response_model=Page[DeliveryObject])
     async def listed(
         principal: Admin,
         state: Annotated[DeliveryState | None, Query()] = None,

@@ -200,7 +200,7 @@ def _add_belongings(router: APIRouter, views: Views, name_of: NameOf) -> None:
 
     @router.get(
         "/{job_id}/parents",
-        summary="What the jobs that it waits for have left",
+        summary="The results of the jobs that it waits for",
         response_model=Page[ParentResult],
         responses=documented(404),
     )
@@ -384,12 +384,12 @@ def _add_comments(router: APIRouter, actions: JobActions, views: Views, name_of:
         limit: Annotated[int, Query(ge=1, le=200)] = 200,
         cursor: Annotated[int | None, Query(ge=1, le=2**62)] = None,
     ) -> Response:
-        """The newest, oldest first; with `cursor` the newest of those before."""
+        """The newest ones, oldest first. With `cursor` the newest ones before it."""
         await views.caught_up()
         with views.reading() as reading:
             seen_job(reading, job_id, principal)
             rows, earlier = job_comments(reading, job_id, limit, before=cursor)
-        # What does not fit is left to the next page: of those before.
+        # Earlier comments that do not fit are on the next page.
         newest, whole = bounded(comment_json(row, name_of) for row in reversed(rows))
         following = str(rows[-len(newest)]["position"]) if earlier or not whole else None
         return page(newest[::-1], following)

@@ -1,4 +1,4 @@
-"""A page: what every list of the native API answers with."""
+"""A page: the answer of every list of the native API."""
 
 from collections.abc import Sequence
 from typing import Any, Generic, TypeVar
@@ -12,16 +12,16 @@ Item = TypeVar("Item")
 
 
 class Page(BaseModel, Generic[Item]):
-    """A page of a list. A list may say more beside it, of the list as a whole."""
+    """A page of a list. A list may add fields about the list as a whole."""
 
     model_config = ConfigDict(extra="forbid")
 
     items: list[Item]
     cursor: str | None = Field(
-        description="Asks for the next page. Null on the last one, and where one page has all."
+        description="Asks for the next page. Null on the last page, and if one page holds all."
     )
 
 
 def page(items: Sequence[Any], cursor: str | None = None, **beside: Any) -> Response:
-    """The answer of a list: one of its pages, by itself the only one."""
+    """The answer of a list: one of its pages. Default: the only one."""
     return json_bytes({"items": items, "cursor": cursor, **beside})

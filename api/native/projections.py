@@ -15,7 +15,7 @@ from projections.slot import ProjectionStatus
 
 
 class ProjectionObject(BaseModel):
-    """Where a view stands."""
+    """The state of a view."""
 
     model_config = ConfigDict(extra="forbid")
 
@@ -28,7 +28,7 @@ class ProjectionObject(BaseModel):
     digest: str
     unknownEvents: int
     rebuildMatched: bool | None = Field(
-        description="Whether the last rebuild since the start came to the same digest."
+        description="Whether the last rebuild since the start gave the same digest."
     )
     failure: str | None
 
@@ -44,7 +44,7 @@ def projection_routes(log: EventLog, views: Views) -> APIRouter:
         "", summary="Position, lag and digest of every projection", response_model=ProjectionPage
     )
     async def status(principal: Authenticated) -> Response:
-        """All of them, on one page."""
+        """All views, on one page."""
         return page([_shown(status) for status in views.status()], head=log.head)
 
     @router.post(

@@ -1,4 +1,4 @@
-"""``/system``: what this server was set up to use, and whether that answers."""
+"""``/system``: the programs that the settings name, and whether they answer."""
 
 from collections.abc import Sequence
 from typing import Literal
@@ -13,7 +13,7 @@ from api.native.problems import SECURED
 
 
 class LMStudioObject(BaseModel):
-    """Whether the language model server would answer the jobs that rely on it."""
+    """Whether the language model server would answer the jobs that need it."""
 
     model_config = ConfigDict(extra="forbid")
 
@@ -25,19 +25,19 @@ class LMStudioObject(BaseModel):
 
 
 class SystemObject(BaseModel):
-    """What the settings name."""
+    """The settings' dialects and programs."""
 
     model_config = ConfigDict(extra="forbid")
 
     dialects: list[str] = Field(description="Those at the main address.")
     githubTokenSet: bool
-    lmStudio: LMStudioObject | None = Field(description="Null where the settings name none.")
+    lmStudio: LMStudioObject | None = Field(description="Null if the settings name none.")
 
 
 def system_routes(
     *, dialects: Sequence[str], github_token_set: bool, lm_studio: Probe | None
 ) -> APIRouter:
-    """`lm_studio` asks the LM Studio that the settings name."""
+    """`lm_studio` asks the LM Studio of the settings."""
     router = APIRouter(prefix="/system", tags=["system"], responses=SECURED)
 
     @router.get("", summary="What the settings name", response_model=SystemObject)

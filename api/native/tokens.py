@@ -1,4 +1,4 @@
-"""``/tokens``, everybody's own, and ``/users/{user_id}/tokens``, for administrators."""
+"""``/tokens``: the person's own; ``/users/{user_id}/tokens``: for administrators."""
 
 import secrets
 from datetime import timedelta
@@ -22,8 +22,8 @@ from domain.log import Context
 
 Scope = Literal["read", "write", "admin"]
 
-STRONGER = "A token may do no more than who issues it."
-LONGER = "A token may live no longer than the one that issues it."
+STRONGER = "A token may do no more than its issuer."
+LONGER = "A token may not live longer than the token that issues it."
 NO_ACCOUNT = "The server's token has no account: issue tokens for a person."
 
 
@@ -32,7 +32,7 @@ def _to_read() -> list[Scope]:
 
 
 class NewToken(Body):
-    """What a token is for, and what it may do; it expires after so many days, or never."""
+    """The token's name and scopes, and the number of days after which it expires; null: never."""
 
     name: Annotated[str, Field(min_length=1, max_length=100), CARRIABLE]
     scopes: Annotated[list[Scope], Field(min_length=1, max_length=3)] = Field(
@@ -42,7 +42,7 @@ class NewToken(Body):
 
 
 class TokenObject(BaseModel):
-    """A token, without what it is: that is shown once."""
+    """A token without its value, which is shown once."""
 
     model_config = ConfigDict(extra="forbid")
 
@@ -54,7 +54,7 @@ class TokenObject(BaseModel):
 
 
 class IssuedToken(TokenObject):
-    token: str = Field(description="In this answer and nowhere else.")
+    token: str = Field(description="The value. It is in no other answer.")
 
 
 def token_json(token: Token) -> dict[str, Any]:
@@ -81,7 +81,7 @@ def _add_own(router: APIRouter, tokens: "_Tokens") -> None:
 
     @router.get("/tokens", summary="My tokens", response_model=Page[TokenObject])
     async def list_tokens(principal: Authenticated) -> Response:
-        """Not what they are: that was shown once."""
+        """Without their values, which were shown once."""
         return tokens.all_of(own(principal))
 
     @router.post(
@@ -92,8 +92,8 @@ def _add_own(router: APIRouter, tokens: "_Tokens") -> None:
         responses=documented(409),
     )
     async def issue_token(body: NewToken, request: Request, principal: Authenticated) -> Response:
-        """`token` is in this answer and nowhere else. It may do what its scopes say, and no more
-        than who issues it.
+        """`token` is in no other answer. It may do what its scopes allow, and no more than
+        its issuer.
         """
         account = own(principal)
         if account is None:
@@ -137,7 +137,7 @@ def _add_of_others(router: APIRouter, tokens: "_Tokens") -> None:
 
 
 class _Tokens:
-    """What both doors to tokens have in common."""
+    """The shared part of both sets of token routes."""
 
     def __init__(self, sign_in: SignIn, clock: Clock) -> None:
         self._sign_in = sign_in
@@ -148,12 +148,12 @@ class _Tokens:
         return self._people.directory.get(user_id)
 
     def known(self, user_id: str) -> Account:
-        """The account of somebody else, once the accounts are read from the log."""
+        """The account of another person, once the accounts are read from the log."""
         self._sign_in.require_ready()
         return self.holder(user_id)
 
     def all_of(self, account: Account | None) -> Response:
-        """Those that are not revoked, newest first."""
+        """The tokens that are not revoked, newest first."""
         tokens = account.tokens.values() if account is not None else ()
         held = [token for token in tokens if self._people.directory.stands(token)]
         return page([token_json(token) for token in reversed(held)])
@@ -190,7 +190,7 @@ class _Tokens:
         return json_bytes(answer, 201, position_header(person.position))
 
     def _token_of(self, principal: Principal) -> Token | None:
-        """The token with which somebody asks; None for a session and the server's own token."""
+        """The token of this request; None for a session and for the server's own token."""
         kind, _, token_id = principal.actor.partition(":")
         if kind != "token" or principal.user_id is None:
             return None

@@ -23,7 +23,7 @@ RoleName = Literal["user", "admin"]
 
 
 class NewUser(Body):
-    """Somebody who may sign in; without a password, only through a provider."""
+    """A person who may sign in; without a password, only through a provider."""
 
     email: Annotated[
         str,
@@ -39,7 +39,7 @@ class NewUser(Body):
 
 
 class UserChange(Body):
-    """What is left out stays."""
+    """Fields that are left out do not change."""
 
     name: Name | None = None
     role: RoleName | None = None
@@ -50,7 +50,7 @@ class NewPassword(Body):
 
 
 class User(Profile):
-    """An account as administrators see it. Times in ISO 8601, but for `createdAt`."""
+    """An account as administrators see it. Times are ISO 8601, except `createdAt`."""
 
     role: RoleName
     disabled: bool
@@ -82,7 +82,7 @@ def _shown(person: Person, status: int = 200) -> Response:
 
 
 def user_routes(sign_in: SignIn, views: Views) -> APIRouter:
-    """Of somebody who is no administrator each is a 403."""
+    """For a person who is not an administrator each route is a 403."""
     router = APIRouter(prefix="/users", tags=["people"], responses=SECURED)
     accounts = _Accounts(sign_in)
     _add_reading(router, accounts, views)
@@ -113,7 +113,7 @@ class _Accounts:
 def _add_reading(router: APIRouter, accounts: _Accounts, views: Views) -> None:
     @router.get("", summary="Everybody", response_model=Page[User])
     async def users(principal: Admin) -> Response:
-        """All of them, on one page."""
+        """All accounts, on one page."""
         accounts.sign_in.require_ready()
         await views.caught_up()
         with views.reading() as reading:
@@ -163,7 +163,7 @@ def _add_changing(router: APIRouter, accounts: _Accounts) -> None:
         responses=documented(404),
     )  # fmt: skip
     async def disable(user_id: str, request: Request, principal: Admin) -> Response:
-        """Its sessions end for good; its tokens rest until it is enabled."""
+        """Its sessions end for good. Its tokens do not work until it is enabled."""
         return await accounts.execute(user_id, Account.disable, principal, request)
 
     @router.post(
@@ -180,7 +180,7 @@ def _add_changing(router: APIRouter, accounts: _Accounts) -> None:
     async def password(
         user_id: str, body: NewPassword, request: Request, principal: Admin
     ) -> Response:
-        """Ends every session of the account, but that of who asks."""
+        """Ends every session of the account, except the caller's."""
         accounts.known(user_id)
         context = principal.context(request)
         return _shown(

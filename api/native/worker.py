@@ -104,9 +104,9 @@ def worker_routes(
     name_of: Callable[[str], str] = str,
     paged: bool = True,
 ) -> APIRouter:
-    """The routes. `beat` renews an attempt's lease, `name_of` is what people are called who wrote a
-    comment, `stopping` ends every wait for an answer, and `paged` is whether a list is a page: to
-    attempts that 0.2.0 started it is a bare array.
+    """The routes. `beat` renews an attempt's lease, `name_of` returns the names of people who wrote
+    comments, and `stopping` ends every wait for an answer. `paged` tells whether a list is a page:
+    attempts that 0.2.0 started get a bare array.
     """
     responses = SECURED | documented(404, 409)
     router = APIRouter(prefix="/worker", tags=["worker"], responses=responses)
@@ -144,7 +144,7 @@ def _add_work(
 
 
 class Say(Protocol):
-    """Writes down what a worker says, and answers it."""
+    """Appends what a worker reports, and answers the request."""
 
     async def __call__(
         self, decide: Decide, request: Request, worker: WorkerPrincipal, status: int = 200
@@ -364,6 +364,6 @@ def _comment_json(event: Recorded, name_of: Callable[[str], str]) -> dict[str, A
 
 
 def _feedback(events: list[Recorded]) -> str | None:
-    """What was wrong, as said when the job was last sent back."""
+    """The feedback of the last redo."""
     feedback = [event.data["feedback"] for event in events if event.type == JobRedone.type]
     return feedback[-1] or None if feedback else None

@@ -41,7 +41,7 @@ class RunObject(_Object):
     id: str
     jobId: str
     outcome: Literal["completed", "blocked", "crashed", "timed_out", "gave_up"] | None
-    detailedOutcome: str | None = Field(description="What the board's five outcomes lose.")
+    detailedOutcome: str | None = Field(description="The exact outcome, beside the board's five.")
     startedAt: str
     endedAt: str | None
     workerPid: None
@@ -57,7 +57,7 @@ class RunObject(_Object):
 
 
 class EventObject(_Object):
-    """Something that happened; `id` is its position in the log."""
+    """An event of the job. `id` is its position in the log."""
 
     id: int
     jobId: str
@@ -76,16 +76,16 @@ class CommentObject(_Object):
 
 
 class ParentResult(_Object):
-    """What a parent left for its children."""
+    """The result of a parent for its children."""
 
     jobId: str
     title: str
-    metadata: dict[str, Any] | None = Field(description="Null until it is done.")
+    metadata: dict[str, Any] | None = Field(description="Null before the parent is done.")
     completedAt: str | None
 
 
 class JobDetail(_Object):
-    """One job with all that belongs to it (`contracts/board.md` §5.3)."""
+    """One job with everything that belongs to it (`contracts/board.md` §5.3)."""
 
     job: JobObject
     runs: list[RunObject]
@@ -97,7 +97,7 @@ class JobDetail(_Object):
 
 
 def detail_json(reading: Reading, row: Row, name_of: Callable[[str], str]) -> dict[str, Any]:
-    """The job, and beside it what belongs to it."""
+    """The job, and everything that belongs to it."""
     job = job_json(row)
     entries, earlier = newest_of_job(reading, row["id"], _EVENTS)
     comments, earlier_comments = job_comments(reading, row["id"], _COMMENTS)
@@ -142,7 +142,7 @@ def event_json(entry: Row, name_of: Callable[[str], str]) -> dict[str, Any]:
     return {
         "id": entry["position"],
         "jobId": entry["job_id"],
-        # The timeline does not say of which attempt something is.
+        # The timeline does not name the attempt of an entry.
         "runId": None,
         "kind": entry["type"].partition(".")[2],
         "payload": {"sentence": entry["sentence"], "actor": name_of(entry["actor"])},

@@ -66,7 +66,7 @@ def _add_reading(router: APIRouter, actions: ScheduleActions) -> None:
 def _add_times(router: APIRouter, actions: ScheduleActions) -> None:
     @router.post("/preview", summary="The next times of a rule", response_model=Preview)
     async def preview_rule(body: RulePreview, principal: Authenticated) -> Response:
-        """Of a rule that is not saved yet."""
+        """For a rule that is not saved yet."""
         return json_bytes(await actions.times_of_rule(body.rule, body.timezone, body.n))
 
     @router.get(
@@ -80,7 +80,7 @@ def _add_times(router: APIRouter, actions: ScheduleActions) -> None:
         principal: Authenticated,
         n: Annotated[int, Query(ge=1, le=_MOST_TIMES)] = 10,
     ) -> Response:
-        """As if it were enabled now; without jitter."""
+        """As if it were enabled now, and without jitter."""
         return json_bytes(await actions.times(schedule_id, principal, n))
 
 
