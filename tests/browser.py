@@ -1,4 +1,4 @@
-"""The browser that tests of the page look through: the system's Chromium, found or installed."""
+"""The browser for tests of the page: the system's Chromium, found or installed."""
 
 import fcntl
 import os
@@ -17,20 +17,21 @@ ARGUMENTS = (
     "--disable-component-update",
     "--disable-sync",
 )
-"""What to start it with: as root, without a screen, and speaking to nobody but the server."""
+"""Its options: as root, without a screen, and talking only to the server."""
 
 _NAMES = ("chromium", "chromium-browser", "google-chrome")
 _INSTALL_S = 600
 
 
 class NoBrowser(AssertionError):
-    """There is no browser; the text says what to install."""
+    """There is no browser. The text says what to install."""
 
 
 def chromium() -> str:
-    """The path of Chromium: CREWLOG_CHROMIUM, else the first on PATH, else Debian's, installed now.
+    """The path of Chromium: CREWLOG_CHROMIUM, otherwise the first on PATH, otherwise Debian's,
+    installed now.
 
-    NoBrowser where there is none and it cannot be installed.
+    Raises NoBrowser if there is none and it cannot be installed.
     """
     configured = os.environ.get("CREWLOG_CHROMIUM")
     if configured:
@@ -55,7 +56,7 @@ def _may_install() -> bool:
 
 
 def _installed() -> str | None:
-    # Another test worker may be at it already; apt's own locks would only make one of them fail.
+    # Another test worker may be installing it; with apt's own locks one of them would fail.
     with (Path(tempfile.gettempdir()) / "chromium-for-tests.lock").open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
         return _on_path() or _install()

@@ -1,5 +1,5 @@
-"""What helpers of the tests assert is shown with its values, as what the tests do themselves; and
-the servers of the suite are forked from an interpreter that has imported them.
+"""Asserts in helpers of the tests show their values, as those of the tests do. The servers of the
+suite are forked from an interpreter that has already imported them.
 """
 
 import pytest
@@ -23,6 +23,6 @@ def pytest_configure() -> None:
     from tests.kit.server import Server
 
     Server.forks = ForkServer()
-    # A machine that does much else is slow: no example is failed for its time.
+    # A busy machine is slow: no example may fail because of its time.
     settings.register_profile("crewlog", settings(), deadline=None)
     settings.load_profile("crewlog")

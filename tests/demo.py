@@ -1,7 +1,7 @@
 """The demo: real jobs on this checkout, watched live, through a cut connection and a kill -9.
 
-``python -m tests.demo`` ends by itself with exit code 0, or with 1 and a sentence in red that says
-which promise was broken. It leaves nothing behind.
+``python -m tests.demo`` ends with exit code 0, or with 1 and a red sentence that names the broken
+promise. It leaves nothing behind.
 """
 
 import json
@@ -73,7 +73,7 @@ while True:
 
 
 class Broken(Exception):
-    """A promise that was not kept."""
+    """A broken promise."""
 
 
 def promise(kept: bool, sentence: str) -> None:
@@ -83,7 +83,7 @@ def promise(kept: bool, sentence: str) -> None:
 
 @dataclass
 class Job:
-    """A job of the demo and what was seen of it. `lines` are all of its lines, by their numbers."""
+    """A job of the demo and what was seen of it. `lines` are all its lines, by number."""
 
     name: str
     id: str
@@ -93,7 +93,7 @@ class Job:
 
     @property
     def complete(self) -> bool:
-        """Every line from the first on, none twice."""
+        """Whether every line from the first on was seen, and none twice."""
         return [number for number, _ in self.lines] == list(range(1, len(self.lines) + 1))
 
 
@@ -106,14 +106,14 @@ class Demo:
         self.screen = screen
         self.jobs: dict[str, Job] = {}
         self.position = ""
-        """The id of the last event seen: what Last-Event-ID will say."""
+        """The id of the last event, to be sent as Last-Event-ID."""
         self.seen: Counter[int] = Counter()
 
     def say(self, sentence: str, style: str = "") -> None:
         self.screen.print(Text(f"  {sentence}", style))
 
     def promise(self, kept: bool, sentence: str) -> None:
-        """Broken unless it was kept."""
+        """Raises Broken unless the promise was kept."""
         promise(kept, sentence)
 
     def keep(self, sentence: str) -> None:
@@ -132,8 +132,8 @@ class Demo:
         return job
 
     def watch(self, until: Callable[[dict[str, Any]], bool]) -> None:
-        """Show one connection's events from where the last one ended, until one of them is the
-        last to be seen or the server is gone.
+        """Show one connection's events from where the last one ended, until `until` is true for one
+        of them or the server is gone.
         """
         deadline = time.monotonic() + _DEADLINE_S
         with self.client.stream("/crewlog/v1/log/stream", self.position, after=0) as frames:
@@ -190,7 +190,7 @@ class Demo:
 
 
 def run(demo: Demo) -> None:
-    """The demo from beginning to end. Broken where a promise was not kept."""
+    """The demo from beginning to end. Raises Broken for a broken promise."""
     five_jobs(demo)
     kill_the_server(demo)
     look_back(demo)
@@ -248,7 +248,7 @@ _PACKAGES = ["domain", "projections", "scheduler", "api"]
 
 
 def check_all_seen(demo: Demo) -> None:
-    """Every event once, and every job's lines as the server counted them."""
+    """Check that every event was seen once, and all lines that the server counted."""
     expected = range(1, int(demo.position) + 1)
     promise(demo.seen == Counter(expected), "Events were missing from the stream, or came twice.")
     for job in demo.jobs.values():
@@ -340,9 +340,9 @@ def where_to_go(demo: Demo) -> None:
 
 @contextmanager
 def staged(screen: Console) -> Iterator[Demo]:
-    """A server in a temporary directory; neither it nor its jobs outlive the demo."""
+    """A server in a temporary directory. Neither the server nor its jobs outlive the demo."""
     directory = Path(tempfile.mkdtemp(prefix="crewlog-demo-"))
-    # What is running when the demo breaks off is cancelled by the server as it stops.
+    # If the demo breaks off, the server cancels the running jobs as it stops.
     server = Server(directory / "data", "--stop-jobs", cwd=ROOT, CREWLOG_LOG_LEVEL="warning")
     try:
         began = time.monotonic()
@@ -364,7 +364,7 @@ def staged(screen: Console) -> Iterator[Demo]:
 def _end_jobs(demo: Demo) -> None:
     if demo.all_ended({}):
         return
-    # Only a server can end what it began: killed in the middle, it is needed once more.
+    # Only a server can end its jobs: if it was killed, it is started once more.
     with suppress(CrewlogError, RuntimeError):
         if not demo.server.running:
             demo.server.restart()

@@ -1,5 +1,5 @@
-"""The unit suites on every Python from 3.11 on that this machine has, each in an environment of its
-own: ``make interpreters``.
+"""Runs the unit suites on every Python from 3.11 on that this machine has, each in its own
+environment: ``make interpreters``.
 """
 
 import os
@@ -15,7 +15,7 @@ UNITS = ("tests/domain", "tests/projections", "tests/scheduler", "tests/conforma
 
 
 def candidates(minor: int) -> Iterator[Path]:
-    """Programs that may be this version: on PATH, and where pyenv keeps what it does not show."""
+    """Programs that may be this version: on PATH, and in pyenv's folders."""
     on_path = shutil.which(f"python3.{minor}")
     if on_path is not None:
         yield Path(on_path)
@@ -24,7 +24,9 @@ def candidates(minor: int) -> Iterator[Path]:
 
 
 def is_python(program: Path, minor: int) -> bool:
-    """A shim may stand on PATH for a version that is not chosen: it is run to know."""
+    """Whether the program is this version. It is run, because a pyenv shim on PATH may have no
+    version behind it.
+    """
     ask = "import sys, venv, ensurepip; print(sys.version_info[:2])"
     try:
         run = subprocess.run([program, "-c", ask], capture_output=True, text=True, check=False)
@@ -34,7 +36,7 @@ def is_python(program: Path, minor: int) -> bool:
 
 
 def found() -> Iterator[tuple[str, Path]]:
-    """Every version but the one that runs this, with its program."""
+    """Every other version, with its program."""
     for minor in range(OLDEST, NEWEST + 1):
         if minor != sys.version_info.minor:
             for program in candidates(minor):

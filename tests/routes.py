@@ -1,4 +1,4 @@
-"""Every route of the server, also those of the applications that are mounted in it."""
+"""Every route of the server, including those of mounted applications."""
 
 from collections.abc import Iterator
 from typing import Any, NamedTuple
@@ -13,14 +13,14 @@ from api.edge.on_demand import OnDemand
 
 class Found(NamedTuple):
     method: str
-    """Of a request; WS for a socket."""
+    """The method; WS for a socket."""
     path: str
-    """The whole one, with its parameters."""
+    """The whole path, with its parameters."""
     route: Any
 
 
 def applications(app: Any) -> Iterator[Any]:
-    """Those that an application hands its requests to; itself where it has routes."""
+    """The applications to which an application passes requests; itself if it has routes."""
     if isinstance(app, Addresses):
         for one in (*app.dialects.values(), app.others):
             yield from applications(one)
@@ -33,13 +33,13 @@ def applications(app: Any) -> Iterator[Any]:
 
 
 def every_route(app: Any, prefix: str = "") -> Iterator[Found]:
-    """Each route by its methods, but for HEAD."""
+    """Each route with each of its methods, without HEAD."""
     if isinstance(app, Addresses | OnDemand):
         for one in applications(app):
             yield from every_route(one, prefix)
         return
     for route in app.routes:
-        # The framework keeps an included router as it is.
+        # The framework keeps an included router nested.
         router = getattr(route, "original_router", None)
         if router is not None:
             yield from every_route(router, prefix + route.include_context.prefix)
@@ -52,7 +52,7 @@ def every_route(app: Any, prefix: str = "") -> Iterator[Found]:
 
 
 def documented(app: Any, prefix: str = "") -> Iterator[tuple[str, str, dict[str, Any]]]:
-    """Method, whole path and description of each operation of the documents."""
+    """Method, whole path and description of each operation in the documents."""
     if isinstance(app, Addresses | OnDemand):
         for one in applications(app):
             yield from documented(one, prefix)
@@ -66,7 +66,7 @@ def documented(app: Any, prefix: str = "") -> Iterator[tuple[str, str, dict[str,
 
 
 def answers(app: Any, method: str, path: str) -> bool:
-    """Whether a route takes this very path."""
+    """Whether a route matches exactly this path."""
     if isinstance(app, Addresses | OnDemand):
         return any(answers(one, method, path) for one in applications(app))
     kind = "websocket" if method == "WS" else "http"

@@ -1,4 +1,4 @@
-"""What the end-to-end tests say to a running server, over HTTP and its streams."""
+"""Requests of the end-to-end tests to a running server, over HTTP and its streams."""
 
 import json
 import os
@@ -19,8 +19,8 @@ REPOSITORY = "https://github.com/crew/log"
 
 
 def made_soon(schedule: Callable[[str], httpx2.Response], seconds: float) -> dict[str, Any]:
-    """The schedule that was made for a time so many seconds away, or for a later one where the
-    machine is so slow that the time was past.
+    """The schedule for a time this many seconds away, or for a later one if the machine was
+    too slow.
     """
     while True:
         answer = schedule((datetime.now(UTC) + timedelta(seconds=seconds)).isoformat())
@@ -31,33 +31,33 @@ def made_soon(schedule: Callable[[str], httpx2.Response], seconds: float) -> dic
 
 
 def connect(server: Server) -> httpx2.Client:
-    """A client that holds the server's token."""
+    """A client with the server's token."""
     return httpx2.Client(
         base_url=server.url, headers=server.headers, trust_env=False, timeout=DEADLINE_S
     )
 
 
 def submit(http: httpx2.Client, *argv: str, **fields: Any) -> str:
-    """Start a command; its id."""
+    """Start a command. Returns the job's id."""
     answer = http.post("/api/jobs", json={"argv": argv, **fields})
     assert answer.status_code == 201, answer.text
     return str(answer.json()["id"])
 
 
 def shell(http: httpx2.Client, script: str, **fields: Any) -> str:
-    """Start a script of sh; the job's id."""
+    """Start a script of sh. Returns the job's id."""
     return submit(http, "sh", "-c", script, **fields)
 
 
 def dispatch(http: httpx2.Client, kind: str, **body: Any) -> str:
-    """Start one of gitoma's kinds of job; its id."""
+    """Start one of gitoma's kinds of job. Returns its id."""
     answer = http.post(f"/api/v1/{kind}", json={"repo_url": REPOSITORY, **body})
     assert answer.status_code == 202, answer.text
     return str(answer.json()["job_id"])
 
 
 def status(http: httpx2.Client, job_id: str) -> dict[str, Any]:
-    """A job as `/api/v1/status` shows it."""
+    """A job, as `/api/v1/status` shows it."""
     answer = http.get(f"/api/v1/status/{job_id}")
     assert answer.status_code == 200, answer.text
     shown: dict[str, Any] = answer.json()
@@ -90,7 +90,7 @@ def cancel(http: httpx2.Client, job_id: str) -> httpx2.Response:
 
 
 def events(http: httpx2.Client, job_id: str) -> list[dict[str, Any]]:
-    """Everything that the log has about a job."""
+    """Every event about a job in the log."""
     found: list[dict[str, Any]] = []
     cursor: str | None = "0"
     while cursor is not None:
@@ -111,7 +111,7 @@ class Frame:
 
 
 def parse(lines: Iterable[str]) -> Iterator[Frame]:
-    """The frames in a stream's lines; comments and `retry:` are passed over."""
+    """The frames in a stream's lines, without comments and `retry:`."""
     fields: dict[str, str] = {}
     for line in lines:
         if line:
@@ -149,7 +149,7 @@ def output(http: httpx2.Client, job_id: str) -> list[str]:
 
 
 def is_alive(pid: int) -> bool:
-    """Whether a process of this number runs; a zombie does not."""
+    """Whether a process with this number runs. A zombie does not count."""
     try:
         said = Path(f"/proc/{pid}/stat").read_text()
     except OSError:

@@ -1,4 +1,4 @@
-"""Crews for the end-to-end tests: templates of jobs that a test names, committed and watched."""
+"""Crews for the end-to-end tests: templates made of a test's jobs, committed and watched."""
 
 import json
 import shlex
@@ -19,11 +19,13 @@ from tests.kit.waiting import until
 Json = dict[str, Any]
 
 DEADLINE_S = 90.0
-"""How long anything may take, on a machine that does much else."""
+"""Most seconds that anything may take, on a busy machine."""
 
 
 def job(key: str, script: str = "true", *parents: str, **fields: Any) -> Json:
-    """A job of a template that runs a script of sh. It must not hold ``{{`` or ``{%``."""
+    """A job of a template that runs a script of sh. The script must not contain ``{{`` or
+    ``{%``.
+    """
     planned: Json = {"id": key, "title": f"Job {key}", "argv": ["sh", "-c", script]}
     return {**planned, "parents": list(parents), **fields}
 
@@ -74,7 +76,7 @@ def commit(
 
 
 def shown(http: httpx2.Client, job_id: str) -> Json:
-    """A job with all that belongs to it."""
+    """A job with everything that belongs to it."""
     answer = http.get(f"/api/jobs/{job_id}")
     assert answer.status_code == 200, answer.text
     found: Json = answer.json()
@@ -82,7 +84,7 @@ def shown(http: httpx2.Client, job_id: str) -> Json:
 
 
 def stands(http: httpx2.Client, job_id: str, *statuses: str) -> Json:
-    """The job once it stands in one of these columns."""
+    """The job, once it is in one of these columns."""
     last: Json = {}
 
     def now() -> Json | None:
@@ -97,7 +99,7 @@ def stands(http: httpx2.Client, job_id: str, *statuses: str) -> Json:
 
 
 def all_done(http: httpx2.Client, crew: Crew) -> list[Json]:
-    """The jobs of a crew, in its order, once all are done."""
+    """The jobs of a crew, in its order, once all of them are done."""
 
     def now() -> list[Json] | None:
         nodes: list[Json] = http.get(f"/crewlog/v1/crews/{crew.id}").json()["jobs"]
@@ -107,7 +109,7 @@ def all_done(http: httpx2.Client, crew: Crew) -> list[Json]:
 
 
 def attempt_runs(http: httpx2.Client, job_id: str, attempt: int = 1) -> None:
-    """Until that attempt holds the job."""
+    """Wait until that attempt holds the job."""
 
     def now() -> bool:
         found = shown(http, job_id)
@@ -117,7 +119,7 @@ def attempt_runs(http: httpx2.Client, job_id: str, attempt: int = 1) -> None:
 
 
 def kinds(http: httpx2.Client, job_id: str) -> list[str]:
-    """The types of all that happened to a job, but for its output."""
+    """The types of all events of a job, without its output."""
     return [e["type"] for e in events(http, job_id) if e["type"] != "job.output"]
 
 
@@ -153,7 +155,7 @@ def since(http: httpx2.Client, position: int, *types: str) -> list[Json]:
 
 
 def post(http: httpx2.Client, path: str, body: Json | None = None) -> httpx2.Response:
-    """A change that is accepted and says where it is in the log."""
+    """An accepted change. Returns its position in the log."""
     answer = http.post(path, json=body)
     assert answer.status_code in (200, 201, 204), answer.text
     assert int(answer.headers["x-event-position"]) > 0
@@ -161,7 +163,7 @@ def post(http: httpx2.Client, path: str, body: Json | None = None) -> httpx2.Res
 
 
 def pending(http: httpx2.Client, job_id: str) -> Json:
-    """The question that a job waits for."""
+    """The question for which a job waits."""
 
     def now() -> list[Json]:
         asked: list[Json] = http.get(f"/api/jobs/{job_id}/approvals").json()
@@ -177,7 +179,7 @@ def resolve(http: httpx2.Client, approval_id: str, resolution: str, **more: Any)
 
 @contextmanager
 def worker(server: Server, job_id: str, attempt: int = 1) -> Iterator[httpx2.Client]:
-    """A client that holds the token of an attempt."""
+    """A client with the token of an attempt."""
     token = WorkerTokens(load_key(server.data / "worker.key")).issue(job_id, attempt)
     headers = {"Authorization": f"Bearer {token}"}
     with httpx2.Client(
@@ -208,11 +210,11 @@ def gives(result: Json) -> str:
 
 
 KEEP_PARENTS = 'cp "$CREWLOG_PARENTS" "$CREWLOG_ARTIFACTS/parents.json"'
-"""Leave what the parents left, for `parents_of`."""
+"""Leave the results of the parents, for `parents_of`."""
 
 
 def parents_of(http: httpx2.Client, job_id: str) -> list[Json]:
-    """What the last attempt of a job was given by its parents, if its script is KEEP_PARENTS."""
+    """The parents' results that the last attempt of a job got, if its script is KEEP_PARENTS."""
     answer = http.get(f"/api/jobs/{job_id}/artifact", params={"name": "parents.json"})
     assert answer.status_code == 200, answer.text
     found: list[Json] = answer.json()
@@ -236,7 +238,7 @@ class Frame:
 
     @property
     def kind(self) -> str:
-        """Its type; of a step, that of the step."""
+        """Its type; for a step, the type of the step."""
         step: Json = self.data.get("stepResult", {})
         return str(step.get("type", self.data["type"]))
 
@@ -247,7 +249,7 @@ class Frame:
 
 
 def parse(lines: Iterable[str]) -> Iterator[Frame]:
-    """The events of a stream; how a line begins is none, and has no id."""
+    """The events of a stream. The beginning of a line is not one, and has no id."""
     fields: dict[str, str] = {}
     for line in lines:
         name, _, value = line.partition(":")
@@ -277,7 +279,7 @@ def frames(http: httpx2.Client, job_id: str, last_event_id: str | None = None) -
 
 
 def read_until(stream: Iterator[Frame], found: Callable[[Frame], bool]) -> list[Frame]:
-    """The next frames, up to the first that is meant."""
+    """The next frames, up to the first one for which `found` is true."""
     seen: list[Frame] = []
     for frame in stream:
         seen.append(frame)

@@ -1,7 +1,7 @@
-"""A stand-in for the gitoma program: says as JSON how it was started, and leaves a state file.
+"""A stand-in for the gitoma program: prints as JSON how it was started, and leaves a state file.
 
-Where there is a directory for state files, a `run` works until it is killed, or told by a file of
-the name `DIRECTORY/crash` to end as after a crash.
+If there is a directory for state files, a `run` works until it is killed, or until the file
+`DIRECTORY/crash` tells it to end as after a crash.
 """
 
 import json
@@ -34,7 +34,7 @@ def main() -> None:
 
 
 def leave_state(directory: Path, phase: str) -> None:
-    """As gitoma does: it says nothing of the job."""
+    """As gitoma does: the file does not name the job."""
     owner, name = sys.argv[2].removesuffix("/").removesuffix(".git").split("/")[3:]
     state = {
         "owner": owner,

@@ -11,13 +11,13 @@ _DEADLINE_S = 90.0
 
 
 def client(server: Server, token: str | None = None) -> httpx2.Client:
-    """Nobody; or, with a token, whoever holds it."""
+    """A client without an identity or, with a token, of the token's owner."""
     headers = {} if token is None else {"Authorization": f"Bearer {token}"}
     return httpx2.Client(base_url=server.url, headers=headers, trust_env=False, timeout=_DEADLINE_S)
 
 
 def add_user(server: Server, email: str, role: str = "user", **fields: Any) -> dict[str, Any]:
-    """Make an account with PASSWORD; as administrators see it."""
+    """Make an account with PASSWORD. Returns it as administrators see it."""
     body = {"email": email, "role": role, "password": PASSWORD, **fields}
     with client(server, server.token) as operator:
         answer = operator.post("/crewlog/v1/users", json=body)
@@ -27,7 +27,7 @@ def add_user(server: Server, email: str, role: str = "user", **fields: Any) -> d
 
 
 def sign_in(server: Server, email: str, password: str = PASSWORD) -> httpx2.Client:
-    """A browser, as far as the server can tell, in which somebody has signed in."""
+    """A client like a browser in which this person has signed in."""
     with client(server) as at_the_door:
         answer = at_the_door.post("/auth/login", json={"email": email, "password": password})
     assert answer.status_code == 200, answer.text
@@ -38,7 +38,7 @@ def sign_in(server: Server, email: str, password: str = PASSWORD) -> httpx2.Clie
 
 
 def issue_token(server: Server, user_id: str, *scopes: str, **fields: Any) -> str:
-    """An API token of somebody."""
+    """An API token of a person."""
     body = {"name": "test", "scopes": scopes, **fields}
     with client(server, server.token) as operator:
         answer = operator.post(f"/crewlog/v1/users/{user_id}/tokens", json=body)

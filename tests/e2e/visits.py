@@ -1,4 +1,4 @@
-"""Somebody who looks at the page of a running server, and sees when it complains."""
+"""A visitor of the page of a running server, who notices its complaints."""
 
 import re
 import shlex
@@ -31,14 +31,12 @@ Math.max(...[document.documentElement, ...document.querySelectorAll(".scroll")]
 """
 
 _DEAF_CLOCKS = "window.setInterval = () => 0"
-"""Without its clocks, only the stream can tell the page that something happened."""
+"""Without its clocks, only the stream can tell the page about a change."""
 
 
 @dataclass
 class Visit:
-    """One visitor's tab. What its console complains about is a failure, except for what is
-    `expected`.
-    """
+    """One visitor's tab. Every complaint in its console is a failure, except `expected` ones."""
 
     page: Page
     server: Server
@@ -49,7 +47,7 @@ class Visit:
         self.page.goto(f"{self.server.url}{path}")
 
     def sign_in(self, token: str | None = None) -> None:
-        """With a token; the server's own if none is named."""
+        """Sign in with a token, by default the server's own."""
         other_way = self.page.get_by_role("button", name="Use a token instead")
         expect(self.page.get_by_role("heading", name="Sign in")).to_be_visible()
         if other_way.is_visible():
@@ -78,7 +76,7 @@ class Visit:
 
     @property
     def output(self) -> Locator:
-        """The lines that the job wrote, without what the server says in between."""
+        """The lines that the job wrote, without the server's notes between them."""
         return self.page.get_by_role("region", name="Output of the job").locator("div:not(.note)")
 
     @property
@@ -105,14 +103,14 @@ class Visit:
         return [said for said in self.complaints if not re.search(self.expected, said)]
 
     def overflow(self) -> int:
-        """How many pixels the page, or a table in it, can be scrolled sideways. Not `innerWidth`: a
-        phone makes that as wide as what is too wide.
+        """How many pixels the page, or a table in it, can be scrolled sideways. Not `innerWidth`:
+        on a phone that is as wide as the widest content.
         """
         return int(self.page.evaluate(_OVERFLOW))
 
 
 class Visitors:
-    """Opens tabs, and sees at the end that none of them complained."""
+    """Opens tabs, and checks at the end that none of them complained."""
 
     def __init__(self, browser: Browser) -> None:
         self._browser = browser
@@ -127,7 +125,7 @@ class Visitors:
         deaf: bool = False,
         **context: Any,
     ) -> Visit:
-        """A tab of the operator, who is signed in. One that is `deaf` has no clocks."""
+        """A tab of the operator, signed in. A `deaf` tab has no clocks."""
         visit = self._visit(server, size, _DEAF_CLOCKS if deaf else "", context)
         visit.page.context.add_cookies(session_of(server))
         visit.goto(path)
@@ -138,7 +136,7 @@ class Visitors:
     def stranger(
         self, server: Server, path: str = "/", *, size: ViewportSize = DESKTOP, **context: Any
     ) -> Visit:
-        """A tab with the page in it, of nobody in particular."""
+        """A tab with the page in it, without an identity."""
         visit = self._visit(server, size, "", context)
         visit.goto(path)
         return visit
@@ -170,7 +168,7 @@ class Visitors:
 
 
 def session_of(server: Server) -> list[SetCookieParam]:
-    """The cookie of a new session of the operator, as a browser takes it."""
+    """The cookie of a new session of the operator, in the form that a browser takes."""
     answer = call(server, "POST", "/auth/token", {"token": server.token})
     assert answer.status_code == 200, answer.text
     name, _, value = answer.headers["set-cookie"].partition(";")[0].partition("=")
@@ -179,27 +177,27 @@ def session_of(server: Server) -> list[SetCookieParam]:
 
 def call(server: Server, method: str, path: str, body: object = None) -> httpx2.Response:
     """A request of the operator."""
-    # Loading certificates would be most of the time, and loopback has none to check.
+    # Loading certificates would take most of the time, and loopback needs none.
     with httpx2.Client(trust_env=False, verify=False, headers=server.headers) as client:
         return client.request(method, f"{server.url}{path}", json=body)
 
 
 def submit(server: Server, *argv: str, **more: Any) -> str:
-    """Start a command; the job's id."""
+    """Start a command. Returns the job's id."""
     answer = call(server, "POST", "/api/jobs", {"argv": argv, **more})
     assert answer.status_code == 201, answer.text
     return str(answer.json()["id"])
 
 
 def commit(server: Server, template: str, **inputs: Any) -> str:
-    """Start a crew; its id."""
+    """Start a crew. Returns its id."""
     answer = call(server, "POST", "/api/jobs", {"templateId": template, "inputs": inputs})
     assert answer.status_code == 201, answer.text
     return str(answer.json()["crewId"])
 
 
 def end_all_jobs(server: Server) -> None:
-    """Cancel what runs and wait for it, since jobs outlive their server."""
+    """Cancel running jobs and wait for their end, because jobs outlive their server."""
     deadline = time.monotonic() + 30
     while time.monotonic() < deadline:
         open_jobs = call(server, "GET", "/api/jobs?state=queued,running&limit=100").json()["items"]
@@ -212,6 +210,6 @@ def end_all_jobs(server: Server) -> None:
 
 
 def gated(gate: Path, before: str, after: str) -> str:
-    """A shell script that says `before`, and `after` once the gate's file is there."""
+    """A shell script that prints `before`, and prints `after` once the gate's file exists."""
     wait = f"while [ ! -e {shlex.quote(str(gate))} ]; do sleep 0.02; done"
     return f"echo {before}; {wait}; echo {after}"

@@ -1,1 +1,1 @@
-"""What tests make things with: one builder a noun."""
+"""Builders for tests: one for each noun."""

@@ -1,9 +1,9 @@
 """Starts `crewlog` from an interpreter that has imported it already.
 
-Most of a start of the server is the import of its libraries, which is the same each time, and the
-suite starts hundreds. What is started here is a process of its own, with its own environment,
-folder, group and output, as if it had been executed; it only comes by a fork. What looks at the
-start itself (memory, the environment in /proc, the time) executes the command instead.
+Most of a server's start is the import of its libraries, which is always the same, and the suite
+starts hundreds of servers. A forked process is a process of its own, with its own environment,
+folder, group and output, as if the command had been executed. Tests of the start itself (memory,
+the environment in /proc, the time) execute the command instead.
 """
 
 import atexit
@@ -25,7 +25,7 @@ from typing import Any
 
 _ROOT = Path(__file__).resolve().parents[2]
 _READ_AT_START = ("PYTHON", "LC_", "LANG", "TZ", "LD_")
-"""What an interpreter reads once: a program that wants it otherwise is executed."""
+"""Variables that an interpreter reads only once: a program that needs other values is executed."""
 _LONGEST = 1 << 20
 _TAKE_THE_TIME = (
     "api.server",
@@ -33,11 +33,11 @@ _TAKE_THE_TIME = (
     *("apscheduler.schedulers.asyncio", "httpx2", "jinja2", "jsonschema", "regex", "yaml"),
     "pydantic.v1",
 )
-"""What a start imports, and what is imported when it is first needed."""
+"""Modules to import beforehand: those of a start, and those that are imported at first use."""
 
 
 class Started:
-    """A process that was forked; what a `subprocess.Popen` of it would offer."""
+    """A forked process, with the methods of a `subprocess.Popen`."""
 
     def __init__(self, server: "ForkServer", pid: int) -> None:
         self.pid = pid
@@ -51,7 +51,7 @@ class Started:
         return self.returncode
 
     def wait(self, timeout: float | None = None) -> int:
-        """The exit code, once it has ended. TimeoutExpired after `timeout` seconds."""
+        """The exit code, once it has ended. Raises TimeoutExpired after `timeout` seconds."""
         if self.returncode is None:
             self.returncode = self._server.ended(self.pid, timeout)
         if self.returncode is None:
@@ -70,8 +70,8 @@ class Started:
 
 
 class ForkServer:
-    """One interpreter from which processes are forked; it is begun with the first one, and ends
-    with the process that began it.
+    """One interpreter that forks processes. It starts with the first process, and ends with the
+    process that started it.
     """
 
     def __init__(self) -> None:
@@ -82,7 +82,7 @@ class ForkServer:
         self._environ = {k: v for k, v in os.environ.items() if _read_at_start(k)}
 
     def takes(self, env: Mapping[str, str]) -> bool:
-        """Whether a process with this environment is the same by a fork."""
+        """Whether a fork gives the same process for this environment as an execution."""
         return {k: v for k, v in env.items() if _read_at_start(k)} == self._environ
 
     def start(
@@ -102,7 +102,9 @@ class ForkServer:
             return Started(self, int(self._answer("pid")["pid"]))
 
     def signal(self, pid: int, number: int) -> None:
-        """Sent by its parent, which knows whether the pid is still its own."""
+        """Send a signal. The parent does it, because it knows whether the pid is still its
+        child.
+        """
         with self._lock:
             self._linked().sendall(_line({"signal": number, "pid": pid}))
             self._answer("signalled")
@@ -185,7 +187,9 @@ def _line(message: Mapping[str, Any]) -> bytes:
 
 
 def _serve(link: socket.socket) -> dict[str, Any] | None:
-    """Fork for each request. Returns in the child, with the request; None once nobody asks."""
+    """Fork for each request. Returns in the child, with the request; None once the client is
+    gone.
+    """
     waking, woken = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC)
     signal.signal(signal.SIGCHLD, lambda *_: None)
     signal.set_wakeup_fd(woken, warn_on_full_buffer=False)
@@ -244,7 +248,7 @@ def _reaped(children: set[int]) -> list[tuple[int, int]]:
 
 
 def _become(wanted: Mapping[str, Any]) -> None:
-    """What an execution would have set."""
+    """Set everything that an execution would have set."""
     os.setpgid(0, 0)
     for place, descriptor in enumerate(wanted["streams"]):
         os.dup2(descriptor, place)
@@ -254,7 +258,7 @@ def _become(wanted: Mapping[str, Any]) -> None:
     os.chdir(wanted["cwd"])
     sys.argv = [str(Path(sys.executable).with_name("crewlog")), *wanted["run"]]
     sys.path.pop(0)  # the folder that this module was run from
-    sys.modules["__main__"].__package__ = None  # by which help texts name a module that is run
+    sys.modules["__main__"].__package__ = None  # help texts name the program by it
 
 
 def _run() -> None:
@@ -262,7 +266,7 @@ def _run() -> None:
         import_module(module)
     from api.commands.main import main
 
-    assert threading.active_count() == 1, "A fork takes no thread along."
+    assert threading.active_count() == 1, "A fork copies only one thread."
     gc.collect()
     gc.freeze()
     wanted = _serve(socket.socket(fileno=int(sys.argv[1])))

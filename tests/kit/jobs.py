@@ -1,4 +1,4 @@
-"""Events of jobs, with what a test does not care about filled in."""
+"""Events of jobs, with defaults for the fields that a test does not need."""
 
 from typing import Any
 
@@ -6,7 +6,7 @@ from domain.job.events import JobSubmitted, Links
 
 
 def submitted(**changes: Any) -> JobSubmitted:
-    """A job of the operator's that runs ``true``; `changes` are fields of the event."""
+    """A job of the operator that runs ``true``. `changes` are fields of the event."""
     fields: dict[str, Any] = {
         "kind": "command",
         "label": "command",

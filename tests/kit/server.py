@@ -21,7 +21,7 @@ _direct = build_opener(ProxyHandler({}))
 
 
 def environment(**env: str) -> dict[str, str]:
-    """This process's environment without settings of any crewlog, and then `env`."""
+    """This process's environment without any crewlog settings, and then `env`."""
     own = ("CREWLOG_", "GITOMA_")
     return {k: v for k, v in os.environ.items() if not k.startswith(own)} | env
 
@@ -29,13 +29,13 @@ def environment(**env: str) -> dict[str, str]:
 class Server:
     """`crewlog serve` on a free port, listening once `start` has returned.
 
-    ``with Server(data) as server:`` starts it and stops it. What it prints goes to a file beside
-    the data directory. Jobs outlive it, as they do in life: end them before leaving.
+    ``with Server(data) as server:`` starts and stops it. Its output goes to a file beside the data
+    directory. Jobs outlive it, as always: end them before leaving.
     """
 
     forks: ClassVar[ForkServer | None] = None
-    """Where servers come from, if not from an execution of the command: the suite sets it, the
-    benchmarks and the demo do not.
+    """Starts servers, if they are not executed as commands: the suite sets it, benchmarks
+    and demo do not.
     """
 
     def __init__(self, data: Path, *options: str, cwd: Path | None = None, **env: str) -> None:
@@ -46,14 +46,14 @@ class Server:
         self._cwd = cwd
         self._env = env
         self.prefix: tuple[str, ...] = ()
-        """What the command is run through, for instance to take rights from it."""
+        """A command that runs the server, for example to take rights from it."""
         self.executed = self.forks is None
-        """Whether the command is executed: for who looks at what an execution alone does."""
+        """Whether the command is executed: for tests of what only an execution does."""
         self._process: subprocess.Popen[bytes] | Started | None = None
 
     @classmethod
     def start(cls, data: Path, *options: str, cwd: Path | None = None, **env: str) -> Self:
-        """A server that listens. `options` are of `crewlog serve`, `env` is added to the
+        """A listening server. `options` are those of `crewlog serve`; `env` is added to the
         environment.
         """
         return cls(data, *options, cwd=cwd, **env)._launch(0)
@@ -64,7 +64,7 @@ class Server:
 
     @property
     def headers(self) -> dict[str, str]:
-        """What a request needs to be let in."""
+        """The headers that let a request in."""
         return {"Authorization": f"Bearer {self.token}"}
 
     @property
@@ -77,14 +77,14 @@ class Server:
         return self._process is not None and self._process.poll() is None
 
     def kill(self) -> None:
-        """SIGKILL: no goodbye."""
+        """SIGKILL, without a chance to clean up."""
         if self._process is not None:
             self._process.kill()
             self._process.wait()
             self._process = None
 
     def stop(self) -> int:
-        """SIGTERM, and the exit code. Killed when it has not gone in time."""
+        """SIGTERM. Returns the exit code. Kills the server if it has not ended in time."""
         process, self._process = self._process, None
         if process is None:
             return 0
@@ -96,12 +96,12 @@ class Server:
             return process.wait()
 
     def restart(self, port: int = 0) -> Self:
-        """Start again on the same data; `url` is another one unless `port` says which."""
+        """Start again on the same data. `url` changes unless `port` is given."""
         self.stop()
         return self._launch(port)
 
     def _launch(self, port: int) -> Self:
-        # An old one would name the port of the last run.
+        # The old file would name the port of the last run.
         (self.data / "server.json").unlink(missing_ok=True)
         command = ["serve", "--port", str(port), "--data", str(self.data), *self._options]
         with self.output.open("ab") as output:
@@ -163,8 +163,8 @@ class Server:
 def crewlog(
     *arguments: str | Path, given: str = "", cwd: Path | None = None, **env: str
 ) -> subprocess.CompletedProcess[str]:
-    """Run the command to its end, with `given` for its input and no terminal. `env` is added to
-    this process's environment. Of the suite it is forked, not executed, as servers are.
+    """Run the command to its end, with `given` as its input and without a terminal. `env` is added
+    to this process's environment. In the suite it is forked and not executed, as servers are.
     """
     said, wanted = [str(argument) for argument in arguments], environment(**env)
     forks = Server.forks

@@ -1,4 +1,4 @@
-"""Waiting for what comes about by itself: the one way in which tests do it."""
+"""Waiting for an effect that comes by itself: the only way in which tests wait."""
 
 import asyncio
 import time
@@ -7,7 +7,7 @@ from inspect import isawaitable
 from typing import TypeVar
 
 DEADLINE_S = 90.0
-"""How long a test waits for what takes no time on a machine that does nothing else."""
+"""Most seconds that a test waits for an effect that takes no time on an idle machine."""
 
 _LOOK_S = 0.01
 
@@ -19,7 +19,7 @@ def until(
     what: str = "what is waited for",
     deadline_s: float = DEADLINE_S,
 ) -> T:
-    """The first true thing that `found` gives; fails when there is none before the deadline."""
+    """The first true result of `found`. Fails if there is none before the deadline."""
     deadline = time.monotonic() + deadline_s
     while not (thing := found()):
         assert time.monotonic() < deadline, f"Never came: {what}."
@@ -29,11 +29,11 @@ def until(
 
 async def soon(
     found: Callable[[], object],
-    what: str = "what is waited for",
+    what: str = "the effect",
     deadline_s: float = DEADLINE_S,
     look_s: float = _LOOK_S,
 ) -> None:
-    """The same on an event loop, which goes on meanwhile; `found` may be a coroutine function."""
+    """The same on an event loop, which goes on meanwhile. `found` may be a coroutine function."""
     deadline = time.monotonic() + deadline_s
     while True:
         thing = found()

@@ -1,4 +1,4 @@
-"""What sends deliveries, over a log of its own, as the server joins it."""
+"""The parts that send deliveries, over a log of their own, joined as in the server."""
 
 import asyncio
 from collections.abc import AsyncIterator, Mapping, Sequence
@@ -29,7 +29,7 @@ LOOPBACK = (ip_network("127.0.0.0/8"),)
 
 
 class World:
-    """Comments on jobs are sent to each of the hooks."""
+    """A world in which comments on jobs are sent to each of the hooks."""
 
     def __init__(
         self,
@@ -74,14 +74,14 @@ class World:
             self.log.close()
 
     async def comment(self, job: str = "a", text: str = "hello") -> Recorded:
-        """An event that is to go out."""
+        """Append an event that is to be sent."""
         last = await self.log.last_of_stream(job_stream(job))
         expected = {job_stream(job): last.version if last is not None else 0}
         events = new_events(job_stream(job), [JobCommented(text=text)], WHO)
         return (await self.log.append(events, expected))[0]
 
     async def outcomes(self, count: int = 1) -> list[Recorded]:
-        """The ends of deliveries, once there are so many."""
+        """The ends of deliveries, once there are this many."""
         found: list[Recorded] = []
         async with asyncio.timeout(30):
             async for page in self.log.tail(0, types=("delivery.delivered", "delivery.failed")):
@@ -91,6 +91,6 @@ class World:
         return found
 
     async def history(self, delivery_id: str) -> list[str]:
-        """What happened to one delivery, in short."""
+        """The history of one delivery, in short."""
         events = await self.log.stream(Delivery(delivery_id).stream)
         return [event.type.partition(".")[2] for event in events]

@@ -1,4 +1,4 @@
-"""A receiver of webhooks on loopback, which answers as a test wants it to."""
+"""A receiver of webhooks on loopback. The test chooses its answers."""
 
 import asyncio
 import ssl
@@ -11,14 +11,14 @@ Behaviour = Callable[[asyncio.StreamWriter], Awaitable[None]]
 
 @dataclass(frozen=True)
 class Got:
-    """A request as it came."""
+    """A received request."""
 
     headers: dict[str, str]
     body: bytes
 
 
 def says(status: int, *headers: str, body: bytes = b"") -> Behaviour:
-    """Answers so."""
+    """A behaviour that gives this answer."""
 
     async def behave(writer: asyncio.StreamWriter) -> None:
         head = [f"HTTP/1.1 {status} So", f"Content-Length: {len(body)}", *headers, "", ""]
@@ -28,7 +28,7 @@ def says(status: int, *headers: str, body: bytes = b"") -> Behaviour:
 
 
 async def hangs(writer: asyncio.StreamWriter) -> None:
-    """Takes it, and never says a word."""
+    """Reads the request, and never answers."""
     await asyncio.Event().wait()
 
 
@@ -37,11 +37,11 @@ async def garbage(writer: asyncio.StreamWriter) -> None:
 
 
 async def hangs_up(writer: asyncio.StreamWriter) -> None:
-    """Takes it, and closes without an answer."""
+    """Reads the request, and closes without an answer."""
 
 
 async def trickles(writer: asyncio.StreamWriter) -> None:
-    """A head that never ends."""
+    """Sends a head that never ends."""
     writer.write(b"HTTP/1.1 200 So\r\n")
     while True:
         writer.write(b"X-More: a\r\n")
@@ -51,7 +51,7 @@ async def trickles(writer: asyncio.StreamWriter) -> None:
 
 @dataclass
 class Receiver:
-    """Answers each request by the next of its behaviours, and the rest by the last one."""
+    """Answers each request with the next of its behaviours, and all later ones with the last."""
 
     behaviours: list[Behaviour]
     got: list[Got] = field(default_factory=list)
@@ -63,7 +63,7 @@ class Receiver:
         return f"http://127.0.0.1:{self.port}/hook"
 
     async def requests(self, count: int) -> list[Got]:
-        """All that came, once there are so many."""
+        """All requests, once there are this many."""
         async with asyncio.timeout(30), self.came:
             await self.came.wait_for(lambda: len(self.got) >= count)
         return self.got
@@ -90,7 +90,7 @@ class Receiver:
 async def receiving(
     *behaviours: Behaviour, port: int = 0, tls: ssl.SSLContext | None = None
 ) -> AsyncIterator[Receiver]:
-    """A receiver that listens, until the body is done."""
+    """A listening receiver, while the block runs."""
     receiver = Receiver(list(behaviours))
     tasks: set[asyncio.Task[None]] = set()
 

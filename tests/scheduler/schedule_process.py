@@ -15,7 +15,7 @@ SPEED = 200
 
 
 class FastTimers:
-    """The real timers, on a clock that goes faster."""
+    """The real timers, on a faster clock."""
 
     def __init__(self, origin: datetime) -> None:
         self._origin = origin

@@ -1,4 +1,4 @@
-"""The real parts that schedules need, over a directory, with time that a test turns."""
+"""The real parts that schedules need, over a directory, with a time that a test controls."""
 
 import asyncio
 from collections.abc import AsyncIterator, Coroutine
@@ -39,12 +39,12 @@ _DEADLINE_S = 90.0
 
 @dataclass
 class OneJob:
-    """Templates of a single job, except ``gone`` and ``broken``, which make none. That of ``dated``
-    is called by the time it is for.
+    """Templates of a single job. ``gone`` and ``broken`` make no job; the job of ``dated`` has the
+    crew's time as its name.
     """
 
     refused: bool = False
-    """Every template is broken for now."""
+    """Whether every template is broken now."""
 
     def render(
         self, template_id: str, inputs: dict[str, Any], *, at: datetime, nominal: datetime
@@ -62,7 +62,7 @@ class OneJob:
 
 @dataclass
 class World:
-    """Log, views, clock and spawner. Entered, the views follow the log."""
+    """Log, views, clock and spawner. Inside its context the views follow the log."""
 
     directory: Path
     timers: Timers
@@ -92,7 +92,7 @@ class World:
 
     @asynccontextmanager
     async def running(self, *, spawn: bool = True) -> AsyncIterator["World"]:
-        """The world while it turns."""
+        """The world while its parts run."""
         self.views.start()
         work: list[Coroutine[Any, Any, None]] = [self.firing.run()]
         if spawn:
@@ -111,13 +111,13 @@ class World:
             self.log.close()
 
     async def followed(self) -> None:
-        """The clock knows all that is in the log."""
+        """Wait until the clock knows everything in the log."""
         head = self.log.head
         await soon(lambda: self.firing.follower.position >= head, look_s=0.001)
         await asyncio.sleep(0)
 
     async def schedule(self, rule: dict[str, Any], enabled: bool = True, **terms: Any) -> str:
-        """Make a schedule that the clock knows; its id."""
+        """Make a schedule, and wait until the clock knows it. Returns its id."""
         given = {"name": "a schedule", "template": "one", **terms}
         checked = checked_terms({**given, "rule": rule})
         made = await self.schedules.create(checked, "user:ann", SYSTEM, enabled=enabled)
@@ -125,7 +125,7 @@ class World:
         return made.schedule.id
 
     async def settled(self) -> None:
-        """Every firing has its outcome, and clock and views know of it."""
+        """Wait until every firing has its outcome, and clock and views know it."""
         await soon(
             lambda: all(len(events) >= 2 for events in self.firings().values()), look_s=0.002
         )
@@ -146,7 +146,7 @@ class World:
         return {s: e for s, e in found.items() if e[0].type == "schedule.fired"}
 
     def fired(self, schedule_id: str) -> list[str]:
-        """The times of a schedule that were fired, in the order in which they were."""
+        """The times of a schedule that were fired, in the order of firing."""
         subject = f"schedule-{schedule_id}"
         events = self.events("schedule.fired")
         return [event.data["nominal"] for event in events if event.subject == subject]
@@ -157,7 +157,7 @@ class World:
             return find_schedule(reading, schedule_id)
 
     async def finish(self, job_id: str) -> None:
-        """The job runs and ends."""
+        """Let the job run and end."""
         await self.jobs.execute(job_id, lambda job: job.start("here"), SYSTEM)
         ended = JobFinished(
             attempt=1,
@@ -173,7 +173,7 @@ class World:
 
 
 def simulated(directory: Path, start: datetime = START) -> tuple[World, SimulatedTimers]:
-    """A world whose time stands at `start`, and what moves it."""
+    """A world whose time starts at `start`, and the timers that move it."""
     timers = SimulatedTimers(start)
     return World(directory, timers, timers.clock), timers
 

@@ -1,4 +1,4 @@
-"""Time that a test turns: a clock that stands still, and timers that go off when it is moved."""
+"""A time that a test controls: a clock that stands still, and timers that fire when it is moved."""
 
 import asyncio
 import heapq
@@ -9,7 +9,7 @@ from scheduler.policies.timers import Action
 
 
 class SimulatedTimers:
-    """Timers (`scheduler.policies.timers`) that are their own clock.
+    """Timers (`scheduler.policies.timers`) with their own clock.
 
     Nothing happens until `advance`.
     """
@@ -38,17 +38,17 @@ class SimulatedTimers:
 
     @property
     def keys(self) -> set[str]:
-        """What timers are set."""
+        """The keys of the timers that are set."""
         return set(self._timers)
 
     def due(self, key: str) -> datetime | None:
-        """For when the timer of this key is set."""
+        """The time of this key's timer."""
         number = self._timers[key][0] if key in self._timers else None
         return next((when for when, other, _ in self._heap if other == number), None)
 
     async def advance(self, span: timedelta) -> None:
-        """Move on, and do all that falls due on the way, at its time and in order; what falls due
-        at once is done at once.
+        """Move on, and run every timer that becomes due on the way, at its time and in order.
+        Actions that are due at once run at once.
         """
         end = self.now + span
         while due := self._next(end):
