@@ -128,8 +128,8 @@ def test_every_curl_asks_a_route_that_is_there(page: Path, api: Addresses) -> No
         for line in re.findall(r"curl (.*?)(?=\n\w|\n\n|\Z)", block, re.DOTALL):
             asked = re.search(r"\$U(/[^\s\"'?|)]*)", line)
             assert asked, f"{named(page)}: where does this go? curl {line}"
-            said = re.search(r"-X (\w+)", line)
-            method = said[1] if said else "POST" if re.search(r"\s-d\b", line) else "GET"
+            option = re.search(r"-X (\w+)", line)
+            method = option[1] if option else "POST" if re.search(r"\s-d\b", line) else "GET"
             assert answers(api, method, asked[1].replace("$", "")), f"{method} {asked[1]}"
 
 
@@ -230,10 +230,10 @@ def test_the_default_capacity_is_the_number_of_cores_but_at_least_4(
         f"import os; os.cpu_count = lambda: {cores}\n"
         "from api.settings import Settings; print(Settings().capacity)"
     )
-    said = subprocess.run(
+    ran = subprocess.run(
         [sys.executable, "-c", script], cwd=ROOT, env=environment(), capture_output=True, check=True
     )
-    assert int(said.stdout) == capacity
+    assert int(ran.stdout) == capacity
 
 
 def shown(value: Any) -> str:
@@ -388,11 +388,11 @@ def test_every_dependency_is_explained_with_its_licence() -> None:
 
 
 def licence_of(package: str) -> str:
-    said = cast(Message, metadata(package))
-    classified = " ".join(said.get_all("Classifier") or [])
+    stated = cast(Message, metadata(package))
+    classified = " ".join(stated.get_all("Classifier") or [])
     fallback = {"MIT License": "MIT", "BSD License": "BSD License"}
     named = next((short for name, short in fallback.items() if name in classified), "")
-    return str(said.get("License-Expression") or said.get("License") or named)
+    return str(stated.get("License-Expression") or stated.get("License") or named)
 
 
 def anchors(page: Path) -> set[str]:
@@ -470,4 +470,4 @@ def test_what_differs_from_a_contract_on_purpose_is_listed(dialect: str) -> None
 
 def test_every_address_that_two_dialects_publish_is_in_the_page_with_its_rule() -> None:
     listed = {row[0] for row in rows(ROOT / "docs/dialects.md", under="The main address")}
-    assert listed - {"address"} == {a for a, said in ADDRESSES.items() if isinstance(said, Rule)}
+    assert listed - {"address"} == {a for a, line in ADDRESSES.items() if isinstance(line, Rule)}

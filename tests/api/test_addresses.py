@@ -65,7 +65,7 @@ def published(main: Addresses) -> dict[str, set[str]]:
 def test_the_table_has_every_route_of_every_dialect_and_no_other(
     published: dict[str, set[str]],
 ) -> None:
-    table = {plain(address): set(owners_of(said)) for address, said in ADDRESSES.items()}
+    table = {plain(address): set(owners_of(line)) for address, line in ADDRESSES.items()}
 
     assert len(table) == len(ADDRESSES)
     assert table == published
@@ -75,7 +75,7 @@ def test_an_address_that_several_dialects_publish_names_its_rule(
     published: dict[str, set[str]],
 ) -> None:
     doubled = {address for address, owners in published.items() if len(owners) > 1}
-    ruled = {plain(address) for address, said in ADDRESSES.items() if isinstance(said, Rule)}
+    ruled = {plain(address) for address, line in ADDRESSES.items() if isinstance(line, Rule)}
 
     assert doubled == ruled
     assert doubled == {
@@ -194,14 +194,14 @@ def test_a_dialect_that_is_switched_off_is_not_there(
 ) -> None:
     app = Addresses(main.dialects, main.others, main=kept)
 
-    for address, said in ADDRESSES.items():
+    for address, line in ADDRESSES.items():
         method, path = address.split(" ")
         scope = {
             "type": "websocket" if method == "WS" else "http",
             "method": method,
             "path": re.sub(r"\{\w+(:path)?\}", "some-thing", path),
         }
-        owners = [main.dialects[owner] for owner in owners_of(said) if owner in kept]
+        owners = [main.dialects[owner] for owner in owners_of(line) if owner in kept]
         if owners:
             assert app.owner(scope) is owners[0], address
         else:  # it may fit an address of another one, which then refuses the method

@@ -38,7 +38,7 @@ _DEADLINE_S = 90.0
 
 
 @dataclass(frozen=True)
-class Said:
+class Ran:
     """What a command printed, and the code it left with."""
 
     returncode: int
@@ -46,7 +46,7 @@ class Said:
     stderr: str
 
 
-def crewlog(*arguments: str | Path, data: Path, **env: str) -> Said:
+def crewlog(*arguments: str | Path, data: Path, **env: str) -> Ran:
     """The command on a data directory, to its end, within this process for the sake of speed."""
     out, err = BytesIO(), BytesIO()
     code = 0
@@ -61,13 +61,13 @@ def crewlog(*arguments: str | Path, data: Path, **env: str) -> Said:
         except SystemExit as left:
             code = int(left.code or 0)
         printed = out.getvalue().decode(), err.getvalue().decode()
-    return Said(code, *printed)
+    return Ran(code, *printed)
 
 
-def crewlog_process(*arguments: str | Path, data: Path, **env: str) -> Said:
+def crewlog_process(*arguments: str | Path, data: Path, **env: str) -> Ran:
     """The installed command in a pipe."""
     ran = kit_server.crewlog(*arguments, given="", cwd=None, CREWLOG_DATA=str(data), **env)
-    return Said(ran.returncode, ran.stdout, ran.stderr)
+    return Ran(ran.returncode, ran.stdout, ran.stderr)
 
 
 def begin(*arguments: str, data: Path) -> subprocess.Popen[str]:
@@ -234,9 +234,9 @@ def test_list_filters_and_limits(server: Server, job: str) -> None:
 
 def test_the_beginning_of_an_id_is_enough(server: Server, job: str) -> None:
     shown = crewlog("jobs", "show", job[:-2], "--json", data=server.data)
-    said = json.loads(shown.stdout)
-    assert said["id"] == job
-    assert [entry["type"] for entry in said["timeline"]] == [
+    job_shown = json.loads(shown.stdout)
+    assert job_shown["id"] == job
+    assert [entry["type"] for entry in job_shown["timeline"]] == [
         "job.submitted", "job.queued", "job.started", "job.finished",
     ]  # fmt: skip
     assert crewlog("jobs", "show", "fff-", data=server.data).returncode == 1
@@ -287,8 +287,8 @@ def test_logs_follow_to_the_end(server: Server, tmp_path: Path) -> None:
     assert following.stdout is not None
     assert following.stdout.readline() == "one\n"
     goes_on.touch()
-    code, rest, said = ended(following)
-    assert (code, rest, said) == (0, "two\n", "")
+    code, rest, errors = ended(following)
+    assert (code, rest, errors) == (0, "two\n", "")
 
 
 def test_a_job_that_is_done_again_is_followed_to_its_last_end(
@@ -313,9 +313,9 @@ def test_a_job_that_is_done_again_is_followed_to_its_last_end(
         assert [follower.stdout.readline() for _ in range(3)] == ["begun\n", "over\n", "begun\n"]
     gate.touch()
     for follower in followers:
-        code, rest, said = ended(follower)
-        assert (code, rest) == (0, "over\n"), said
-        assert "lost" not in said
+        code, rest, errors = ended(follower)
+        assert (code, rest) == (0, "over\n"), errors
+        assert "lost" not in errors
 
 
 # log
@@ -323,8 +323,8 @@ def test_a_job_that_is_done_again_is_followed_to_its_last_end(
 
 def test_log_show_pages_and_filters(server: Server, job: str) -> None:
     arguments = ("log", "show", "--subject", f"job-{job}", "--json")
-    said = json.loads(crewlog(*arguments, data=server.data).stdout)
-    types = [event["type"] for event in said["events"]]
+    page = json.loads(crewlog(*arguments, data=server.data).stdout)
+    types = [event["type"] for event in page["events"]]
     assert types[0] == "job.submitted"
     assert types[-1] == "job.finished"
     queued = json.loads(crewlog(*arguments, "--type", "job.queued", data=server.data).stdout)
@@ -380,9 +380,9 @@ def test_a_bad_export_is_refused_by_line(tmp_path: Path) -> None:
 
 
 def test_verify_beside_a_running_server(server: Server, job: str) -> None:
-    said = json.loads(crewlog("log", "verify", "--json", data=server.data).stdout)
-    assert said["sound"]
-    assert said["events"] > 0
+    verified = json.loads(crewlog("log", "verify", "--json", data=server.data).stdout)
+    assert verified["sound"]
+    assert verified["events"] > 0
 
 
 def test_verify_without_a_log(tmp_path: Path) -> None:
@@ -411,10 +411,10 @@ def test_views_are_rebuilt_with_equal_digests(server: Server, job: str) -> None:
 
 
 def test_doctor_on_a_running_server(server: Server) -> None:
-    said = crewlog("doctor", "--json", data=server.data)
-    checks = {check["name"]: check for check in json.loads(said.stdout)["checks"]}
+    doctor = crewlog("doctor", "--json", data=server.data)
+    checks = {check["name"]: check for check in json.loads(doctor.stdout)["checks"]}
     failed = [check for check in checks.values() if check["status"] == "fail"]
-    assert (said.returncode, failed) == (0, [])
+    assert (doctor.returncode, failed) == (0, [])
     assert {"python", "sqlite", "data", "server", "token", "ready", "lag"} <= set(checks)
 
 
@@ -443,8 +443,8 @@ def test_doctor_names_accounts_that_were_opened_to_a_look_alike(tmp_path: Path) 
     asyncio.run(log.append(events, {"user-u": 0}))
     log.close()
     with Server.start(tmp_path / "data", "--capacity=0") as old:
-        said = crewlog("doctor", "--json", data=old.data)
-    checks = [c for c in json.loads(said.stdout)["checks"] if c["name"] == "accounts"]
+        doctor = crewlog("doctor", "--json", data=old.data)
+    checks = [c for c in json.loads(doctor.stdout)["checks"] if c["name"] == "accounts"]
     assert [check["status"] for check in checks] == ["warn"]
     assert other in checks[0]["sentence"]
     assert "mike@example.org (u)" in checks[0]["sentence"]
@@ -454,9 +454,9 @@ def test_doctor_finds_what_is_wrong(tmp_path: Path) -> None:
     (tmp_path / "token").write_text("secret")
     (tmp_path / "token").chmod(0o644)
     url = f"http://127.0.0.1:{free_port()}"
-    said = crewlog("doctor", "--json", data=tmp_path, CREWLOG_URL=url)
-    failed = {c["name"]: c for c in json.loads(said.stdout)["checks"] if c["status"] == "fail"}
-    assert said.returncode == 1
+    doctor = crewlog("doctor", "--json", data=tmp_path, CREWLOG_URL=url)
+    failed = {c["name"]: c for c in json.loads(doctor.stdout)["checks"] if c["status"] == "fail"}
+    assert doctor.returncode == 1
     assert set(failed) == {"token mode", "server"}
     assert failed["token mode"]["remedy"] == f"chmod 600 {tmp_path / 'token'}"
     shown = crewlog("doctor", data=tmp_path, CREWLOG_URL=url).stdout
@@ -473,8 +473,8 @@ def test_the_wal_reset_bug_is_named(version: str, status: str) -> None:
 
 
 def test_version(tmp_path: Path) -> None:
-    said = crewlog("version", "--json", data=tmp_path)
-    assert re.fullmatch(r"\d+\.\d+\.\d+", json.loads(said.stdout)["version"])
+    version = crewlog("version", "--json", data=tmp_path)
+    assert re.fullmatch(r"\d+\.\d+\.\d+", json.loads(version.stdout)["version"])
 
 
 def test_a_second_server_is_refused_in_one_sentence(server: Server) -> None:
@@ -510,11 +510,11 @@ REFUSED_SETTINGS = {
 
 @pytest.mark.parametrize("name", REFUSED_SETTINGS)
 def test_wrong_settings_are_one_sentence(name: str, tmp_path: Path) -> None:
-    env, said = REFUSED_SETTINGS[name]
+    env, sentence = REFUSED_SETTINGS[name]
     refused = crewlog_process("serve", data=tmp_path / "data", **env)
     assert refused.returncode == 2
     assert len(refused.stderr.splitlines()) == 1
-    assert said in refused.stderr
+    assert sentence in refused.stderr
     assert not (tmp_path / "data").exists()
 
 
@@ -622,12 +622,12 @@ def test_a_stream_goes_on_after_the_last_whole_frame() -> None:
     second = stream_of(b"retry: 10\n\n: heartbeat\n\n", b"id: 3\ndata: c\n\n")
     over = b"HTTP/1.1 204 No Content\r\nConnection: close\r\n\r\n"
     with Scripted(first, busy, second, over) as server:
-        said: list[str] = []
-        with Client(lambda: Endpoint(server.url, None), notice=said.append) as client:
+        notices: list[str] = []
+        with Client(lambda: Endpoint(server.url, None), notice=notices.append) as client:
             assert [event.data for event in client.follow("/stream")] == ["a", "b", "c"]
     cursors = [re.findall(r"(?i)last-event-id: (.*)\r", request) for request in server.requests]
     assert cursors == [[], ["2"], ["2"], ["3"]]
-    assert said[:2] == ["The connection was lost; trying to resume…", "Connected again."]
+    assert notices[:2] == ["The connection was lost; trying to resume…", "Connected again."]
 
 
 def test_a_stream_gives_up_when_nobody_comes_back() -> None:
@@ -679,9 +679,9 @@ def test_a_rebuild_at_a_terminal_shows_how_far_it_is(
     )
     os.close(writing)
     shown = until_closed(reading).decode()
-    said, _ = ran.communicate(timeout=_DEADLINE_S)
+    printed, _ = ran.communicate(timeout=_DEADLINE_S)
     assert ran.returncode == 0
-    assert re.fullmatch(rb"timeline: rebuilt to position \d+, the same digest \w+\.\n", said)
+    assert re.fullmatch(rb"timeline: rebuilt to position \d+, the same digest \w+\.\n", printed)
     text = re.sub(r"\x1b\[[0-9;?]*[A-Za-z]", "", shown)
     assert bool(re.search(r"timeline ━+ +100%", text)) is at_a_terminal
     assert bool(text) is at_a_terminal

@@ -11,7 +11,7 @@ import pytest
 from api.commands.crew_following import moving
 from api.commands.crews import BadInputs, inputs_of
 from api.commands.states import state_of
-from tests.api.test_cli import Said, begin, crewlog, crewlog_process, ended
+from tests.api.test_cli import Ran, begin, crewlog, crewlog_process, ended
 from tests.kit.server import Server
 from tests.kit.waiting import until
 
@@ -63,7 +63,7 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
         yield running
 
 
-def run(server: Server, *arguments: str) -> Said:
+def run(server: Server, *arguments: str) -> Ran:
     return crewlog_process("crews", "run", *arguments, data=server.data)
 
 
@@ -80,15 +80,15 @@ def asked(data: Path) -> dict[str, Any]:
 def test_a_crew_is_followed_to_its_end_with_each_line_behind_the_key_of_its_job(
     server: Server,
 ) -> None:
-    said = run(server, "pair", "word=ho", "times:=3")
-    assert said.returncode == 0, said
-    assert said.stdout.splitlines() == [
+    ran = run(server, "pair", "word=ho", "times:=3")
+    assert ran.returncode == 0, ran
+    assert ran.stdout.splitlines() == [
         "first  | ho 1",
         "first  | ho 2",
         "first  | ho 3",
         "second | said [bold]ho",
     ]
-    told = said.stderr.splitlines()
+    told = ran.stderr.splitlines()
     for key in ("first ", "second"):
         assert [line for line in told if line.startswith(key)] == [
             f"{key} * queued",
@@ -99,14 +99,14 @@ def test_a_crew_is_followed_to_its_end_with_each_line_behind_the_key_of_its_job(
 
 
 def test_a_crew_that_cannot_be_done_exits_with_1_and_says_why(server: Server) -> None:
-    said = run(server, "failing")
-    assert said.returncode == 1
-    assert said.stdout.splitlines() == ["fails | tried"] * 2
-    assert "fails * attempt 1 crashed: exit code 3" in said.stderr
-    assert "fails * gave up: Exit code 3." in said.stderr
-    assert "never * cannot start: “Fails at once” gave up." in said.stderr
-    assert said.stderr.splitlines()[-1] == "The crew is blocked."
-    crew_id = re.findall("Crew (.+)", said.stderr)[0]
+    ran = run(server, "failing")
+    assert ran.returncode == 1
+    assert ran.stdout.splitlines() == ["fails | tried"] * 2
+    assert "fails * attempt 1 crashed: exit code 3" in ran.stderr
+    assert "fails * gave up: Exit code 3." in ran.stderr
+    assert "never * cannot start: “Fails at once” gave up." in ran.stderr
+    assert ran.stderr.splitlines()[-1] == "The crew is blocked."
+    crew_id = re.findall("Crew (.+)", ran.stderr)[0]
     shown = crewlog("crews", "show", crew_id, data=server.data)
     rows = [line.split()[:2] for line in shown.stdout.splitlines()[-2:]]
     assert rows == [["fails", "failed"], ["never", "stranded"]]
@@ -145,11 +145,11 @@ def test_a_rejected_crew_is_blocked(server: Server) -> None:
 
 
 def test_a_crew_may_be_left_alone_and_held_until_a_time(server: Server) -> None:
-    said = crewlog(
+    ran = crewlog(
         "crews", "run", "pair", "--inputs", '{"word": "later"}', "--no-follow",
         "--at", "2100-01-01T00:00:00Z", data=server.data,
     )  # fmt: skip
-    crew_id = said.stdout.strip()
+    crew_id = ran.stdout.strip()
     shown = json.loads(crewlog("crews", "show", crew_id, "--json", data=server.data).stdout)
     assert shown["state"] == "held"
     assert shown["inputs"] == {"word": "later", "times": 1}
@@ -170,16 +170,16 @@ def test_a_crew_may_be_left_alone_and_held_until_a_time(server: Server) -> None:
 def test_what_cannot_be_started_says_why(
     server: Server, arguments: tuple[str, ...], code: int, sentence: str
 ) -> None:
-    said = crewlog("crews", "run", *arguments, data=server.data)
-    assert (said.returncode, said.stdout) == (code, "")
-    assert sentence in said.stderr
+    ran = crewlog("crews", "run", *arguments, data=server.data)
+    assert (ran.returncode, ran.stdout) == (code, "")
+    assert sentence in ran.stderr
 
 
 def test_an_id_that_names_nothing_is_refused(server: Server) -> None:
     for command in (("crews", "show"), ("approvals", "approve")):
-        said = crewlog(*command, "ffffffff", data=server.data)
-        assert said.returncode == 1
-        assert "begin with 'ffffffff'" in said.stderr
+        ran = crewlog(*command, "ffffffff", data=server.data)
+        assert ran.returncode == 1
+        assert "begin with 'ffffffff'" in ran.stderr
 
 
 def test_inputs_come_from_a_file_and_pairs_count_more(tmp_path: Path) -> None:

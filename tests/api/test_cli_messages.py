@@ -33,19 +33,19 @@ def test_a_template_that_is_not_there_is_named_with_its_neighbours(server: Serve
         ("templates", "show", "repositry-health"),
         ("schedules", "create", "repositry-health", "--daily", "07:00"),
     ):
-        said = crewlog(*command, data=server.data)
-        assert said.returncode == 1
-        assert said.stderr == "Template not found. Did you mean repository-health?\n"
+        refused = crewlog(*command, data=server.data)
+        assert refused.returncode == 1
+        assert refused.stderr == "Template not found. Did you mean repository-health?\n"
     far = crewlog("crews", "run", "zzz", data=server.data)
     assert far.stderr == "Template not found\n"
 
 
 def test_an_event_type_that_is_none_is_refused_with_its_neighbours(server: Server) -> None:
     for command in ("show", "tail"):
-        said = crewlog("log", command, "--type", "job.queued,job.finishd", data=server.data)
-        assert said.returncode == 2
-        assert "There is no event type 'job.finishd'." in _plain(said.stderr)
-        assert "job.finished" in said.stderr
+        refused = crewlog("log", command, "--type", "job.queued,job.finishd", data=server.data)
+        assert refused.returncode == 2
+        assert "There is no event type 'job.finishd'." in _plain(refused.stderr)
+        assert "job.finished" in refused.stderr
 
 
 def test_an_empty_list_says_so(server: Server) -> None:
@@ -62,7 +62,7 @@ def test_an_empty_list_says_so(server: Server) -> None:
 
 
 @pytest.mark.parametrize(
-    ("command", "said"),
+    ("command", "beginning"),
     [
         (("jobs", "run", "--timeout=-1", "true"), "--timeout: Input should be greater than 0"),
         (("jobs", "run", "--label", "x" * 65, "true"), "--label: String should have at most 64"),
@@ -79,11 +79,11 @@ def test_an_empty_list_says_so(server: Server) -> None:
     ],
 )
 def test_an_error_names_the_option_and_no_field(
-    server: Server, command: tuple[str, ...], said: str
+    server: Server, command: tuple[str, ...], beginning: str
 ) -> None:
     refused = crewlog(*command, data=server.data)
     assert refused.returncode == 1
-    assert refused.stderr.startswith(said)
+    assert refused.stderr.startswith(beginning)
 
 
 def test_a_key_that_was_used_before_is_said_without_the_name_of_a_header(server: Server) -> None:

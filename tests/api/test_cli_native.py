@@ -48,10 +48,10 @@ def test_archive_and_delete_take_several_and_say_which_was_refused(server: Serve
     runs = made(server, "sleep", "60")
     for done in (one, two):
         crewlog("jobs", "logs", "-f", done, data=server.data)
-    said = crewlog("jobs", "archive", one, two[:13], runs, data=server.data)
-    assert said.returncode == 1
-    assert said.stdout == f"Archived {one}.\nArchived {two}.\n"
-    assert said.stderr.startswith(f"{runs}: Job is ")
+    archived = crewlog("jobs", "archive", one, two[:13], runs, data=server.data)
+    assert archived.returncode == 1
+    assert archived.stdout == f"Archived {one}.\nArchived {two}.\n"
+    assert archived.stderr.startswith(f"{runs}: Job is ")
     assert crewlog("jobs", "delete", one, data=server.data).stdout == f"Deleted {one}.\n"
     assert crewlog("jobs", "show", one, data=server.data).stderr == "Job not found\n"
     crewlog("jobs", "cancel", runs, data=server.data)
@@ -90,9 +90,9 @@ def test_lists_are_of_an_owner_a_crew_and_a_time(server: Server) -> None:
     crew = crewlog("crews", "run", "--no-follow", "greet", data=server.data).stdout.strip()
 
     def listed(*options: str) -> int:
-        said = crewlog("jobs", "list", "--json", *options, data=server.data)
-        assert said.returncode == 0, said.stderr
-        return len(json.loads(said.stdout))
+        ran = crewlog("jobs", "list", "--json", *options, data=server.data)
+        assert ran.returncode == 0, ran.stderr
+        return len(json.loads(ran.stdout))
 
     assert listed("--crew", crew, "--owner", "me", "--since", "1h") == 1
     assert listed("--crew", crew, "--owner", "nobody@example.org") == 0

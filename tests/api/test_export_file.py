@@ -60,9 +60,9 @@ def test_an_export_goes_into_what_is_no_file(server: Server, tmp_path: Path) -> 
     assert writing.wait(60) == 0
     assert fifo.is_fifo()
     for device in ("/dev/null", "/dev/stdout"):
-        said = crewlog("log", "export", device, data=server.data)
-        assert said.returncode == 0, said.stderr
-    assert same(said.stdout.encode(), exported(server))
+        written = crewlog("log", "export", device, data=server.data)
+        assert written.returncode == 0, written.stderr
+    assert same(written.stdout.encode(), exported(server))
     assert Path("/dev/null").is_char_device()
     full = crewlog("log", "export", "/dev/full", data=server.data)
     assert (full.returncode, full.stderr) == (
@@ -87,13 +87,13 @@ def test_an_export_leaves_what_is_others_alone(server: Server, tmp_path: Path) -
         assert same(name.read_bytes(), exported(server))
         assert name.stat().st_mode & 0o777 == 0o600
     assert mine.read_text() == "my own"
-    for name, said in (
+    for name, reason in (
         (tmp_path / ("n" * 256), "File name too long"),
         (tmp_path, "Is a directory"),
         (tmp_path / "none" / "log", "No such file or directory"),
     ):
         refused = crewlog("log", "export", name, data=server.data)
-        assert (refused.returncode, refused.stderr) == (1, f"{name} cannot be written: {said}.\n")
+        assert (refused.returncode, refused.stderr) == (1, f"{name} cannot be written: {reason}.\n")
     assert {path.name for path in tmp_path.iterdir()} == {longest.name, "log", "log.part"}
 
 

@@ -39,7 +39,7 @@ class Caller:
             method, f"/api/schedules{path}", json=body, headers={"x-who": self._who, **headers}
         )
 
-    async def said(self, status: int, method: str, path: str = "", body: Any = None) -> Json:
+    async def answer(self, status: int, method: str, path: str = "", body: Any = None) -> Json:
         answer = await self.ask(method, path, body)
         assert answer.status_code == status, answer.text
         if method in ("POST", "PATCH", "DELETE") and status < 300 and path != "/preview":
@@ -48,7 +48,7 @@ class Caller:
         return found
 
     async def made(self, **fields: Any) -> Json:
-        found: Json = (await self.said(201, "POST", "", {**DAILY, **fields}))["schedule"]
+        found: Json = (await self.answer(201, "POST", "", {**DAILY, **fields}))["schedule"]
         return found
 
 
@@ -125,16 +125,16 @@ def test_a_schedule_is_made_shown_and_listed(tmp_path: Path) -> None:
             "version": 1,
             "shortened": [],
         }
-        assert (await ann.said(200, "GET", f"/{made['id']}"))["schedule"] == made
+        assert (await ann.answer(200, "GET", f"/{made['id']}"))["schedule"] == made
         body: Json = {
             "name": "n",
             "template": "one",
             "rule": {"cron": "0 5 * * *"},
             "catch_up": "none",
         }
-        second = (await ann.said(201, "POST", "", body))["schedule"]
+        second = (await ann.answer(201, "POST", "", body))["schedule"]
         assert (second["templateId"], second["catchUp"]) == ("one", "none")
-        listed = (await ann.said(200, "GET"))["schedules"]
+        listed = (await ann.answer(200, "GET"))["schedules"]
         assert [item["id"] for item in listed] == [second["id"], made["id"]]
 
     play(tmp_path, story)
@@ -151,16 +151,16 @@ def test_a_rule_that_cannot_be_read_here_is_shown_among_the_others(tmp_path: Pat
         moved = new_events(subject, [change], SYSTEM, timers.clock)
         await world.log.append(moved, {subject: bad["version"]})
         await world.followed()
-        shown = (await ann.said(200, "GET"))["schedules"]
+        shown = (await ann.answer(200, "GET"))["schedules"]
         assert [one["id"] for one in shown] == [bad["id"], good["id"]]
         assert shown[0]["nextRunAt"] is None
         assert "cannot read" in shown[0]["ruleText"]
         assert shown[1]["nextRunAt"] == good["nextRunAt"]
-        off = (await ann.said(200, "POST", f"/{bad['id']}/disable"))["schedule"]
+        off = (await ann.answer(200, "POST", f"/{bad['id']}/disable"))["schedule"]
         assert off["enabled"] is False
-        refused = await ann.said(400, "POST", f"/{bad['id']}/enable")
+        refused = await ann.answer(400, "POST", f"/{bad['id']}/enable")
         assert refused["path"] == "timezone"
-        mended = await ann.said(200, "PATCH", f"/{bad['id']}", {"timezone": "Europe/Berlin"})
+        mended = await ann.answer(200, "PATCH", f"/{bad['id']}", {"timezone": "Europe/Berlin"})
         assert "cannot read" not in mended["schedule"]["ruleText"]
 
     play(tmp_path, story)
@@ -179,12 +179,12 @@ def test_what_is_anothers_is_not_there(tmp_path: Path) -> None:
         ]
         for method, part in verbs:
             body: Json | None = {} if method == "PATCH" else None
-            foreign = await bob.said(404, method, path + part, body)
-            assert foreign == await bob.said(404, method, "/none" + part, body)
-        assert (await bob.said(200, "GET"))["schedules"] == []
-        assert len((await operator.said(200, "GET"))["schedules"]) == 1
-        assert (await operator.said(200, "GET", "?mine=true"))["schedules"] == []
-        assert (await operator.said(200, "GET", path))["schedule"]["ownerId"] == "user:ann"
+            foreign = await bob.answer(404, method, path + part, body)
+            assert foreign == await bob.answer(404, method, "/none" + part, body)
+        assert (await bob.answer(200, "GET"))["schedules"] == []
+        assert len((await operator.answer(200, "GET"))["schedules"]) == 1
+        assert (await operator.answer(200, "GET", "?mine=true"))["schedules"] == []
+        assert (await operator.answer(200, "GET", path))["schedule"]["ownerId"] == "user:ann"
         assert len(world.events("schedule.created")) == world.log.head
 
     play(tmp_path, story)
@@ -216,7 +216,7 @@ def test_a_mistake_is_named_and_nothing_is_made(
     tmp_path: Path, fields: Json, status: int, path: str | None
 ) -> None:
     async def story(world: World, timers: SimulatedTimers, ann: Caller) -> None:
-        refused = await ann.said(status, "POST", "", {**DAILY, **fields})
+        refused = await ann.answer(status, "POST", "", {**DAILY, **fields})
         assert refused.get("path") == path
         assert world.log.head == 0
 
@@ -226,16 +226,16 @@ def test_a_mistake_is_named_and_nothing_is_made(
 def test_terms_change_and_the_next_time_with_them(tmp_path: Path) -> None:
     async def story(world: World, timers: SimulatedTimers, ann: Caller) -> None:
         path = f"/{(await ann.made(maxFirings=5))['id']}"
-        changed = await ann.said(200, "PATCH", path, {"rule": {"cron": "30 * * * *"}})
+        changed = await ann.answer(200, "PATCH", path, {"rule": {"cron": "30 * * * *"}})
         assert changed["schedule"]["nextRunAt"] == format_time(START + minutes(30))
         assert changed["schedule"]["maxFirings"] == 5
-        changed = await ann.said(200, "PATCH", path, {"maxFirings": None, "name": "other"})
+        changed = await ann.answer(200, "PATCH", path, {"maxFirings": None, "name": "other"})
         assert (changed["schedule"]["maxFirings"], changed["schedule"]["name"]) == (None, "other")
         (first, second) = world.events("schedule.changed")
         assert first.data["changes"] == {"rule": {"cron": "30 * * * *"}}
         assert second.data["changes"] == {"max_firings": None, "name": "other"}
         before = world.log.head
-        await ann.said(200, "PATCH", path, {"name": "other"})
+        await ann.answer(200, "PATCH", path, {"name": "other"})
         assert world.log.head == before
         for body, place in (
             ({"templateId": "other"}, "templateId"),
@@ -243,7 +243,7 @@ def test_terms_change_and_the_next_time_with_them(tmp_path: Path) -> None:
             ({"timezone": "Nowhere"}, "timezone"),
             ({"endsAt": "2026-01-01T00:00:00Z"}, "endsAt"),
         ):
-            assert (await ann.said(400, "PATCH", path, body))["path"] == place
+            assert (await ann.answer(400, "PATCH", path, body))["path"] == place
         stale = await ann.ask("PATCH", path, {"name": "third"}, **{"If-Match": '"1"'})
         assert stale.status_code == 412
         assert world.log.head == before
@@ -254,9 +254,9 @@ def test_terms_change_and_the_next_time_with_them(tmp_path: Path) -> None:
 def test_disable_clears_the_next_time_and_enable_brings_it_back(tmp_path: Path) -> None:
     async def story(world: World, timers: SimulatedTimers, ann: Caller) -> None:
         path = f"/{(await ann.made())['id']}"
-        off = (await ann.said(200, "POST", f"{path}/disable"))["schedule"]
+        off = (await ann.answer(200, "POST", f"{path}/disable"))["schedule"]
         assert (off["enabled"], off["state"], off["nextRunAt"]) == (False, "disabled", None)
-        on = (await ann.said(200, "POST", f"{path}/enable"))["schedule"]
+        on = (await ann.answer(200, "POST", f"{path}/enable"))["schedule"]
         assert (on["state"], on["nextRunAt"]) == ("active", "2026-01-01T08:00:00.000000Z")
 
     play(tmp_path, story)
@@ -269,20 +269,20 @@ def test_its_history_and_its_jobs_are_shown_and_stay_when_it_is_deleted(tmp_path
         for _ in range(3):
             await timers.advance(timedelta(days=1))
             await world.settled()
-        page = await ann.said(200, "GET", f"{path}/firings?limit=2")
+        page = await ann.answer(200, "GET", f"{path}/firings?limit=2")
         assert [item["nominal"][:10] for item in page["items"]] == ["2026-01-03", "2026-01-02"]
-        rest = await ann.said(200, "GET", f"{path}/firings?before={page['cursor']}")
+        rest = await ann.answer(200, "GET", f"{path}/firings?before={page['cursor']}")
         assert (len(rest["items"]), rest["hasMore"]) == (1, False)
         item = rest["items"][0]
         assert (item["outcome"], item["lateMs"], item["firing"]) == ("spawned", 0, 1)
-        jobs = await ann.said(200, "GET", f"{path}/jobs")
+        jobs = await ann.answer(200, "GET", f"{path}/jobs")
         assert len(jobs["jobs"]) == 3
         assert item["jobIds"] == [jobs["jobs"][2]["id"]]
-        shown = (await ann.said(200, "GET", path))["schedule"]
+        shown = (await ann.answer(200, "GET", path))["schedule"]
         assert (shown["firings"], shown["lastOutcome"]) == (3, "spawned")
-        assert await ann.said(200, "DELETE", path) == {"ok": True}
-        await ann.said(404, "GET", path)
-        await ann.said(404, "DELETE", path)
+        assert await ann.answer(200, "DELETE", path) == {"ok": True}
+        await ann.answer(404, "GET", path)
+        await ann.answer(404, "DELETE", path)
         assert world.jobs.load(item["jobIds"][0]).owner == "user:ann"
 
     play(tmp_path, story)
@@ -291,16 +291,16 @@ def test_its_history_and_its_jobs_are_shown_and_stay_when_it_is_deleted(tmp_path
 def test_run_now_makes_a_crew_or_says_why_not(tmp_path: Path) -> None:
     async def story(world: World, timers: SimulatedTimers, ann: Caller) -> None:
         path = f"/{(await ann.made(enabled=False))['id']}"
-        made = await ann.said(201, "POST", f"{path}/run-now")
+        made = await ann.answer(201, "POST", f"{path}/run-now")
         assert world.jobs.load(made["jobIds"][0]).links.crew == made["crewId"]
         world.templates.refused = True
         timers.now += minutes(1)
-        refused = await ann.said(400, "POST", f"{path}/run-now")
+        refused = await ann.answer(400, "POST", f"{path}/run-now")
         assert refused["path"] == "inputs.repo"
-        firings = (await ann.said(200, "GET", f"{path}/firings"))["items"]
+        firings = (await ann.answer(200, "GET", f"{path}/firings"))["items"]
         assert [item["outcome"] for item in firings] == ["failed", "spawned"]
         assert all(item["manual"] for item in firings)
-        shown = (await ann.said(200, "GET", path))["schedule"]
+        shown = (await ann.answer(200, "GET", path))["schedule"]
         assert (shown["state"], shown["lastError"]) == ("disabled", "It is missing.")
 
     play(tmp_path, story)
@@ -310,17 +310,17 @@ def test_the_next_times_are_shown_before_and_after_saving(tmp_path: Path) -> Non
     async def story(world: World, timers: SimulatedTimers, ann: Caller) -> None:
         rule = {"cron": "0 12 * * *"}
         expected = ["2026-01-01T11:00:00.000000Z", "2026-01-02T11:00:00.000000Z"]
-        shown = await ann.said(200, "POST", "/preview", {"rule": rule, "n": 2})
+        shown = await ann.answer(200, "POST", "/preview", {"rule": rule, "n": 2})
         assert shown == {
             "times": expected,
             "ruleText": "At 12:00 every day (Europe/Berlin).",
             "timezone": "Europe/Berlin",
         }
         path = f"/{(await ann.made(rule=rule, maxFirings=2))['id']}"
-        assert (await ann.said(200, "GET", f"{path}/preview?n=9"))["times"] == expected
+        assert (await ann.answer(200, "GET", f"{path}/preview?n=9"))["times"] == expected
         wrong = {"rule": {"cron": "x"}}
-        assert (await ann.said(400, "POST", "/preview", wrong))["path"] == "rule.cron"
-        await ann.said(422, "GET", f"{path}/preview?n=101")
+        assert (await ann.answer(400, "POST", "/preview", wrong))["path"] == "rule.cron"
+        await ann.answer(422, "GET", f"{path}/preview?n=101")
 
     play(tmp_path, story)
 
@@ -333,8 +333,10 @@ def test_a_rule_that_rfc_5545_rules_out_is_refused_at_its_place(tmp_path: Path) 
             "FREQ=MONTHLY;BYWEEKNO=20",
         ):
             rule = {"rrule": text}
-            assert (await ann.said(400, "POST", "/preview", {"rule": rule}))["path"] == "rule.rrule"
+            assert (await ann.answer(400, "POST", "/preview", {"rule": rule}))[
+                "path"
+            ] == "rule.rrule"
             wanted = {"name": "x", "templateId": "one", "rule": rule}
-            assert (await ann.said(400, "POST", "", wanted))["path"] == "rule.rrule"
+            assert (await ann.answer(400, "POST", "", wanted))["path"] == "rule.rrule"
 
     play(tmp_path, story)

@@ -279,8 +279,8 @@ def test_many_at_once_are_counted_before_they_are_looked_at() -> None:
 def test_the_limit_is_told_once() -> None:
     clock = Seconds()
     attempts = Attempts(clock)
-    said = [attempts.begin("ada", "1.2.3.4") for _ in range(10)]
-    firsts = [one.first for one in said if isinstance(one, Refused)]
+    answers = [attempts.begin("ada", "1.2.3.4") for _ in range(10)]
+    firsts = [one.first for one in answers if isinstance(one, Refused)]
     assert firsts == [True, False, False, False, False]
     clock.now += ACCOUNT_PACE.forgotten_s + 1
     again = [attempts.begin("ada", "1.2.3.4") for _ in range(6)]

@@ -38,8 +38,8 @@ async def _caught_up(server: Server) -> None:
     connection = await _connect(server)
     while True:
         answer = await connection.send(connection.encode("GET", "/crewlog/v1/projections"))
-        said = orjson.loads(answer.body)["items"]
-        if all(p["lag"] == 0 and p["status"] == "live" for p in said):
+        views = orjson.loads(answer.body)["items"]
+        if all(p["lag"] == 0 and p["status"] == "live" for p in views):
             break
         await asyncio.sleep(0.2)
     await connection.close()

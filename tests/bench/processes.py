@@ -121,7 +121,7 @@ def _spawned() -> float:
     begun = time.time_ns()
     pid = os.posix_spawn(_DATE[0], _DATE, {}, file_actions=[(os.POSIX_SPAWN_DUP2, writer, 1)])
     os.close(writer)
-    with open(reader) as said:
-        at = int(said.read())
+    with open(reader) as file:
+        at = int(file.read())
     os.waitpid(pid, 0)
     return at - begun

@@ -839,17 +839,17 @@ def test_a_frame_is_read_once_also_when_its_server_is_killed(
         await executor.start(spoken_to(world))
 
     world.run(begins)
-    said = 0
+    sent = 0
     for _ in range(3):
         server = subprocess.Popen(
-            [sys.executable, "-c", SPEAKER, str(world.root), str(said)],
+            [sys.executable, "-c", SPEAKER, str(world.root), str(sent)],
             stdout=subprocess.PIPE,
             cwd=HERE,
         )
         assert server.stdout is not None
         with server.stdout:
             for _ in range(20):
-                said = int(server.stdout.readline())
+                sent = int(server.stdout.readline())
             if reader_too:
                 kill_reader(world)
             server.kill()
@@ -859,7 +859,7 @@ def test_a_frame_is_read_once_also_when_its_server_is_killed(
         running = await executor.adopt(JOB, 1)
         assert running is not None
         last = await running.sent()
-        assert last >= said
+        assert last >= sent
         await soon(lambda: len(heard(world)) >= last)
         await leaves(world, running, last + 1)
         assert heard(world) == expected(last)

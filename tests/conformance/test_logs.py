@@ -62,7 +62,7 @@ def log(opens: Open, tmp_path: Path) -> Iterator[EventLog]:
     opened.close()
 
 
-def said(stream: str, *texts: str) -> list[NewEvent]:
+def messages(stream: str, *texts: str) -> list[NewEvent]:
     return new_events(stream, [JobMessaged(text=text) for text in texts], WHO)
 
 
@@ -71,7 +71,7 @@ def texts(events: "list[Recorded]") -> list[str]:
 
 
 def put(log: EventLog, stream: str, after: int, *words: str) -> list[Recorded]:
-    return list(log.append_blocking(said(stream, *words), {stream: after}))
+    return list(log.append_blocking(messages(stream, *words), {stream: after}))
 
 
 async def take(
@@ -100,7 +100,7 @@ def test_positions_are_dense_and_versions_count_within_the_stream(log: EventLog)
 
 
 def test_the_envelope_comes_back_whole(log: EventLog) -> None:
-    new = said("job-a", "hello")
+    new = messages("job-a", "hello")
     log.append_blocking(new, {"job-a": 0})
     found = log.blocking.event_at(1)
     assert found is not None
@@ -120,8 +120,8 @@ def test_a_wrong_expectation_fails_its_own_command_alone(log: EventLog) -> None:
 
     async def race() -> list[object]:
         return await asyncio.gather(
-            *(log.append(said("job-a", f"try {n}"), {"job-a": 1}) for n in range(20)),
-            *(log.append(said(f"job-{n}", "mine"), {f"job-{n}": 0}) for n in range(20)),
+            *(log.append(messages("job-a", f"try {n}"), {"job-a": 1}) for n in range(20)),
+            *(log.append(messages(f"job-{n}", "mine"), {f"job-{n}": 0}) for n in range(20)),
             return_exceptions=True,
         )
 
@@ -135,7 +135,7 @@ def test_a_wrong_expectation_fails_its_own_command_alone(log: EventLog) -> None:
 
 def test_an_append_is_all_or_nothing_across_streams(log: EventLog) -> None:
     put(log, "job-a", 0, "one")
-    both = [*said("job-b", "new"), *said("job-a", "late")]
+    both = [*messages("job-b", "new"), *messages("job-a", "late")]
     with pytest.raises(VersionConflict):
         log.append_blocking(both, {"job-b": 0, "job-a": 0})
     assert log.head == 1
@@ -146,9 +146,9 @@ def test_a_stream_that_is_only_checked_fences_the_append(log: EventLog) -> None:
     put(log, "job-a", 0, "one")
     put(log, "job-a", 1, "two")
     with pytest.raises(VersionConflict) as caught:
-        log.append_blocking(said("job-a/output", "x"), {"job-a/output": 0, "job-a": 1})
+        log.append_blocking(messages("job-a/output", "x"), {"job-a/output": 0, "job-a": 1})
     assert (caught.value.stream, caught.value.actual) == ("job-a", 2)
-    log.append_blocking(said("job-a/output", "x"), {"job-a/output": 0, "job-a": 2})
+    log.append_blocking(messages("job-a/output", "x"), {"job-a/output": 0, "job-a": 2})
 
 
 @pytest.mark.parametrize("expected", [1, 2, 7])
@@ -169,8 +169,8 @@ def test_conflicts_are_judged_from_the_disk_after_a_restart(opens: Open, tmp_pat
 
         async def both() -> tuple[object, object]:
             return await asyncio.gather(
-                again.append(said("job-a", "stale"), {"job-a": 0}),
-                again.append(said("job-b", "fine"), {"job-b": 0}),
+                again.append(messages("job-a", "stale"), {"job-a": 0}),
+                again.append(messages("job-b", "fine"), {"job-b": 0}),
                 return_exceptions=True,
             )
 
@@ -185,7 +185,7 @@ def test_conflicts_are_judged_from_the_disk_after_a_restart(opens: Open, tmp_pat
 
 def test_an_unstated_stream_is_refused_before_anything_is_written(log: EventLog) -> None:
     with pytest.raises(ValueError, match="must state the version"):
-        log.append_blocking(said("job-a", "x"), {})
+        log.append_blocking(messages("job-a", "x"), {})
     assert log.head == 0
 
 
@@ -194,15 +194,15 @@ def test_an_unstated_stream_is_refused_before_anything_is_written(log: EventLog)
 )
 def test_a_bad_stream_name_is_refused(name: str) -> None:
     with pytest.raises(ValueError, match="not a stream name"):
-        said(name, "x")
+        messages(name, "x")
 
 
 def test_a_checkpoint_is_stored_with_its_events_or_not_at_all(log: EventLog) -> None:
     assert log.blocking.checkpoint("mailer") == 0
-    log.append_blocking(said("job-a", "one"), {"job-a": 0}, checkpoint=("mailer", 5))
+    log.append_blocking(messages("job-a", "one"), {"job-a": 0}, checkpoint=("mailer", 5))
     assert log.blocking.checkpoint("mailer") == 5
     with pytest.raises(VersionConflict):
-        log.append_blocking(said("job-a", "two"), {"job-a": 0}, checkpoint=("mailer", 6))
+        log.append_blocking(messages("job-a", "two"), {"job-a": 0}, checkpoint=("mailer", 6))
     assert log.blocking.checkpoint("mailer") == 5
 
 
@@ -210,20 +210,20 @@ def test_a_checkpoint_is_stored_with_its_events_or_not_at_all(log: EventLog) -> 
 def test_a_checkpoint_only_moves_forward_so_an_effect_happens_once(
     log: EventLog, position: int
 ) -> None:
-    log.append_blocking(said("job-a", "one"), {"job-a": 0}, checkpoint=("mailer", 5))
+    log.append_blocking(messages("job-a", "one"), {"job-a": 0}, checkpoint=("mailer", 5))
     with pytest.raises(VersionConflict):
-        log.append_blocking(said("job-b", "x"), {"job-b": 0}, checkpoint=("mailer", position))
+        log.append_blocking(messages("job-b", "x"), {"job-b": 0}, checkpoint=("mailer", position))
     assert log.head == 1
 
 
 def test_a_checkpoint_survives_a_restart(opens: Open, tmp_path: Path) -> None:
     log = opens(tmp_path)
-    log.append_blocking(said("job-a", "one"), {"job-a": 0}, checkpoint=("mailer", 5))
+    log.append_blocking(messages("job-a", "one"), {"job-a": 0}, checkpoint=("mailer", 5))
     log.close()
     again = opens(tmp_path)
     try:
         with pytest.raises(VersionConflict):
-            again.append_blocking(said("job-b", "x"), {"job-b": 0}, checkpoint=("mailer", 5))
+            again.append_blocking(messages("job-b", "x"), {"job-b": 0}, checkpoint=("mailer", 5))
         again.append_blocking([], {}, checkpoint=("mailer", 6))
         assert again.blocking.checkpoint("mailer") == 6
     finally:
@@ -413,8 +413,8 @@ def test_a_tail_ends_at_a_position_that_is_to_come(log: EventLog) -> None:
 
         following = asyncio.create_task(followed())
         await asyncio.sleep(0)
-        await log.append(said("job-a", "two"), {"job-a": 1})
-        await log.append(said("job-b", "three"), {"job-b": 0})
+        await log.append(messages("job-a", "two"), {"job-a": 1})
+        await log.append(messages("job-b", "three"), {"job-b": 0})
         async with asyncio.timeout(30):
             return await following
 
@@ -430,7 +430,7 @@ def test_a_tail_catches_up_from_disk_and_goes_live_with_no_gap(opens: Open, tmp_
     async def scenario() -> list[Recorded]:
         reading = asyncio.create_task(take(log, 900))
         for n in range(200):
-            await log.append(said("job-b", f"live {n}"), {"job-b": n})
+            await log.append(messages("job-b", f"live {n}"), {"job-b": n})
         return await reading
 
     try:
@@ -443,9 +443,9 @@ def test_a_tail_of_a_subject_sees_its_sub_streams_and_nothing_else(log: EventLog
     async def scenario() -> list[Recorded]:
         reading = asyncio.create_task(take(log, 60, subject="job-a"))
         for n in range(30):
-            await log.append(said("job-a", "own"), {"job-a": n})
-            await log.append(said("job-b", "foreign"), {"job-b": n})
-            await log.append(said("job-a/output", "sub"), {"job-a/output": n})
+            await log.append(messages("job-a", "own"), {"job-a": n})
+            await log.append(messages("job-b", "foreign"), {"job-b": n})
+            await log.append(messages("job-a/output", "sub"), {"job-a/output": n})
         return await reading
 
     found = asyncio.run(scenario())
@@ -465,7 +465,7 @@ def test_a_reader_slower_than_the_window_in_memory_loses_nothing(
         tail = log.tail(0, limit=5)
         for n in range(20):
             words = [f"{n}-{m}" for m in range(10)]
-            await log.append(said("job-a", *words), {"job-a": n * 10})
+            await log.append(messages("job-a", *words), {"job-a": n * 10})
             if n % 3 == 0:
                 seen += [e.position for e in await anext(tail)]
         while len(seen) < 200:
@@ -508,7 +508,7 @@ def test_any_readers_that_disconnect_anywhere_see_each_event_once(
 
     async def writer(stream: str, dice: random.Random) -> None:
         for version in range(total // 4):
-            await log.append(said(stream, f"{version}"), {stream: version})
+            await log.append(messages(stream, f"{version}"), {stream: version})
             if dice.random() < 0.3:
                 await asyncio.sleep(0)
 

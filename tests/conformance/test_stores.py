@@ -141,6 +141,6 @@ def test_an_empty_log_is_filled_whole_or_not_at_all(store: Store) -> None:
 
 
 def test_what_it_says_of_itself_is_changed_in_one_step(store: Store) -> None:
-    assert store.amend_meta(lambda said: {**said, "one": "1"})["one"] == "1"
-    store.amend_meta(lambda said: {**said, "two": said["one"] + "2"})
+    assert store.amend_meta(lambda stored: {**stored, "one": "1"})["one"] == "1"
+    store.amend_meta(lambda stored: {**stored, "two": stored["one"] + "2"})
     assert (store.meta()["one"], store.meta()["two"]) == ("1", "12")

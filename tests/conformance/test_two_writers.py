@@ -61,12 +61,12 @@ def two(request: pytest.FixtureRequest) -> Iterator[Two]:
         log.close()
 
 
-def said(stream: str, *texts: str) -> list[NewEvent]:
+def messages(stream: str, *texts: str) -> list[NewEvent]:
     return new_events(stream, [JobMessaged(text=text) for text in texts], WHO)
 
 
 def put(log: EventLog, stream: str, after: int, *words: str) -> list[Recorded]:
-    return list(log.append_blocking(said(stream, *words), {stream: after}))
+    return list(log.append_blocking(messages(stream, *words), {stream: after}))
 
 
 async def take(log: EventLog, count: int, subject: str | None = None) -> list[Recorded]:
@@ -108,7 +108,7 @@ def test_a_checkpoint_that_the_other_has_passed_is_a_conflict(two: Two) -> None:
     first.append_blocking((), {}, checkpoint=("mailer", 4))
     second.append_blocking((), {}, checkpoint=("mailer", 7))
     with pytest.raises(VersionConflict) as lost:
-        first.append_blocking(said("job-a", "x"), {"job-a": 0}, checkpoint=("mailer", 6))
+        first.append_blocking(messages("job-a", "x"), {"job-a": 0}, checkpoint=("mailer", 6))
     assert lost.value.actual == 7
     assert first.blocking.checkpoint("mailer") == 7
     assert first.head == 0
@@ -147,7 +147,7 @@ def test_tails_of_both_give_all_of_both_in_order(two: Two, subject: str | None) 
 
     async def writer(log: EventLog, stream: str) -> None:
         for version in range(each):
-            await log.append(said(stream, f"{version}"), {stream: version})
+            await log.append(messages(stream, f"{version}"), {stream: version})
 
     async def scenario() -> list[list[Recorded]]:
         count = streams * each if subject is None else each
@@ -261,7 +261,7 @@ def test_views_wait_for_what_their_log_has_not_heard_of(tmp_path: Path) -> None:
 
     async def scenario() -> None:
         await views.caught_up(DEADLINE_S)
-        await first.append(said("job-a", "one"), {"job-a": 0})
+        await first.append(messages("job-a", "one"), {"job-a": 0})
         assert (second.head, await second.newest()) == (0, 1)
         waiting = asyncio.create_task(views.caught_up(DEADLINE_S))
         await asyncio.sleep(0)
@@ -327,7 +327,7 @@ def test_however_much_the_other_wrote_comes_before_ones_own(two: Two, size: int)
         reading = asyncio.create_task(take(second, size + 1))
         await asyncio.sleep(0)
         put(first, "job-a", 0, *(f"{n}" for n in range(size)))
-        await second.append(said("job-b", "mine"), {"job-b": 0})
+        await second.append(messages("job-b", "mine"), {"job-b": 0})
         return await reading
 
     found = asyncio.run(scenario())

@@ -193,11 +193,11 @@ BROKEN_LINES: dict[str, tuple[Callable[[bytes], bytes], str]] = {
 def test_a_bad_line_is_named_and_nothing_is_imported(
     name: str, directory: Path, tmp_path: Path
 ) -> None:
-    break_it, said = BROKEN_LINES[name]
+    break_it, reason = BROKEN_LINES[name]
     lines = lines_of(exported(directory))
     lines[6] = break_it(lines[6])
     with opened(tmp_path / "copy") as log:
-        with pytest.raises(BadExport, match=said) as refused:
+        with pytest.raises(BadExport, match=reason) as refused:
             import_export(log, lines)
         assert refused.value.line == 7
         assert str(refused.value).startswith("Line 7: ")
@@ -255,9 +255,9 @@ ENDS: dict[str, tuple[Callable[[bytes], list[bytes]], str]] = {
 
 @pytest.mark.parametrize("name", ENDS)
 def test_a_bad_end_is_refused(name: str, directory: Path, tmp_path: Path) -> None:
-    bad, said = ENDS[name]
+    bad, reason = ENDS[name]
     *events, end = lines_of(exported(directory))
-    with opened(tmp_path / "copy") as log, pytest.raises(BadExport, match=said):
+    with opened(tmp_path / "copy") as log, pytest.raises(BadExport, match=reason):
         import_export(log, [*events, *bad(end)])
 
 
@@ -378,9 +378,9 @@ DAMAGE = {
 
 @pytest.mark.parametrize("name", DAMAGE)
 def test_verify_names_the_first_broken_position(name: str, directory: Path) -> None:
-    statement, position, said = DAMAGE[name]
+    statement, position, reason = DAMAGE[name]
     damage(directory, statement)
-    with pytest.raises(LogDamaged, match=said) as found:
+    with pytest.raises(LogDamaged, match=reason) as found:
         walked(directory)
     assert found.value.position == position
 

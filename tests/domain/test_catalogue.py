@@ -66,9 +66,9 @@ def damaged(type_name: str) -> tuple[int, bytes]:
     """The golden log with other data in the first event of a type, and the line of it."""
     lines = GOLDEN.read_bytes().splitlines(keepends=True)
     for number, line in enumerate(lines):
-        said = orjson.loads(line)
-        if said["type"] == type_name:
-            lines[number] = orjson.dumps({**said, "data": {"damaged": True}}) + b"\n"
+        envelope = orjson.loads(line)
+        if envelope["type"] == type_name:
+            lines[number] = orjson.dumps({**envelope, "data": {"damaged": True}}) + b"\n"
             return number + 1, b"".join(lines)
     raise AssertionError(type_name)
 
@@ -89,10 +89,10 @@ def test_damage_in_any_noun_is_found_whatever_was_imported(type_name: str, tmp_p
     line, export = damaged(type_name)
     file = tmp_path / "damaged.ndjson"
     file.write_bytes(export)
-    said = subprocess.run(
+    printed = subprocess.run(
         [sys.executable, "-c", READS, file], capture_output=True, text=True, check=True, timeout=60
     ).stdout
-    assert said.startswith(f"Line {line}: Position {line}: its data is not that of {type_name}")
+    assert printed.startswith(f"Line {line}: Position {line}: its data is not that of {type_name}")
 
 
 def test_the_guard_against_a_newer_log_knows_every_type(tmp_path: Path) -> None:

@@ -54,20 +54,20 @@ def old_log(directory: Path, *, further: int = 0) -> int:
 
 
 def row_of(line: bytes) -> tuple[int, str, int, str, bytes, str, str]:
-    said = orjson.loads(line)
+    envelope = orjson.loads(line)
     head = b'{"position":%d,"stream":"%s","version":%d,"type":"%s",' % (
-        said["position"],
-        said["stream"].encode(),
-        said["version"],
-        said["type"].encode(),
+        envelope["position"],
+        envelope["stream"].encode(),
+        envelope["version"],
+        envelope["type"].encode(),
     )
     state = b"{" + line[len(head) :]
-    subject = said["stream"].partition("/")[0]
+    subject = envelope["stream"].partition("/")[0]
     return (
-        *(said[n] for n in ("position", "stream", "version", "type")),
+        *(envelope[n] for n in ("position", "stream", "version", "type")),
         state,
         subject,
-        said["actor"],
+        envelope["actor"],
     )
 
 
@@ -90,9 +90,9 @@ def test_an_older_log_is_upgraded_at_open(tmp_path: Path, caplog: pytest.LogCapt
     assert walked(data).unhashed == head
     with caplog.at_level(logging.INFO, "crewlog.log"):
         log = open_sqlite_log(data, redactor=Redactor(), catalogue=CATALOGUE)
-    said = [record.getMessage() for record in caplog.records]
-    assert "format 2" in said[0]
-    assert "100 %" in said[-1]
+    records = [record.getMessage() for record in caplog.records]
+    assert "format 2" in records[0]
+    assert "100 %" in records[-1]
     assert [
         event.wire for page in log.blocking.pages() for event in page
     ] == GOLDEN.read_bytes().splitlines()

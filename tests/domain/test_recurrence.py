@@ -455,7 +455,7 @@ def test_an_unknown_time_zone_is_refused(zone: str) -> None:
 
 
 def test_rules_say_what_they_are() -> None:
-    said: dict[str, dict[str, Any]] = {
+    sentences: dict[str, dict[str, Any]] = {
         "Every day at 09:00 (UTC).": {"cadence": "daily"},
         "Every Monday and Friday at 07:05 (UTC).": {
             "cadence": "weekly",
@@ -471,7 +471,7 @@ def test_rules_say_what_they_are() -> None:
         "At 09:00 on Monday through Friday (UTC).": {"cron": "0 9 * * 1-5"},
         "Once at 2026-06-01 10:00 (UTC).": {"once": "2026-06-01T10:00"},
     }
-    for sentence, rule in said.items():
+    for sentence, rule in sentences.items():
         assert parse_rule(rule, "UTC").describe() == sentence
 
 

@@ -101,7 +101,9 @@ def test_an_error_is_everybodys_and_the_next_reader_tries_again() -> None:
 def test_an_error_that_nobody_waits_for_is_not_reported_as_forgotten() -> None:
     async def scenario() -> None:
         complaints: list[object] = []
-        asyncio.get_running_loop().set_exception_handler(lambda _, said: complaints.append(said))
+        asyncio.get_running_loop().set_exception_handler(
+            lambda _, context: complaints.append(context)
+        )
         pages, disk = SharedPages(), Disk()
         disk.error = LogUnavailable("The disk is away.")
         reader = asyncio.create_task(pages.get((0,), disk.read))

@@ -29,8 +29,8 @@ EVENTS = 3_000
 
 def fill(directory: Path, events: int) -> None:
     log = open_sqlite_log(directory, redactor=Redactor(), catalogue=CATALOGUE)
-    said = [JobMessaged(text=f"number {n}") for n in range(events)]
-    log.append_blocking(new_events("job-a", list(said), SYSTEM), {"job-a": 0})
+    messages = [JobMessaged(text=f"number {n}") for n in range(events)]
+    log.append_blocking(new_events("job-a", list(messages), SYSTEM), {"job-a": 0})
     log.close()
 
 
@@ -96,8 +96,8 @@ from domain.log import SYSTEM, new_events, open_sqlite_log
 from domain.redaction import Redactor
 
 log = open_sqlite_log(Path(sys.argv[1]), redactor=Redactor(), catalogue=CATALOGUE)
-said = [JobMessaged(text=str(n)) for n in range(20)]
-log.append_blocking(new_events("job-b", said, SYSTEM), {"job-b": 0})
+messages = [JobMessaged(text=str(n)) for n in range(20)]
+log.append_blocking(new_events("job-b", messages, SYSTEM), {"job-b": 0})
 os._exit(0)
 """
 
@@ -128,13 +128,13 @@ def test_verify_works_where_nothing_can_be_written(left: str, tmp_path: Path) ->
     (data / "owner.lock").unlink()
     before = {path: path.read_bytes() for path in data.iterdir()}
     with read_only(data):
-        said = subprocess.run(
+        verified = subprocess.run(
             [*bound_by_modes(), CREWLOG, "log", "verify", "--data", data],
             capture_output=True,
             text=True,
             timeout=60,
             env={**os.environ, "COLUMNS": "200"},
         )
-    assert (said.returncode, said.stderr) == (0, "")
-    assert said.stdout.startswith(f"Sound: {events} events in ")
+    assert (verified.returncode, verified.stderr) == (0, "")
+    assert verified.stdout.startswith(f"Sound: {events} events in ")
     assert {path: path.read_bytes() for path in data.iterdir()} == before

@@ -151,10 +151,10 @@ def output(http: httpx2.Client, job_id: str) -> list[str]:
 def is_alive(pid: int) -> bool:
     """Whether a process with this number runs. A zombie does not count."""
     try:
-        said = Path(f"/proc/{pid}/stat").read_text()
+        stat = Path(f"/proc/{pid}/stat").read_text()
     except OSError:
         return False
-    return said.rpartition(")")[2].split()[0] != "Z"
+    return stat.rpartition(")")[2].split()[0] != "Z"
 
 
 def parent_of(pid: int) -> int:

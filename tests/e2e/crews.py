@@ -128,7 +128,7 @@ def told(http: httpx2.Client, job_id: str, *types: str) -> list[Json]:
     return [event for event in events(http, job_id) if event["type"] in types]
 
 
-def said(http: httpx2.Client, job_id: str) -> list[str]:
+def printed_by(http: httpx2.Client, job_id: str) -> list[str]:
     """The lines that a job wrote, over all attempts."""
     return [
         line

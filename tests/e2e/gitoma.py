@@ -17,7 +17,7 @@ def main() -> None:
     directory = os.environ.get("STATE_DIRECTORY")
     if directory and sys.argv[1] != "analyze":
         leave_state(Path(directory), "WORKING" if sys.argv[1] == "run" else "DONE")
-    said = {
+    start = {
         "argv": sys.argv[1:],
         "env": dict(os.environ),
         "cwd": os.getcwd(),
@@ -26,7 +26,7 @@ def main() -> None:
         "leads_its_group": os.getpgid(0) == os.getpid() == os.getsid(0),
         "terminal": stat.S_ISCHR(os.fstat(1).st_mode),
     }
-    print(json.dumps(said), flush=True)
+    print(json.dumps(start), flush=True)
     if directory and sys.argv[1] == "run":
         while not Path(directory, "crash").exists():
             time.sleep(0.05)

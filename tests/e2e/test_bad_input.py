@@ -440,9 +440,9 @@ def test_a_full_disk_refuses_and_loses_nothing(tmp_path: Path) -> None:
             for path, body in requests:
                 refused = http.post(path, json=body, headers={"Idempotency-Key": "full"})
                 assert refused.status_code == 503, (path, refused.text)
-                said = refused.json()
-                assert said["error_id"] == refused.headers["x-request-id"]
-                assert not re.search("sqlite|disk I/O|Errno|Traceback", said["detail"])
+                answer = refused.json()
+                assert answer["error_id"] == refused.headers["x-request-id"]
+                assert not re.search("sqlite|disk I/O|Errno|Traceback", answer["detail"])
                 assert int(refused.headers["retry-after"]) > 0
             gate.touch()
             until(lambda: not is_alive(pid), "the end of the process, which nobody can write down")
@@ -475,21 +475,21 @@ def test_readiness_comes_back_with_the_room(tmp_path: Path) -> None:
     """Though nobody appends anything meanwhile."""
     with Server.start(tmp_path / "data", "--stop-jobs") as server, connect(server) as http:
 
-        def said(status: int) -> dict[str, Any] | None:
+        def answered_with(status: int) -> dict[str, Any] | None:
             answer = http.get("/readyz")
             return answer.json() if answer.status_code == status else None
 
         ended(http, submit(http, "true"))
-        head = until(lambda: said(200), "that it is ready")["head"]
+        head = until(lambda: answered_with(200), "that it is ready")["head"]
         fill_disk(server, True)
         assert http.post("/api/jobs", json={"argv": ["true"]}).status_code == 503
         for _ in range(3):
-            refused = said(503)
+            refused = answered_with(503)
             assert refused is not None
             assert (refused["status"], refused["writable"]["log"]) == ("not ready", False)
         assert http.get("/healthz").text == "ok"
         fill_disk(server, False)
-        assert until(lambda: said(200), "that it is ready again")["head"] == head
+        assert until(lambda: answered_with(200), "that it is ready again")["head"] == head
         ended(http, submit(http, "true"))
 
 

@@ -32,9 +32,9 @@ from tests.e2e.crews import (
     pending,
     pid_in,
     post,
+    printed_by,
     read_until,
     resolve,
-    said,
     shown,
     since,
     stands,
@@ -112,10 +112,10 @@ EMPTY: list[tuple[str, str]] = [
 
 def asked(found: httpx2.Client, method: str, path: str, body: Json | None) -> tuple[int, Any]:
     answer = found.request(method, path, json=body)
-    said = answer.json()
-    if isinstance(said, dict):
-        said.pop("error_id", None)
-    return answer.status_code, said
+    content = answer.json()
+    if isinstance(content, dict):
+        content.pop("error_id", None)
+    return answer.status_code, content
 
 
 def test_case_01_another_persons_things_are_not_there(server: Server, http: httpx2.Client) -> None:
@@ -351,7 +351,7 @@ def test_case_07_a_worker_outlives_the_server(server: Server, tmp_path: Path, ga
     server.restart()
     with connect(server) as after:
         done = stands(after, made["a"], "done")
-        assert (done["attempts"], said(after, made["a"])) == (1, ["end"])
+        assert (done["attempts"], printed_by(after, made["a"])) == (1, ["end"])
 
 
 # 8. What people may do when

@@ -29,8 +29,8 @@ from tests.e2e.crews import (
     parents_of,
     pid_in,
     post,
+    printed_by,
     read_until,
-    said,
     shown,
     since,
     stands,
@@ -207,7 +207,7 @@ def test_weakness_08_text_that_is_cut_within_a_character_is_whole(
 ) -> None:
     made = commit(server, http, job("a", r"printf 'a\360\237'; sleep 0.4; printf '\230\200z\n'"))
     stands(http, made["a"], "done")
-    assert said(http, made["a"]) == ["a😀z"]
+    assert printed_by(http, made["a"]) == ["a😀z"]
     assert "a😀z\n" in [frame.text for frame in frames(http, made["a"])]
 
 
@@ -283,7 +283,9 @@ def test_weakness_12_stream_detail_and_timeline_come_from_one_log(
     made = commit(server, http, job("a", f"echo x; [ -e {once} ] || {{ touch {once}; exit 1; }}"))
     detail = stands(http, made["a"], "done")
     seen = frames(http, made["a"])
-    assert [f.text for f in seen if f.kind == "text"] == [f"{x}\n" for x in said(http, made["a"])]
+    assert [f.text for f in seen if f.kind == "text"] == [
+        f"{x}\n" for x in printed_by(http, made["a"])
+    ]
     assert [f.kind for f in seen].count("agent_start") == len(detail["runs"]) == 2
     positions = {event["position"] for event in told(http, made["a"], *kinds(http, made["a"]))}
     assert {event["id"] for event in detail["events"]} <= positions
@@ -327,7 +329,7 @@ def test_weakness_16_what_an_attempt_left_is_kept_and_crews_do_not_share_it(
     crews = [commit(server, http, job("a", script)) for _ in range(2)]
     for crew in crews:
         all_done(http, crew)
-        assert said(http, crew["a"]) == []
+        assert printed_by(http, crew["a"]) == []
         answer = http.get(f"/api/jobs/{crew['a']}/artifact")
         assert answer.text == f"{crew['a']}\n"
 

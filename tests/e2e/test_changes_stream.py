@@ -92,8 +92,8 @@ def up_to(stream: Iterator[Change], position: int) -> list[Change]:
 
 def marker(http: httpx2.Client, job_id: str) -> int:
     """The position of a comment that everybody who sees the job is told of."""
-    said = post(http, f"/api/jobs/{job_id}/comments", {"body": "That is all."})
-    return int(said.headers["x-event-position"])
+    commented = post(http, f"/api/jobs/{job_id}/comments", {"body": "That is all."})
+    return int(commented.headers["x-event-position"])
 
 
 def short(changes: Iterable[Change], job_id: str) -> list[str]:

@@ -41,8 +41,8 @@ from tests.e2e.crews import (
     pending,
     pid_in,
     post,
+    printed_by,
     resolve,
-    said,
     shown,
     since,
     stands,
@@ -388,7 +388,7 @@ def test_feedback_reaches_the_next_attempt(
     post(http, f"/api/jobs/{made['a']}/redo", {"feedback": "Täglich, bitte."})
     until(lambda: shown(http, made["a"])["attempt"] == 2, "the second attempt")
     stands(http, made["a"], "done")
-    assert "Feedback: Täglich, bitte." in said(http, made["a"])
+    assert "Feedback: Täglich, bitte." in printed_by(http, made["a"])
 
 
 def test_a_late_attempt_is_fenced(
@@ -487,7 +487,7 @@ def test_a_worker_that_asks_holds_no_place(narrow: Server) -> None:
         assert shown(http, asking["a"])["state"] == "waiting_for_approval"
         resolve(http, approval["id"], "rejected", comment="No.")
         stands(http, asking["a"], "done")
-        assert "code 3" in said(http, asking["a"])
+        assert "code 3" in printed_by(http, asking["a"])
 
 
 def test_an_owner_has_no_more_places_than_allowed(narrow: Server, gate: Path) -> None:
@@ -546,7 +546,7 @@ def test_a_question_that_nobody_answers_expires(server: Server, http: httpx2.Cli
         server, http, job("a", 'crewlog worker ask "Go on?" --expires 1s; echo "code $?"')
     )
     stands(http, made["a"], "done")
-    assert "code 4" in said(http, made["a"])
+    assert "code 4" in printed_by(http, made["a"])
     [asked] = http.get(f"/api/jobs/{made['a']}/approvals").json()
     assert (asked["state"], asked["resolvedBy"]) == ("expired", "system:clock")
     assert resolve(http, asked["id"], "approved").status_code == 409
@@ -561,7 +561,7 @@ def test_a_trusted_job_is_not_held_up(server: Server, http: httpx2.Client) -> No
     pending(http, made["a"])
     assert post(http, f"/api/jobs/{made['a']}/trust").json() == {"resolved": 1}
     stands(http, made["a"], "done")
-    assert "code 0" in said(http, made["a"])
+    assert "code 0" in printed_by(http, made["a"])
     asked = http.get(f"/api/jobs/{made['a']}/approvals").json()
     assert [one["state"] for one in asked] == ["approved", "approved"]
 
@@ -613,9 +613,9 @@ def test_what_waits_goes_on_waiting_over_a_kill_and_goes_on_after_it(tmp_path: P
             all_done(http, asked)
             assert resolve(http, pending(http, asks["asks"])["id"], "approved").is_success
             all_done(http, asks)
-            assert "code 0" in said(http, asks["asks"])
+            assert "code 0" in printed_by(http, asks["asks"])
             all_done(http, told_late)
-            assert "code 0" in said(http, told_late["late"])
+            assert "code 0" in printed_by(http, told_late["late"])
             assert resolve(http, answered["id"], "rejected").status_code == 409
             [done] = all_done(http, planned)
             assert parse_time(done["startedAt"]) >= datetime.fromisoformat(due)

@@ -22,11 +22,11 @@ from tests.kit.waiting import until
 def refused(data: Path) -> str:
     """What a server says that does not start on this directory, and makes nothing in it."""
     before = sorted(path.name for path in data.iterdir()) if data.is_dir() else None
-    said = crewlog("serve", "--data", data, "--port", "0")
-    assert (said.returncode, said.stdout) == (2, ""), said.stderr
-    assert said.stderr.count("\n") == 1
+    ran = crewlog("serve", "--data", data, "--port", "0")
+    assert (ran.returncode, ran.stdout) == (2, ""), ran.stderr
+    assert ran.stderr.count("\n") == 1
     assert (sorted(path.name for path in data.iterdir()) if data.is_dir() else None) == before
-    return said.stderr
+    return ran.stderr
 
 
 @pytest.mark.parametrize("name", DIRECTORIES)
@@ -206,6 +206,6 @@ def test_readyz_knows_of_a_page_that_cannot_be_read(tmp_path: Path) -> None:
             file.write(bytes(4096 * 3))
         server.restart()
         with connect(server) as http:
-            said = http.get("/readyz")
-            assert (said.status_code, said.json()["status"]) == (503, "not ready")
-            assert "cannot be read" in said.json()["problem"]
+            ready = http.get("/readyz")
+            assert (ready.status_code, ready.json()["status"]) == (503, "not ready")
+            assert "cannot be read" in ready.json()["problem"]

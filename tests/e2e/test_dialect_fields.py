@@ -103,8 +103,8 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
 
 
 def alone(server: Server, dialect: str) -> httpx2.Client:
-    said = json.loads((server.data / "server.json").read_text())["listen"]
-    (url,) = (one["url"] for one in said if one["dialect"] == dialect)
+    listening = json.loads((server.data / "server.json").read_text())["listen"]
+    (url,) = (one["url"] for one in listening if one["dialect"] == dialect)
     return httpx2.Client(base_url=url, headers=server.headers, trust_env=False, timeout=90)
 
 
@@ -157,7 +157,7 @@ def test_codeplane_answers_the_fields_of_its_contract(server: Server, crew: Crew
 def test_the_board_answers_the_fields_of_its_contract(server: Server, crew: Crew) -> None:
     first, second = crew["first"], crew["second"]
     with alone(server, "board") as http:
-        said = http.post(f"/api/jobs/{first}/comments", json={"body": "Well."}).json()
+        commented = http.post(f"/api/jobs/{first}/comments", json={"body": "Well."}).json()
         detail, waiting = (read(http, f"/api/jobs/{one}") for one in (first, second))
         listed, templates = read(http, "/api/jobs"), read(http, "/api/templates")
         graph = read(http, f"/api/jobs/{first}/graph")
@@ -179,7 +179,7 @@ def test_the_board_answers_the_fields_of_its_contract(server: Server, crew: Crew
             "detail": [detail, waiting],
             "run": detail["runs"],
             "event": detail["events"],
-            "comment": [said["comment"], *detail["comments"]],
+            "comment": [commented["comment"], *detail["comments"]],
             "parentResult": waiting["parentResults"],
             "changed": [again],
             "crew": [crew.answer.json()],

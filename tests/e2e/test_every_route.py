@@ -520,8 +520,8 @@ def test_lists_show_what_is_ones_own_and_an_administrator_everything(world: Worl
     job = world.job()
 
     def listed(who: str, **query: Any) -> bool:
-        said = world.clients[who].get("/api/jobs", params={"limit": 100, **query}).json()
-        return job in [one["id"] for one in said["jobs" if query else "items"]]
+        page = world.clients[who].get("/api/jobs", params={"limit": 100, **query}).json()
+        return job in [one["id"] for one in page["jobs" if query else "items"]]
 
     seen = {who: listed(who) for who in ("owner", "reader", "other", "admin")}
     assert seen == {"owner": True, "reader": True, "other": False, "admin": True}
@@ -573,8 +573,8 @@ def handshake(server: Server, path: str, **headers: str) -> int:
     lines = "".join(f"{name}: {value}\r\n" for name, value in sent.items())
     with socket.create_connection((at.hostname, at.port), 10) as line:
         line.sendall(f"GET {path} HTTP/1.1\r\n{lines}\r\n".encode())
-        said = line.makefile("rb").readline()
-    return int(said.split()[1])
+        first = line.makefile("rb").readline()
+    return int(first.split()[1])
 
 
 @pytest.mark.parametrize("path", sorted(SOCKETS))

@@ -404,12 +404,12 @@ def test_refused_dispatches_start_nothing(http: httpx2.Client) -> None:
 def test_what_the_program_gets_from_the_server(http: httpx2.Client, directory: Path) -> None:
     job_id = dispatch(http, "analyze")
 
-    said = json.loads(output(http, job_id)[0])
-    assert said["stdin_is_null"]
-    assert said["merged"]
-    assert said["leads_its_group"]
-    assert said["cwd"] == str(directory / "work")
-    env = said["env"]
+    start = json.loads(output(http, job_id)[0])
+    assert start["stdin_is_null"]
+    assert start["merged"]
+    assert start["leads_its_group"]
+    assert start["cwd"] == str(directory / "work")
+    env = start["env"]
     assert env["CREWLOG_JOB_ID"] == job_id
     assert "GITOMA_ALLOWED_HOSTS" in env
     assert not {"CREWLOG_TOKEN", "GITOMA_API_TOKEN", "GITOMA_DIARY_TOKEN", "LAYER0_API_KEY"} & set(
@@ -601,11 +601,11 @@ def test_dispatches_are_limited_for_a_principal(tmp_path: Path) -> None:
 def test_a_person_has_one_limit_however_many_tokens(tmp_path: Path) -> None:
     with Server.start(tmp_path / "data", "--capacity=0", CREWLOG_GITOMA_RATE_LIMIT="3") as server:
         ada, bob = (add_user(server, f"{name}@example.org")["id"] for name in ("ada", "bob"))
-        said = []
+        statuses = []
         for person in (*[ada] * 4, bob):
             with client(server, issue_token(server, person, "write")) as http:
-                said.append(http.post("/api/v1/run", json={"repo_url": REPOSITORY}).status_code)
-        assert said == [202, 202, 202, 429, 202]
+                statuses.append(http.post("/api/v1/run", json={"repo_url": REPOSITORY}).status_code)
+        assert statuses == [202, 202, 202, 429, 202]
 
 
 # §6 The stream
@@ -642,12 +642,12 @@ def test_the_stream_byte_by_byte(http: httpx2.Client) -> None:
     retry, *blocks, rest = answer.content.split(b"\n\n")
     assert re.fullmatch(rb"retry: \d+", retry)
     assert rest == b""
-    said = []
+    lines = []
     for block in blocks:
         match = re.fullmatch(rb'id: \d+:\d+\nevent: line\ndata: (\{"line": "[ -~]*"\})', block)
         assert match, block
-        said.append(json.loads(match[1])["line"])
-    assert said[1:] == ["one", "", "déjà € 🐍", "last", "__END__:completed"]
+        lines.append(json.loads(match[1])["line"])
+    assert lines[1:] == ["one", "", "déjà € 🐍", "last", "__END__:completed"]
 
 
 def test_the_stream_goes_on_after_every_frame(http: httpx2.Client) -> None:
@@ -744,9 +744,9 @@ def test_a_token_is_made_once_and_is_for_its_owner_only(tmp_path: Path) -> None:
         token = server.token
         assert stat.S_IMODE((data / "token").stat().st_mode) == 0o600
         assert len(token) >= 43
-        said = server.output.read_text()
-        assert str(data / "token") in said
-        assert token not in said
+        printed = server.output.read_text()
+        assert str(data / "token") in printed
+        assert token not in printed
         server.restart()
         assert server.token == token
         with connect(server) as http:

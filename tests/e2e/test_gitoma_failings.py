@@ -425,8 +425,8 @@ def test_failing_14_a_cancel_is_on_record_and_a_state_names_its_job(
     assert timeline[-1]["type"] == "job.finished"
 
     job_id = dispatch(http, "review")
-    said = json.loads(output(http, job_id)[0])
-    assert said["env"]["CREWLOG_JOB_ID"] == job_id
+    start = json.loads(output(http, job_id)[0])
+    assert start["env"]["CREWLOG_JOB_ID"] == job_id
     with websocket(server) as socket:
         pushed(socket, "log", job_id=job_id, is_orphaned=False)
 
@@ -495,8 +495,8 @@ def test_failing_15_no_header_no_file_no_url_gets_round_a_rule(tmp_path: Path) -
         ]
         assert [answer.status_code for answer in answers] == [202, 202, 202, 429]
         for answer in answers[:3]:
-            said = json.loads(output(http, answer.json()["job_id"])[0])
-            assert said["argv"] == ["fix-ci", REPOSITORY, "--branch", "main"]
+            start = json.loads(output(http, answer.json()["job_id"])[0])
+            assert start["argv"] == ["fix-ci", REPOSITORY, "--branch", "main"]
 
         foreign = {b"authorization": "Bearer tök€n".encode()}
         assert http.get("/api/v1/jobs", headers=foreign).status_code == 403
@@ -532,8 +532,8 @@ def test_failing_16_every_setting_is_read(tmp_path: Path) -> None:
         assert http.get("/healthz", headers={"Host": "localhost"}).status_code == 400
         asked = [http.post("/api/v1/run", json={"repo_url": REPOSITORY}) for _ in range(3)]
         assert [answer.status_code for answer in asked] == [202, 202, 429]
-        said = json.loads(output(http, asked[0].json()["job_id"])[0])
-        assert said["cwd"] == str(tmp_path)
+        start = json.loads(output(http, asked[0].json()["job_id"])[0])
+        assert start["cwd"] == str(tmp_path)
     for text, name in (("tokn = 'x'", "tokn"), ("capacity = 'many'", "capacity")):
         file.write_text(text)
         refused = crewlog("serve", "--config", file, "--data", tmp_path / "other")

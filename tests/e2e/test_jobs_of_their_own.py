@@ -80,9 +80,9 @@ def test_the_command_line_says_all_of_it(http: httpx2.Client) -> None:
     """
     job_id = shell(http, script, title="Alone")
     assert ended(http, job_id)["status"] == "completed"
-    said = output(http, job_id)
+    printed = output(http, job_id)
     refused = "Only a job of a crew can be blocked; this one ends with its process."
-    assert said == ["1", "{}", "beat 0", "comment 0", "complete 0", refused, "block 1"]
+    assert printed == ["1", "{}", "beat 0", "comment 0", "complete 0", refused, "block 1"]
     assert {"job.progressed", "job.commented", "job.result_given"} <= set(kinds(http, job_id))
     assert shown(http, job_id)["result"] == {"n": 1}
 
@@ -109,7 +109,7 @@ def test_a_result_file_that_is_none_is_told_and_changes_nothing(
 
 
 def test_it_waits_for_a_person_and_holds_no_place(tmp_path: Path) -> None:
-    script = 'said=$(crewlog worker ask "May I?" --action "rm -r"); echo "$? $said"'
+    script = 'printed=$(crewlog worker ask "May I?" --action "rm -r"); echo "$? $printed"'
     with Server.start(tmp_path / "data", "--capacity=1") as server:
         with connect(server) as http:
             asking = shell(http, script, timeoutS=30)
@@ -125,8 +125,8 @@ def test_it_waits_for_a_person_and_holds_no_place(tmp_path: Path) -> None:
         with connect(server) as http:
             answer(http, asked, "approve", "Go on.")
             assert ended(http, asking)["status"] == "completed"
-            said = output(http, asking)
-            assert "0 Go on." in said
+            printed = output(http, asking)
+            assert "0 Go on." in printed
             told = kinds(http, asking)
             assert told.count("job.started") == told.count("job.approval_requested") == 1
 
@@ -198,8 +198,8 @@ def test_a_server_within_a_job_gives_its_jobs_its_own_surroundings(
     """
     job_id = submit(http, "bash", "-c", script)
     assert ended(http, job_id, 120)["status"] == "completed"
-    said = output(http, job_id)
-    given = [line for line in said if line.startswith("CREWLOG_")]
+    printed = output(http, job_id)
+    given = [line for line in printed if line.startswith("CREWLOG_")]
     assert given == [
         "CREWLOG_ARTIFACTS",
         "CREWLOG_ATTEMPT",
@@ -209,6 +209,6 @@ def test_a_server_within_a_job_gives_its_jobs_its_own_surroundings(
         "CREWLOG_URL",
         "CREWLOG_WORKER_TOKEN",
     ]
-    assert "another token" in said
-    assert "inner job: 0" in said
+    assert "another token" in printed
+    assert "inner job: 0" in printed
     assert shown(http, job_id)["result"] == {"where": "outside"}

@@ -28,12 +28,12 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
 @pytest.fixture(scope="module")
 def alone(server: Server) -> Iterator[dict[str, httpx2.Client]]:
     """A client of each address that a dialect has alone."""
-    said = json.loads((server.data / "server.json").read_text())["listen"]
+    listening = json.loads((server.data / "server.json").read_text())["listen"]
     clients = {
         one["dialect"]: httpx2.Client(
             base_url=one["url"], headers=server.headers, trust_env=False, timeout=90
         )
-        for one in said
+        for one in listening
     }
     yield clients
     for client in clients.values():
@@ -108,19 +108,19 @@ def test_at_its_own_address_each_answers_as_its_own_clients_read_it(
 
 def refused(data: Path, *options: str) -> str:
     """What a server says that must not start, having made nothing."""
-    said = crewlog("serve", "--port=0", f"--data={data}", *options)
-    assert said.returncode == 2, said.stderr
+    ran = crewlog("serve", "--port=0", f"--data={data}", *options)
+    assert ran.returncode == 2, ran.stderr
     assert not data.exists()
-    return " ".join(said.stderr.split())
+    return " ".join(ran.stderr.split())
 
 
 def test_a_port_in_use_is_named_before_anything_is_made(tmp_path: Path) -> None:
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = taken.getsockname()[1]
-        said = refused(tmp_path / "data", f"--listen=board=127.0.0.1:{port}")
+        sentence = refused(tmp_path / "data", f"--listen=board=127.0.0.1:{port}")
 
-    assert f"Cannot listen on 127.0.0.1:{port}: Address already in use." in said
-    assert "--listen" in said
+    assert f"Cannot listen on 127.0.0.1:{port}: Address already in use." in sentence
+    assert "--listen" in sentence
 
 
 @pytest.mark.parametrize(

@@ -371,9 +371,9 @@ def test_the_lines_of_a_job_go_on_after_every_id(http: httpx2.Client) -> None:
 
 def resident(server: Server) -> int:
     """What the server has in memory, in bytes."""
-    said = re.search(r"VmRSS:\s*(\d+) kB", Path(f"/proc/{server.pid}/status").read_text())
-    assert said is not None
-    return int(said[1]) * 1024
+    found = re.search(r"VmRSS:\s*(\d+) kB", Path(f"/proc/{server.pid}/status").read_text())
+    assert found is not None
+    return int(found[1]) * 1024
 
 
 class Sleeper:
@@ -433,9 +433,9 @@ def test_readers_that_do_not_read_cost_nothing_and_lose_nothing(
 
 def most_resident(server: Server) -> int:
     """The most that the server ever had in memory, in bytes."""
-    said = re.search(r"VmHWM:\s*(\d+) kB", Path(f"/proc/{server.pid}/status").read_text())
-    assert said is not None
-    return int(said[1]) * 1024
+    found = re.search(r"VmHWM:\s*(\d+) kB", Path(f"/proc/{server.pid}/status").read_text())
+    assert found is not None
+    return int(found[1]) * 1024
 
 
 def test_long_lines_do_not_fill_the_memory(tmp_path: Path) -> None:
@@ -606,16 +606,16 @@ def test_views_that_cannot_be_made_are_said_by_readyz_until_they_can(tmp_path: P
             file.unlink()
         (server.data / "views.db").mkdir()
 
-        def said(status: int) -> Json | None:
+        def answered_with(status: int) -> Json | None:
             answer = http.get("/readyz")
             return answer.json() if answer.status_code == status else None
 
-        refused = until(lambda: said(503), "that it is not ready")
+        refused = until(lambda: answered_with(503), "that it is not ready")
         assert refused["status"] == "not ready"
         assert refused["writable"] == {"log": True, "views": False}
         assert http.get("/healthz").text == "ok"
         (server.data / "views.db").rmdir()
-        assert until(lambda: said(200), "that it is ready again")["status"] == "ready"
+        assert until(lambda: answered_with(200), "that it is ready again")["status"] == "ready"
         assert len(http.get("/api/jobs").json()["items"]) == 1
 
 

@@ -310,8 +310,8 @@ def test_google_is_the_same_under_its_own_paths(browser: httpx2.Client, provider
 
 def test_the_secrets_of_the_providers_are_nowhere(server: Server) -> None:
     with client(server, server.token) as operator:
-        said = operator.get("/crewlog/v1/log/export").text
-    said += server.output.read_text()
-    assert "for the corporation" not in said
-    assert "as Google knows it" not in said
-    assert "code=" not in said
+        recorded = operator.get("/crewlog/v1/log/export").text
+    recorded += server.output.read_text()
+    assert "for the corporation" not in recorded
+    assert "as Google knows it" not in recorded
+    assert "code=" not in recorded

@@ -133,8 +133,8 @@ def test_schemathesis_finds_nothing(
     server: Server, tmp_path: Path, dialect: str | None, configured: str
 ) -> None:
     """Each dialect where it is alone: elsewhere others answer some of the same addresses too."""
-    said = json.loads((server.data / "server.json").read_text())["listen"]
-    alone = {one["dialect"]: one["url"] for one in said}
+    listening = json.loads((server.data / "server.json").read_text())["listen"]
+    alone = {one["dialect"]: one["url"] for one in listening}
     native = f"{server.url}/crewlog/v1/openapi.json"
     document = native if dialect is None else f"{alone[dialect]}/openapi.json"
     configuration = tmp_path / "schemathesis.toml"

@@ -257,5 +257,5 @@ def test_states_of_gitoma_are_pushed_to_the_operators_session_alone(
         }
         with client(server) as http:
             for origin in ("http://localhost:9", "https://elsewhere.example"):
-                said = http.get("/ws/state", headers={**upgrade, "Origin": origin})
-                assert said.status_code == 403, origin
+                refused = http.get("/ws/state", headers={**upgrade, "Origin": origin})
+                assert refused.status_code == 403, origin

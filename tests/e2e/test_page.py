@@ -415,12 +415,12 @@ def test_the_api_reference_comes_from_this_server_alone(browser: Browser, server
     """Under the page's own policy: no inline script, no other host, nothing to complain about."""
     with browser.new_context() as context:
         page = context.new_page()
-        said: list[str] = []
-        page.on("console", lambda message: said.append(message.text))
-        page.on("request", lambda request: said.append(request.url))
+        seen: list[str] = []
+        page.on("console", lambda message: seen.append(message.text))
+        page.on("request", lambda request: seen.append(request.url))
         page.goto(f"{server.url}/docs")
         expect(page.locator(".opblock").first).to_be_visible()
         expect(page.locator(".opblock-summary-path", has_text="/log/export")).to_be_visible()
         page.get_by_role("link", name="gitoma").click()
         expect(page.locator(".opblock-summary-path", has_text="/api/v1/run")).to_be_visible()
-    assert [text for text in said if not text.startswith((server.url, "data:"))] == []
+    assert [text for text in seen if not text.startswith((server.url, "data:"))] == []

@@ -264,7 +264,9 @@ def test_the_log_of_a_job_is_whole_however_fast_it_was_done_again(
     job = submit(server, "sh", "-c", "echo attempt $CREWLOG_ATTEMPT", title="Done twice")
     until(lambda: call(server, "GET", f"/api/jobs/{job}").json()["outcome"], "it is done")
     visit = visitors.open(server, "/#/jobs")
-    with visit.page.expect_response(lambda said: said.status == 204):  # its stream is at its end
+    with visit.page.expect_response(
+        lambda response: response.status == 204
+    ):  # its stream is at its end
         visit.goto(f"/#/jobs/{job}")
     expect(visit.page.get_by_text("Ended: completed")).to_be_visible()
     held: list[Route] = []

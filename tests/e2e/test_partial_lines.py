@@ -117,10 +117,10 @@ def test_a_prompt_is_followed_on_the_command_line(server: Server) -> None:
         )
         with following:
             assert following.stdout is not None
-            said = b""
-            while not said.endswith(b"Go on? "):
-                said += following.stdout.read(1)
-            assert said == b"one\nGo on? "
+            printed = b""
+            while not printed.endswith(b"Go on? "):
+                printed += following.stdout.read(1)
+            assert printed == b"one\nGo on? "
             open_gate(server)
             assert following.stdout.read() == b"yes\n"
             assert following.wait() == 0

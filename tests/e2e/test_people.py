@@ -106,11 +106,11 @@ def test_the_cookie_is_kept_from_scripts_and_from_other_sites(
     server: Server, ada: dict[str, object], nobody: httpx2.Client
 ) -> None:
     answer = nobody.post("/auth/login", json={"email": ada["email"], "password": PASSWORD})
-    said = answer.headers["set-cookie"]
-    assert said.startswith(f"{COOKIE}=")
-    assert said.endswith(f"; Max-Age={LIFETIME_S}; Path=/; HttpOnly; SameSite=Lax")
+    cookie = answer.headers["set-cookie"]
+    assert cookie.startswith(f"{COOKIE}=")
+    assert cookie.endswith(f"; Max-Age={LIFETIME_S}; Path=/; HttpOnly; SameSite=Lax")
     assert answer.headers["x-event-position"].isdigit()
-    secret = said.partition("=")[2].split(".")[1]
+    secret = cookie.partition("=")[2].split(".")[1]
     with client(server, server.token) as operator:
         assert secret not in operator.get("/crewlog/v1/log/export").text
 
@@ -181,14 +181,14 @@ def test_a_page_of_another_site_neither_signs_in_nor_out_nor_changes_anything(
 def test_too_many_wrong_passwords_are_slowed_and_told_once(server: Server) -> None:
     eve = add_user(server, "eve@example.org")
     with client(server) as http:
-        said = [
+        answers = [
             http.post("/auth/login", json={"email": eve["email"], "password": "wrong horse"})
             for _ in range(12)
         ]
-        statuses = [answer.status_code for answer in said]
+        statuses = [answer.status_code for answer in answers]
         assert statuses[:5] == [401] * 5
         assert 429 in statuses
-        refused = said[statuses.index(429)]
+        refused = answers[statuses.index(429)]
         assert int(refused.headers["retry-after"]) >= 1
         # The right one is not looked at while one has to wait; another account does not wait.
         right = http.post("/auth/login", json={"email": eve["email"], "password": PASSWORD})

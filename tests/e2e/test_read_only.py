@@ -169,8 +169,8 @@ def test_a_server_does_not_start_where_it_cannot_write(tmp_path: Path) -> None:
     server.prefix = bound_by_modes()
     with (
         read_only(data),
-        pytest.raises(RuntimeError, match=r"cannot be (used|made)") as said,
+        pytest.raises(RuntimeError, match=r"cannot be (used|made)") as failure,
         server,
     ):
         pass
-    assert "Traceback" not in str(said.value)
+    assert "Traceback" not in str(failure.value)

@@ -114,9 +114,9 @@ def starts_and_ends(http: httpx2.Client) -> list[dict[str, Any]]:
 
 def peak_memory(server: Server) -> int:
     """The most that the server ever had resident, in bytes."""
-    said = re.search(r"VmHWM:\s*(\d+) kB", Path(f"/proc/{server.pid}/status").read_text())
-    assert said is not None
-    return int(said[1]) * KIB
+    found = re.search(r"VmHWM:\s*(\d+) kB", Path(f"/proc/{server.pid}/status").read_text())
+    assert found is not None
+    return int(found[1]) * KIB
 
 
 # Order and room
@@ -198,8 +198,8 @@ def test_a_line_of_three_mebibytes_is_kept_up_to_one_and_says_so(http: httpx2.Cl
     job_id = shell(http, f"head -c {3 * MIB} /dev/zero | tr '\\0' x; echo; echo after")
 
     long, after = logged(http, job_id)
-    said = f" …(line cut: {2 * MIB} bytes over the limit of {MIB} were dropped)"
-    assert long == "x" * MIB + said
+    note = f" …(line cut: {2 * MIB} bytes over the limit of {MIB} were dropped)"
+    assert long == "x" * MIB + note
     assert after == "after"
     assert output(http, job_id) == ["x" * 4096 + "…(truncated)", "after"]
     assert end_of(http, job_id)["outcome"] == "completed"
@@ -244,7 +244,7 @@ def test_output_over_the_limit_is_dropped_counted_and_costs_no_memory(tmp_path: 
         (drop,) = [e["data"] for e in events(http, job_id) if e["type"] == "job.output_dropped"]
         end = end_of(http, job_id)
         shown = http.get(f"/api/jobs/{job_id}").json()
-        said = [frame.line for frame in frames(http, job_id)]
+        streamed = [frame.line for frame in frames(http, job_id)]
         told = http.get(f"/crewlog/v1/jobs/{job_id}/timeline").json()["items"]
         grown = peak_memory(server) - before
 
@@ -254,7 +254,7 @@ def test_output_over_the_limit_is_dropped_counted_and_costs_no_memory(tmp_path: 
     assert drop == {"attempt": 1, "from_offset": LIMIT, "bytes": wrote - LIMIT}
     assert (end["outcome"], end["exit_code"], end["lines"]) == ("failed", 3, len(kept))
     assert shown["droppedBytes"] == wrote - LIMIT
-    assert said[-2:] == [
+    assert streamed[-2:] == [
         f"[warn] {wrote - LIMIT} bytes of output over the limit were dropped",
         "__END__:failed",
     ]
@@ -362,7 +362,7 @@ def test_a_job_knows_who_it_is_and_none_of_the_servers_secrets(http: httpx2.Clie
     show = "import json,os,sys; print(json.dumps([sorted(os.environ), sys.stdin.read()]))"
     given = {"JOB_TOKEN": "given with the job", "CREW_PLAIN": "another"}
     job_id = submit(http, sys.executable, "-S", "-c", show, env=given)
-    said = shell(http, 'echo "$CREWLOG_JOB_ID $CREWLOG_ATTEMPT $CREW_PLAIN"')
+    plain = shell(http, 'echo "$CREWLOG_JOB_ID $CREWLOG_ATTEMPT $CREW_PLAIN"')
 
     names, stdin = json.loads(logged(http, job_id)[0])
     assert {"CREWLOG_JOB_ID", "CREWLOG_ATTEMPT", "GITHUB_TOKEN", "JOB_TOKEN", "PATH"} <= set(names)
@@ -378,7 +378,7 @@ def test_a_job_knows_who_it_is_and_none_of_the_servers_secrets(http: httpx2.Clie
         "CREWLOG_WORKER_TOKEN",
     ]
     assert stdin == ""
-    assert logged(http, said) == [f"{said} 1 plain"]
+    assert logged(http, plain) == [f"{plain} 1 plain"]
 
 
 def test_a_relative_directory_is_below_the_servers(tmp_path: Path) -> None:

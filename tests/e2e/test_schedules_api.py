@@ -10,7 +10,7 @@ from typing import Any
 import httpx2
 import pytest
 
-from tests.api.test_cli import Said, crewlog
+from tests.api.test_cli import Ran, crewlog
 from tests.e2e.client import connect, events, made_soon
 from tests.kit.server import Server
 from tests.kit.waiting import until
@@ -91,8 +91,8 @@ def test_a_time_comes_and_its_crew_runs_to_the_end(http: httpx2.Client) -> None:
     assert {job["id"] for job in jobs} == set(fired["jobIds"])
     shown = http.get(f"/api/schedules/{made['id']}").json()["schedule"]
     assert (shown["state"], shown["nextRunAt"]) == ("ended", None)
-    said = [event["type"] for event in events(http, fired["jobIds"][0])]
-    assert said.count("job.submitted") == 1
+    types = [event["type"] for event in events(http, fired["jobIds"][0])]
+    assert types.count("job.submitted") == 1
 
 
 def test_killed_before_its_time_and_started_after_it_fires_once(server: Server) -> None:
@@ -112,7 +112,7 @@ def test_killed_before_its_time_and_started_after_it_fires_once(server: Server) 
         assert len(jobs) == 2
 
 
-def schedules(server: Server, *arguments: str) -> Said:
+def schedules(server: Server, *arguments: str) -> Ran:
     return crewlog("schedules", *arguments, data=server.data)
 
 

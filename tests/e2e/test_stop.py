@@ -74,8 +74,8 @@ def log_of(http: httpx2.Client, job_id: str, kind: str) -> list[dict[str, Any]]:
 
 def pid_of(http: httpx2.Client, job_id: str) -> int:
     """The number that a job's script says first, as `echo $$`."""
-    said = until(lambda: log_of(http, job_id, "job.output"), "its first line")
-    return int(said[0]["data"]["lines"][0])
+    lines = until(lambda: log_of(http, job_id, "job.output"), "its first line")
+    return int(lines[0]["data"]["lines"][0])
 
 
 def test_thirty_readers_and_a_running_job_hold_nothing_up(tmp_path: Path) -> None:
@@ -145,9 +145,9 @@ def test_requests_that_do_not_end_are_cut_and_cost_a_line_of_the_log_each(tmp_pa
         sleeper.recv(100)  # its answer has begun
         sender = open_now.enter_context(closing(half_sent(server)))
         ask_to_stop(server)
-        said = b"".join(iter(lambda: sender.recv(4096), b"")).decode()
+        received = b"".join(iter(lambda: sender.recv(4096), b"")).decode()
 
-    head, _, body = said.partition("\r\n\r\n")
+    head, _, body = received.partition("\r\n\r\n")
     assert head.startswith("HTTP/1.1 503 ")
     assert json.loads(body)["detail"] == "The server is being stopped."
     request_id = json.loads(body)["error_id"]

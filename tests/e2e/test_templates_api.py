@@ -17,7 +17,7 @@ from api.commands.main import main
 from tests.e2e.client import connect
 from tests.kit.server import Server
 
-Command: TypeAlias = Callable[..., "Said"]
+Command: TypeAlias = Callable[..., "Ran"]
 
 DEPLOY = """\
 name: Deploy
@@ -60,7 +60,7 @@ def http(server: Server) -> Iterator[httpx2.Client]:
 
 
 @dataclass(frozen=True)
-class Said:
+class Ran:
     """What a command printed, and the code it left with."""
 
     returncode: int
@@ -75,7 +75,7 @@ def crewlog(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str])
         if name.startswith("CREWLOG_"):
             monkeypatch.delenv(name)
 
-    def run(*arguments: str | Path, cwd: Path) -> Said:
+    def run(*arguments: str | Path, cwd: Path) -> Ran:
         monkeypatch.chdir(cwd)
         monkeypatch.setattr(sys, "argv", ["crewlog", *map(str, arguments)])
         capsys.readouterr()
@@ -84,7 +84,7 @@ def crewlog(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str])
             code = 0
         except SystemExit as left:
             code = int(left.code or 0)
-        return Said(code, *capsys.readouterr())
+        return Ran(code, *capsys.readouterr())
 
     return run
 
@@ -92,9 +92,9 @@ def crewlog(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str])
 def test_the_list_has_own_and_shipped_templates_and_the_faults(
     http: httpx2.Client, data: Path
 ) -> None:
-    said = http.get("/api/templates").json()
+    listing = http.get("/api/templates").json()
 
-    templates = {template["id"]: template for template in said["templates"]}
+    templates = {template["id"]: template for template in listing["templates"]}
     assert {"ops/deploy", "repository-health", "gitoma-crew"} <= set(templates)
     assert templates["ops/deploy"] == {
         "id": "ops/deploy",
@@ -105,7 +105,7 @@ def test_the_list_has_own_and_shipped_templates_and_the_faults(
             "note": {"type": "string", "default": "on {{ today }}"},
         },
     }
-    assert said.keys() == {"templates"}
+    assert listing.keys() == {"templates"}
     native = http.get("/crewlog/v1/templates").json()
     (shown,) = (one for one in native["items"] if one["id"] == "ops/deploy")
     assert shown["file"] == str(data / "templates/ops/deploy.job_workflow.yaml")
@@ -117,24 +117,27 @@ def test_the_list_has_own_and_shipped_templates_and_the_faults(
 
 
 def test_one_template_has_its_jobs_in_order(http: httpx2.Client) -> None:
-    said = http.get("/api/templates/ops/deploy").json()
+    shown = http.get("/api/templates/ops/deploy").json()
 
-    assert said == http.get("/api/templates/ops/deploy.job_workflow.yaml").json()
-    assert [(job["id"], job["parents"]) for job in said["jobs"]] == [
+    assert shown == http.get("/api/templates/ops/deploy.job_workflow.yaml").json()
+    assert [(job["id"], job["parents"]) for job in shown["jobs"]] == [
         ("test", []),
         ("put", ["test"]),
     ]
-    assert said["jobs"][0]["envNames"] == ["TOKEN"]
-    assert said["source"] == DEPLOY
-    del said["source"]
-    assert "hidden-in-the-file" not in json.dumps(said)
+    assert shown["jobs"][0]["envNames"] == ["TOKEN"]
+    assert shown["source"] == DEPLOY
+    del shown["source"]
+    assert "hidden-in-the-file" not in json.dumps(shown)
 
 
 def test_what_is_not_there_is_404_and_what_is_broken_400(http: httpx2.Client) -> None:
     for template_id in ("none", "..%2Fbroken", "%00", "a" * 3_000):
         missing = http.get(f"/api/templates/{template_id}")
-        said = "Template not found"
-        assert (missing.status_code, missing.json()) == (404, {"error": said, "detail": said})
+        sentence = "Template not found"
+        assert (missing.status_code, missing.json()) == (
+            404,
+            {"error": sentence, "detail": sentence},
+        )
     broken = http.get("/api/templates/broken")
     assert broken.status_code == 400
     assert broken.json()["path"] == "jobs[0].parents[0]"
@@ -144,15 +147,15 @@ def test_a_crew_can_be_seen_before_it_is_committed(http: httpx2.Client) -> None:
     head = http.get("/crewlog/v1/projections").json()["head"]
     body = {"templateId": "ops/deploy", "inputs": {"service": "web", "note": "-"}}
 
-    said = http.post("/api/templates/render", json=body)
+    rendered = http.post("/api/templates/render", json=body)
 
-    assert said.status_code == 200
-    crew = said.json()
+    assert rendered.status_code == 200
+    crew = rendered.json()
     assert (crew["templateId"], crew["name"]) == ("ops/deploy", "Deploy")
     assert [(job["key"], job["title"], job["argv"]) for job in crew["jobs"]] == [
         *(("test", "Test", ["test"]), ("put", "Put web", ["deploy", "web"])),
     ]
-    assert "hidden-in-the-file" not in said.text
+    assert "hidden-in-the-file" not in rendered.text
     assert http.get("/crewlog/v1/projections").json()["head"] == head
 
 

@@ -63,8 +63,8 @@ class Terminal:
         self.bash.stdin.flush()
 
     def finish(self) -> None:
-        said = f"\npasted {self.pasted}\n"
-        until(lambda: not self.pasted or said in self.printed(), "the block is done", _DEADLINE_S)
+        mark = f"\npasted {self.pasted}\n"
+        until(lambda: not self.pasted or mark in self.printed(), "the block is done", _DEADLINE_S)
 
     def printed(self) -> str:
         return self.output.read_text(errors="replace")
@@ -206,14 +206,14 @@ def test_the_tour_of_the_readme(tmp_path: Path) -> None:
         for wrong in WRONG:
             assert wrong not in printed, printed
         assert "HTTP/1.1 201" in printed
-        for said in (
+        for sentence in (
             "line 10",
             "Count to ten",
             "list.txt",
             'Result     {"right": true}',
             "the same digest",
         ):
-            assert said in printed, printed
+            assert sentence in printed, printed
         streamed = walking.terminal("second").printed()[walking.terminal("second").begun :]
         lines = re.findall(r'^data: \{"line": "(line \d+)"\}$', streamed, re.MULTILINE)
         assert lines == [f"line {n}" for n in range(1, 11)], streamed

@@ -325,13 +325,13 @@ def test_the_command_line_says_the_same(server: Server, http: httpx2.Client) -> 
     """
     ids = commit(http, "pair", script)
     shown = outcome(http, ids[1])
-    said = output(http, ids[1])
+    printed = output(http, ids[1])
 
     assert shown["result"] == {"from": "file", "over": "two", "n": [1]}
-    assert '"title": "Second"' in said
-    assert '"text": "x=y"' in said
+    assert '"title": "Second"' in printed
+    assert '"text": "x=y"' in printed
     for line in ("unknown parent 2", "beat 0", "complete 0", "bad 2"):
-        assert line in said
+        assert line in printed
     kinds = [event["type"] for event in events(http, ids[1])]
     assert {"job.progressed", "job.commented", "job.result_given"} <= set(kinds)
 
@@ -344,17 +344,17 @@ def test_the_command_line_tells_why_a_result_was_refused(http: httpx2.Client) ->
     script = 'crewlog worker complete n=x; echo "code $?"; crewlog worker complete n:=1'
     [job_id] = commit(http, "checked", script)
     assert outcome(http, job_id)["result"] == {"n": 1}
-    said = output(http, job_id)
-    assert "result.n: 'x' is not of type 'integer'" in said
-    assert "code 1" in said
+    printed = output(http, job_id)
+    assert "result.n: 'x' is not of type 'integer'" in printed
+    assert "code 1" in printed
 
 
 def test_a_token_that_a_job_prints_is_not_in_the_log(http: httpx2.Client) -> None:
     [job_id] = commit(http, "script", 'echo "have $CREWLOG_WORKER_TOKEN"; env | grep WORKER')
     outcome(http, job_id)
-    said = output(http, job_id)
-    assert "have [REDACTED]" in said
-    assert "crewlog_w_" not in said
+    printed = output(http, job_id)
+    assert "have [REDACTED]" in printed
+    assert "crewlog_w_" not in printed
 
 
 # Questions
@@ -408,7 +408,7 @@ def test_another_jobs_approval_is_not_there(
 
 def test_asking_goes_on_through_a_kill_at_another_address(tmp_path: Path, templates: Path) -> None:
     script = """
-        said=$(crewlog worker ask 'Shall I?' --action 'all of it'); echo "$? $said"
+        printed=$(crewlog worker ask 'Shall I?' --action 'all of it'); echo "$? $printed"
         crewlog worker ask 'And now?'; echo "then $?"
         crewlog worker ask 'Anybody?' --expires 0.2s; echo "last $?"
     """
@@ -425,11 +425,11 @@ def test_asking_goes_on_through_a_kill_at_another_address(tmp_path: Path, templa
             second = pending(http, job_id)
             http.post(f"/api/approvals/{second['id']}/resolve", json={"decision": "reject"})
             outcome(http, job_id)
-            said = output(http, job_id)
+            printed = output(http, job_id)
             states = [a["state"] for a in http.get(f"/api/jobs/{job_id}/approvals").json()]
-    assert "0 Go on." in said
-    assert "then 3" in said
-    assert "last 4" in said
+    assert "0 Go on." in printed
+    assert "then 3" in printed
+    assert "last 4" in printed
     assert states == ["approved", "rejected", "expired"]
 
 

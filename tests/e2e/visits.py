@@ -100,7 +100,9 @@ class Visit:
         return self.page.locator("#connection")
 
     def unexpected(self) -> list[str]:
-        return [said for said in self.complaints if not re.search(self.expected, said)]
+        return [
+            complaint for complaint in self.complaints if not re.search(self.expected, complaint)
+        ]
 
     def overflow(self) -> int:
         """How many pixels the page, or a table in it, can be scrolled sideways. Not `innerWidth`:
@@ -154,8 +156,10 @@ class Visitors:
         self._visits.append(visit)
         visit.page.on(
             "console",
-            lambda said: (
-                visit.complaints.append(said.text) if said.type in ("error", "warning") else None
+            lambda message: (
+                visit.complaints.append(message.text)
+                if message.type in ("error", "warning")
+                else None
             ),
         )
         visit.page.on("pageerror", lambda error: visit.complaints.append(str(error)))
@@ -164,7 +168,7 @@ class Visitors:
     def close(self) -> None:
         for visit in self._visits:
             visit.page.context.close()
-        assert [said for visit in self._visits for said in visit.unexpected()] == []
+        assert [complaint for visit in self._visits for complaint in visit.unexpected()] == []
 
 
 def session_of(server: Server) -> list[SetCookieParam]:

@@ -140,8 +140,10 @@ def main(version: str) -> None:
         log = open_sqlite_log(Path(directory), redactor=Redactor(), catalogue=CATALOGUE)
         fill(log)
         (HERE / f"{version}.ndjson").write_bytes(b"".join(export_lines(log)))
-        said = orjson.dumps(digests(log, Path(directory) / "views.db"), option=orjson.OPT_INDENT_2)
-        (HERE / f"{version}.json").write_bytes(said + b"\n")
+        encoded = orjson.dumps(
+            digests(log, Path(directory) / "views.db"), option=orjson.OPT_INDENT_2
+        )
+        (HERE / f"{version}.json").write_bytes(encoded + b"\n")
         log.close()
 
 

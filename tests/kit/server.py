@@ -166,10 +166,10 @@ def crewlog(
     """Run the command to its end, with `given` as its input and without a terminal. `env` is added
     to this process's environment. In the suite it is forked and not executed, as servers are.
     """
-    said, wanted = [str(argument) for argument in arguments], environment(**env)
+    words, wanted = [str(argument) for argument in arguments], environment(**env)
     forks = Server.forks
     if forks is None or not forks.takes(wanted):
-        command = [CREWLOG, *said]
+        command = [CREWLOG, *words]
         return subprocess.run(
             command,
             input=given,
@@ -184,7 +184,7 @@ def crewlog(
         stdin.write(given.encode())
         stdin.seek(0)
         streams = (stdin.fileno(), stdout.fileno(), stderr.fileno())
-        process = forks.start(said, env=wanted, cwd=cwd, streams=streams)
+        process = forks.start(words, env=wanted, cwd=cwd, streams=streams)
         try:
             code = process.wait(DEADLINE_S)
         finally:
@@ -192,4 +192,4 @@ def crewlog(
         for stream in (stdout, stderr):
             stream.seek(0)
         printed = (stdout.read().decode(), stderr.read().decode())
-        return subprocess.CompletedProcess(["crewlog", *said], code, *printed)
+        return subprocess.CompletedProcess(["crewlog", *words], code, *printed)

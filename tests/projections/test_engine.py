@@ -307,8 +307,8 @@ class Gate:
 
 def say(log: EventLog, *texts: str) -> None:
     version = len(log.blocking.stream("job-n"))
-    said = new_events("job-n", [JobMessaged(text=text) for text in texts], SYSTEM)
-    log.append_blocking(said, {"job-n": version})
+    messages = new_events("job-n", [JobMessaged(text=text) for text in texts], SYSTEM)
+    log.append_blocking(messages, {"job-n": version})
 
 
 def notes(views: Views) -> list[str]:

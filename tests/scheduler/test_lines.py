@@ -104,15 +104,15 @@ def test_offsets_count_from_the_start_offset() -> None:
 
 
 def test_a_line_over_the_limit_is_cut_and_says_so() -> None:
-    said = " …(line cut: 3 bytes over the limit of 4 were dropped)"
-    assert texts(b"abcd\nabcdefg\nx", 4) == ["abcd", "abcd" + said, "x"]
+    note = " …(line cut: 3 bytes over the limit of 4 were dropped)"
+    assert texts(b"abcd\nabcdefg\nx", 4) == ["abcd", "abcd" + note, "x"]
 
 
 def test_a_line_is_cut_between_two_characters() -> None:
-    said = " …(line cut: {} bytes over the limit of 4 were dropped)"
-    assert texts("abcé".encode(), 4) == ["abc" + said.format(2)]
-    assert texts("🙂🙂".encode(), 4) == ["🙂" + said.format(4)]
-    assert texts("a🙂".encode(), 4) == ["a" + said.format(4)]
+    note = " …(line cut: {} bytes over the limit of 4 were dropped)"
+    assert texts("abcé".encode(), 4) == ["abc" + note.format(2)]
+    assert texts("🙂🙂".encode(), 4) == ["🙂" + note.format(4)]
+    assert texts("a🙂".encode(), 4) == ["a" + note.format(4)]
 
 
 def test_a_line_of_any_length_takes_bounded_memory() -> None:

@@ -198,10 +198,10 @@ def test_jobs_are_ordered_by_their_parents_and_else_as_in_the_file(tmp_path: Pat
 def test_each_mistake_has_its_line_and_place(
     tmp_path: Path, text: str, line: int, path: str, reason: str
 ) -> None:
-    said = fault(tmp_path, text)
+    mistake = fault(tmp_path, text)
 
-    assert said[:2] == (line, path)
-    assert reason in said[2]
+    assert mistake[:2] == (line, path)
+    assert reason in mistake[2]
 
 
 def test_all_mistakes_of_a_file_are_said_at_once(tmp_path: Path) -> None:
@@ -267,10 +267,10 @@ def test_a_skillet_must_be_there_and_know_the_agent(
     if skillet is not None:
         (tmp_path / "crew.skilled_crew.yaml").write_text(skillet)
 
-    said = fault(tmp_path, AGENTS)
+    mistake = fault(tmp_path, AGENTS)
 
-    assert said[:2] == (line, path)
-    assert reason in said[2]
+    assert mistake[:2] == (line, path)
+    assert reason in mistake[2]
 
 
 def test_a_skillet_outside_is_not_read(tmp_path: Path) -> None:
@@ -280,8 +280,8 @@ def test_a_skillet_outside_is_not_read(tmp_path: Path) -> None:
     (inside / "link.yaml").symlink_to(tmp_path / "outside.yaml")
 
     for named in ("../outside.yaml", "link.yaml", str(tmp_path / "outside.yaml")):
-        said = fault(inside, AGENTS.replace("crew.skilled_crew.yaml", named))
-        assert said[1:] == ("skillet", "This leads out of the template directory.")
+        mistake = fault(inside, AGENTS.replace("crew.skilled_crew.yaml", named))
+        assert mistake[1:] == ("skillet", "This leads out of the template directory.")
 
 
 def test_agents_need_a_skillet_and_a_body_and_no_argv(tmp_path: Path) -> None:

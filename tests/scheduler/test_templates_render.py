@@ -181,10 +181,10 @@ def test_a_null_default_makes_an_input_optional(tmp_path: Path) -> None:
 def test_inputs_are_what_they_are_declared_to_be(
     tmp_path: Path, declared: str, value: Any, path: str, reason: str
 ) -> None:
-    said = refused(tmp_path, echo("-", f"{{x: {declared}}}"), x=value)
+    refusal = refused(tmp_path, echo("-", f"{{x: {declared}}}"), x=value)
 
-    assert said[0] == path
-    assert reason in said[1]
+    assert refusal[0] == path
+    assert reason in refusal[1]
 
 
 def test_a_value_is_never_said_again(tmp_path: Path) -> None:

@@ -317,7 +317,7 @@ def test_nightly_tests_take_any_runner_that_writes_junit(tmp_path: Path) -> None
 
 
 @pytest.mark.parametrize(
-    ("command", "said"),
+    ("command", "message"),
     [
         ("true", "left no JUnit XML"),
         ("/no/such/program", "cannot be run"),
@@ -327,14 +327,14 @@ def test_nightly_tests_take_any_runner_that_writes_junit(tmp_path: Path) -> None
     ],
 )
 def test_nightly_tests_fail_when_there_is_nothing_to_count(
-    tmp_path: Path, command: str, said: str
+    tmp_path: Path, command: str, message: str
 ) -> None:
     crew = plan("nightly-tests", directory=str(tmp_path), command=command)
     only = CrewPlan(crew.template, crew.name, crew.jobs[:1])
 
     ran = Ran(tmp_path / "run", only, fails="tests")
 
-    assert said in ran.output["tests"]
+    assert message in ran.output["tests"]
     assert "Traceback" not in ran.output["tests"]
 
 
@@ -354,7 +354,7 @@ def test_gitoma_crew_takes_its_four_steps(tmp_path: Path) -> None:
     ran = Ran(tmp_path / "run", crew, PATH=f"{programs}:{os.environ['PATH']}")
 
     branch = "gitoma/2026-03-31"
-    assert {key: said.splitlines() for key, said in ran.output.items()} == {
+    assert {key: printed.splitlines() for key, printed in ran.output.items()} == {
         "analyze": ["analyze", REPOSITORY],
         "run": ["run", REPOSITORY, "--yes", "--branch", branch, "--reset"],
         "review": ["review", REPOSITORY],
