@@ -59,15 +59,15 @@ def names_a_template(body: bytes) -> bool:
     if not any(sign in body for sign in _SIGNS):
         return False
     try:
-        asked = orjson.loads(body)
+        value = orjson.loads(body)
     except orjson.JSONDecodeError:
         # The application that answers accepts NaN, lone surrogates and the like, to name their
         # place.
         try:
-            asked = json.loads(body)
+            value = json.loads(body)
         except (ValueError, RecursionError):
             return False
-    return isinstance(asked, dict) and any(asked.get(name) is not None for name in _TEMPLATE)
+    return isinstance(value, dict) and any(value.get(name) is not None for name in _TEMPLATE)
 
 
 def asks_the_board(query: bytes) -> bool:

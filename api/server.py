@@ -176,10 +176,10 @@ def _url(host: str, listener: socket.socket) -> str:
 def _announce(
     settings: Settings, url: str, where: str, dialects: Sequence[tuple[str, str]]
 ) -> None:
-    told = settings.data / "server.json"
-    told.touch(mode=0o600)
+    file = settings.data / "server.json"
+    file.touch(mode=0o600)
     alone = [{"dialect": dialect, "url": own} for dialect, own in dialects]
-    told.write_text(json.dumps({"url": url, "pid": os.getpid(), "listen": alone}))
+    file.write_text(json.dumps({"url": url, "pid": os.getpid(), "listen": alone}))
     lines = [f"  data   {settings.data}", f"  token  {where}"]
     lines += [f"  {dialect} alone  {own}" for dialect, own in dialects]
     say("\n".join((f"crewlog {VERSION} listens on {url}", *lines, "")))
@@ -193,8 +193,8 @@ async def _tell_way_in(people: PeopleParts, url: str) -> None:
     if people.people.directory.empty:
         link = f"{url}/#/sign-in/{people.sign_in.link.issue()}"
         minutes = LINK_LIFETIME_S // 60
-        told = f"  page   {link}\n         signs you in, once, within {minutes} minutes\n"
-        await asyncio.to_thread(say, told)
+        text = f"  page   {link}\n         signs you in, once, within {minutes} minutes\n"
+        await asyncio.to_thread(say, text)
 
 
 def tune_collector() -> None:

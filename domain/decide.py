@@ -49,8 +49,8 @@ async def decide(
     lost: VersionConflict | None = None
     for _ in range(TRIES):
         draft = Draft(context, clock)
-        asked = partial(decision, draft)
-        outcome = await (asyncio.to_thread(asked) if long else log.apart(asked))
+        deciding = partial(decision, draft)
+        outcome = await (asyncio.to_thread(deciding) if long else log.apart(deciding))
         if not draft:
             return Decided(outcome, ())
         try:

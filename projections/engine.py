@@ -359,7 +359,7 @@ class Views:
     def status(self) -> list[ProjectionStatus]:
         """The state of every projection."""
         head, asked = self._log.head, self._requests
-        return [slot.status(head, asked=name in asked) for name, slot in self._slots.items()]
+        return [slot.status(head, requested=name in asked) for name, slot in self._slots.items()]
 
     def recount(self) -> dict[str, str]:
         """The digests, counted from the tables themselves, for tests and `doctor`."""

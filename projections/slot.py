@@ -66,12 +66,12 @@ class Slot:
             if filling is not None:
                 yield filling
 
-    def status(self, head: int, *, asked: bool) -> ProjectionStatus:
+    def status(self, head: int, *, requested: bool) -> ProjectionStatus:
         """The state of the projection, with the log at `head`. `asked`: whether a rebuild
         will begin.
         """
         filling = self.next
-        rebuilding = filling is not None or asked
+        rebuilding = filling is not None or requested
         shown_filling = self.live or filling
         assert shown_filling is not None
         shown = shown_filling.committed

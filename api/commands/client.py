@@ -159,7 +159,7 @@ class Client:
         """
         retry_s, failures, lost_at = _RETRY_S, 0, 0.0
         while True:
-            reason, told = "the stream ended early", False
+            reason, progressed = "the stream ended early", False
             try:
                 with self.stream(path, last_id, **params) as events:
                     if events is None:
@@ -172,9 +172,9 @@ class Client:
                             retry_s = event.retry / 1000
                         last_id = event.id or last_id
                         if event.data:
-                            told = told or event.event != PARTIAL
+                            progressed = progressed or event.event != PARTIAL
                             yield event
-                if told:
+                if progressed:
                     continue
             except Unreachable as error:
                 reason = str(error)

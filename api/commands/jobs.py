@@ -616,8 +616,8 @@ def _followed(client: "Client", job_id: str, after: int | None) -> Iterator[tupl
         if event["type"] == "partial":
             yield event["text"], False
         elif event["type"] == "job.approval_requested":
-            asked = event["data"]
-            terminal.notice(terminal.question(asked["description"], asked["approval"]))
+            question = event["data"]
+            terminal.notice(terminal.question(question["description"], question["approval"]))
         elif event["type"] != "job.finished":
             for line in _lines_of(event):
                 yield line, True

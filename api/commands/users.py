@@ -241,8 +241,8 @@ def _password(from_stdin: bool, generate: bool) -> str:
         return secrets.token_urlsafe(15)
     if from_stdin:
         return sys.stdin.readline().rstrip("\r\n")
-    asked: str = typer.prompt("Password", hide_input=True, confirmation_prompt=True, err=True)
-    return asked
+    password: str = typer.prompt("Password", hide_input=True, confirmation_prompt=True, err=True)
+    return password
 
 
 def _find(client: "Client", who: str) -> dict[str, Any]:

@@ -55,13 +55,13 @@ def board_routes(views: Views, email_of: EmailOf, name_of: NameOf, clock: Clock)
                 crews_shown, _ = list_crews(reading, owner=owner, cursor=None, limit=_CREWS)
                 counts = crew_counts(reading, [row["id"] for row in crews_shown])
                 schedules = list_schedules(reading, owner=owner)
-                asked = approvals_summary(reading, since, owner, approver)
+                figures = approvals_summary(reading, since, owner, approver)
                 return jobs_shown, {
                     "crews": [crew_listed(row, counts[row["id"]], name_of) for row in crews_shown],
                     "schedules": [_next_firing(s) for s in schedules if s["state"] == "active"],
                     "approvals": {
-                        "pending": asked["pending"],
-                        "medianWaitMs": asked["waitMs"]["p50"],
+                        "pending": figures["pending"],
+                        "medianWaitMs": figures["waitMs"]["p50"],
                     },
                     "position": reading.positions["jobs"],
                 }

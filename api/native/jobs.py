@@ -101,11 +101,13 @@ def _add_intake(
     async def submit(
         body: NewJob, request: Request, principal: Authenticated, key: IdempotencyHeader = None
     ) -> Response:
-        asked = (b"POST /crewlog/v1/jobs", canonical(body.model_dump())) if key is not None else ()
+        request_parts = (
+            (b"POST /crewlog/v1/jobs", canonical(body.model_dump())) if key is not None else ()
+        )
         work = work_of(body, root, default_timeout_s, principal.owner)
         return _made(
             await intake.submit(
-                work, principal.context(request), key_of(principal.actor, key, *asked)
+                work, principal.context(request), key_of(principal.actor, key, *request_parts)
             )
         )
 
@@ -122,14 +124,14 @@ def _add_intake(
         """A new job of the same command; `parentId` is its only tie to the old one. 409 for a job
         of a crew, and for one whose environment or arguments are not in the log.
         """
-        asked = (b"rerun", job_id.encode())
+        request_parts = (b"rerun", job_id.encode())
         return _made(
             await intake.rerun(
                 job_id,
                 principal.sees,
                 principal.owner,
                 principal.context(request),
-                key_of(principal.actor, key, *asked),
+                key_of(principal.actor, key, *request_parts),
             )
         )
 

@@ -241,14 +241,14 @@ def _add_questions(
             approvers=tuple(body.approvers),
             expires_at=expires_at,
         )
-        asked = await approvals.request(
+        requested = await approvals.request(
             worker.job_id, worker.attempt, question, worker.context(request)
         )
         headers = {
-            "x-event-position": str(asked.position),
-            "Location": f"/crewlog/v1/worker/approvals/{asked.approval.id}",
+            "x-event-position": str(requested.position),
+            "Location": f"/crewlog/v1/worker/approvals/{requested.approval.id}",
         }
-        row = await log.apart(partial(approval_of_log, log, asked.approval.id))
+        row = await log.apart(partial(approval_of_log, log, requested.approval.id))
         return json_bytes(approval_json(row, name_of), 201, headers)
 
     @router.get(
@@ -262,7 +262,7 @@ def _add_questions(
         ids = [
             event.data["approval"] for event in asking if event.data["attempt"] == worker.attempt
         ]
-        rows = await log.apart(lambda: [approval_of_log(log, asked) for asked in ids])
+        rows = await log.apart(lambda: [approval_of_log(log, one) for one in ids])
         shown = [approval_json(row, name_of) for row in rows]
         return page(shown) if paged else json_bytes(shown)
 

@@ -118,8 +118,8 @@ def approval_id_of(subject: str) -> str | None:
 
 
 def _requested(fact: Fact) -> dict[str, Any]:
-    asked = {name: fact.data[name] for name in _ASKED}
-    return {**asked, "state": ApprovalState.PENDING, "approvers": tuple(fact.data["approvers"])}
+    fields = {name: fact.data[name] for name in _ASKED}
+    return {**fields, "state": ApprovalState.PENDING, "approvers": tuple(fact.data["approvers"])}
 
 
 _ASKED = ("job", "attempt", "owner", "description", "explicit", "expires_at")

@@ -79,7 +79,7 @@ class Approvals:
             raise Invalid(f"An approval needs a description of 1 to {LONGEST_TEXT} characters.")
         approval_id = approval_id or str(uuid.uuid4())
         named = question.approvers or tuple(job.terms.approvers)
-        asked = ApprovalRequested(
+        requested = ApprovalRequested(
             job=job.id,
             attempt=job.attempt if job.active else 0,
             owner=job.owner,
@@ -90,7 +90,7 @@ class Approvals:
             expires_at=question.expires_at,
         )
         stream = approval_stream(approval_id)
-        draft.add(stream, 0, [asked])
+        draft.add(stream, 0, [requested])
         job = draft.job(job, job.wait_for(approval_id, question.description))
         if job.trusted and not question.explicit:
             answer = ApprovalResolved(

@@ -97,8 +97,10 @@ class Crews:
         if terms.not_before and terms.not_before > format_time(self._clock()):
             return job
         if job.needs_approval:
-            asked = Question(f"May “{job.title}” start?", " ".join(job.argv) or terms.body or None)
-            job = self._approvals.ask(job, asked, draft)
+            question = Question(
+                f"May “{job.title}” start?", " ".join(job.argv) or terms.body or None
+            )
+            job = self._approvals.ask(job, question, draft)
             if job.needs_approval:
                 return job
         return draft.job(job, job.queue({parent.id: parent.attempt for parent in parents}))

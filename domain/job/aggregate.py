@@ -180,10 +180,13 @@ class Job:
             raise JobAlreadyEnded(self.state)
         if self.cancel_requested:
             return []
-        asked = JobCancelRequested(reason=reason)
+        requested = JobCancelRequested(reason=reason)
         if self.active:
-            return [asked]
-        return [asked, self._end(self.attempt, Outcome.CANCELLED, "Cancelled before it started.")]
+            return [requested]
+        return [
+            requested,
+            self._end(self.attempt, Outcome.CANCELLED, "Cancelled before it started."),
+        ]
 
     def lose_attempt(self, attempt: int, reason: str, error_id: str) -> list[Event]:
         """The attempt's process vanished. A command may have done half its work, so it is not run
@@ -220,9 +223,9 @@ class Job:
             # The process exited before it got a signal. The cancel that was asked for still counts.
             return [ended.model_copy(update={"outcome": Outcome.CANCELLED})]
         if self.block_asked is not None:
-            asked = _over(ended, AttemptOutcome.BLOCKED, self.block_asked)
+            over = _over(ended, AttemptOutcome.BLOCKED, self.block_asked)
             blocked = JobBlocked(attempt=ended.attempt, reason=self.block_asked, gave_up=False)
-            return [asked, blocked]
+            return [over, blocked]
         if well:
             return [ended]
         timed_out = ended.outcome is Outcome.TIMED_OUT

@@ -94,7 +94,7 @@ def _asked(before: Standing, fact: Fact) -> Changes:
 
 
 def _answered(before: Standing, fact: Fact) -> Changes:
-    pending = tuple(asked for asked in before.pending if asked != fact.data["approval"])
+    pending = tuple(approval for approval in before.pending if approval != fact.data["approval"])
     if pending or before.state is not JobState.WAITING_FOR_APPROVAL:
         return {"pending": pending}
     state = JobState.RUNNING if before.active else JobState.HELD

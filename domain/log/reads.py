@@ -175,9 +175,9 @@ class Reads:
         return [Recorded(*row, catalogue) for row in page.rows]
 
 
-async def _answer(asked: Awaitable[T]) -> T:
+async def _answer(answer: Awaitable[T]) -> T:
     try:
-        return await asked
+        return await answer
     except StoreFailed as failed:
         raise LogUnavailable(f"The log cannot be read: {failed}") from failed
 

@@ -84,9 +84,9 @@ class RecentEvents:
                 return [], after
             # Readers of the same filter are mostly at the same place: the first one makes the page
             # for all.
-            asked = (after, self.head, limit, subject, page_bytes)
-            if self._shared is None or self._shared[0] != asked:
-                self._shared = (asked, self._page(after, limit, subject, page_bytes))
+            key = (after, self.head, limit, subject, page_bytes)
+            if self._shared is None or self._shared[0] != key:
+                self._shared = (key, self._page(after, limit, subject, page_bytes))
             return self._shared[1]
 
     def _page(

@@ -22,13 +22,13 @@ class SharedPages:
         self._pages: OrderedDict[tuple[object, ...], _Page] = OrderedDict()
         self._coming: dict[tuple[object, ...], asyncio.Future[_Page]] = {}
 
-    async def get(self, asked: tuple[object, ...], read: _Read) -> _Page:
+    async def get(self, query: tuple[object, ...], read: _Read) -> _Page:
         """The page: a kept one, one that another reader already waits for, or a new read.
 
         `read` returns the events, the position up to which none is left out, and whether the page
         is full. A full page never changes, because events are only added at the end of the log.
         """
-        key = (id(asyncio.get_running_loop()), *asked)
+        key = (id(asyncio.get_running_loop()), *query)
         page = self._pages.get(key)
         if page is not None:
             self._pages.move_to_end(key)

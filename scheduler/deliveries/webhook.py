@@ -163,10 +163,10 @@ def _answer(status: int, retry_after: str | None) -> Answer:
     if 200 <= status < 300:
         return Arrived(status)
     if status >= 500 or status in _LATER or status < 200:
-        asked = timedelta(0)
+        wait = timedelta(0)
         if retry_after is not None and retry_after.isdecimal() and len(retry_after) < 9:
-            asked = min(timedelta(seconds=int(retry_after)), _LONGEST_ASKED)
-        return Missed(f"It answered {status}.", status, asked)
+            wait = min(timedelta(seconds=int(retry_after)), _LONGEST_ASKED)
+        return Missed(f"It answered {status}.", status, wait)
     if 300 <= status < 400:
         return Refused(f"It answered {status}; redirects are not followed.", status)
     return Refused(f"It answered {status}.", status)

@@ -45,8 +45,8 @@ def _add_making(router: APIRouter, intake: CrewIntake) -> None:
         if key is not None:
             # Not by the model: it would refuse what the template must refuse, at its place.
             fields = canonical({name: getattr(body, name) for name in CrewRequest.model_fields})
-            asked = (b"POST /api/jobs", fields, (scheduled_at or "").encode())
-            idempotency = key_of(principal.actor, key, *asked)
+            request_parts = (b"POST /api/jobs", fields, (scheduled_at or "").encode())
+            idempotency = key_of(principal.actor, key, *request_parts)
         if idempotency is not None and (earlier := await intake.replayed(idempotency)):
             return _made(earlier)
         plan = await run_in_threadpool(

@@ -82,26 +82,26 @@ def _updated(event: Recorded) -> Named:
     """Another change of the job. The event has a name of crewlog's own, which CodePlane's client
     ignores, so that a board can reload the job.
     """
-    told = {"jobId": job_id_of(event.subject), "timestamp": event.at, "kind": event.type}
-    return ("job_updated", told)
+    fields = {"jobId": job_id_of(event.subject), "timestamp": event.at, "kind": event.type}
+    return ("job_updated", fields)
 
 
 def _finished(event: Recorded) -> list[Named]:
     data = event.data
     state = JobState(data["outcome"])
-    told = {"jobId": job_id_of(event.subject), "timestamp": event.at}
+    fields = {"jobId": job_id_of(event.subject), "timestamp": event.at}
     first: list[Named] = []
     if state is JobState.COMPLETED:
-        first = [("job_completed", {**told, "resolution": None, "prUrl": None})]
+        first = [("job_completed", {**fields, "resolution": None, "prUrl": None})]
     elif state is not JobState.CANCELLED:
         reason = data["reason"] or "The job failed."
-        first = [("job_failed", {**told, "reason": reason})]
+        first = [("job_failed", {**fields, "reason": reason})]
     return [*first, _changed(event, state)]
 
 
 def _approval(event: Recorded) -> list[Named]:
     data = event.data
-    told = {
+    fields = {
         "jobId": data["job"],
         "approvalId": event.subject.partition("-")[2],
         "timestamp": event.at,
@@ -112,11 +112,11 @@ def _approval(event: Recorded) -> list[Named]:
             "proposedAction": data["proposed_action"],
             "requiresExplicitApproval": data["explicit"],
         }
-        return [("approval_requested", told | more)]
+        return [("approval_requested", fields | more)]
     # CodePlane has two answers. Expired and withdrawn become a no with their own kind.
     resolution = data.get("resolution", "rejected")
     state = data.get("resolution", event.type.partition(".")[2])
-    return [("approval_resolved", told | {"resolution": resolution, "state": state})]
+    return [("approval_resolved", fields | {"resolution": resolution, "state": state})]
 
 
 def named_events(event: Recorded) -> list[Named]:
@@ -126,8 +126,8 @@ def named_events(event: Recorded) -> list[Named]:
     if event.type == "job.finished":
         return _finished(event)
     if event.type == "job.archived":
-        told = {"jobId": job_id_of(event.subject), "timestamp": event.at}
-        return [("job_archived", told)]
+        fields = {"jobId": job_id_of(event.subject), "timestamp": event.at}
+        return [("job_archived", fields)]
     if event.type == "job.approval_answered" and not event.data["waiting"]:
         state = JobState.RUNNING if event.data["attempt"] else JobState.HELD
         return [_changed(event, state)]

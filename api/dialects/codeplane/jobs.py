@@ -56,8 +56,8 @@ def _add_making(router: APIRouter, intake: Intake, root: str, default_timeout_s:
         principal: Authenticated,
         key: IdempotencyHeader = None,
     ) -> Response:
-        asked = (b"POST /api/jobs", canonical(body.model_dump())) if key is not None else ()
-        idempotency = key_of(principal.actor, key, *asked)
+        request_parts = (b"POST /api/jobs", canonical(body.model_dump())) if key is not None else ()
+        idempotency = key_of(principal.actor, key, *request_parts)
         work = work_of(body, root, default_timeout_s, principal.owner)
         submission = await intake.submit(work, principal.context(request), idempotency)
         headers = _headers(submission.events[1])

@@ -58,13 +58,13 @@ class ShortCut:
         try:
             principal = self.security.resolve(headers[b"authorization"].decode("latin-1"))
             allow(principal, "POST")
-            asked = self._validated(body)
+            valid = self._validated(body)
         except (HTTPException, ValidationError):
             await self.app(scope, given_again(body, receive), send)
             return
         request = Request(scope, receive)
         try:
-            response = await self.endpoint(asked, request, principal, None)
+            response = await self.endpoint(valid, request, principal, None)
         except CrewlogError as error:
             response = detailed(domain_failure(request, error))
         await response(scope, receive, send)

@@ -47,7 +47,7 @@ class Dispatches:
 
     async def dispatch(
         self,
-        asked: Asked,
+        dispatch: Asked,
         request: Request,
         response: Response,
         principal: Principal,
@@ -55,18 +55,18 @@ class Dispatches:
     ) -> JobResponse:
         work = WorkRequest(
             kind="gitoma",
-            label=asked.label,
-            argv=(*self.command, *asked.arguments),
+            label=dispatch.label,
+            argv=(*self.command, *dispatch.arguments),
             cwd=str(self.workdir),
             timeout_ms=self.timeout_s * 1000,
             owner=principal.owner,
         )
-        parts = [asked.label.encode(), *(argument.encode() for argument in asked.arguments)]
+        parts = [dispatch.label.encode(), *(argument.encode() for argument in dispatch.arguments)]
         submission = await self.intake.submit(
             work, principal.context(request), key_of(principal.actor, key, *parts)
         )
         response.headers["x-event-position"] = str(submission.events[1].position)
-        return JobResponse(job_id=submission.job_id, status="started", message=asked.message)
+        return JobResponse(job_id=submission.job_id, status="started", message=dispatch.message)
 
 
 def dispatch_routes(dispatches: Dispatches) -> APIRouter:
@@ -103,8 +103,10 @@ def dispatch_routes(dispatches: Dispatches) -> APIRouter:
         key: IdempotencyHeader = None,
     ) -> JobResponse:
         dispatches.admit(principal)
-        asked = Asked("analyze", ["analyze", body.repo_url], "Analysis dispatched in background.")
-        return await dispatches.dispatch(asked, request, response, principal, key)
+        dispatch = Asked(
+            "analyze", ["analyze", body.repo_url], "Analysis dispatched in background."
+        )
+        return await dispatches.dispatch(dispatch, request, response, principal, key)
 
     @router.post("/review", status_code=202)
     async def review(

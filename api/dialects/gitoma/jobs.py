@@ -77,10 +77,10 @@ def _lines(log: EventLog, row: Row) -> int:
     lines = 1 + int(row["lines"])
     if row["attempt"] > 1 or row["version"] > _DONE_ONCE:
         # There may have been earlier ends, each with its last lines.
-        told = log.blocking.stream(
+        events = log.blocking.stream(
             job_stream(row["id"]), types=(JobFinished.type, JobOutputDropped.type)
         )
-        return lines + sum(len(stream_lines(event)) for event in told)
+        return lines + sum(len(stream_lines(event)) for event in events)
     lines += int(row["dropped_bytes"] > 0)
     if JobState(row["state"]) in ENDED:
         lines += len(last_words({"outcome": row["state"], "reason": row["reason"]})) + 1

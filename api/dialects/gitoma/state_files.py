@@ -303,8 +303,8 @@ class _Watch:
             self._tell()
 
     def _tell(self) -> None:
-        told, self._news = self._news, asyncio.Event()
-        told.set()
+        news, self._news = self._news, asyncio.Event()
+        news.set()
 
 
 class StateFeed:

@@ -131,10 +131,10 @@ class Attempt:
 
     def hear(self) -> None:
         """Reads the server's messages."""
-        told = os.read(self.control, 4096)
-        if b"." in told:
+        received = os.read(self.control, 4096)
+        if b"." in received:
             self.stop("cancelled")
-        if b"h" in told:
+        if b"h" in received:
             self.limit.look()
 
     def stop(self, reason: str) -> None:

@@ -134,9 +134,9 @@ class Processes:
 
 def hear_of_children() -> int:
     """A descriptor that is readable once a child has ended."""
-    news, told = os.pipe()
+    news, wakeup = os.pipe()
     os.set_blocking(news, False)
-    os.set_blocking(told, False)
+    os.set_blocking(wakeup, False)
     signal.signal(signal.SIGCHLD, lambda *_: None)
-    signal.set_wakeup_fd(told, warn_on_full_buffer=False)
+    signal.set_wakeup_fd(wakeup, warn_on_full_buffer=False)
     return news
