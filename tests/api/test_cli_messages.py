@@ -67,7 +67,7 @@ def test_an_empty_list_says_so(server: Server) -> None:
         (("jobs", "run", "--timeout=-1", "true"), "--timeout: Input should be greater than 0"),
         (("jobs", "run", "--label", "x" * 65, "true"), "--label: String should have at most 64"),
         (("jobs", "run", "--idempotency-key=\u00e9", "true"), "--idempotency-key: It has"),
-        (("jobs", "run", "--env=A-B=1", "true"), "--env: A name of an environment"),
+        (("jobs", "run", "--env=A-B=1", "true"), "--env: The name of an environment variable"),
         (("crews", "run", "repository-health"), "input repo: This input is required."),
         (("crews", "run", "repository-health", "repo=/", "--at=x"), "--at: This is not an ISO"),
         (

@@ -937,7 +937,7 @@ def test_what_a_reader_is_not_done_with_is_given_again(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("number", [0, -1, 1 << 64])
 def test_a_frame_has_a_number_that_can_be_written(number: int) -> None:
-    with pytest.raises(ValueError, match="counted from 1"):
+    with pytest.raises(ValueError, match="at least 1"):
         Frame(number, b"")
 
 

@@ -727,7 +727,7 @@ def test_an_error_that_nobody_foresaw_ends_the_attempt_and_its_process(house: Ho
             await house.ended(job_id)
             assert house.end(job_id)["outcome"] == "failed"
             assert len(house.end(job_id)["error_id"]) == 12
-            assert "does not know" in house.end(job_id)["reason"]
+            assert "unexpected error" in house.end(job_id)["reason"]
             with pytest.raises(ProcessLookupError):
                 os.kill(int((house.folder / "pid").read_text()), 0)
             quiet = await house.submit("true")
