@@ -155,8 +155,10 @@ class Reads:
     async def pages(
         self, after: int = 0, subject: str | None = None
     ) -> AsyncIterator[list[Recorded]]:
-        """The log as it is now, page by page."""
-        end = self.head + 1
+        """Everything that is committed now, page by page, even if readers are not told yet: whoever
+        knows a stream's state from the store finds the events that led to it.
+        """
+        end = await self.newest() + 1
         while page := await self.walk(after, end, subject):
             yield page
             after = page[-1].position
@@ -225,6 +227,7 @@ class BlockingReads:
     def __init__(self, store: Store, recent: RecentEvents, catalogue: Catalogue) -> None:
         self._reads = Reads(_AtOnce(store), recent, catalogue)
 
+    newest = _blocking(Reads.newest)
     read = _blocking(Reads.read)
     page = _blocking(Reads.page)
     event_at = _blocking(Reads.event_at)
@@ -237,8 +240,8 @@ class BlockingReads:
     walk_hashed = _blocking(Reads.walk_hashed)
 
     def pages(self, after: int = 0, subject: str | None = None) -> Iterator[list[Recorded]]:
-        """The log as it is now, page by page."""
-        end = self._reads.head + 1
+        """`Reads.pages`, for threads."""
+        end = self.newest() + 1
         while page := self.walk(after, end, subject):
             yield page
             after = page[-1].position

@@ -27,6 +27,8 @@ from domain.log import (
     open_sqlite_log,
 )
 from domain.log.envelope import PAGE_BYTES
+from domain.log.reads import BlockingReads
+from domain.log.recent import RecentEvents
 from domain.redaction import Redactor
 
 Open = Callable[[Path], EventLog]
@@ -284,6 +286,14 @@ def test_pages_without_a_filter_are_full_and_end_at_the_head(log: EventLog) -> N
 LARGE = 1024 * 1024
 MOST = PAGE_BYTES + 2 * LARGE
 """What a page of large events may come to: it ends with the event that makes it full."""
+
+
+def test_pages_hold_all_that_is_committed_also_what_readers_are_not_told_yet(log: EventLog) -> None:
+    put(log, "job-a", 0, "one", "two")
+    untold = BlockingReads(log._store, RecentEvents(0), CATALOGUE)
+
+    assert untold._reads.head == 0
+    assert [texts(page) for page in untold.pages(subject="job-a")] == [["one", "two"]]
 
 
 def put_large(log: EventLog) -> None:
