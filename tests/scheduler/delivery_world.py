@@ -70,8 +70,11 @@ class World:
             await asyncio.wait(tasks)
             self.timers.stop()
             await asyncio.sleep(0)
-            self.views.close()
-            self.log.close()
+            self.close()
+
+    def close(self) -> None:
+        self.views.close()
+        self.log.close()
 
     async def comment(self, job: str = "a", text: str = "hello") -> Recorded:
         """Append an event that is to be sent."""

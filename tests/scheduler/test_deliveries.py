@@ -325,7 +325,7 @@ def test_only_https_to_the_open_internet_is_asked(url: str, reason: str, tmp_pat
         # Not of a network that is allowed.
         world = World(tmp_path, {"ops": Hook(url)})
         event = await world.comment()
-        world.log.close()
+        world.close()
         hooks = Webhooks({"ops": Hook(url)}, allowed=[ip_network("192.0.2.0/24")])
         answer = await hooks.send("ops", event)
         assert (type(answer).__name__, getattr(answer, "reason", "")) == ("Refused", reason)
@@ -337,7 +337,7 @@ def test_a_name_that_nobody_knows_is_refused(tmp_path: Path) -> None:
     async def play() -> None:
         world = World(tmp_path, {})
         event = await world.comment()
-        world.log.close()
+        world.close()
         answer = await Webhooks({}, allowed=LOOPBACK).send("gone", event)
         assert getattr(answer, "reason", "") == "There is no webhook called 'gone'."
 
@@ -383,7 +383,7 @@ def test_the_name_is_asked_for_its_certificate_though_the_address_is_called(
         server, client = certified(tmp_path, name)
         world = World(tmp_path, {})
         event = await world.comment()
-        world.log.close()
+        world.close()
         async with receiving(says(200), tls=server) as receiver:
             hooks = {"ops": Hook(f"https://localhost:{receiver.port}/hook")}
             allowed = [*LOOPBACK, ip_network("::1/128")]
