@@ -5,7 +5,7 @@ No other part reads settings.
 import asyncio
 import contextlib
 import logging
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from functools import partial
 from importlib import import_module
 
@@ -32,26 +32,30 @@ logger = logging.getLogger("crewlog")
 _READING_S = 2.0
 
 
-def create_app(parts: Parts) -> Addresses:
-    """The applications over the parts, each at its addresses. Wrap it with `edge` to serve it."""
+def create_app(parts: Parts, made: Callable[[], object] = lambda: None) -> Addresses:
+    """The applications over the parts, each at its addresses. Wrap it with `edge` to serve it.
+    `made` is called whenever one of them has been made.
+    """
     wanted = {*parts.settings.dialects, *(door.dialect for door in parts.settings.listen)}
-    dialects = {name: _assembled(name, parts) for name in DIALECTS if name in wanted}
-    return Addresses(dialects, _others(parts), main=parts.settings.dialects)
+    assembled = partial(_assembled, parts=parts, made=made)
+    dialects = {name: assembled(name) for name in DIALECTS if name in wanted}
+    others = _others(parts, native=assembled("native"), worker=assembled("worker"))
+    return Addresses(dialects, others, main=parts.settings.dialects)
 
 
-def _assembled(name: str, parts: Parts) -> OnDemand:
+def _assembled(name: str, parts: Parts, made: Callable[[], object]) -> OnDemand:
     """The application that `api/assembly/NAME.py` joins. Its code is loaded at its first
     request.
     """
 
     def make() -> ASGIApp:
-        made: ASGIApp = import_module(f"api.assembly.{name}").assemble(parts)
-        return made
+        app: ASGIApp = import_module(f"api.assembly.{name}").assemble(parts)
+        return app
 
-    return OnDemand(make)
+    return OnDemand(make, made)
 
 
-def _others(parts: Parts) -> FastAPI:
+def _others(parts: Parts, native: ASGIApp, worker: ASGIApp) -> FastAPI:
     """The rest of the main address: the native API, the page, health."""
     routers = [probe_routes(parts.health), page_routes(parts.security)]
     if BOARD not in parts.settings.dialects:
@@ -59,9 +63,9 @@ def _others(parts: Parts) -> FastAPI:
     summary = "A control plane for jobs, over one log of immutable events."
     app = application("crewlog", summary, VERSION, parts.security, routers, document=None)
     app.router.lifespan_context = lambda _: _lifespan(parts)
-    app.router.routes.insert(0, mounted(PREFIX, _assembled("native", parts)))
+    app.router.routes.insert(0, mounted(PREFIX, native))
     # Attempts outlive an upgrade: those that 0.2.0 started ask at the old address.
-    app.router.routes.append(mounted("/api", _assembled("worker", parts)))
+    app.router.routes.append(mounted("/api", worker))
     return app
 
 

@@ -215,9 +215,10 @@ def _run(
     records: RecordWriter,
     url: str,
 ) -> None:
-    tune_collector()
     most = for_connections(raise_limit(), parts.settings.capacity)
-    addresses = create_app(parts)
+    # An application has tens of thousands of objects, and stays: the collector need not walk them.
+    addresses = create_app(parts, made=gc.freeze)
+    tune_collector()
     app: ASGIApp = addresses
     if doors:
         alone = [(s.getsockname()[:2], addresses.dialects[door.dialect]) for door, s in doors]

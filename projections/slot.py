@@ -67,8 +67,8 @@ class Slot:
                 yield filling
 
     def status(self, head: int, *, requested: bool) -> ProjectionStatus:
-        """The state of the projection, with the log at `head`. `asked`: whether a rebuild
-        will begin.
+        """The state of the projection, with the log at `head`. `requested`: whether a
+        rebuild will begin.
         """
         filling = self.next
         rebuilding = filling is not None or requested

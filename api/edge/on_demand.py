@@ -3,7 +3,6 @@
 import asyncio
 import threading
 from collections.abc import Callable
-from functools import cached_property
 
 from starlette.types import ASGIApp, Receive, Scope, Send
 
@@ -14,21 +13,27 @@ _making = threading.Lock()
 class OnDemand:
     """An application that `make` returns. The first request makes it, in a thread: an API has a
     hundred or more validators, and no request may block the event loop for that long. So a server
-    with clients of only one API starts sooner and is smaller.
+    with clients of only one API starts sooner and is smaller. `made` is called after it.
     """
 
-    def __init__(self, make: Callable[[], ASGIApp]) -> None:
+    def __init__(
+        self, make: Callable[[], ASGIApp], made: Callable[[], object] = lambda: None
+    ) -> None:
         self._make = make
+        self._made = made
+        self._app: ASGIApp | None = None
 
-    @cached_property
+    @property
     def app(self) -> ASGIApp:
         """The application itself. Makes it now if there was no request yet."""
         with _making:
-            found: ASGIApp | None = self.__dict__.get("app")
-            return self._make() if found is None else found
+            if self._app is None:
+                self._app = self._make()
+                self._made()
+            return self._app
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        app: ASGIApp | None = self.__dict__.get("app")
+        app = self._app
         if app is None:
             app = await asyncio.to_thread(lambda: self.app)
         await app(scope, receive, send)

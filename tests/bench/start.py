@@ -7,9 +7,12 @@ import time
 from pathlib import Path
 from statistics import median
 
+import httpx2
+
 from tests.bench.lists import resident_mb
 from tests.bench.measure import Ratio
 from tests.kit.server import Server
+from tests.kit.waiting import until
 
 STARTS = 7
 _LIBRARIES = "import fastapi, sqlalchemy"
@@ -38,15 +41,22 @@ def idle_memory() -> tuple[Ratio, dict[str, float]]:
     """MB of a server that was asked nothing but ``/healthz``, the median; beside it those of an
     interpreter that has imported the two largest libraries.
     """
-    ours, baseline = [], []
-    for _ in range(3):
-        with tempfile.TemporaryDirectory() as directory:
-            server = Server.start(Path(directory) / "data", "--log-level", "warning")
-            time.sleep(1)  # what follows a start has come to rest
-            ours.append(resident_mb(server.pid))
-            server.stop()
-        baseline.append(_imported_mb())
+    ours = [_at_rest_mb() for _ in range(3)]
+    baseline = [_imported_mb() for _ in range(3)]
     return Ratio(median(ours), median(ours), median(baseline)), {}
+
+
+def _at_rest_mb() -> float:
+    with (
+        tempfile.TemporaryDirectory() as directory,
+        Server.start(Path(directory) / "data", "--log-level", "warning") as server,
+    ):
+        until(lambda: _is_ready(server), "the server is ready")
+        return resident_mb(server.pid)
+
+
+def _is_ready(server: Server) -> bool:
+    return httpx2.get(f"{server.url}/readyz", headers=server.headers, trust_env=False).is_success
 
 
 def _imported_mb() -> float:

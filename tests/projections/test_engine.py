@@ -8,6 +8,7 @@ import sqlite3
 import threading
 from collections.abc import Iterator
 from dataclasses import replace
+from functools import partial
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -15,7 +16,7 @@ from typing import Any
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from sqlalchemy import Column, Integer, String, create_engine, select
+from sqlalchemy import Column, Engine, Integer, String, create_engine, select
 
 from domain.catalogue import CATALOGUE
 from domain.errors import JobNotFound
@@ -53,6 +54,10 @@ def started(log: EventLog, path: Path, projections: tuple[Projection, ...] = PRO
 
 def until_caught_up(views: Views) -> None:
     asyncio.run(views.caught_up(20.0))
+
+
+def was_opened_anew(views: Views, before: Engine) -> bool:
+    return views._engine is not before
 
 
 def digests(views: Views) -> dict[str, str]:
@@ -443,7 +448,7 @@ def test_a_database_that_is_removed_while_it_is_read_is_filled_again(
         for file in tmp_path.glob(gone):
             file.unlink()
         say(log, gone)
-        until(lambda opened=opened: views._engine is not opened)  # type: ignore[misc]
+        until(partial(was_opened_anew, views, opened))
         until(lambda: views.position == log.head)
         assert digests(views) == views.recount()
     before = digests(views)

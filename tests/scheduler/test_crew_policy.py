@@ -6,6 +6,7 @@ import asyncio
 from collections.abc import Callable, Coroutine, Iterator
 from contextlib import suppress
 from datetime import datetime, timedelta
+from functools import partial
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
@@ -167,6 +168,10 @@ def left(attempt: int, outcome: Outcome) -> JobFinished:
     )
 
 
+def is_queued(table: Table, key: str) -> bool:
+    return table.state(key) == ["queued"]
+
+
 def job(key: str, *parents: str, **fields: Any) -> PlannedJob:
     planned = {"argv": ("true",), "max_retries": 0, **fields}
     return PlannedJob(key=key, title=f"Job {key}", parents=parents, **planned)
@@ -252,7 +257,7 @@ def test_nothing_is_promoted_twice_by_two_that_follow_the_same_log(table: Table)
         tasks = [asyncio.create_task(Following(table.log, table.policy).run()) for _ in range(2)]
         try:
             for key in ("a", "b", "c", "d"):
-                await soon(lambda key=key: table.state(key) == ["queued"])  # type: ignore[misc]
+                await soon(partial(is_queued, table, key))
                 await table.start(key)
                 await table.end(key)
         finally:
