@@ -20,7 +20,10 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from api.dialects import BOARD, CODEPLANE, DIALECTS, GITOMA
 from api.edge.errors import ALLOWED
 from api.edge.request_body import given_again, whole_body
+from api.native import PREFIX
 from projections.reading import one_moment
+
+_BELOW = f"{PREFIX}/"
 
 SOCKET = "WS"
 """The method of WebSockets in the table."""
@@ -288,12 +291,14 @@ class _Place:
 
 class Addresses:
     """The application of the main address. It gives each request to the dialect that owns its
-    address, and other requests to `others`. `main` are the dialects that are switched on.
+    address, those below its `PREFIX` to the native API, and other requests to `others`.
+    `main` are the dialects that are switched on.
     """
 
     def __init__(
         self,
         dialects: Mapping[str, ASGIApp],
+        native: ASGIApp,
         others: FastAPI,
         table: Mapping[str, str | Rule] = ADDRESSES,
         *,
@@ -302,6 +307,7 @@ class Addresses:
         self.dialects = dialects
         """Every dialect that is served, including those with only an address of their own."""
         self._main = {name: app for name, app in dialects.items() if name in main}
+        self.native = native
         self.others = others
         self._exact: dict[tuple[str, str], ASGIApp] = {}
         """Paths without a parameter: most requests need one look-up."""
@@ -330,6 +336,11 @@ class Addresses:
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] == "lifespan":
             await self.others(scope, receive, send)
+            return
+        path: str = scope["path"]
+        if path.startswith(_BELOW) or path == PREFIX:
+            # The framework would look at the page's routes first, through all its layers.
+            await self.native({**scope, "root_path": PREFIX}, receive, send)
             return
         await self.owner(scope)(scope, receive, send)
 

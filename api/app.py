@@ -19,7 +19,6 @@ from api.dialects.gitoma.state_files import StateFeed
 from api.edge import middleware
 from api.edge.applications import application, mounted
 from api.edge.on_demand import OnDemand
-from api.native import PREFIX
 from api.native.health import probe_routes
 from api.page.routes import page_routes
 from api.parts import VERSION, Parts
@@ -39,8 +38,8 @@ def create_app(parts: Parts, made: Callable[[], object] = lambda: None) -> Addre
     wanted = {*parts.settings.dialects, *(door.dialect for door in parts.settings.listen)}
     assembled = partial(_assembled, parts=parts, made=made)
     dialects = {name: assembled(name) for name in DIALECTS if name in wanted}
-    others = _others(parts, native=assembled("native"), worker=assembled("worker"))
-    return Addresses(dialects, others, main=parts.settings.dialects)
+    others = _others(parts, worker=assembled("worker"))
+    return Addresses(dialects, assembled("native"), others, main=parts.settings.dialects)
 
 
 def _assembled(name: str, parts: Parts, made: Callable[[], object]) -> OnDemand:
@@ -55,15 +54,14 @@ def _assembled(name: str, parts: Parts, made: Callable[[], object]) -> OnDemand:
     return OnDemand(make, made)
 
 
-def _others(parts: Parts, native: ASGIApp, worker: ASGIApp) -> FastAPI:
-    """The rest of the main address: the native API, the page, health."""
+def _others(parts: Parts, worker: ASGIApp) -> FastAPI:
+    """The rest of the main address: the page, health, signing in."""
     routers = [probe_routes(parts.health), page_routes(parts.security)]
     if BOARD not in parts.settings.dialects:
         routers.append(import_module("api.assembly.sign_in").routes(parts))
     summary = "A control plane for jobs, over one log of immutable events."
     app = application("crewlog", summary, VERSION, parts.security, routers, document=None)
     app.router.lifespan_context = lambda _: _lifespan(parts)
-    app.router.routes.insert(0, mounted(PREFIX, native))
     # Attempts outlive an upgrade: those that 0.2.0 started ask at the old address.
     app.router.routes.append(mounted("/api", worker))
     return app

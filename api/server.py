@@ -15,7 +15,7 @@ from pathlib import Path
 import uvicorn
 from pydantic import SecretStr
 from starlette.responses import JSONResponse
-from starlette.types import ASGIApp, Receive, Scope, Send
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from api.app import create_app, edge
 from api.doors import Door, Doors
@@ -250,10 +250,20 @@ class _Cuttable:
         self._stopping = stopping
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        opened = False  # a socket: from then on the protocol closes it
+
+        async def noted(message: Message) -> None:
+            nonlocal opened
+            opened = opened or message["type"] == "websocket.accept"
+            await send(message)
+
         try:
-            await self._app(scope, receive, send)
+            if scope["type"] == "websocket":
+                await self._app(scope, receive, noted)
+            else:
+                await self._app(scope, receive, send)
         except asyncio.CancelledError:
-            if scope["type"] != "http" or not self._stopping.is_set():
+            if scope["type"] == "lifespan" or opened or not self._stopping.is_set():
                 raise
             request_id = scope["state"]["request_id"]
             logger.warning("the stop of the server has cut the request %s", request_id)

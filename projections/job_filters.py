@@ -25,6 +25,7 @@ class JobFilter:
     are inclusive.
     """
 
+    ids: frozenset[str] = frozenset()
     states: frozenset[str] = frozenset()
     """From STANDINGS."""
     outcomes: frozenset[str] = frozenset()
@@ -45,6 +46,8 @@ class JobFilter:
 
     def conditions(self) -> Iterator[Condition]:
         """The conditions for which `list_jobs` has no parameter."""
+        if self.ids:
+            yield lambda jobs: jobs.c.id.in_(sorted(self.ids))
         if self.states:
             yield lambda jobs: _standing(jobs).in_(sorted(self.states))
         if self.outcomes:

@@ -7,8 +7,9 @@ from fastapi import FastAPI
 from starlette.routing import Match, Mount
 
 from api.addresses import Addresses
-from api.dialects.codeplane.quick_create import ShortCut
 from api.edge.on_demand import OnDemand
+from api.edge.short_cut import ShortCut
+from api.native import PREFIX
 
 
 class Found(NamedTuple):
@@ -19,24 +20,33 @@ class Found(NamedTuple):
     route: Any
 
 
-def applications(app: Any) -> Iterator[Any]:
-    """The applications to which an application passes requests; itself if it has routes."""
+def below(app: Any) -> Iterator[tuple[str, Any]]:
+    """The applications to which an application passes requests, each with its prefix; itself if it
+    has routes.
+    """
     if isinstance(app, Addresses):
+        yield from ((PREFIX, one) for one in applications(app.native))
         for one in (*app.dialects.values(), app.others):
-            yield from applications(one)
+            yield from below(one)
     elif isinstance(app, OnDemand):
-        yield from applications(app.app)
+        yield from below(app.app)
     elif isinstance(app, ShortCut):
-        yield app.app
+        yield "", app.app
     else:
-        yield app
+        yield "", app
+
+
+def applications(app: Any) -> Iterator[Any]:
+    """The applications to which an application passes requests."""
+    for _, one in below(app):
+        yield one
 
 
 def every_route(app: Any, prefix: str = "") -> Iterator[Found]:
     """Each route with each of its methods, without HEAD."""
     if isinstance(app, Addresses | OnDemand):
-        for one in applications(app):
-            yield from every_route(one, prefix)
+        for own, one in below(app):
+            yield from every_route(one, prefix + own)
         return
     for route in app.routes:
         # The framework keeps an included router nested.
@@ -54,8 +64,8 @@ def every_route(app: Any, prefix: str = "") -> Iterator[Found]:
 def documented(app: Any, prefix: str = "") -> Iterator[tuple[str, str, dict[str, Any]]]:
     """Method, whole path and description of each operation in the documents."""
     if isinstance(app, Addresses | OnDemand):
-        for one in applications(app):
-            yield from documented(one, prefix)
+        for own, one in below(app):
+            yield from documented(one, prefix + own)
         return
     for path, item in app.openapi()["paths"].items():
         for method, operation in item.items():
@@ -68,7 +78,10 @@ def documented(app: Any, prefix: str = "") -> Iterator[tuple[str, str, dict[str,
 def answers(app: Any, method: str, path: str) -> bool:
     """Whether a route matches exactly this path."""
     if isinstance(app, Addresses | OnDemand):
-        return any(answers(one, method, path) for one in applications(app))
+        return any(
+            path.startswith(own) and answers(one, method, path.removeprefix(own))
+            for own, one in below(app)
+        )
     kind = "websocket" if method == "WS" else "http"
     scope = {"type": kind, "method": method, "path": path, "headers": [], "path_params": {}}
     for route in app.routes:

@@ -36,18 +36,18 @@ def assemble(parts: Parts) -> ASGIApp:
     sign_in = parts.people.sign_in
     owners = Owners(parts.log)
     streams = JobStreams(parts.log, parts.jobs, parts.unfinished)
-    routers = (
-        job_routes(
-            parts.log,
-            parts.intake,
-            JobActions(parts.jobs, parts.crews),
-            streams,
-            parts.views,
-            parts.name_of,
-            parts.owner_by_email,
-            workdir=parts.settings.workdir,
-            default_timeout_s=parts.settings.job_timeout_s,
-        ),
+    jobs = job_routes(
+        parts.log,
+        parts.intake,
+        JobActions(parts.jobs, parts.crews),
+        streams,
+        parts.views,
+        parts.name_of,
+        parts.owner_by_email,
+        workdir=parts.settings.workdir,
+        default_timeout_s=parts.settings.job_timeout_s,
+    )
+    others = (
         crew_routes(
             parts.crews, parts.crew_intake, parts.views, parts.name_of, parts.owner_by_email
         ),
@@ -70,7 +70,7 @@ def assemble(parts: Parts) -> ASGIApp:
         analytics_routes(parts.views, parts.clock, parts.email_of),
         system_of(parts.settings),
     )
-    return native_app(routers, parts.security, VERSION)
+    return native_app(jobs, others, parts.security, VERSION)
 
 
 def schedule_actions(parts: Parts) -> ScheduleActions:

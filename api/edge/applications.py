@@ -1,9 +1,12 @@
 """The application of one API: its routes, its form of errors, its own document."""
 
 import re
+import threading
 from collections.abc import Iterable
+from typing import Any
 
-from fastapi import APIRouter, FastAPI, Response
+from fastapi import APIRouter, FastAPI, Request, Response
+from fastapi.concurrency import run_in_threadpool
 from pydantic import BaseModel
 from starlette.routing import Mount
 from starlette.types import ASGIApp, Receive, Scope, Send
@@ -46,7 +49,7 @@ def application(
         version=version,
         summary=summary,
         telemetry={"tracing": False, "metrics": False},
-        openapi_url=document,
+        openapi_url=None,
         docs_url=None,
         redoc_url=None,
     )
@@ -54,8 +57,9 @@ def application(
     errors.install(app, present, failed)
     for router in routers:
         app.include_router(router)
-    if also is not None:
-        _add_document(app, also)
+    for path in (document, also):
+        if path is not None:
+            _add_document(app, path)
     return app
 
 
@@ -70,5 +74,16 @@ def mounted(prefix: str, app: ASGIApp) -> Mount:
 
 def _add_document(app: FastAPI, path: str) -> None:
     @app.get(path, include_in_schema=False)
-    async def document() -> Response:
-        return json_bytes(app.openapi())
+    async def document(request: Request) -> Response:
+        described = await run_in_threadpool(_described, app)
+        root = request.scope.get("root_path")
+        return json_bytes({**described, "servers": [{"url": root}]} if root else described)
+
+
+def _described(app: FastAPI) -> dict[str, Any]:
+    """Make the document: it takes a second of a busy machine, so not on the event loop."""
+    with _describing:
+        return app.openapi()
+
+
+_describing = threading.Lock()

@@ -23,6 +23,9 @@ from scheduler.workspaces.environment import valid_name
 MOST_IDS = 500
 """Most jobs of one bulk action."""
 
+MOST_LISTED = 100
+"""Most jobs of one page."""
+
 OwnerOf = Callable[[str], str]
 """The owner that a filter names: ``me``, an id, or a person's e-mail address."""
 
@@ -98,6 +101,9 @@ class Redo(Body):
 class JobQuery(BaseModel):
     """Which jobs. A job must pass every filter."""
 
+    ids: Annotated[str, Field(max_length=20_000), CARRIABLE] | None = Field(
+        None, description=f"Ids, by comma: at most {MOST_LISTED}."
+    )
     state: Word | None = Field(None, description=f"By comma: {', '.join(STANDINGS)}.")
     outcome: Word | None = Field(None, description=f"By comma: {', '.join(Outcome)}.")
     column: Word | None = Field(
@@ -123,6 +129,7 @@ class JobQuery(BaseModel):
     def filter(self, owner_of: OwnerOf) -> JobFilter:
         """Raises BadInput, with the name of the filter, for an unknown word."""
         return JobFilter(
+            ids=_ids(self.ids),
             states=words_of("state", self.state, STANDINGS),
             outcomes=words_of("outcome", self.outcome, tuple(Outcome)),
             column=_one_of("column", self.column, (*COLUMNS, ARCHIVED)),
@@ -144,7 +151,7 @@ class JobQuery(BaseModel):
 class JobListQuery(JobQuery):
     """Which jobs, how many, and which of their fields."""
 
-    limit: int = Field(50, ge=1, le=100)
+    limit: int = Field(50, ge=1, le=MOST_LISTED)
     cursor: Word | None = Field(None, description="From the page before.")
     fields: Annotated[str, Field(max_length=2_000), CARRIABLE] | None = Field(
         None, description="Fields to show instead of the short form, by comma."
@@ -188,6 +195,16 @@ def words_of(name: str, given: str | None, known: tuple[str, ...]) -> frozenset[
     if not words.issubset(known):
         raise BadInput(name, f"It must be one or more of {', '.join(known)}.")
     return words
+
+
+def _ids(given: str | None) -> frozenset[str]:
+    """The ids of a comma-separated list. Raises BadInput if there are none or too many."""
+    if given is None:
+        return frozenset()
+    ids = frozenset(word.strip() for word in given.split(",") if word.strip())
+    if not 0 < len(ids) <= MOST_LISTED:
+        raise BadInput("ids", f"It must have from 1 to {MOST_LISTED} ids.")
+    return ids
 
 
 def _one_of(name: str, given: str | None, known: tuple[str, ...]) -> str | None:

@@ -192,7 +192,7 @@ def test_a_line_break_at_the_end_makes_another_path(parts: Parts, main: Addresse
 def test_a_dialect_that_is_switched_off_is_not_there(
     parts: Parts, main: Addresses, kept: tuple[str, ...]
 ) -> None:
-    app = Addresses(main.dialects, main.others, main=kept)
+    app = Addresses(main.dialects, main.native, main.others, main=kept)
 
     for address, line in ADDRESSES.items():
         method, path = address.split(" ")

@@ -6,7 +6,6 @@ from typing import Any
 import pytest
 
 from api.app import create_app
-from api.native import PREFIX
 from api.parts import build
 from api.settings import Settings
 from tests.routes import applications, documented
@@ -46,8 +45,7 @@ def read(tmp_path_factory: pytest.TempPathFactory) -> Json:
 
 
 def _answers(main: Any) -> Iterator[tuple[str, Json]]:
-    (mount,) = (r for r in main.others.routes if getattr(r, "path", "") == PREFIX)
-    (native,) = applications(mount.app)
+    (native,) = applications(main.native)
     schemas = native.openapi()["components"]["schemas"]
     for method, path, operation in documented(native):
         content = operation["responses"].get("200", {}).get("content", {})

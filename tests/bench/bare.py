@@ -36,7 +36,7 @@ class Command(BaseModel):
 def fastapi_app() -> FastAPI:
     app = FastAPI()
 
-    @app.post("/api/jobs", status_code=201)
+    @app.post("/crewlog/v1/jobs", status_code=201)
     async def create(body: Command) -> dict[str, Any]:
         return {"id": "1", "state": "queued", "argv": body.argv}
 

@@ -1,4 +1,6 @@
-"""``POST /api/jobs``, accepted and durable, against a bare FastAPI POST with a pydantic body."""
+"""``POST /crewlog/v1/jobs``, accepted and durable, against a bare FastAPI POST with a pydantic
+body.
+"""
 
 import asyncio
 import subprocess
@@ -16,6 +18,7 @@ from tests.bench.http import Connection, rate, with_connections
 from tests.bench.measure import Ratio, percentile, ratio
 from tests.kit.server import Server
 
+JOBS = "/crewlog/v1/jobs"
 CLIENTS = 16
 SECONDS = 3.0
 BODY = orjson.dumps(
@@ -52,7 +55,7 @@ def http_create_vs_bare_fastapi_post() -> tuple[Ratio, dict[str, float]]:
 
             def measure(url: str, token: str, keep: bool) -> float:
                 async def work(connections: list[Connection]) -> float:
-                    request = connections[0].encode("POST", "/api/jobs", BODY)
+                    request = connections[0].encode("POST", JOBS, BODY)
                     per_second, seen = await rate(connections, request, SECONDS, 201)
                     if keep:
                         latencies.extend(seen)
@@ -81,7 +84,7 @@ def submit_to_start() -> dict[str, float]:
     async def scenario(url: str, token: str) -> float:
         host, port = url.removeprefix("http://").split(":")
         connection = await Connection(host, int(port), token).open()
-        request = connection.encode("POST", "/api/jobs", orjson.dumps({"argv": ["true"]}))
+        request = connection.encode("POST", JOBS, orjson.dumps({"argv": ["true"]}))
         for _ in range(100):
             body = orjson.loads((await connection.send(request)).body)
             while True:

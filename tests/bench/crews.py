@@ -6,12 +6,12 @@ from pathlib import Path
 import orjson
 import uvloop
 
-from tests.bench.create import BODY, CLIENTS, SECONDS
+from tests.bench.create import BODY, CLIENTS, JOBS, SECONDS
 from tests.bench.http import Connection, rate, with_connections
 from tests.bench.measure import Ratio, ratio
 from tests.kit.server import Server
 
-JOBS = 10
+COUNT = 10
 
 TEMPLATE = """\
 name: Ten
@@ -26,7 +26,7 @@ jobs:
     argv: [make, -C, "{{{{ folder }}}}", test-{n}]
     parents: [{"" if n == 0 else f"job{n - 1}"}]
 """
-    for n in range(JOBS)
+    for n in range(COUNT)
 )
 
 
@@ -37,17 +37,19 @@ def crew_commit_vs_single_create() -> tuple[Ratio, dict[str, float]]:
         (data / "templates").mkdir(parents=True)
         (data / "templates" / "ten.job_workflow.yaml").write_text(TEMPLATE)
         held = Server.start(data, "--capacity", "0", "--log-level", "warning")
-        crew = orjson.dumps({"templateId": "ten", "inputs": {"folder": "/srv/project"}})
+        crew = orjson.dumps({"template": "ten", "inputs": {"folder": "/srv/project"}})
 
-        def measure(body: bytes) -> float:
+        def measure(path: str, body: bytes) -> float:
             async def work(connections: list[Connection]) -> float:
-                request = connections[0].encode("POST", "/api/jobs", body)
+                request = connections[0].encode("POST", path, body)
                 return (await rate(connections, request, SECONDS, 201))[0]
 
             return uvloop.run(with_connections(CLIENTS, held.url, held.token, work))
 
         try:
-            result = ratio(lambda: JOBS * measure(crew), lambda: measure(BODY))
+            result = ratio(
+                lambda: COUNT * measure("/crewlog/v1/crews", crew), lambda: measure(JOBS, BODY)
+            )
         finally:
             held.stop()
-    return result, {"crews_per_s": round(result.ours / JOBS, 1)}
+    return result, {"crews_per_s": round(result.ours / COUNT, 1)}

@@ -59,13 +59,12 @@ def list_page_100k_vs_1k() -> tuple[Ratio, dict[str, float]]:
         served(Path(directory) / "small", 1_000 * EVENTS_A_JOB, 0) as small,
         served(Path(directory) / "large", 100_000 * EVENTS_A_JOB, 0) as large,
     ):
-        deep = f"/api/jobs?limit=50&cursor={job_id(5_000)}"
-        first = ratio(
-            lambda: _pages(large, "/api/jobs?limit=50"), lambda: _pages(small, "/api/jobs?limit=50")
-        )
-        far = ratio(lambda: _pages(large, deep), lambda: _pages(small, "/api/jobs?limit=50"))
-        return min(first, far, key=lambda r: r.value), {
-            "list_first_page_ratio": first.value,
+        first = "/crewlog/v1/jobs?limit=50"
+        deep = f"{first}&cursor={job_id(5_000)}"
+        near = ratio(lambda: _pages(large, first), lambda: _pages(small, first))
+        far = ratio(lambda: _pages(large, deep), lambda: _pages(small, first))
+        return min(near, far, key=lambda r: r.value), {
+            "list_first_page_ratio": near.value,
             "list_deep_page_ratio": far.value,
         }
 
@@ -102,7 +101,7 @@ async def _first_frames(server: Server, ids: list[str]) -> float:
     times: list[float] = []
     for number in range(100):
         connection = await _connect(server)
-        request = connection.encode("GET", f"/api/v1/stream/{ids[number % len(ids)]}")
+        request = connection.encode("GET", f"/crewlog/v1/jobs/{ids[number % len(ids)]}/stream")
         began = time.perf_counter()
         connection.writer.write(request)
         await connection.reader.readuntil(b"\ndata: ")

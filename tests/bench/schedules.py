@@ -43,10 +43,10 @@ def _measure(http: httpx2.Client) -> dict[str, Any]:
     times = [begin + timedelta(seconds=dice.uniform(0, MINUTE_S)) for _ in range(COUNT)]
     for number, at in enumerate(times):
         answer = http.post(
-            "/api/schedules",
+            "/crewlog/v1/schedules",
             json={
                 "name": f"number {number}",
-                "templateId": "ten",
+                "template": "ten",
                 "inputs": {"folder": "/srv/project"},
                 "rule": {"once": at.isoformat()},
                 "timezone": "UTC",

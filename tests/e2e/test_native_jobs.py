@@ -129,6 +129,18 @@ def test_filters_select_by_state_outcome_text_kind_owner_and_time(http: httpx2.C
         assert (answer.status_code, answer.json()["errors"][0]["path"]) == (400, *wrong)
 
 
+def test_some_jobs_are_asked_for_by_their_ids(http: httpx2.Client) -> None:
+    one, other, deleted = (submit(http, "true") for _ in range(3))
+    ended(http, deleted)
+    assert http.delete(f"{JOBS}/{deleted}").is_success
+    assert listed(http, ids=f"{one}, {deleted},{other},nothing") == [other, one]
+    assert listed(http, ids=one, kind="other") == []
+    for ids in ("", " , ", ",".join(f"id-{number}" for number in range(101))):
+        refused = http.get(JOBS, params={"ids": ids})
+        assert refused.status_code == 422
+        assert refused.json()["errors"][0]["path"] == "ids"
+
+
 def test_the_same_key_makes_one_job_and_another_body_is_refused(http: httpx2.Client) -> None:
     headers = {"Idempotency-Key": "native-once"}
     first = http.post(JOBS, json={"argv": ["true"]}, headers=headers)

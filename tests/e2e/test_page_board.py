@@ -5,11 +5,12 @@ browser.
 import json
 import re
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 from urllib.parse import urlsplit
 
 import pytest
-from playwright.sync_api import expect
+from playwright.sync_api import Error, Route, expect
 
 from tests.e2e.people import PASSWORD, add_user, client, sign_in
 from tests.e2e.visits import PHONE, Visit, Visitors, call, commit, end_all_jobs, submit
@@ -326,6 +327,30 @@ def test_redo_with_feedback_makes_another_attempt_and_what_came_after_anew(
     expect(visit.state("archived")).to_be_visible()
     visit.button("Delete").click()
     visit.button("Delete job").click()
+    expect(visit.page.locator(".node")).to_have_count(3)
+
+
+def test_what_was_asked_of_a_job_that_is_deleted_is_let_go(
+    server: Server, visitors: Visitors
+) -> None:
+    """Answers that come after the job is gone would each be a complaint in the console."""
+    visit = open_crew(visitors, server, commit(server, "counting"))
+    visit.page.locator('.node[data-key="fails"]').click()
+    expect(visit.page.locator("#job-reason")).to_contain_text("Exit code 3.")
+    held: list[Route] = []
+    visit.page.route("**/crewlog/v1/jobs/*/comments", lambda route: held.append(route))
+    visit.button("Archive").click()
+    expect(visit.state("archived")).to_be_visible()
+    visit.button("Delete").click()
+    visit.button("Delete job").click()
+    expect(visit.page.locator(".node")).to_have_count(3)
+
+    assert held
+    for route in held:
+        with suppress(Error):  # the page waits for it no more
+            route.continue_()
+    visit.page.unroute("**/crewlog/v1/jobs/*/comments")
+    visit.page.reload()
     expect(visit.page.locator(".node")).to_have_count(3)
 
 

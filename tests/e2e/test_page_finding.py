@@ -428,6 +428,7 @@ def test_lm_studio_is_shown_where_the_settings_name_one(
             visit = visitors.open(with_one, "/#/system")
             visit.expected = "Failed to load resource"
             expect(visit.page.get_by_role("region", name="gitoma")).to_contain_text("LM Studio")
+            visit.page.close()  # its socket may not be open yet, and the server is stopped
         studio.shutdown()
 
 

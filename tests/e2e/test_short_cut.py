@@ -24,9 +24,16 @@ def http(tmp_path_factory: pytest.TempPathFactory) -> Iterator[httpx2.Client]:
         yield http
 
 
-def both(http: httpx2.Client, content: bytes, **headers: str) -> tuple[httpx2.Response, ...]:
+@pytest.fixture(params=["/api/jobs", "/crewlog/v1/jobs"])
+def address(request: pytest.FixtureRequest) -> str:
+    return str(request.param)
+
+
+def both(
+    http: httpx2.Client, address: str, content: bytes, **headers: str
+) -> tuple[httpx2.Response, ...]:
     return tuple(
-        http.post("/api/jobs", content=content, headers={**way, **headers}) for way in (SHORT, LONG)
+        http.post(address, content=content, headers={**way, **headers}) for way in (SHORT, LONG)
     )
 
 
@@ -43,8 +50,10 @@ def without_identity(job: dict[str, Any]) -> dict[str, Any]:
         {"argv": ["x"], "labels": ["a", "b"], "env": {"A": "1"}, "unknown": [1, {"x": None}]},
     ],
 )
-def test_what_is_in_order_gets_the_same_answer(http: httpx2.Client, body: dict[str, Any]) -> None:
-    short, long = both(http, json.dumps(body).encode())
+def test_what_is_in_order_gets_the_same_answer(
+    http: httpx2.Client, address: str, body: dict[str, Any]
+) -> None:
+    short, long = both(http, address, json.dumps(body).encode())
     assert short.status_code == long.status_code == 201
     assert without_identity(short.json()) == without_identity(long.json())
     assert short.json()["requestId"] == short.headers["x-request-id"]
@@ -69,29 +78,31 @@ def test_what_is_in_order_gets_the_same_answer(http: httpx2.Client, body: dict[s
     ],
 )
 def test_what_is_not_valid_is_refused_in_the_same_words(
-    http: httpx2.Client, content: bytes
+    http: httpx2.Client, address: str, content: bytes
 ) -> None:
-    short, long = both(http, content)
+    short, long = both(http, address, content)
     assert short.status_code == long.status_code
     assert short.status_code in (400, 422)
     assert short.json().get("detail") == long.json().get("detail")
 
 
 @pytest.mark.parametrize("authorization", ["Bearer wrong", "Basic abc", "Bearer", ""])
-def test_strangers_are_refused_in_the_same_words(http: httpx2.Client, authorization: str) -> None:
-    short, long = both(http, b'{"argv":["true"]}', authorization=authorization)
+def test_strangers_are_refused_in_the_same_words(
+    http: httpx2.Client, address: str, authorization: str
+) -> None:
+    short, long = both(http, address, b'{"argv":["true"]}', authorization=authorization)
     assert short.status_code == long.status_code
     assert short.status_code in (401, 403)
     assert short.json() == long.json()
 
 
-def test_a_body_in_pieces_is_read_whole(http: httpx2.Client) -> None:
+def test_a_body_in_pieces_is_read_whole(http: httpx2.Client, address: str) -> None:
     pieces = [b'{"argv":', b'["echo",', b'"hello"]}']
-    answer = http.post("/api/jobs", content=iter(pieces), headers=SHORT)
+    answer = http.post(address, content=iter(pieces), headers=SHORT)
     assert answer.status_code == 201
     assert answer.json()["argv"] == ["echo", "hello"]
 
 
-def test_other_methods_and_paths_go_their_ordinary_way(http: httpx2.Client) -> None:
-    assert http.put("/api/jobs", content=b"{}", headers=SHORT).status_code == 405
-    assert http.post("/api/jobs/", content=b'{"argv":["true"]}', headers=SHORT).status_code == 307
+def test_other_methods_and_paths_go_their_ordinary_way(http: httpx2.Client, address: str) -> None:
+    assert http.put(address, content=b"{}", headers=SHORT).status_code == 405
+    assert http.post(f"{address}/", content=b'{"argv":["true"]}', headers=SHORT).status_code == 307

@@ -157,7 +157,7 @@ class Visitors:
         visit.page.on(
             "console",
             lambda message: (
-                visit.complaints.append(message.text)
+                visit.complaints.append(f"{message.text} ({message.location['url']})")
                 if message.type in ("error", "warning")
                 else None
             ),

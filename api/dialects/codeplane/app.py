@@ -9,12 +9,12 @@ from starlette.types import ASGIApp
 from api.dialects.codeplane.approval_routes import approval_routes
 from api.dialects.codeplane.artifacts import artifact_routes
 from api.dialects.codeplane.event_routes import event_routes
-from api.dialects.codeplane.jobs import create_job_of, job_routes
-from api.dialects.codeplane.quick_create import ShortCut
+from api.dialects.codeplane.jobs import job_routes
 from api.dialects.codeplane.timeline import timeline_routes
 from api.edge.applications import application
 from api.edge.owners import Owners
 from api.edge.security import EmailOf, NameOf, Security
+from api.edge.short_cut import ShortCut, endpoint_named
 from api.native.job_requests import NewJob
 from domain.approval.commands import Approvals
 from domain.job.commands import Jobs
@@ -57,5 +57,5 @@ def codeplane_app(
     )
     summary = "The API of CodePlane, as far as crewlog speaks it."
     app = application("CodePlane", summary, version, security, routers, also=DOCUMENT)
-    endpoint = create_job_of(job_router)
-    return ShortCut(app, "/api/jobs", endpoint, (NewJob,), security)
+    endpoint = endpoint_named("create_job", job_router)
+    return ShortCut(app, "/api/jobs", endpoint, NewJob, security)

@@ -5,11 +5,9 @@ from typing import Annotated
 
 from fastapi import APIRouter, Query, Request, Response
 from fastapi.concurrency import run_in_threadpool
-from fastapi.routing import APIRoute
 
 from api.dialects.codeplane.job_json import JobObject, JobPage, job_json
 from api.dialects.codeplane.job_requests import STATE_LIST, states_of
-from api.dialects.codeplane.quick_create import Endpoint
 from api.edge.access import guarded, scope_of, seen_job
 from api.edge.answers import json_bytes, position_header
 from api.edge.entity_tags import IfMatchHeader, etag, version_of
@@ -178,13 +176,6 @@ def _add_commands(router: APIRouter, jobs: Jobs, views: Views) -> None:
 
 def _after(changed: Changed) -> dict[str, str]:
     return {**position_header(changed.position), "ETag": etag(changed.job.version)}
-
-
-def create_job_of(router: APIRouter) -> Endpoint:
-    """The endpoint that accepts jobs, for the short cut."""
-    routes = (route for route in router.routes if isinstance(route, APIRoute))
-    endpoint: Endpoint = next(route.endpoint for route in routes if route.name == "create_job")
-    return endpoint
 
 
 def _headers(event: Recorded) -> dict[str, str]:

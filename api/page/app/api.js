@@ -51,8 +51,8 @@ function readClock(response) {
   clockSkewMs = Math.abs(skew) > 2_000 ? skew : 0; // the header counts whole seconds
 }
 
-/** Fetch JSON; `body` is sent as such. Throws Problem; who is not let in any more is signed out. */
-export async function request(path, { method = "GET", body, headers: extra = {} } = {}) {
+/** Fetch JSON; `body` is sent as such. `until` is the signal that nobody waits for it any more. Throws Problem; who is not let in any more is signed out. */
+export async function request(path, { method = "GET", body, headers: extra = {}, until = null } = {}) {
   const asked = token;
   const json = body === undefined ? {} : { "Content-Type": "application/json" };
   let response;
@@ -61,6 +61,7 @@ export async function request(path, { method = "GET", body, headers: extra = {} 
       method,
       headers: headers({ ...json, ...extra }),
       body: body === undefined ? undefined : JSON.stringify(body),
+      signal: until,
     });
   } catch {
     throw new Problem(0, NO_ANSWER);
@@ -74,7 +75,7 @@ export async function request(path, { method = "GET", body, headers: extra = {} 
 
 export const API = "/crewlog/v1"; // the page speaks nothing else
 
-export const get = (path) => request(path);
+export const get = (path, until = null) => request(path, { until });
 export const post = (path, body, extra = {}) => request(path, { method: "POST", body, ...extra });
 export const patch = (path, body) => request(path, { method: "PATCH", body });
 export const remove = (path) => request(path, { method: "DELETE" });

@@ -6,21 +6,21 @@ import { ApprovalCard } from "./approvals.js";
 import { duration } from "./format.js";
 import { Artifacts, Attempts, Comments, Facts, Parents, Result, Timeline } from "./jobparts.js";
 import { JobLog } from "./joblog.js";
-import { Ago, Confirm, Empty, Failure, Field, Icon, Loading, Running, State, Title, submitted, useAction, useLoad } from "./parts.js";
+import { Ago, Confirm, Empty, Failure, Field, Icon, Loading, Running, State, Title, submitted, useAction, useAway, useLoad } from "./parts.js";
 import { COLUMNS, isOver, look, reasonOf, stateOf } from "./states.js";
 import { crews } from "./store.js";
 
 export function Job({ id }) {
   const path = `${API}/jobs/${segment(id)}`;
   const mine = ({ jobs }) => jobs.has(id);
-  const leaving = useRef(false); // while it is deleted, nobody asks for it
-  const { data: job, problem, reload } = useLoad(path, { wanted: mine, everyMs: 10_000, leaving });
-  const approvals = useLoad(`${path}/approvals`, { wanted: mine, leaving });
-  const attempts = useLoad(`${path}/attempts`, { wanted: mine, leaving });
-  const parents = useLoad(`${path}/parents`, { wanted: mine, leaving });
-  const comments = useLoad(`${path}/comments`, { wanted: mine, leaving });
-  const timeline = useLoad(`${path}/timeline?newest=true&limit=500`, { wanted: mine, leaving });
-  const artifacts = useLoad(`${path}/artifacts`, { wanted: mine, leaving });
+  const { gone, away } = useAway();
+  const { data: job, problem, reload } = useLoad(path, { wanted: mine, everyMs: 10_000, gone });
+  const approvals = useLoad(`${path}/approvals`, { wanted: mine, gone });
+  const attempts = useLoad(`${path}/attempts`, { wanted: mine, gone });
+  const parents = useLoad(`${path}/parents`, { wanted: mine, gone });
+  const comments = useLoad(`${path}/comments`, { wanted: mine, gone });
+  const timeline = useLoad(`${path}/timeline?newest=true&limit=500`, { wanted: mine, gone });
+  const artifacts = useLoad(`${path}/artifacts`, { wanted: mine, gone });
 
   if (problem?.status === 404) {
     return html`<${Title} document="No such job">No such job<//>
@@ -33,13 +33,13 @@ export function Job({ id }) {
   const asked = approvals.data?.items ?? [];
   const waiting = asked.filter(({ state }) => state === "pending");
   return html`<div class="job">
-    <${Head} job=${job} refresh=${refresh} asked=${waiting} leaving=${leaving} />
+    <${Head} job=${job} refresh=${refresh} asked=${waiting} away=${away} />
     <div class="job-main">
       ${waiting.map((approval) => html`<${ApprovalCard} key=${approval.id} approval=${approval} onAnswer=${refresh} inJob />`)}
       ${job.body && html`<section class="card" aria-labelledby="body-title"><h2 id="body-title">Task</h2><p class="prose">${job.body}</p></section>`}
       <${Result} job=${job} />
       <${Artifacts} artifacts=${artifacts.data?.items ?? []} />
-      <${JobLog} id=${id} over=${isOver(job)} attempt=${job.attempt} />
+      <${JobLog} id=${id} gone=${gone} over=${isOver(job)} attempt=${job.attempt} />
       <${Comments} job=${job} comments=${comments.data?.items ?? []} refresh=${refresh} />
     </div>
     <div class="side">
@@ -52,7 +52,7 @@ export function Job({ id }) {
   </div>`;
 }
 
-function Head({ job, refresh, asked, leaving }) {
+function Head({ job, refresh, asked, away }) {
   const crew = crews.value.get(job.crewId);
   const state = stateOf(job);
   const reason = reasonOf(job);
@@ -72,11 +72,11 @@ function Head({ job, refresh, asked, leaving }) {
       ${reason && html`<span id="job-reason" class="reason">${ended(reason)}${job.errorId ? ` Error id ${job.errorId}.` : ""}
         ${job.strandedBy && html` <a href=${`/#/jobs/${job.strandedBy}`}>Look at it</a>`}</span>`}
     </p>
-    <${Actions} job=${job} refresh=${refresh} asked=${asked} leaving=${leaving} />
+    <${Actions} job=${job} refresh=${refresh} asked=${asked} away=${away} />
   </div>`;
 }
 
-function Actions({ job, refresh, asked, leaving }) {
+function Actions({ job, refresh, asked, away }) {
   const [open, setOpen] = useState("");
   const action = useAction();
   const path = `${API}/jobs/${segment(job.id)}`;
@@ -93,14 +93,8 @@ function Actions({ job, refresh, asked, leaving }) {
     if (!answer) refresh();
   };
   const discard = async () => {
-    leaving.current = true;
-    if (await action.run(() => remove(path))) {
-      location.hash = job.crewId ? `#/crews/${job.crewId}` : "#/";
-      return;
-    }
-    leaving.current = false;
-    setOpen("");
-    refresh();
+    if (await away(() => action.run(() => remove(path)))) location.hash = job.crewId ? `#/crews/${job.crewId}` : "#/";
+    else setOpen("");
   };
   if (over && open === "cancel") {
     setOpen("");

@@ -32,7 +32,7 @@ const linesOf = (event) => LINES[event.type]?.(event.data, event) ?? [];
 
 /** `over` is whether the job has ended, in this attempt; one that is done again is followed again.
  * A stream that is open reads on to the end: the page may know of that before the last lines. */
-export function JobLog({ id, over, attempt }) {
+export function JobLog({ id, gone, over, attempt }) {
   const box = useRef(null);
   const view = useRef(null);
   const seen = useRef(null); // how far this page has read
@@ -54,7 +54,7 @@ export function JobLog({ id, over, attempt }) {
   }, []);
 
   useEffect(() => {
-    if (open.current !== null || (over && read.current === attempt)) return;
+    if (gone.aborted || open.current !== null || (over && read.current === attempt)) return;
     let end = null; // what the last end said
     const stream = new EventStream(
       `${API}/jobs/${segment(id)}/stream?partial=true`,
@@ -100,7 +100,13 @@ export function JobLog({ id, over, attempt }) {
       seen.current || null,
     );
     open.current = stream;
-  }, [over, attempt]);
+    gone.addEventListener("abort", () => {
+      if (open.current !== stream) return;
+      stream.stop();
+      seen.current = stream.lastId ?? "";
+      open.current = null;
+    });
+  }, [over, attempt, gone]);
 
   return html`<section class="card output" aria-labelledby="output-title">
     <div class="output-head">

@@ -114,9 +114,22 @@ export function Field({ label, hint, children, wide }) {
   </div>`;
 }
 
+/** For a page whose own thing is deleted: from then on nobody asks for it, and what was asked is let go of, or the
+ * answers would say that it is missing. `{gone, away}`: `away(work)` has `work` delete it; `gone` is the signal. */
+export function useAway() {
+  const [controller, setController] = useState(() => new AbortController());
+  const away = async (work) => {
+    controller.abort();
+    const done = await work();
+    if (!done) setController(new AbortController());
+    return done;
+  };
+  return { gone: controller.signal, away };
+}
+
 /** What is at a path: `{data, problem, reload}`. Loads again when `wanted(change)` says so of a
- * change, and every `everyMs`. What was shown stays until there is something newer. */
-export function useLoad(path, { wanted = () => false, everyMs = 0, leaving = null } = {}) {
+ * change, and every `everyMs`. What was shown stays until there is something newer. Not after `gone`. */
+export function useLoad(path, { wanted = () => false, everyMs = 0, gone = null } = {}) {
   const [state, setState] = useState({ path, data: null, problem: null });
   const [round, setRound] = useState(0);
   const again = useRef(null);
@@ -125,21 +138,24 @@ export function useLoad(path, { wanted = () => false, everyMs = 0, leaving = nul
   asks.current = wanted;
 
   useEffect(() => {
-    let current = true;
-    if (path === null) return undefined;
-    get(path).then(
-      (data) => current && setState({ path, data, problem: null }),
+    if (path === null || gone?.aborted) return undefined;
+    const asking = new AbortController();
+    const letGo = () => asking.abort();
+    gone?.addEventListener("abort", letGo);
+    get(path, asking.signal).then(
+      (data) => asking.signal.aborted || setState({ path, data, problem: null }),
       (problem) => {
-        if (!current) return;
+        if (asking.signal.aborted) return;
         setState((old) => ({ path, data: old.path === path && problem.status !== 404 ? old.data : null, problem }));
         if (problem.status === 0 || problem.status >= 500) again.current = setTimeout(reload, 2_000);
       },
     );
     return () => {
-      current = false;
+      gone?.removeEventListener("abort", letGo);
+      letGo();
       clearTimeout(again.current);
     };
-  }, [path, round]);
+  }, [path, round, gone]);
 
   useEffect(() => {
     let soon = null;
@@ -147,10 +163,10 @@ export function useLoad(path, { wanted = () => false, everyMs = 0, leaving = nul
       if (!change.all && !asks.current(change)) return;
       soon ??= setTimeout(() => {
         soon = null;
-        if (!leaving?.current) reload();
+        reload();
       }, 150);
     });
-    const timer = everyMs ? setInterval(() => document.hidden || leaving?.current || reload(), everyMs) : null;
+    const timer = everyMs ? setInterval(() => document.hidden || reload(), everyMs) : null;
     return () => {
       stop();
       clearTimeout(soon);

@@ -4,7 +4,7 @@ import { html, useState } from "../vendor/preact/preact.js";
 import { API, patch, remove, segment } from "./api.js";
 import { duration, number, zoned } from "./format.js";
 import { Values } from "./jobparts.js";
-import { Ago, Confirm, Empty, Failure, Loading, State, Title, useAction, useLoad } from "./parts.js";
+import { Ago, Confirm, Empty, Failure, Loading, State, Title, useAction, useAway, useLoad } from "./parts.js";
 import { Times } from "./rules.js";
 import { ScheduleForm } from "./scheduleform.js";
 import { Switch, isOn } from "./schedules.js";
@@ -13,9 +13,10 @@ const LOOK_AGAIN_MS = 5_000;
 
 export function Schedule({ id }) {
   const path = `${API}/schedules/${segment(id)}`;
-  const { data, problem, reload } = useLoad(path, { everyMs: LOOK_AGAIN_MS });
-  const preview = useLoad(`${path}/preview?n=10`, { everyMs: 4 * LOOK_AGAIN_MS });
-  const firings = useLoad(`${path}/firings?limit=50`, { everyMs: LOOK_AGAIN_MS });
+  const { gone, away } = useAway();
+  const { data, problem, reload } = useLoad(path, { everyMs: LOOK_AGAIN_MS, gone });
+  const preview = useLoad(`${path}/preview?n=10`, { everyMs: 4 * LOOK_AGAIN_MS, gone });
+  const firings = useLoad(`${path}/firings?limit=50`, { everyMs: LOOK_AGAIN_MS, gone });
   const [open, setOpen] = useState("");
   const action = useAction();
   if (problem?.status === 404) {
@@ -30,8 +31,8 @@ export function Schedule({ id }) {
     setOpen("");
     refresh();
   };
-  const away = async () => {
-    if (await action.run(() => remove(path))) location.hash = "#/schedules";
+  const discard = async () => {
+    if (await away(() => action.run(() => remove(path)))) location.hash = "#/schedules";
   };
   return html`<p class="back"><a href="/#/schedules">Schedules</a></p>
     <div class="room-head"><${Title} document=${schedule.name}>${schedule.name}<//><${State} of=${schedule.state} role="status" />
@@ -53,7 +54,7 @@ export function Schedule({ id }) {
     </div>
     <section class="card" aria-labelledby="firings-title"><h2 id="firings-title">What came of its times</h2>
       <${Firings} page=${firings.data} timezone=${schedule.timezone} /></section>
-    <${Confirm} open=${open === "delete"} title="Delete this schedule?" yes="Delete schedule" busy=${action.busy} onNo=${() => setOpen("")} onYes=${away}>
+    <${Confirm} open=${open === "delete"} title="Delete this schedule?" yes="Delete schedule" busy=${action.busy} onNo=${() => setOpen("")} onYes=${discard}>
       <p>It fires no more. The jobs that it started stay.</p><//>`;
 }
 

@@ -7,7 +7,7 @@ import {
 } from "./api.js";
 
 const COLUMN_LIMIT = 50; // jobs of a column that the board shows
-const FEW = 6; // changed jobs that are fetched one by one; for more the board is
+const FEW = 6; // changed jobs that are fetched; for more the board is
 const EVERY_MS = 300;
 const SEARCH_EVERY_MS = 1_500; // a text is looked for in every job there is
 const API_TOKEN = /^crewlog_u_[\x21-\x7e]*$/; // a header carries nothing else
@@ -232,7 +232,7 @@ async function catchUp() {
   try {
     // Whether a job is one of those that are sought, only the server can say.
     if (news.size > FEW || strangers || narrowed()) await loadBoard();
-    else apply(await Promise.all([...news.keys()].map(fetchJob)));
+    else apply(await fetchJobs([...news.keys()]));
   } catch (problem) {
     for (const [id, kinds] of news) changed.set(id, [...kinds, ...(changed.get(id) ?? [])]);
     throw problem;
@@ -268,13 +268,10 @@ export function seek(changes, { close = true } = {}) {
   boardLoad.ask(0);
 }
 
-async function fetchJob(id) {
-  try {
-    return [id, await get(`${API}/jobs/${segment(id)}`)];
-  } catch (problem) {
-    if (problem.status === 404) return [id, null];
-    throw problem;
-  }
+/** Each id with its job; null for one that is not there any more. */
+async function fetchJobs(ids) {
+  const { items } = await get(query(`${API}/jobs`, { ids: ids.join(",") }));
+  return ids.map((id) => [id, items.find((job) => job.id === id) ?? null]);
 }
 
 function held(id) {
