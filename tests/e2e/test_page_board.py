@@ -10,7 +10,7 @@ from pathlib import Path
 from urllib.parse import urlsplit
 
 import pytest
-from playwright.sync_api import Error, Route, expect
+from playwright.sync_api import Error, Page, Route, expect
 
 from tests.e2e.people import PASSWORD, add_user, client, sign_in
 from tests.e2e.visits import PHONE, Visit, Visitors, call, commit, end_all_jobs, submit
@@ -330,34 +330,56 @@ def test_redo_with_feedback_makes_another_attempt_and_what_came_after_anew(
     expect(visit.page.locator(".node")).to_have_count(3)
 
 
+class Overtaken:
+    """Requests that are answered after the next one of another kind, before the page knows what
+    became of that. An answer to what should not be asked any more is a complaint in the console.
+    """
+
+    def __init__(self, page: Page, late: str, by: str, method: str) -> None:
+        self.held: list[Route] = []
+        self._method = method
+        page.route(late, lambda route: self.held.append(route))
+        page.route(by, self._answer)
+
+    def _answer(self, route: Route) -> None:
+        if route.request.method != self._method:
+            route.continue_()
+            return
+        answer = route.fetch(max_redirects=0)
+        for one in self.held:
+            with suppress(Error):  # the page waits for it no more
+                one.fulfill(response=one.fetch())
+        route.fulfill(response=answer)
+
+
 def test_what_was_asked_of_a_job_that_is_deleted_is_let_go(
     server: Server, visitors: Visitors
 ) -> None:
-    """Answers that come after the job is gone would each be a complaint in the console."""
     visit = open_crew(visitors, server, commit(server, "counting"))
     visit.page.locator('.node[data-key="fails"]').click()
     expect(visit.page.locator("#job-reason")).to_contain_text("Exit code 3.")
-    held: list[Route] = []
-
-    def delete(route: Route) -> None:
-        """Answer what was held once the job is gone, and before the page knows."""
-        deleted = route.fetch()
-        for one in held:
-            with suppress(Error):  # the page waits for it no more
-                one.fulfill(response=one.fetch())
-        route.fulfill(response=deleted)
-
-    visit.page.route("**/crewlog/v1/jobs/*/comments", lambda route: held.append(route))
+    jobs = "**/crewlog/v1/jobs/*"
+    late = Overtaken(visit.page, f"{jobs}/comments", by=jobs, method="DELETE")
     visit.button("Archive").click()
     expect(visit.state("archived")).to_be_visible()
-    visit.page.route(
-        "**/crewlog/v1/jobs/*",
-        lambda route: delete(route) if route.request.method == "DELETE" else route.continue_(),
-    )
     visit.button("Delete").click()
     visit.button("Delete job").click()
     expect(visit.page.locator(".node")).to_have_count(3)
-    assert held
+    assert late.held
+
+
+def test_what_was_asked_by_who_signs_out_is_let_go(server: Server, visitors: Visitors) -> None:
+    visit = visitors.open(server, "/#/")
+    late = Overtaken(visit.page, "**/crewlog/v1/board*", by="**/auth/logout", method="POST")
+    with visit.page.expect_request("**/crewlog/v1/board*"):
+        visit.page.get_by_label("Filter by text").fill("something")
+    visit.button("Sign out").click()
+    expect(visit.heading("Sign in")).to_be_visible()
+    assert late.held
+    visit.page.unroute_all()
+    visit.sign_in()
+    expect(visit.heading("Board")).to_be_visible()
+    expect(visit.connection).to_contain_text("Live")
 
 
 # Schedules

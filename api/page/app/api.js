@@ -10,10 +10,11 @@ const WRONG_TOKEN = /^(Invalid authentication token|The token of a running attem
 
 /** A request that failed. `message` is a sentence for a person, `status` 0 where none answered. */
 export class Problem extends Error {
-  constructor(status, sentence, path = "") {
+  constructor(status, sentence, path = "", letGo = false) {
     super(sentence);
     this.status = status;
     this.path = path; // which input was wrong, where the server says so
+    this.letGo = letGo; // nobody waits for it any more
   }
 }
 
@@ -24,6 +25,17 @@ let clockSkewMs = 0;
 
 /** Why one was signed out, "" for of one's own will; null while signed in or never signed in. */
 export const signedOut = signal(null);
+
+let session = new AbortController(); // of whoever is signed in
+
+/** Let go of all that was asked as this person: answers that come after the sign-out are refusals. Nothing more is
+ * asked until `anew`. */
+export const letGo = () => session.abort();
+export const anew = () => {
+  session = new AbortController();
+};
+
+const bounded = (until) => (until ? AbortSignal.any([until, session.signal]) : session.signal);
 
 export const hasToken = () => token !== "";
 export const heldToken = () => token;
@@ -55,19 +67,21 @@ function readClock(response) {
 export async function request(path, { method = "GET", body, headers: extra = {}, until = null } = {}) {
   const asked = token;
   const json = body === undefined ? {} : { "Content-Type": "application/json" };
-  let response;
+  const signal = bounded(until);
+  let response = null;
   try {
     response = await fetch(path, {
       method,
       headers: headers({ ...json, ...extra }),
       body: body === undefined ? undefined : JSON.stringify(body),
-      signal: until,
+      signal,
     });
-  } catch {
-    throw new Problem(0, NO_ANSWER);
+    readClock(response);
+    if (response.ok) return response.status === 204 ? null : await response.json();
+  } catch (error) {
+    if (response === null || signal.aborted) throw new Problem(0, NO_ANSWER, "", signal.aborted);
+    throw error;
   }
-  readClock(response);
-  if (response.ok) return response.status === 204 ? null : response.json();
   const problem = await problemOf(response);
   if (isRefusal(problem) && token === asked) signedOut.value = refusal(problem);
   throw problem;
@@ -192,7 +206,7 @@ export class EventStream {
   /** Read one connection to its end. True when there is nothing to come back for. */
   async #connect() {
     this.#controller = new AbortController();
-    const { signal: aborted } = this.#controller;
+    const aborted = bounded(this.#controller.signal);
     const resume = this.#lastId === null ? {} : { "Last-Event-ID": this.#lastId };
     let silence = setTimeout(() => this.#controller.abort(), SILENCE_MS);
     try {
@@ -316,8 +330,8 @@ export class Coalesced {
       this.#busy = false;
     }
     if (this.#stopped) return;
-    this.#told(failed);
-    const worthIt = failed && (failed.status === 0 || failed.status >= 500);
+    if (!failed?.letGo) this.#told(failed);
+    const worthIt = failed && !failed.letGo && (failed.status === 0 || failed.status >= 500);
     if (worthIt) this.ask(2_000);
     else if (this.#again) this.ask();
     this.#again = false;

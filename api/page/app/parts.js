@@ -145,7 +145,7 @@ export function useLoad(path, { wanted = () => false, everyMs = 0, gone = null }
     get(path, asking.signal).then(
       (data) => asking.signal.aborted || setState({ path, data, problem: null }),
       (problem) => {
-        if (asking.signal.aborted) return;
+        if (problem.letGo) return;
         setState((old) => ({ path, data: old.path === path && problem.status !== 404 ? old.data : null, problem }));
         if (problem.status === 0 || problem.status >= 500) again.current = setTimeout(reload, 2_000);
       },

@@ -2,7 +2,7 @@
 
 import { batch, computed, effect, signal } from "../vendor/preact/preact.js";
 import {
-  API, Coalesced, EventStream, Problem, dropToken, get, hasToken, keepToken, post, query, request, segment,
+  API, Coalesced, EventStream, Problem, anew, dropToken, get, hasToken, keepToken, letGo, post, query, request, segment,
   signedOut, useToken,
 } from "./api.js";
 
@@ -136,6 +136,7 @@ const wrongToken = () =>
 
 export async function signOut() {
   const held = hasToken();
+  letGo();
   dropToken();
   if (!held) {
     try {
@@ -162,6 +163,8 @@ function enter(profile) {
 function leave(why) {
   stream?.stop();
   stream = null;
+  letGo();
+  anew();
   dropToken();
   changed = new Map();
   batch(() => {
