@@ -6,10 +6,14 @@ new ones. And while less than this room is left on the disk, other events are re
 """
 
 import os
+import time
 from pathlib import Path
 
 SIZE = 4 * 1024 * 1024
 """Bytes. A cancel and an end take a hundredth of this."""
+
+_LOOK_S = 0.05
+"""In this time a log grows by few commits."""
 
 
 class Reserve:
@@ -18,6 +22,7 @@ class Reserve:
     def __init__(self, database: Path) -> None:
         self._wal = database.with_name(f"{database.name}-wal")
         self._held = False
+        self._enough_at = -_LOOK_S
 
     def hold(self) -> None:
         """Allocate the write-ahead log's blocks, once the file exists, and room for them."""
@@ -34,6 +39,16 @@ class Reserve:
             pass  # the system or the disk cannot do it: then only the free space protects
         finally:
             os.close(file)
+
+    def was_low(self) -> bool:
+        """As `is_low`, for each commit: looks again unless there was enough a moment ago."""
+        now = time.monotonic()
+        if now - self._enough_at < _LOOK_S:
+            return False
+        if self.is_low():
+            return True
+        self._enough_at = now
+        return False
 
     def is_low(self) -> bool:
         """Whether so little is left on the disk that the reserve is in use."""

@@ -75,7 +75,7 @@ class SQLiteStore:
     def append(self, batch: Sequence[Append]) -> Sequence[Verdict]:
         try:
             self._reserve.hold()
-            low = self._reserve.is_low()
+            low = self._reserve.was_low()
             try:
                 return self._commit(batch, low)
             except IntegrityError:

@@ -1,0 +1,97 @@
+"""A log that is not where it was is noticed, however long ago its folder last changed."""
+
+import os
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from domain.log.sqlite import place
+from domain.log.sqlite.place import Place
+from tests.kit.waiting import until
+
+SETTLED_NS = 20_000_000
+
+
+def removed(log: Path) -> None:
+    log.unlink()
+
+
+def renamed(log: Path) -> None:
+    log.rename(log.with_name("elsewhere"))
+
+
+def replaced(log: Path) -> None:
+    other = log.with_name("other")
+    other.write_bytes(log.read_bytes())
+    other.replace(log)
+
+
+def without_its_folder(log: Path) -> None:
+    log.parent.rename(log.parent.with_name("elsewhere"))
+
+
+def beside_another_folder(log: Path) -> None:
+    log.parent.rename(log.parent.with_name("elsewhere"))
+    log.parent.mkdir()
+    os.link(log.parent.with_name("elsewhere") / log.name, log)
+    (log.parent / f"{log.name}-wal").touch()
+
+
+def without_its_wal(log: Path) -> None:
+    log.with_name(f"{log.name}-wal").unlink()
+
+
+LOSSES = (removed, renamed, replaced, without_its_folder, beside_another_folder, without_its_wal)
+
+
+@pytest.fixture
+def log(tmp_path: Path) -> Path:
+    folder = tmp_path / "data"
+    folder.mkdir()
+    for name in ("log.db", "log.db-wal"):
+        (folder / name).write_bytes(b"x")
+    return folder / "log.db"
+
+
+@pytest.mark.parametrize("lose", LOSSES)
+def test_a_loss_is_noticed_right_after_a_change_of_the_folder(
+    log: Path, lose: Callable[[Path], None]
+) -> None:
+    there = Place(log)
+    assert there.lost() is None
+    assert there.lost() is None
+    lose(log)
+    assert str(there.lost()).startswith(f"{log}")
+    assert there.lost() is not None
+
+
+@pytest.mark.parametrize("lose", LOSSES)
+def test_a_loss_is_noticed_after_the_folder_was_quiet(
+    log: Path, lose: Callable[[Path], None], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(place, "_SETTLED_NS", SETTLED_NS)
+    there = Place(log)
+    settled = log.parent.stat().st_ctime_ns + 2 * SETTLED_NS
+    until(lambda: time.time_ns() > settled, "the folder is quiet")
+    for _ in range(3):
+        assert there.lost() is None
+    lose(log)
+    assert str(there.lost()).startswith(f"{log}")
+
+
+def test_what_is_put_back_is_there_again(log: Path) -> None:
+    there = Place(log)
+    kept = log.with_name("kept")
+    log.rename(kept)
+    assert there.lost() is not None
+    kept.rename(log)
+    assert there.lost() is None
+
+
+def test_another_file_in_the_folder_is_no_loss(log: Path) -> None:
+    there = Place(log)
+    assert there.lost() is None
+    log.with_name("server.json").touch()
+    assert there.lost() is None
