@@ -72,7 +72,7 @@ class Principal:
 
     def context(self, request: Request) -> Context:
         """The context of the events that this principal's request causes."""
-        request_id: str = request.state.request_id
+        request_id: str = request.scope["state"]["request_id"]
         return Context(actor=self.actor, request_id=request_id[:200])
 
 

@@ -18,6 +18,8 @@ class EventMapper(Mapper[str]):
     def __init__(self, redactor: Redactor) -> None:
         super().__init__(JSONTranscoder())
         self.redactor = redactor
+        self._clean_id: str | None = None
+        """The last request id that has nothing to hide: a request often causes several events."""
 
     def stored(self, new: NewEvent, version: int) -> StoredEvent:
         """The row of `new` as event number `version` of its stream, redacted and encoded."""
@@ -27,8 +29,11 @@ class EventMapper(Mapper[str]):
         if not redactor.is_clean(data.decode()):
             data = orjson.dumps(redactor.value(orjson.loads(data)))
         request_id = new.context.request_id
-        if request_id is not None and not redactor.is_clean(request_id):
-            request_id = redactor.text(request_id)
+        if request_id is not None and request_id != self._clean_id:
+            if redactor.is_clean(request_id):
+                self._clean_id = request_id
+            else:
+                request_id = redactor.text(request_id)
         state = encode_state(new, data, request_id)
         return StoredEvent(new.stream, version, event.type, state)
 
