@@ -1,5 +1,7 @@
 """The crews view: jobs that were committed together. The state of a crew follows from its jobs."""
 
+from collections import Counter
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
 
@@ -212,6 +214,19 @@ def crew_counts(reading: Reading, crew_ids: list[str]) -> dict[str, dict[str, in
     for crew_id, state, count in reading.connection.execute(statement):
         counts[crew_id][state] = count
     return counts
+
+
+def counts_of(jobs: Iterable[Row]) -> dict[str, int]:
+    """The same for one crew, from the rows of its jobs."""
+    return dict(
+        Counter(
+            STRANDED
+            if job["state"] == JobState.HELD.value and job["stranded_by"] is not None
+            else job["state"]
+            for job in jobs
+            if not job["deleted"]
+        )
+    )
 
 
 def state_of(counts: dict[str, int]) -> str:

@@ -8,7 +8,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from api.edge.security import NameOf
 from api.edge.short_forms import brief
 from api.native.job_json import JobBrief, listed
-from projections.crews import crew_counts, state_of
+from projections.crews import counts_of, state_of
 from projections.jobs import jobs_of_ids
 from projections.projection import Row
 from projections.reading import Reading
@@ -88,7 +88,8 @@ def crew_listed(row: Row, counts: dict[str, int], name_of: NameOf) -> dict[str, 
 
 def crew_whole(reading: Reading, row: Row, name_of: NameOf) -> dict[str, Any]:
     """The crew with its jobs."""
-    crew = crew_json(row, crew_counts(reading, [row["id"]])[row["id"]], name_of)
-    rows = {found["id"]: found for found in jobs_of_ids(reading, crew["jobIds"])}
-    there = (rows[one] for one in crew["jobIds"] if one in rows and not rows[one]["deleted"])
+    members = [member["id"] for member in orjson.loads(row["members"])]
+    rows = {found["id"]: found for found in jobs_of_ids(reading, members)}
+    there = [rows[one] for one in members if one in rows and not rows[one]["deleted"]]
+    crew = crew_json(row, counts_of(there), name_of)
     return {**crew, "jobs": [listed(job, name_of) for job in there]}

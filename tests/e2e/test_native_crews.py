@@ -122,6 +122,9 @@ def test_retry_does_what_failed_again_and_what_waits_for_it_follows(
         first["id"],
         "completed",
     )
+    assert failed["counts"] == {"blocked": 1, "stranded": 1, "completed": 1}
+    listed = http.get(CREWS, params={"template": "gate"}).json()["items"]
+    assert [one["counts"] for one in listed if one["id"] == crew["id"]] == [failed["counts"]]
     marker.touch()
     assert http.post(f"{CREWS}/{crew['id']}/retry").status_code == 200
     done = stands(http, crew["id"], "completed")
