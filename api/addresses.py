@@ -337,17 +337,18 @@ class Addresses:
         if scope["type"] == "lifespan":
             await self.others(scope, receive, send)
             return
-        path: str = scope["path"]
-        if path.startswith(_BELOW) or path == PREFIX:
-            # The framework would look at the page's routes first, through all its layers.
-            await self.native({**scope, "root_path": PREFIX}, receive, send)
-            return
-        await self.owner(scope)(scope, receive, send)
+        app = self.owner(scope)
+        if app is self.native:
+            scope = {**scope, "root_path": PREFIX}
+        await app(scope, receive, send)
 
     def owner(self, scope: Scope) -> ASGIApp:
         """The application that answers or refuses a request."""
+        path: str = scope["path"]
+        if path.startswith(_BELOW) or path == PREFIX:
+            return self.native
         method = scope["method"] if scope["type"] == "http" else SOCKET
-        return self._exact.get((method, scope["path"])) or self._found(method, scope)
+        return self._exact.get((method, path)) or self._found(method, scope)
 
     def _found(self, method: str, scope: Scope) -> ASGIApp:
         path: str = scope["path"]

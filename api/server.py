@@ -258,10 +258,7 @@ class _Cuttable:
             await send(message)
 
         try:
-            if scope["type"] == "websocket":
-                await self._app(scope, receive, noted)
-            else:
-                await self._app(scope, receive, send)
+            await self._app(scope, receive, noted if scope["type"] == "websocket" else send)
         except asyncio.CancelledError:
             if scope["type"] == "lifespan" or opened or not self._stopping.is_set():
                 raise

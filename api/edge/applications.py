@@ -73,11 +73,12 @@ def mounted(prefix: str, app: ASGIApp) -> Mount:
 
 
 def _add_document(app: FastAPI, path: str) -> None:
-    @app.get(path, include_in_schema=False)
     async def document(request: Request) -> Response:
         described = await run_in_threadpool(_described, app)
         root = request.scope.get("root_path")
         return json_bytes({**described, "servers": [{"url": root}]} if root else described)
+
+    app.add_route(path, document, include_in_schema=False)
 
 
 def _described(app: FastAPI) -> dict[str, Any]:

@@ -3,6 +3,7 @@ than its work.
 """
 
 from collections.abc import Awaitable, Callable
+from inspect import isawaitable
 
 from fastapi import APIRouter, FastAPI, HTTPException, Request, Response
 from fastapi.routing import APIRoute
@@ -83,8 +84,8 @@ class ShortCut:
             return await self._presented(kind, request, error)
 
     async def _presented(self, kind: type, request: Request, error: Exception) -> Response:
-        response: Response = await self.app.exception_handlers[kind](request, error)  # type: ignore[misc]
-        return response
+        answer = self.app.exception_handlers[kind](request, error)
+        return await answer if isawaitable(answer) else answer
 
 
 def endpoint_named(name: str, router: APIRouter) -> Endpoint:

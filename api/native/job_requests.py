@@ -191,17 +191,22 @@ def owner_named(principal: Principal, user_by_email: OwnerOf) -> OwnerOf:
 
 def words_of(name: str, given: str | None, known: tuple[str, ...]) -> frozenset[str]:
     """The words of a comma-separated list. Raises BadInput for an unknown one."""
-    words = frozenset(word.strip() for word in (given or "").split(",") if word.strip())
+    words = _split(given or "")
     if not words.issubset(known):
         raise BadInput(name, f"It must be one or more of {', '.join(known)}.")
     return words
+
+
+def _split(listed: str) -> frozenset[str]:
+    """The words of a comma-separated list."""
+    return frozenset(word.strip() for word in listed.split(",") if word.strip())
 
 
 def _ids(given: str | None) -> frozenset[str]:
     """The ids of a comma-separated list. Raises BadInput if there are none or too many."""
     if given is None:
         return frozenset()
-    ids = frozenset(word.strip() for word in given.split(",") if word.strip())
+    ids = _split(given)
     if not 0 < len(ids) <= MOST_LISTED:
         raise BadInput("ids", f"It must have from 1 to {MOST_LISTED} ids.")
     return ids

@@ -81,6 +81,22 @@ def test_a_loss_is_noticed_after_the_folder_was_quiet(
     assert str(there.lost()).startswith(f"{log}")
 
 
+def test_a_log_that_a_link_leads_to_is_noticed_too(
+    log: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(place, "_SETTLED_NS", SETTLED_NS)
+    kept = log.parent.parent / "kept.db"
+    log.rename(kept)
+    log.symlink_to(kept)
+    there = Place(log)
+    settled = log.parent.stat().st_ctime_ns + 2 * SETTLED_NS
+    until(lambda: time.time_ns() > settled, "the folder is quiet")
+    for _ in range(3):
+        assert there.lost() is None
+    kept.unlink()
+    assert there.lost() is not None
+
+
 def test_what_is_put_back_is_there_again(log: Path) -> None:
     there = Place(log)
     kept = log.with_name("kept")

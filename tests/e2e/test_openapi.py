@@ -126,6 +126,8 @@ def test_the_documents_name_every_api_route_its_token_and_its_streams(server: Se
 
 def test_gitomas_clients_find_its_document_where_it_always_was(server: Server) -> None:
     paths = document_at(server, "/openapi.json")["paths"]
+    head = httpx2.head(f"{server.url}/openapi.json", trust_env=False, timeout=DEADLINE_S)
+    assert (head.status_code, head.content) == (200, b"")
 
     tags = {t for operations in paths.values() for o in operations.values() for t in o["tags"]}
     assert tags == {"system", "jobs", "state"}

@@ -25,6 +25,8 @@ class Place:
         self._folder = os.fspath(path.parent)
         self._files = [os.fspath(path.with_name(f"{path.name}{part}")) for part in _PARTS]
         self._opened = [_identity(file) for file in self._files]
+        self._linked = any(map(os.path.islink, self._files))
+        """A link leads to another folder, whose changes do not show in this one."""
         self._unchanged: tuple[int, int, int] | None = None
         """The folder when the files were last checked, if any later change in it will show. Then
         one look at the folder is enough: this is done for each commit.
@@ -43,7 +45,7 @@ class Place:
                     "from the server before you stop it"
                 )
         settled = folder is not None and folder[2] + _SETTLED_NS < time.time_ns()
-        self._unchanged = folder if settled else None
+        self._unchanged = folder if settled and not self._linked else None
         return None
 
 
