@@ -83,6 +83,21 @@ CREWS = Projection(
 )
 
 
+def first_crew_row(events: Iterable[Recorded], number: int) -> Row:
+    """The row of a new crew, from the append that made it and the number that the view gave it."""
+    committed = next(event for event in events if event.type in CREWS.births)
+    return {**_committed(None, committed), "number": number}
+
+
+def number_of(reading: Reading, crew_id: str) -> int:
+    """The number of a crew of its template. Only the view knows it. Raises CrewNotFound."""
+    crews = reading.table("crews")
+    found = reading.connection.execute(select(crews.c.number).where(crews.c.id == crew_id)).scalar()
+    if found is None:
+        raise CrewNotFound(crew_id)
+    return int(found)
+
+
 def find_crew(reading: Reading, crew_id: str) -> Row:
     """The row of one crew. Raises CrewNotFound."""
     crews = reading.table("crews")

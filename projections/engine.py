@@ -147,13 +147,16 @@ class Views:
                     5.0,
                     lambda: self._stopping or bool(self._requests) or self._doubted or self._again,
                 )
-                self._linger()
+            self._linger()
 
     def _linger(self) -> None:
-        """Let more events come before they are folded together, unless a reader waits for them.
+        """Let more events come before they are folded together, unless a reader waits for them or
+        they fill a page.
 
         A transaction for each event would cost the server more than the events themselves.
         """
+        if self._log.head - self._lowest() >= _LIVE_PAGE:
+            return
         self._wanted.clear()
         if not self._waiters and not self._stopping and not self._requests:
             self._wanted.wait(_LINGER_S)
@@ -281,16 +284,18 @@ class Views:
                 lowest = slot.live.committed.position
         return self._log.head if lowest is None else lowest
 
-    async def caught_up(self, timeout_s: float = 5.0) -> None:
-        """Wait until the views show everything that was in the log at this call (read your writes).
-        Failed views are left out: their readers get the error.
+    async def caught_up(self, timeout_s: float = 5.0, *, goal: int | None = None) -> None:
+        """Wait until the views show everything up to the position `goal`; by default, everything
+        that was in the log at this call (read your writes). Failed views are left out: their
+        readers get the error.
 
         Raises ViewsUnavailable if that takes more than `timeout_s` seconds.
         """
-        try:
-            goal = await self._log.newest()
-        except LogUnavailable as error:
-            raise ViewsUnavailable(str(error)) from error
+        if goal is None:
+            try:
+                goal = await self._log.newest()
+            except LogUnavailable as error:
+                raise ViewsUnavailable(str(error)) from error
         if self.position >= goal:
             return
         with self._waiters.joined(goal) as there:

@@ -1,6 +1,6 @@
 """The jobs view: one row for each job, from which lists and status are answered."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from functools import lru_cache
 from typing import Any, NamedTuple
 
@@ -322,14 +322,23 @@ JOBS = Projection(
 
 
 def first_row(events: Sequence[Recorded]) -> Row:
-    """The row of a job after its first events, made with the view's own folds, so that the caller
-    need not wait for the view.
+    """The row of a job after its first events; see `first_rows`."""
+    return next(iter(first_rows(events).values()))
+
+
+def first_rows(events: Iterable[Recorded]) -> dict[str, Row]:
+    """The rows of new jobs by id, in the order of their submission, after an append that made them.
+    The view's own folds make them, so that the caller need not wait for the view.
     """
-    row: Row | None = None
+    rows: dict[str, Row] = {}
     for event in events:
-        row = JOBS.folds[event.type](row, event)
-    assert row is not None
-    return row
+        fold = JOBS.folds.get(event.type)
+        if fold is not None:
+            job_id = JOBS.key(event)
+            row = fold(rows.get(job_id), event)
+            assert row is not None
+            rows[job_id] = row
+    return rows
 
 
 def find_job(reading: Reading, job_id: str) -> Row:

@@ -20,7 +20,7 @@ from domain.idempotency import RequestAccepted, idempotency_stream
 from domain.job.aggregate import Job
 from domain.job.commands import IdempotencyKey, Jobs, replay_of
 from domain.job.events import JobPlan, JobSubmitted, Links, job_stream
-from domain.log import Context, EventLog, NewEvent
+from domain.log import Context, EventLog, NewEvent, Recorded
 from domain.redaction import HIDDEN
 from domain.schedule.wall_clock import zone_of
 from scheduler.dispatch.sealed import Sealed
@@ -72,6 +72,8 @@ class CrewSubmission:
     crew_id: str
     job_ids: list[str]
     position: int
+    events: Sequence[Recorded] = ()
+    """Its append, as it is in the log; none if it was `replayed`."""
     replayed: bool = False
 
 
@@ -223,7 +225,7 @@ class CrewIntake:
             earlier = await self.replayed(idempotency)
             assert earlier is not None
             return earlier
-        return CrewSubmission(prepared.crew_id, prepared.job_ids, recorded[-1].position)
+        return CrewSubmission(prepared.crew_id, prepared.job_ids, recorded[-1].position, recorded)
 
     def sealed(self, prepared: Prepared) -> Any:
         """The context for the append of `prepared.events`: inside it the private parts are durable.

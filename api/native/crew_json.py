@@ -1,5 +1,6 @@
 """Crews as JSON. Null fields are present, never left out. Times are ISO 8601 in UTC."""
 
+from collections.abc import Sequence
 from typing import Any, Literal
 
 import orjson
@@ -91,5 +92,10 @@ def crew_whole(reading: Reading, row: Row, name_of: NameOf) -> dict[str, Any]:
     members = [member["id"] for member in orjson.loads(row["members"])]
     rows = {found["id"]: found for found in jobs_of_ids(reading, members)}
     there = [rows[one] for one in members if one in rows and not rows[one]["deleted"]]
-    crew = crew_json(row, counts_of(there), name_of)
-    return {**crew, "jobs": [listed(job, name_of) for job in there]}
+    return crew_of(row, there, name_of)
+
+
+def crew_of(row: Row, jobs: Sequence[Row], name_of: NameOf) -> dict[str, Any]:
+    """The crew with these jobs."""
+    crew = crew_json(row, counts_of(jobs), name_of)
+    return {**crew, "jobs": [listed(job, name_of) for job in jobs]}

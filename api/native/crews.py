@@ -10,7 +10,7 @@ from api.edge.answers import json_bytes, position_header
 from api.edge.idempotency import IdempotencyHeader, key_of
 from api.edge.security import Authenticated, NameOf, Principal
 from api.edge.short_forms import bounded
-from api.native.crew_json import CrewBrief, CrewObject, crew_listed, crew_whole
+from api.native.crew_json import CrewBrief, CrewObject, crew_listed, crew_of, crew_whole
 from api.native.crew_requests import CrewAgain, CrewQuery, NewCrew
 from api.native.job_requests import OwnerOf, moment_of, owner_named
 from api.native.pages import Page, page
@@ -18,8 +18,9 @@ from api.native.problems import SECURED, documented
 from domain.crew.commands import Crews
 from domain.errors import WrongState
 from domain.idempotency import canonical
-from projections.crews import crew_counts, find_crew, list_crews
+from projections.crews import crew_counts, find_crew, first_crew_row, list_crews, number_of
 from projections.engine import Views
+from projections.jobs import first_rows
 from projections.projection import Row
 from scheduler.crews import CrewIntake, CrewSubmission, Occasion
 
@@ -87,7 +88,14 @@ def _add_intake(router: APIRouter, intake: CrewIntake, views: Views, name_of: Na
         }
         if submission.replayed:
             headers["Idempotency-Replayed"] = "true"
-        return await _answer(views, submission.crew_id, name_of, headers, 201)
+            return await _answer(views, submission.crew_id, name_of, headers, 201)
+        await views.caught_up(goal=submission.position)
+        with views.reading() as reading:
+            number = number_of(reading, submission.crew_id)
+        row = first_crew_row(submission.events, number)
+        jobs = first_rows(submission.events)
+        members = [jobs[job_id] for job_id in submission.job_ids]
+        return json_bytes(crew_of(row, members, name_of), 201, headers)
 
 
 def _add_reading(router: APIRouter, views: Views, name_of: NameOf, user_by_email: OwnerOf) -> None:

@@ -66,6 +66,18 @@ def test_crews_of_a_template_are_numbered_as_they_are_made(http: httpx2.Client) 
     assert again.headers["idempotency-replayed"] == "true"
 
 
+def test_the_answer_to_a_new_crew_is_the_crew_as_it_is_shown(
+    server: Server, http: httpx2.Client
+) -> None:
+    asks = {**job("asks"), "approval": "required", "labels": ["careful"]}
+    long = {**job("long", "true", "asks"), "argv": ["echo", "x" * 5_000]}
+    write_template(server.data, "careful", asks, long, job("other", "true", "asks", "long"))
+    for body in ({}, {"notBefore": "2100-01-01T00:00:00Z"}):
+        made = make(http, "careful", **body)
+        assert made == http.get(f"{CREWS}/{made['id']}").json()
+        assert len(made["jobs"]) == 3
+
+
 def test_filters_select_by_state_template_label_owner_and_time(http: httpx2.Client) -> None:
     waits = make(http, "other", notBefore="2100-01-01T00:00:00Z")
     done = make(http, "greet", inputs={"who": "Grace"})

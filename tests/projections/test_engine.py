@@ -6,6 +6,7 @@ import asyncio
 import random
 import sqlite3
 import threading
+import time
 from collections.abc import Iterator
 from dataclasses import replace
 from functools import partial
@@ -17,6 +18,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from sqlalchemy import Column, Engine, Integer, String, create_engine, select
+from sqlalchemy.event import listen
 
 from domain.catalogue import CATALOGUE
 from domain.errors import JobNotFound
@@ -92,6 +94,28 @@ def make_history(log: EventLog, seed: int, jobs: int = 12) -> None:
         await asyncio.gather(*(one(number) for number in range(jobs)))
 
     asyncio.run(everything())
+
+
+def test_a_steady_trickle_of_events_is_folded_in_few_transactions(
+    log: EventLog, tmp_path: Path
+) -> None:
+    views = started(log, tmp_path / "views.db")
+    until_caught_up(views)
+    commits: list[float] = []
+    listen(views._engine, "commit", lambda _: commits.append(time.monotonic()))
+
+    async def trickle() -> None:
+        for number in range(60):
+            await Jobs(log).submit(f"j{number}", submitted(), SYSTEM)
+            await asyncio.sleep(0.005)
+
+    begun = time.monotonic()
+    asyncio.run(trickle())
+    took = time.monotonic() - begun
+    until_caught_up(views)
+    views.close()
+    # Each transaction lets events come for 50 ms; one more follows when a reader waits.
+    assert 0 < len(commits) <= took / 0.05 + 2
 
 
 def test_every_digest_is_the_digest_of_the_rows(log: EventLog, tmp_path: Path) -> None:
