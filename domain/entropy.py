@@ -15,13 +15,13 @@ _used = 0
 
 
 def random_bytes(count: int) -> bytes:
-    """`count` (at most 8,192) random bytes, never returned twice. Thread-safe. A forked process
-    does not share them.
+    """`count` random bytes, never returned twice. Thread-safe. A forked process does not share
+    them.
     """
     global _held, _used
     with _lock:
         if _used + count > len(_held):
-            _held, _used = os.urandom(_FETCH), 0
+            _held, _used = os.urandom(max(_FETCH, count)), 0
         start, _used = _used, _used + count
         return _held[start:_used]
 

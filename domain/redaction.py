@@ -44,7 +44,7 @@ class Redactor:
     def __init__(self, secrets: Iterable[str] = ()) -> None:
         forms = {form for secret in secrets for form in _forms(secret)}
         self._secrets = sorted(forms, key=lambda form: (-len(form), form))
-        self._triggers = [*map(_with_rarest, self._secrets), *_TRIGGERS]
+        self._triggers = _by_rarest((*self._secrets, *_TRIGGERS))
         self._names: dict[str, tuple[str, bool]] = {}
 
     def text(self, s: str) -> str:
@@ -148,14 +148,7 @@ class Redactor:
         """
         if "?" in whole or ("@" in whole and "://" in whole):
             return False
-        for rare, text in self._triggers:
-            if rare in whole and text in whole:
-                return False
-        lowered = whole.lower()
-        for rare, word in _WORDS:  # noqa: SIM110 - a generator would take longer than a search
-            if rare in lowered and word in lowered:
-                return False
-        return True
+        return not _has_one(self._triggers, whole) and not _has_one(_WORDS, whole.lower())
 
     def _once(self, s: str) -> str:
         for secret in self._secrets:
@@ -179,11 +172,29 @@ class Redactor:
 _COMMON = "eatoinsrhldcumfgpwybvkxjqz"
 
 
-def _with_rarest(text: str) -> tuple[str, str]:
-    """A text, preceded by the character in it that most texts lack: searching for one character is
-    many times faster than for several.
+def _rarest(text: str) -> str:
+    """The character of a text that most other texts lack."""
+    return max(text, key=lambda c: _COMMON.find(c) if c in _COMMON else len(_COMMON))
+
+
+def _by_rarest(texts: Iterable[str]) -> list[tuple[str, list[str]]]:
+    """Texts by their rarest character: searching for one character is many times faster than for
+    several.
     """
-    return max(text, key=lambda c: _COMMON.find(c) if c in _COMMON else len(_COMMON)), text
+    grouped: dict[str, list[str]] = {}
+    for text in texts:
+        grouped.setdefault(_rarest(text), []).append(text)
+    return list(grouped.items())
+
+
+def _has_one(texts: list[tuple[str, list[str]]], whole: str) -> bool:
+    """Whether one of the texts, as `_by_rarest` returns them, is in `whole`."""
+    for rare, those in texts:
+        if rare in whole:
+            for text in those:
+                if text in whole:
+                    return True
+    return False
 
 
 def _forms(secret: str) -> set[str]:
@@ -351,10 +362,7 @@ _TOKENS = (
 Most lines lack the character.
 """
 
-_TRIGGERS = [
-    *map(_with_rarest, [trigger for _, tokens in _TOKENS for trigger, _ in tokens]),
-    _with_rarest("PRIVATE KEY"),
-]
+_TRIGGERS = (*(trigger for _, tokens in _TOKENS for trigger, _ in tokens), "PRIVATE KEY")
 
 _LOGIN = r"(?:password|passwd|passphrase|(?<![A-Za-z])pwd|(?<=[_-])pass)"
 _KEY = r"(?:api|access|secret|private|account|auth|signing|encryption|master|shared)[_.-]?key"
@@ -467,7 +475,7 @@ class _Assignment(NamedTuple):
 
 
 _ASSIGNED_WORDS = ("token", "key", "pass", "secret", "auth", "pwd", "credential")
-_WORDS = tuple(map(_with_rarest, (*_ASSIGNED_WORDS, "bearer", "basic")))
+_WORDS = _by_rarest((*_ASSIGNED_WORDS, "bearer", "basic"))
 """Every text in which `_hide_assigned` finds something has one of these, or a question mark."""
 
 

@@ -4,6 +4,7 @@ any time.
 
 import os
 import sqlite3
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -62,3 +63,24 @@ def identities(path: Path) -> list[tuple[int, int] | None]:
 def remove(path: Path) -> None:
     for file in _files_of(path):
         file.unlink(missing_ok=True)
+
+
+def upsert(
+    connection: Connection,
+    table: str,
+    columns: Sequence[str],
+    *,
+    keys: Sequence[str],
+    replaced: Sequence[str],
+    rows: int,
+) -> str:
+    """The statement that inserts rows, or sets the columns `replaced` of those whose `keys` are
+    there. It is SQL for the driver: SQLAlchemy's own way for many rows takes longer.
+    """
+    mark = "?" if connection.dialect.paramstyle == "qmark" else "%s"
+    row = f"({', '.join([mark] * len(columns))})"
+    return (
+        f"INSERT INTO {table} ({', '.join(columns)}) VALUES {', '.join([row] * rows)} "
+        f"ON CONFLICT ({', '.join(keys)}) DO UPDATE SET "
+        + ", ".join(f"{name} = excluded.{name}" for name in replaced)
+    )

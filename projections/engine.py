@@ -37,7 +37,7 @@ logger = logging.getLogger("crewlog.projections")
 _LIVE_PAGE = 1_000
 _REBUILD_PAGE = 2_500
 _RETRY_S = 0.5
-_LINGER_S = 0.05
+_LINGER_S = 0.1
 
 
 class UnknownProjection(NotFound):

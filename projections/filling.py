@@ -8,7 +8,7 @@ updated row by row.
 from collections import OrderedDict
 from collections.abc import Callable, Iterable
 from hashlib import blake2b
-from itertools import takewhile
+from itertools import chain, takewhile
 from operator import itemgetter
 from typing import Any, NamedTuple
 
@@ -17,11 +17,14 @@ from sqlalchemy import Connection, Table, bindparam, delete, func, select, text
 from sqlalchemy.exc import SQLAlchemyError
 
 from domain.log import Recorded
+from projections.database import upsert
 from projections.projection import Fold, Projection, Row
 
 _MODULUS = 1 << 128
 _CACHED_ROWS = 20_000
 _LOOK_UP = 400
+_AT_ONCE = (64, 8, 1)
+"""Rows in one statement."""
 
 _Values = tuple[Any, ...]
 
@@ -76,7 +79,7 @@ class Filling:
         self._columns = [column.name for column in table.columns]
         self._values: Callable[[Row], _Values] = itemgetter(*self._columns)
         self._key_name = self._columns[0]
-        self._upsert: str | None = None
+        self._upserts: dict[int, str] = {}
 
     @property
     def digest(self) -> str:
@@ -204,25 +207,33 @@ class Filling:
             written.append(values)
         self._sum = total % _MODULUS
         if written:
-            connection.exec_driver_sql(self._upsert_statement(connection), written)
+            self._upsert(connection, written)
         if gone:
             statement = delete(self.table).where(self.table.c[self._key_name] == bindparam("gone"))
             connection.execute(statement, [{"gone": key} for key in gone])
         while len(cache) > _CACHED_ROWS:
             cache.popitem(last=False)
 
-    def _upsert_statement(self, connection: Connection) -> str:
-        """Plain SQL for the driver: SQLAlchemy's own way for many rows costs more than the fold."""
-        if self._upsert is None:
-            mark = "?" if connection.dialect.paramstyle == "qmark" else "%s"
-            columns, rest = ", ".join(self._columns), self._columns[1:]
-            self._upsert = (
-                f"INSERT INTO {self.table.name} ({columns}) "
-                f"VALUES ({', '.join([mark] * len(self._columns))}) "
-                f"ON CONFLICT ({self._key_name}) DO UPDATE SET "
-                + ", ".join(f"{name} = excluded.{name}" for name in rest)
-            )
-        return self._upsert
+    def _upsert(self, connection: Connection, rows: list[_Values]) -> None:
+        """Write rows with as few statements as possible. The driver lets other threads run at each
+        statement, and to come back takes longer than to write a row.
+        """
+        start = 0
+        for count in _AT_ONCE:
+            while len(rows) - start >= count:
+                statement = self._upserts.get(count)
+                if statement is None:
+                    statement = self._upserts[count] = upsert(
+                        connection,
+                        self.table.name,
+                        self._columns,
+                        keys=self._columns[:1],
+                        replaced=self._columns[1:],
+                        rows=count,
+                    )
+                some = rows[start : start + count]
+                connection.exec_driver_sql(statement, tuple(chain.from_iterable(some)))
+                start += count
 
     def remembered(self, connection: Connection) -> str | None:
         """The digest of this filling that the database stores."""

@@ -2,7 +2,8 @@
 one transaction.
 """
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
+from itertools import chain
 from typing import Any
 
 from sqlalchemy import (
@@ -19,16 +20,14 @@ from sqlalchemy import (
 )
 from sqlalchemy.types import TypeEngine
 
+from projections.database import upsert
 from projections.filling import Filling
 from projections.projection import Projection
 from projections.slot import Slot
 
 _FORMAT = "1"
 _ZERO = f"{0:032x}"
-_SAVE = text(
-    "UPDATE fillings SET position = :position, digest = :digest, unknown = :unknown "
-    "WHERE name = :name AND generation = :generation"
-)
+_COLUMNS = ("name", "generation", "version", "live", "position", "digest", "unknown")
 _LIVE = text("SELECT name, generation, position FROM fillings WHERE live = 1")
 
 
@@ -121,21 +120,29 @@ class Generations:
             )
         )
 
-    def save(self, connection: Connection, fillings: Iterable[Filling]) -> None:
-        """Store how far these are."""
-        connection.execute(
-            _SAVE,
-            [
-                {
-                    "name": filling.projection.name,
-                    "generation": filling.generation,
-                    "position": filling.position,
-                    "digest": filling.digest,
-                    "unknown": filling.unknown,
-                }
-                for filling in fillings
-            ],
+    def save(self, connection: Connection, fillings: Sequence[Filling]) -> None:
+        """Store how far these are. `begin` has made their rows."""
+        statement = upsert(
+            connection,
+            "fillings",
+            _COLUMNS,
+            keys=("name", "generation"),
+            replaced=("position", "digest", "unknown"),
+            rows=len(fillings),
         )
+        rows = [
+            (
+                f.projection.name,
+                f.generation,
+                f.projection.version,
+                0,
+                f.position,
+                f.digest,
+                f.unknown,
+            )
+            for f in fillings
+        ]
+        connection.exec_driver_sql(statement, tuple(chain.from_iterable(rows)))
 
     def replace(self, connection: Connection, live: Filling | None, ready: Filling) -> None:
         """Let readers find `ready` in the place of `live`, and drop `live`."""

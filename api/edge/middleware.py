@@ -310,10 +310,15 @@ class BodyLimit:
         if scope["type"] != "http":
             await self.app(scope, receive, send)
             return
-        declared = _header(scope["headers"], b"content-length")
-        too_large = (declared is not None and _exceeds(declared, self.limit)) or await _MeteredBody(
-            self.limit, receive, send
-        ).run(self.app, scope)
+        headers = scope["headers"]
+        declared = _header(headers, b"content-length")
+        if declared is None or _header(headers, b"transfer-encoding") is not None:
+            too_large = await _MeteredBody(self.limit, receive, send).run(self.app, scope)
+        else:
+            too_large = _exceeds(declared, self.limit)
+            if not too_large:
+                # The server itself reads no more than this.
+                await self.app(scope, receive, send)
         if too_large:
             detail = _BodyTooLarge(self.limit).detail
             await JSONResponse({"detail": detail}, status_code=413)(scope, receive, send)
@@ -413,7 +418,10 @@ class SelectiveGZip:
         accepted = _header(scope["headers"], b"accept-encoding")
         if accepted is None and length is not None and kind == _JSON:
             # Passing an uncompressed answer through the library costs as much as making the answer.
-            MutableHeaders(raw=headers).add_vary_header("Accept-Encoding")
+            if _header(headers, b"vary") is None:
+                headers.append((b"vary", b"Accept-Encoding"))
+            else:
+                MutableHeaders(raw=headers).add_vary_header("Accept-Encoding")
             return send
         responder = self._responder(accepted)
         responder.send = send

@@ -25,9 +25,19 @@ ENVELOPE_FIELDS = ("schema", "id", "at", "actor", "request_id", "cause", "data")
 
 def uuid7() -> str:
     """A time-ordered UUID (RFC 9562 section 5.7): 48 bits of milliseconds, then random bits."""
-    text = ((time.time_ns() // 1_000_000).to_bytes(6, "big") + random_bytes(10)).hex()
-    variant = _VARIANT[text[16]]
-    return f"{text[:8]}-{text[8:12]}-7{text[13:16]}-{variant}{text[17:20]}-{text[20:]}"
+    return uuid7s(1)[0]
+
+
+def uuid7s(count: int) -> list[str]:
+    """That many, of one time."""
+    time_part = (time.time_ns() // 1_000_000).to_bytes(6, "big").hex()
+    begun = f"{time_part[:8]}-{time_part[8:]}-7"
+    digits = random_bytes(10 * count).hex()
+    return [
+        f"{begun}{digits[at : at + 3]}-{_VARIANT[digits[at + 3]]}{digits[at + 4 : at + 7]}-"
+        f"{digits[at + 7 : at + 19]}"
+        for at in range(0, 20 * count, 20)
+    ]
 
 
 def subject_of(stream: str) -> str:
@@ -72,7 +82,8 @@ def new_events(
     """
     _check_name(stream)
     at = format_time(clock())
-    return [NewEvent(stream, event, context, at, uuid7()) for event in events]
+    ids = uuid7s(len(events))
+    return [NewEvent(stream, event, context, at, id) for event, id in zip(events, ids, strict=True)]
 
 
 def encode_state(new: NewEvent, data: bytes, request_id: str | None) -> bytes:

@@ -125,13 +125,14 @@ class EventLog(Reads):
         checkpoint: tuple[str, int] | None,
         answer: "threading.Event | tuple[object, asyncio.Future[Sequence[Recorded]]]",
     ) -> AppendCommand:
-        versions = dict(expected)
-        stored = []
+        reached = dict(expected)
+        versions = []
         for new in events:
-            if new.stream not in versions:
+            if new.stream not in reached:
                 raise ValueError(f"An append to {new.stream} must state the version it expects.")
-            versions[new.stream] += 1
-            stored.append(self._mapper.stored(new, versions[new.stream]))
+            reached[new.stream] += 1
+            versions.append(reached[new.stream])
+        stored = self._mapper.stored(events, versions)
         actors = [new.context.actor for new in events]
         essential = any(new.event.essential for new in events)
         return AppendCommand(stored, actors, expected, checkpoint, essential, answer)

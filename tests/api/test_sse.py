@@ -260,9 +260,9 @@ def test_what_was_decoded_of_the_newest_events_counts_as_memory(lines: list[str]
     recent = RecentEvents(0, max_bytes=bound)
 
     def fill() -> None:
-        for position in range(1, bound // len(mapper.stored(new, 1).state) + 2):
+        for position in range(1, bound // len(mapper.stored([new], [1])[0].state) + 2):
             # Stored anew each time: one shared by all would count once.
-            state = mapper.stored(new, position).state
+            state = mapper.stored([new], [position])[0].state
             event = Recorded(position, new.stream, position, "job.output", state, CATALOGUE)
             recent.extend([event])
             assert event.data
@@ -283,11 +283,11 @@ def test_frames_are_kept_within_bounds(form: WireForm, lines: list[str]) -> None
     mapper = EventMapper(Redactor())
     (new,) = new_events("job-a/output", [output(1, *lines)], SYSTEM)
     frames = Frames(form.encode, max_bytes=bound)
-    count = 2 * bound // len(mapper.stored(new, 1).state)
+    count = 2 * bound // len(mapper.stored([new], [1])[0].state)
 
     def fill() -> None:
         for position in range(1, count):
-            state = mapper.stored(new, position).state
+            state = mapper.stored([new], [position])[0].state
             frames.of(Recorded(position, new.stream, position, "job.output", state, CATALOGUE))
 
     tracemalloc.start()

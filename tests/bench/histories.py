@@ -85,7 +85,7 @@ def pages(events: int, outputs: int) -> Iterator[list[Recorded]]:
             state = known.get((event.type, version))
             if state is None:
                 new = new_events(stream, [event], SYSTEM)[0]
-                state = mapper.stored(new, version).state
+                state = mapper.stored([new], [version])[0].state
                 if event.type != JobSubmitted.type:
                     known[event.type, version] = state
             page.append(Recorded(position, stream, version, event.type, state, CATALOGUE))

@@ -6,6 +6,7 @@ import uuid
 
 from domain.entropy import random_bytes, uuid4
 from domain.log import uuid7
+from domain.log.envelope import uuid7s
 
 
 def test_threads_are_never_given_the_same_bytes() -> None:
@@ -21,6 +22,7 @@ def test_threads_are_never_given_the_same_bytes() -> None:
         thread.join()
     assert len(set(seen)) == 12_000
     assert {len(piece) for piece in seen} == {10}
+    assert len(random_bytes(100_000)) == 100_000
 
 
 def test_a_forked_child_has_bytes_of_its_own() -> None:
@@ -39,7 +41,7 @@ def test_a_forked_child_has_bytes_of_its_own() -> None:
 
 
 def test_ids_are_version_7_uuids_in_the_order_of_time() -> None:
-    ids = [uuid.UUID(uuid7()) for _ in range(2_000)]
+    ids = [uuid.UUID(uuid7()) for _ in range(2_000)] + list(map(uuid.UUID, uuid7s(2_000)))
     assert {(i.version, i.variant) for i in ids} == {(7, uuid.RFC_4122)}
     assert len(set(ids)) == len(ids)
     stamps = [i.int >> 80 for i in ids]
