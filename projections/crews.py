@@ -84,18 +84,27 @@ CREWS = Projection(
 
 
 def first_crew_row(events: Iterable[Recorded], number: int) -> Row:
-    """The row of a new crew, from the append that made it and the number that the view gave it."""
+    """The row of a new crew, from the append that made it and the number that the view gives it."""
     committed = next(event for event in events if event.type in CREWS.births)
     return {**_committed(None, committed), "number": number}
 
 
-def number_of(reading: Reading, crew_id: str) -> int:
-    """The number of a crew of its template. Only the view knows it. Raises CrewNotFound."""
+def number_of(reading: Reading, crew_id: str) -> int | None:
+    """The number of a crew of its template; None if the view has not come to it yet."""
     crews = reading.table("crews")
-    found = reading.connection.execute(select(crews.c.number).where(crews.c.id == crew_id)).scalar()
-    if found is None:
-        raise CrewNotFound(crew_id)
-    return int(found)
+    number: int | None = reading.connection.execute(
+        select(crews.c.number).where(crews.c.id == crew_id)
+    ).scalar()
+    return number
+
+
+def newest_number(reading: Reading, template: str) -> tuple[int, int]:
+    """The number of the newest crew of a template that the view has, or 0, and the view's
+    position.
+    """
+    crews = reading.table("crews")
+    newest = select(func.max(crews.c.number)).where(crews.c.template == template)
+    return reading.connection.execute(newest).scalar() or 0, reading.positions["crews"]
 
 
 def find_crew(reading: Reading, crew_id: str) -> Row:

@@ -49,7 +49,12 @@ def assemble(parts: Parts) -> ASGIApp:
     )
     others = (
         crew_routes(
-            parts.crews, parts.crew_intake, parts.views, parts.name_of, parts.owner_by_email
+            parts.log,
+            parts.crews,
+            parts.crew_intake,
+            parts.views,
+            parts.name_of,
+            parts.owner_by_email,
         ),
         approval_routes(
             parts.log, parts.jobs, parts.approvals, parts.views, parts.email_of, parts.name_of

@@ -18,25 +18,43 @@ from api.native.problems import SECURED, documented
 from domain.crew.commands import Crews
 from domain.errors import WrongState
 from domain.idempotency import canonical
-from projections.crews import crew_counts, find_crew, first_crew_row, list_crews, number_of
+from domain.log import EventLog
+from projections.crews import (
+    crew_counts,
+    find_crew,
+    first_crew_row,
+    list_crews,
+    newest_number,
+    number_of,
+)
 from projections.engine import Views
 from projections.jobs import first_rows
 from projections.projection import Row
 from scheduler.crews import CrewIntake, CrewSubmission, Occasion
 
+_NEAR = 2_000
+"""So many events behind the log, the view's position is near enough to count on from it."""
+
 
 def crew_routes(
-    crews: Crews, intake: CrewIntake, views: Views, name_of: NameOf, user_by_email: OwnerOf
+    log: EventLog,
+    crews: Crews,
+    intake: CrewIntake,
+    views: Views,
+    name_of: NameOf,
+    user_by_email: OwnerOf,
 ) -> APIRouter:
     """The routes. `user_by_email` returns the owner behind an e-mail address."""
     router = APIRouter(prefix="/crews", tags=["crews"], responses=SECURED)
-    _add_intake(router, intake, views, name_of)
+    _add_intake(router, log, intake, views, name_of)
     _add_reading(router, views, name_of, user_by_email)
     _add_commands(router, crews, intake, views, name_of)
     return router
 
 
-def _add_intake(router: APIRouter, intake: CrewIntake, views: Views, name_of: NameOf) -> None:
+def _add_intake(
+    router: APIRouter, log: EventLog, intake: CrewIntake, views: Views, name_of: NameOf
+) -> None:
     @router.post(
         "",
         status_code=201,
@@ -89,10 +107,7 @@ def _add_intake(router: APIRouter, intake: CrewIntake, views: Views, name_of: Na
         if submission.replayed:
             headers["Idempotency-Replayed"] = "true"
             return await _answer(views, submission.crew_id, name_of, headers, 201)
-        await views.caught_up(goal=submission.position)
-        with views.reading() as reading:
-            number = number_of(reading, submission.crew_id)
-        row = first_crew_row(submission.events, number)
+        row = first_crew_row(submission.events, await _number(log, views, submission))
         jobs = first_rows(submission.events)
         members = [jobs[job_id] for job_id in submission.job_ids]
         return json_bytes(crew_of(row, members, name_of), 201, headers)
@@ -172,6 +187,25 @@ def _add_commands(
         await views.caught_up()
         with views.reading() as reading:
             seen_crew(reading, crew_id, principal)
+
+
+async def _number(log: EventLog, views: Views, submission: CrewSubmission) -> int:
+    """The number of a new crew: that of the view, or the one that the view will give it. To wait
+    for the view would take longer than everything else.
+    """
+    committed = submission.events[0]
+    with views.reading() as reading:
+        number = number_of(reading, submission.crew_id)
+        newest, position = newest_number(reading, committed.data["template"])
+    if number is not None:
+        return number
+    since = await log.read(position, _NEAR, types=(committed.type,))
+    if log.head < committed.position or len(since) == _NEAR:
+        await views.caught_up(goal=committed.position)
+        return await _number(log, views, submission)
+    template = committed.data["template"]
+    before = [event for event in since if event.position <= committed.position]
+    return newest + len([event for event in before if event.data["template"] == template])
 
 
 async def _answer(

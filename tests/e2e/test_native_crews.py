@@ -1,6 +1,7 @@
 """``/crewlog/v1/crews``: crews as things of their own, with numbers, filters and commands."""
 
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import httpx2
@@ -64,18 +65,6 @@ def test_crews_of_a_template_are_numbered_as_they_are_made(http: httpx2.Client) 
     again = http.post(CREWS, json={"template": "other"}, headers=key)
     assert (first.json()["id"], first.json()["number"]) == (again.json()["id"], 3)
     assert again.headers["idempotency-replayed"] == "true"
-
-
-def test_the_answer_to_a_new_crew_is_the_crew_as_it_is_shown(
-    server: Server, http: httpx2.Client
-) -> None:
-    asks = {**job("asks"), "approval": "required", "labels": ["careful"]}
-    long = {**job("long", "true", "asks"), "argv": ["echo", "x" * 5_000]}
-    write_template(server.data, "careful", asks, long, job("other", "true", "asks", "long"))
-    for body in ({}, {"notBefore": "2100-01-01T00:00:00Z"}):
-        made = make(http, "careful", **body)
-        assert made == http.get(f"{CREWS}/{made['id']}").json()
-        assert len(made["jobs"]) == 3
 
 
 def test_filters_select_by_state_template_label_owner_and_time(http: httpx2.Client) -> None:
@@ -161,3 +150,34 @@ def test_rerun_takes_the_inputs_that_it_had_or_others(http: httpx2.Client) -> No
     secret = make(http, "greet", inputs={"who": "ghp_0123456789abcdefghijABCDEFGHIJ012345"})
     refused = http.post(f"{CREWS}/{secret['id']}/rerun")
     assert (refused.status_code, refused.json()["errors"][0]["path"]) == (400, "inputs.who")
+
+
+def test_the_answer_to_a_new_crew_is_the_crew_as_it_is_shown(
+    server: Server, http: httpx2.Client
+) -> None:
+    asks = {**job("asks"), "approval": "required", "labels": ["careful"]}
+    long = {**job("long", "true", "asks"), "argv": ["echo", "x" * 5_000]}
+    write_template(server.data, "careful", asks, long, job("other", "true", "asks", "long"))
+    for body in ({}, {"notBefore": "2100-01-01T00:00:00Z"}):
+        made = make(http, "careful", **body)
+        assert made == http.get(f"{CREWS}/{made['id']}").json()
+        assert len(made["jobs"]) == 3
+
+
+def test_crews_made_at_once_have_the_numbers_that_the_view_gives_them(
+    server: Server, http: httpx2.Client
+) -> None:
+    for name in ("many", "others"):
+        write_template(server.data, name, job("one"))
+
+    def ten(_: int) -> list[Json]:
+        with connect(server) as client:
+            return [make(client, name) for name in ("many", "others") * 5]
+
+    with ThreadPoolExecutor(6) as pool:
+        made = [crew for crews in pool.map(ten, range(6)) for crew in crews]
+    for name in ("many", "others"):
+        numbers = {crew["id"]: crew["number"] for crew in made if crew["template"] == name}
+        assert sorted(numbers.values()) == list(range(1, 31))
+        shown = http.get(CREWS, params={"template": name, "limit": 100}).json()["items"]
+        assert {crew["id"]: crew["number"] for crew in shown} == numbers
