@@ -6,7 +6,6 @@ changed meanwhile. If another writer was first, the decision is made again from 
 
 import asyncio
 from collections.abc import Callable, Sequence
-from functools import partial
 from typing import Generic, NamedTuple, TypeVar
 
 from domain.clock import Clock, system_clock
@@ -43,14 +42,18 @@ async def decide(
     """Make a decision, append its draft, and decide again if another writer was first.
 
     A decision changes nothing but the draft, and reads through ``log.blocking``. It runs in a
-    thread if the store waits for a network, or if the decision itself takes `long`. Raises what the
-    decision raises, LogUnavailable, and VersionConflict after TRIES lost races.
+    thread if the store waits for a network, if there is much to read, or if the decision itself
+    takes `long`. Raises what the decision raises, LogUnavailable, and VersionConflict after TRIES
+    lost races.
     """
+
+    def drafted() -> tuple[Draft, T]:
+        draft = Draft(context, clock)
+        return draft, decision(draft)
+
     lost: VersionConflict | None = None
     for _ in range(TRIES):
-        draft = Draft(context, clock)
-        deciding = partial(decision, draft)
-        outcome = await (asyncio.to_thread(deciding) if long else log.apart(deciding))
+        draft, outcome = await (asyncio.to_thread(drafted) if long else log.apart(drafted))
         if not draft:
             return Decided(outcome, ())
         try:

@@ -12,6 +12,7 @@ from collections.abc import Callable, Sequence
 from typing import Generic, NamedTuple, TypeVar
 
 from domain.log import EventLog, Recorded
+from domain.log.short_look import TooLong, budget
 
 S = TypeVar("S")
 
@@ -50,18 +51,28 @@ class FoldedStreams(Generic[S]):
         self._bytes = 0
 
     def latest(self, name: str) -> Kept[S]:
-        """The present state in the log. Its version is 0 if the stream does not exist."""
+        """The present state in the log. Its version is 0 if the stream does not exist. Raises
+        TooLong if there is more to fold than the look has a budget for.
+        """
         with self._guard:
             kept = self._kept.get(name)
-        since = self._log.blocking.stream(
-            self._stream_of(name), kept.version if kept is not None else 0
-        )
+        since = self._since(self._stream_of(name), kept.version if kept is not None else 0)
         if kept is None or since:
             return self.further(name, since, kept)
         with self._guard:
             if name in self._kept:
                 self._kept.move_to_end(name)
         return kept
+
+    def _since(self, stream: str, version: int) -> list[Recorded]:
+        allowed = budget()
+        if allowed is None:
+            return self._log.blocking.stream(stream, version)
+        events, whole = self._log.blocking.beginning(stream, version, allowed.events, allowed.bytes)
+        if not whole:
+            raise TooLong
+        allowed.spend(len(events), sum(len(event.state) for event in events))
+        return events
 
     def further(self, name: str, events: Sequence[Recorded], before: Kept[S] | None) -> Kept[S]:
         """The state after these events, which are in the log and follow `before`."""

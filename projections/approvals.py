@@ -138,11 +138,26 @@ def approval_of_log(log: EventLog, approval_id: str) -> Row:
     return row
 
 
-def job_approvals(reading: Reading, job_id: str) -> list[Row]:
-    """All approvals of one job, oldest first."""
+def job_approvals(
+    reading: Reading, job_id: str, *, cursor: str | None = None, limit: int | None = None
+) -> tuple[list[Row], bool]:
+    """The approvals of one job, oldest first, and whether there are more. The cursor is the id of
+    the last one on the page before. Raises InvalidCursor for an id of none of them.
+    """
     approvals = reading.table("approvals")
     statement = _of_jobs(reading).where(approvals.c.job_id == job_id)
-    return reading.rows(statement.order_by(approvals.c.position))
+    if cursor is not None:
+        last = select(approvals.c.position).where(
+            approvals.c.id == cursor, approvals.c.job_id == job_id
+        )
+        if not reading.rows(last):
+            raise InvalidCursor("The cursor is not an approval of this job.")
+        statement = statement.where(approvals.c.position > last.scalar_subquery())
+    statement = statement.order_by(approvals.c.position)
+    if limit is None:
+        return reading.rows(statement), False
+    rows = reading.rows(statement.limit(limit + 1))
+    return rows[:limit], len(rows) > limit
 
 
 def list_approvals(

@@ -9,6 +9,7 @@ import asyncio
 import logging
 from collections.abc import Awaitable, Callable, Sequence
 from enum import Enum
+from time import perf_counter
 from typing import NamedTuple
 
 from domain.errors import LogUnavailable, Unavailable, VersionConflict
@@ -20,6 +21,7 @@ _FIRST_WAIT_S = 0.1
 _LONGEST_WAIT_S = 5.0
 _REMEMBER_EVERY = 5_000
 _REMEMBER_S = 30.0
+_BREATH_S = 0.005
 
 
 class Unforeseen(Enum):
@@ -84,6 +86,7 @@ class Follower:
         self._tail: Tail | None = None
         self._position = 0
         self._waited_s = 0.0
+        self._breathed = 0.0
 
     @property
     def position(self) -> int:
@@ -122,12 +125,19 @@ class Follower:
                     await self._deal_with(event)
                     self._position = event.position
                     self._well()
+                    await self._breath()
                 self._page_end()
                 self._tail = tail
         finally:
             # The tail skips events of other types without a word.
             self._position = self.position
             self._tail = None
+
+    async def _breath(self) -> None:
+        """Give other tasks their turn now and then: a handler may have nothing to wait for."""
+        if perf_counter() - self._breathed > _BREATH_S:
+            await asyncio.sleep(0)
+            self._breathed = perf_counter()
 
     async def _deal_with(self, event: Recorded) -> None:
         while True:

@@ -54,6 +54,8 @@ def show(as_json: AsJson = False) -> None:
     for parent in shown["parentResults"]:
         title, metadata = terminal.plain(parent["title"]), json.dumps(parent["metadata"])
         terminal.write_line(f"\n{parent['key']}, {title}: {metadata}")
+    if shown["olderComments"]:
+        terminal.write_line(f"\n{shown['olderComments']} older comments are left out.")
     for comment in shown["comments"]:
         author = terminal.plain(comment["author"])
         terminal.write_line(f"\n{author}, {comment['createdAt']}: {comment['body']}")

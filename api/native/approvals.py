@@ -3,6 +3,7 @@
 from typing import Annotated, Any, Literal
 
 from fastapi import APIRouter, HTTPException, Query, Request, Response
+from fastapi.concurrency import run_in_threadpool
 from pydantic import BaseModel, ConfigDict, Field
 
 from api.edge.access import (
@@ -32,6 +33,7 @@ from projections.approvals import (
     list_approvals,
 )
 from projections.engine import Views
+from projections.projection import Row
 
 
 class Answer(Body):
@@ -117,12 +119,23 @@ def _add_reading(router: APIRouter, views: Views, email_of: EmailOf, name_of: Na
         response_model=Page[ApprovalObject],
         responses=documented(404),
     )
-    async def get_job_approvals(job_id: str, principal: Authenticated) -> Response:
+    async def get_job_approvals(
+        job_id: str,
+        principal: Authenticated,
+        limit: Annotated[int, Query(ge=1, le=200)] = 200,
+        cursor: Annotated[str | None, Query(max_length=200)] = None,
+    ) -> Response:
+        """A page has up to `limit` approvals, or as many as make 2 MiB."""
         await views.caught_up()
-        with views.reading() as reading:
-            seen_job(reading, job_id, principal)
-            rows = job_approvals(reading, job_id)
-        return page([approval_json(row, name_of) for row in rows])
+
+        def read() -> tuple[list[Row], bool]:
+            with views.reading() as reading:
+                seen_job(reading, job_id, principal)
+                return job_approvals(reading, job_id, cursor=cursor, limit=limit)
+
+        rows, more = await run_in_threadpool(read)
+        items, whole = bounded(approval_json(row, name_of) for row in rows)
+        return page(items, rows[len(items) - 1]["id"] if more or not whole else None)
 
 
 def _add_answering(

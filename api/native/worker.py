@@ -46,6 +46,10 @@ LONGEST_EXPIRY_S = 366 * 24 * 3600
 
 Text = Annotated[str, Field(min_length=1, max_length=LONGEST_TEXT), CARRIABLE]
 
+_MOST_COMMENTS = 200
+_COMMENT_BYTES = 512 * 1024
+"""How many of the newest comments one answer carries."""
+
 
 class Heartbeat(Body):
     """A sign of life. With `progress` (0 to 1) or `text` it is shown to people."""
@@ -128,19 +132,33 @@ def _add_work(
 ) -> None:
     @router.get("", summary="The work to do")
     async def show(worker: Attempt) -> Response:
-        """The job, its parents' results, its comments, and the feedback if it is done again."""
+        """The job, its parents' results, its newest comments, and the feedback if it is done again.
+        `olderComments` is the number of comments that are left out.
+        """
         job = await _current(jobs, worker, beat)
         wanted = (JobSubmitted.type, JobCommented.type, JobRedone.type)
         events = await log.stream(job_stream(worker.job_id), types=wanted)
-        comments = [event for event in events if event.type == JobCommented.type]
+        every = [event for event in events if event.type == JobCommented.type]
+        comments = _newest(every)
         parents = await crews.apart(partial(crews.parents, job))
         shown = {
             "job": _job_json(job, events[0]),
             "parentResults": [parent.json() for parent in parent_results(parents)],
             "comments": [_comment_json(event, name_of) for event in comments],
+            "olderComments": len(every) - len(comments),
             "feedback": _feedback(events),
         }
         return json_bytes(shown)
+
+
+def _newest(events: list[Recorded]) -> list[Recorded]:
+    """The newest of these events, as many as an answer may carry."""
+    size = 0
+    for count, event in enumerate(reversed(events)):
+        size += len(event.state)
+        if count == _MOST_COMMENTS or size > _COMMENT_BYTES:
+            return events[len(events) - count :]
+    return events
 
 
 class Say(Protocol):

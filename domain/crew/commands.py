@@ -186,7 +186,7 @@ class Crews:
                 raise WrongState("No job of this crew has failed, was cancelled or is blocked.")
             return retried
 
-        done = await decided(self._log, decision, context, self._clock)
+        done = await decided(self._log, decision, context, self._clock, long=True)
         return done.outcome, done.position
 
     def _retried(self, job: Job, draft: Draft) -> Job:
@@ -231,7 +231,8 @@ class Crews:
             precondition(job, if_match)
             return decide(job, draft)
 
-        after, recorded = await decided(self._log, decision, context, self._clock)
+        # In a dense crew it looks at every job, and at every parent of each.
+        after, recorded = await decided(self._log, decision, context, self._clock, long=True)
         if not recorded:
             return Changed(after, await self._log.last_about(after.stream))
         return Changed(after, recorded[-1].position)

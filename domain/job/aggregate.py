@@ -47,6 +47,8 @@ from domain.job.events import (
 from domain.job.transitions import Changes, changes_by
 
 LONGEST_TEXT = 10_000
+MOST_PENDING = 100
+"""Approvals that a job may wait for at once: a cancel withdraws all of them in one append."""
 """Most characters of a comment, a feedback or a reason."""
 
 RESULT_FILE = "result.json"
@@ -332,10 +334,16 @@ class Job:
 
     def wait_for(self, approval: str, description: str) -> list[Event]:
         """Wait for an answer to the current attempt's question, or to one asked before the first
-        attempt. Raises WrongState if the job is being cancelled: nobody will answer.
+        attempt. Raises WrongState if the job is being cancelled: nobody will answer; and if it
+        waits for MOST_PENDING answers already.
         """
         if self.cancel_requested:
             raise WrongState("Job is being cancelled: it cannot ask anything any more.")
+        if len(self.pending) >= MOST_PENDING:
+            raise WrongState(
+                f"The job waits for {MOST_PENDING} answers already: it can ask again when one of "
+                "them is given."
+            )
         if not self.active:
             self._require(JobState.HELD, "approved")
         attempt = self.attempt if self.active else 0

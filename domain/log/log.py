@@ -16,6 +16,7 @@ from domain.log.reads import PAGE, BlockingReads, Reads
 from domain.log.recent import RecentEvents
 from domain.log.recorded import Recorded
 from domain.log.shared import SharedPages
+from domain.log.short_look import TooLong, short
 from domain.log.store import Query, Store, StoreFailed
 from domain.log.wakeup import LoopSide
 from domain.redaction import Redactor
@@ -152,10 +153,14 @@ class EventLog(Reads):
     # Reading
 
     async def apart(self, look: Callable[[], T]) -> T:
-        """The result of `look`, which may read through `blocking`. Runs it in a thread if the store
-        waits for a network, otherwise here.
+        """The result of `look`, which may read through `blocking` and change nothing outside of
+        itself. Runs it in a thread if the store waits for a network or if it has much to read,
+        otherwise here.
         """
-        return await asyncio.to_thread(look) if self._store.waits else look()
+        if not self._store.waits:
+            with suppress(TooLong):
+                return short(look)
+        return await asyncio.to_thread(look)
 
     # Live reading
 

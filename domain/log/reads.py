@@ -124,6 +124,14 @@ class Reads:
         query = Query(stream=name, after_version=after_version, types=types, page_bytes=None)
         return (await self._asked(query))[0]
 
+    async def beginning(
+        self, name: str, after_version: int, limit: int, page_bytes: int
+    ) -> tuple[list[Recorded], bool]:
+        """The first events of `stream`, up to a limit and a size, and whether these are all."""
+        return await self._asked(
+            Query(stream=name, after_version=after_version, limit=limit, page_bytes=page_bytes)
+        )
+
     async def last_of_stream(self, name: str) -> Recorded | None:
         """The newest event of one stream; None if the stream does not exist."""
         return await self._first(Query(stream=name, newest_first=True, limit=1))
@@ -232,6 +240,7 @@ class BlockingReads:
     page = _blocking(Reads.page)
     event_at = _blocking(Reads.event_at)
     stream = _blocking(Reads.stream)
+    beginning = _blocking(Reads.beginning)
     last_of_stream = _blocking(Reads.last_of_stream)
     first_of_stream = _blocking(Reads.first_of_stream)
     last_about = _blocking(Reads.last_about)

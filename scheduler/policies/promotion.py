@@ -44,15 +44,19 @@ class Promotion:
     async def react(self, event: Recorded) -> Reaction | None:
         if event.type == "job.finished" and event.data["crew"] is None:
             return None
-        draft = Draft(Context(actor=ACTOR, cause=event.id), self._clock)
-        await self._crews.apart(partial(self._about_job, event, draft))
+        draft = await self._crews.apart(partial(self._drafted, event))
         return Reaction(draft.events, draft.expected) if draft else None
 
-    def _about_job(self, event: Recorded, draft: Draft) -> None:
+    def _drafted(self, event: Recorded) -> Draft:
+        draft = Draft(Context(actor=ACTOR, cause=event.id), self._clock)
         try:
             job = self._crews.job(job_id_of(event.subject) or "")
         except NotFound:
-            return
+            return draft
+        self._about_job(event, job, draft)
+        return draft
+
+    def _about_job(self, event: Recorded, job: Job, draft: Draft) -> None:
         if event.type == "job.approval_answered":
             self._crews.release(job, draft)
             return

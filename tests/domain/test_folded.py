@@ -2,7 +2,9 @@
 
 import asyncio
 import random
-from collections.abc import Callable, Iterator
+import threading
+from collections.abc import Callable, Iterator, Sequence
+from functools import partial
 
 import pytest
 
@@ -17,7 +19,7 @@ from domain.folded import FoldedStreams
 from domain.job.aggregate import Job
 from domain.job.commands import Jobs, fold
 from domain.job.events import JobPlan, JobProgressed, JobState, Links, job_stream
-from domain.log import Context, EventLog, MemoryStore, new_events, open_log
+from domain.log import Context, EventLog, MemoryStore, Recorded, new_events, open_log
 from domain.log.store import Page, Query
 from domain.redaction import Redactor
 from domain.schedule.commands import Schedules, checked_terms
@@ -241,3 +243,35 @@ def test_large_states_give_way(log: EventLog, read: list[int]) -> None:
     for name in ("c", "b", "a"):
         folded.latest(name)
     assert read == [0, 0, 2]
+
+
+def test_what_is_long_to_fold_is_not_folded_on_the_event_loop(log: EventLog) -> None:
+    long = [submitted(), *(JobProgressed(attempt=0, fraction=None, text="") for _ in range(2_000))]
+    for job_id, events in (("long", long), ("short", long[:10])):
+        stream = job_stream(job_id)
+        log.append_blocking(new_events(stream, events, WHO), {stream: 0})
+    on_the_loop: dict[str, list[int]] = {"long": [], "short": []}
+
+    def noted(job_id: str, events: Sequence[Recorded], before: Job | None) -> Job:
+        if threading.current_thread() is threading.main_thread():
+            on_the_loop[job_id].append(len(events))
+        return fold(job_id, events, before)
+
+    async def scenario() -> None:
+        folded = FoldedStreams(log, noted, job_stream)
+        for job_id, version in (("long", 2_001), ("short", 10)):
+            assert (await log.apart(partial(folded.latest, job_id))).version == version
+        # Together they are too much for one look, though each is short.
+        several = FoldedStreams(log, noted, lambda name: job_stream("short"))
+
+        def look() -> list[int]:
+            return [several.latest(f"{number}").version for number in range(60)]
+
+        on_the_loop.update({str(number): [] for number in range(60)})
+        assert await log.apart(look) == [10] * 60
+        assert sum(map(sum, on_the_loop.values())) <= 310
+        job = await Jobs(log).execute("long", lambda job: job.request_cancel("Enough."), WHO)
+        assert job.job.cancel_requested
+
+    asyncio.run(scenario())
+    assert (on_the_loop["long"], on_the_loop["short"]) == ([], [10])

@@ -225,7 +225,7 @@ def test_a_stream_of_an_ended_job_is_its_envelopes_and_an_end(
 def test_a_stream_goes_on_after_every_id(http: httpx2.Client, done: str) -> None:
     everything = streamed(http, subject=f"job-{done}")
 
-    assert len(everything) >= 8
+    assert len(everything) >= 5  # its lines may have come as one event
     for seen, frame in enumerate(everything[:-1], 1):
         assert streamed(http, frame.id, subject=f"job-{done}") == everything[seen:]
         assert streamed(http, subject=f"job-{done}", last_event_id=frame.id) == everything[seen:]

@@ -390,6 +390,43 @@ def test_a_wait_ends_with_the_answer(http: httpx2.Client, held: tuple[str, httpx
     assert client.get(f"/approvals/{approval['id']}?wait=61").status_code == 422
 
 
+def test_a_job_asks_so_much_at_once_and_its_lists_stay_small(
+    http: httpx2.Client, held: tuple[str, httpx2.Client]
+) -> None:
+    job_id, client = held
+    long = {"description": "d" * 10_000, "proposed_action": "a" * 10_000}
+    for _ in range(100):
+        assert client.post("/approvals", json=long).status_code == 201
+    refused = client.post("/approvals", json=long)
+    assert (refused.status_code, "100 answers" in refused.text) == (409, True)
+    assert http.post(f"/crewlog/v1/jobs/{job_id}/trust").json() == {"approved": 100}
+    for _ in range(10):
+        assert client.post("/approvals", json=long).status_code == 201
+
+    path, seen, cursor = f"/crewlog/v1/jobs/{job_id}/approvals", [], None
+    while cursor is not None or not seen:
+        page = http.get(path, params={"cursor": cursor} if cursor else {}).json()
+        seen += [approval["id"] for approval in page["items"]]
+        cursor = page["cursor"]
+    assert len(set(seen)) == len(seen) == 110
+    assert http.get(path, params={"limit": 7}).json()["cursor"] == seen[6]
+    assert http.get(path, params={"cursor": "none"}).status_code == 400
+
+    # CodePlane's list has no pages.
+    listed = http.get(f"/api/jobs/{job_id}/approvals")
+    assert [approval["id"] for approval in listed.json()] == seen
+    assert len(listed.content) < 1024 * 1024
+
+
+def test_the_work_shows_the_newest_comments(held: tuple[str, httpx2.Client]) -> None:
+    _, client = held
+    for number in range(203):
+        client.post("/comments", json={"body": f"c{number}"})
+    shown = show(client).json()
+    assert [comment["body"] for comment in shown["comments"]] == [f"c{n}" for n in range(3, 203)]
+    assert shown["olderComments"] == 3
+
+
 def test_another_jobs_approval_is_not_there(
     server: Server, http: httpx2.Client, held: tuple[str, httpx2.Client], tmp_path: Path
 ) -> None:

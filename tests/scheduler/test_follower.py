@@ -2,6 +2,7 @@
 
 import asyncio
 import logging
+import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from contextlib import asynccontextmanager
 
@@ -119,6 +120,30 @@ def test_each_event_of_its_types_once_and_in_order_and_then_live(log: EventLog) 
         assert pages[0] >= 1
         # The last event is not of its types, and it is passed when it is looked at.
         assert log.head - follower.status.position <= 1
+
+    asyncio.run(scenario())
+
+
+def test_a_handler_without_a_pause_lets_other_tasks_have_their_turn(log: EventLog) -> None:
+    async def scenario() -> None:
+        told, turns = Told(10), [0]
+
+        async def handle(event: Recorded) -> None:
+            await told.take(event)
+            busy = time.perf_counter() + 0.02
+            while time.perf_counter() < busy:
+                pass
+
+        async def others() -> None:
+            while not told.done.is_set():
+                turns[0] += 1
+                await asyncio.sleep(0)
+
+        follower = Follower(log, "f", COMMENTED, handle, begin=from_the_start)
+        other = asyncio.create_task(others())
+        async with running(follower, told.done):
+            await other
+        assert turns[0] >= 9  # between any two of the ten events
 
     asyncio.run(scenario())
 

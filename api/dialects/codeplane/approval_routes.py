@@ -1,8 +1,10 @@
 """``/api/approvals``: questions that wait for a person, and their answers."""
 
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
+import orjson
 from fastapi import APIRouter, HTTPException, Query, Request, Response
+from fastapi.concurrency import run_in_threadpool
 from pydantic import AliasChoices, BaseModel, ConfigDict, Field
 
 from api.dialects.codeplane.approval_json import ApprovalObject, approval_json
@@ -32,6 +34,7 @@ from projections.approvals import (
     list_approvals,
 )
 from projections.engine import Views
+from projections.jobs import shortened
 from projections.projection import Row
 
 State = Literal["pending", "approved", "rejected", "expired", "withdrawn"]
@@ -133,16 +136,28 @@ def _add_reading(router: APIRouter, views: Views, email_of: EmailOf, name_of: Na
         response_model=list[ApprovalObject],
     )
     async def get_job_approvals(job_id: str, principal: Authenticated) -> Response:
-        """Empty for an unknown job (`contracts/codeplane.md` §3.5)."""
+        """Empty for an unknown job (`contracts/codeplane.md` §3.5). If all together are larger than
+        2 MiB, long texts are shortened: this list has no pages.
+        """
         email = email_of(principal)
         await views.caught_up()
-        with views.reading() as reading:
-            rows = job_approvals(reading, job_id)
 
         def seen(row: Row) -> bool:
             return sees_approval(principal, email, row["owner"], approvers_of(row))
 
-        return json_bytes([approval_json(row, name_of) for row in filter(seen, rows)])
+        def read() -> bytes:
+            with views.reading() as reading:
+                rows, _ = job_approvals(reading, job_id)
+            shown = [approval_json(row, name_of) for row in filter(seen, rows)]
+            items, whole = bounded(shown)
+            return orjson.dumps(items if whole else [_short(approval) for approval in shown])
+
+        return Response(await run_in_threadpool(read), media_type="application/json")
+
+
+def _short(approval: dict[str, Any]) -> dict[str, Any]:
+    texts = {name: approval[name] for name in ("description", "proposedAction", "comment")}
+    return approval | {name: text and shortened(text) for name, text in texts.items()}
 
 
 def _add_answering(
