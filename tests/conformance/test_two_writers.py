@@ -167,7 +167,7 @@ def test_tails_of_both_give_all_of_both_in_order(two: Two, subject: str | None) 
 
 
 def test_writers_that_race_for_one_stream_lose_nothing_and_repeat_nothing(two: Two) -> None:
-    """A thread for each log; each reads and tries again if the other was first."""
+    """Two threads for each log; each reads and tries again if another was first."""
     each = 60
     conflicts = [0, 0]
 

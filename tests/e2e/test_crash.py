@@ -36,7 +36,7 @@ class Seen:
     accepted: dict[str, str] = field(default_factory=dict)
     """Job id by idempotency key."""
     cancelled: set[str] = field(default_factory=set)
-    """Jobs that somebody asked to cancel."""
+    """Jobs with a requested cancel."""
     positions: list[int] = field(default_factory=list)
     """Seen by a reader of the whole log that resumes after each crash."""
     lines: dict[str, list[str]] = field(default_factory=dict)

@@ -575,7 +575,7 @@ def test_a_failed_view_is_named_and_the_others_go_on(log: EventLog, tmp_path: Pa
             reading.table("fragile")
     assert f"view of fragile has failed at event {poison}, a job.messaged" in str(failed.value)
     assert "crewlog projections rebuild fragile" in str(failed.value)
-    assert "cannot fold this" not in str(failed.value), "not everybody may read the log's content"
+    assert "cannot fold this" not in str(failed.value), "the log's content is not public"
     assert views.error is None
     for _ in range(3):
         until(lambda: _takes_rebuild(views, "fragile"))
