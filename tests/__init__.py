@@ -1,3 +1,3 @@
-"""The suite. Folders mirror the rooms; `e2e` starts the real server, `conformance` is for every
+"""The suite. Folders mirror the rooms. `e2e` starts the real server; `conformance` tests every
 store and executor.
 """

@@ -17,18 +17,18 @@ ARGUMENTS = (
     "--disable-component-update",
     "--disable-sync",
 )
-"""Its options: as root, without a screen, and talking only to the server."""
+"""Options of Chromium: allow root, no screen, requests only to the server."""
 
 _NAMES = ("chromium", "chromium-browser", "google-chrome")
 _INSTALL_S = 600
 
 
 class NoBrowser(AssertionError):
-    """There is no browser. The text says what to install."""
+    """No browser was found. The message says what to install."""
 
 
 def chromium() -> str:
-    """The path of Chromium: CREWLOG_CHROMIUM, otherwise the first on PATH, otherwise Debian's,
+    """The path of Chromium: CREWLOG_CHROMIUM, else the first on PATH, else Debian's, which is
     installed now.
 
     Raises NoBrowser if there is none and it cannot be installed.
@@ -56,7 +56,7 @@ def _may_install() -> bool:
 
 
 def _installed() -> str | None:
-    # Another test worker may be installing it; with apt's own locks one of them would fail.
+    # Another test worker may be installing it, and apt's own lock would make one of them fail.
     with (Path(tempfile.gettempdir()) / "chromium-for-tests.lock").open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
         return _on_path() or _install()

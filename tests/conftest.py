@@ -1,5 +1,5 @@
-"""Asserts in helpers of the tests show their values, as those of the tests do. The servers of the
-suite are forked from an interpreter that has already imported them.
+"""Asserts in test helpers show their values, like those in tests. The suite forks its servers from
+an interpreter that has already imported them.
 """
 
 import pytest
@@ -23,6 +23,6 @@ def pytest_configure() -> None:
     from tests.kit.server import Server
 
     Server.forks = ForkServer()
-    # A busy machine is slow: no example may fail because of its time.
+    # On a busy machine an example may be slow, but must not fail for that.
     settings.register_profile("crewlog", settings(), deadline=None)
     settings.load_profile("crewlog")

@@ -83,7 +83,7 @@ def promise(kept: bool, sentence: str) -> None:
 
 @dataclass
 class Job:
-    """A job of the demo and what was seen of it. `lines` are all its lines, by number."""
+    """A job of the demo and what was seen of it. `lines` has its lines with their numbers."""
 
     name: str
     id: str
@@ -93,7 +93,7 @@ class Job:
 
     @property
     def complete(self) -> bool:
-        """Whether every line from the first on was seen, and none twice."""
+        """Whether no line so far is missing or repeated."""
         return [number for number, _ in self.lines] == list(range(1, len(self.lines) + 1))
 
 
@@ -132,7 +132,7 @@ class Demo:
         return job
 
     def watch(self, until: Callable[[dict[str, Any]], bool]) -> None:
-        """Show one connection's events from where the last one ended, until `until` is true for one
+        """Show one connection's events, from the end of the last one, until `until` is true for one
         of them or the server is gone.
         """
         deadline = time.monotonic() + _DEADLINE_S
@@ -364,7 +364,7 @@ def staged(screen: Console) -> Iterator[Demo]:
 def _end_jobs(demo: Demo) -> None:
     if demo.all_ended({}):
         return
-    # Only a server can end its jobs: if it was killed, it is started once more.
+    # Only a server can end its jobs, so a killed server is started once more.
     with suppress(CrewlogError, RuntimeError):
         if not demo.server.running:
             demo.server.restart()

@@ -1,4 +1,4 @@
-"""The demo's last chapter: a crew of jobs, and a question that waits through a restart."""
+"""The last part of the demo: a crew of jobs, and a question that waits through a restart."""
 
 import sys
 import time

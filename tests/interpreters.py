@@ -1,4 +1,4 @@
-"""Runs the unit suites on every Python from 3.11 on that this machine has, each in its own
+"""Runs the unit suites on every other Python of this machine from 3.11 on, each in its own
 environment: ``make interpreters``.
 """
 

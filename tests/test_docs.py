@@ -1,7 +1,7 @@
-"""The docs are complete and name nothing that is not there.
+"""The docs are complete, and name nothing that does not exist.
 
 Settings, routes, commands, events, states and dependencies are compared with the code in both
-directions, so whatever is added or removed without a word in the docs fails here.
+directions, so an addition or removal that the docs lack fails here.
 """
 
 import json
@@ -107,7 +107,7 @@ def test_the_routes_found_here_are_those_of_the_document(
     api: Addresses, routes: set[tuple[str, str]]
 ) -> None:
     described = {(method, path) for method, path, _ in documented(api)}
-    # The document leaves out what a parameter takes.
+    # The document leaves out the type of a path parameter.
     assert described <= {(method, path.replace(":path}", "}")) for method, path in routes}
     for method, path in routes:
         assert answers(api, method, re.sub(r"\{\w+(:path)?\}", "1", path)), path
@@ -200,7 +200,7 @@ def test_each_documented_variable_and_key_sets_it(
 
 
 def as_toml(text: str) -> str:
-    """The value of a variable as the settings file writes it: JSON, where it is, or a text."""
+    """The value of a variable in the form of the settings file: JSON if it is JSON, else text."""
     try:
         value = json.loads(text)
     except ValueError:
@@ -237,7 +237,7 @@ def test_the_default_capacity_is_the_number_of_cores_but_at_least_4(
 
 
 def shown(value: Any) -> str:
-    """A default as the table writes it."""
+    """A default in the form of the table."""
     if value is None:
         return ""
     if isinstance(value, bool):
@@ -269,7 +269,7 @@ def test_the_settings_file_in_the_docs_is_one(
 
 
 def leaves(command: Any, name: str = "crewlog") -> Iterator[tuple[str, Any]]:
-    """Every command by its full name; typed loosely, for typer brings a click of its own."""
+    """Every command by its full name; typed loosely, because typer has its own click."""
     inner = getattr(command, "commands", None)
     if not inner:
         yield name, command
@@ -396,7 +396,7 @@ def licence_of(package: str) -> str:
 
 
 def anchors(page: Path) -> set[str]:
-    """The anchors of a page's headings, as they are made on the forges."""
+    """The anchors of a page's headings, as code forges make them."""
     plain = (re.sub(r"[^\w\- ]", "", heading.lower()) for heading in _HEADING.findall(prose(page)))
     return {heading.strip().replace(" ", "-") for heading in plain}
 

@@ -1,4 +1,4 @@
-"""The helper modules of the tests say what was wrong when an assertion of theirs fails."""
+"""Failed assertions in the tests' helper modules show their values."""
 
 import importlib
 from pathlib import Path
@@ -9,7 +9,7 @@ ROOT = Path(__file__).parent
 
 
 def helpers() -> list[str]:
-    """Every module of the tests that asserts something and is no test itself."""
+    """Every module of the tests that has assertions but no tests."""
     found = []
     for path in sorted(ROOT.rglob("*.py")):
         inside = path.relative_to(ROOT)

@@ -1,4 +1,4 @@
-"""The lock files: what is installed is what was locked, wherever it is fetched from."""
+"""The lock files: installed packages are the locked ones, from any index."""
 
 import re
 from pathlib import Path

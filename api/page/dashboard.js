@@ -1,5 +1,5 @@
-// Runs before the first paint: sets the theme that was chosen, then loads the page's modules.
-// It is a classic script so that nobody sees the page in the other theme first.
+// Sets the chosen theme, then loads the page's modules. A classic script runs before the first
+// paint, so the page never shows in the wrong theme first.
 
 (() => {
   const THEME_KEY = "crewlog.theme";
@@ -9,7 +9,7 @@
     const chosen = localStorage.getItem(THEME_KEY);
     if (chosen === "light" || chosen === "dark") root.dataset.theme = chosen;
   } catch {
-    // A browser that keeps nothing shows the theme of the system.
+    // Without storage the page has the theme of the system.
   }
 
   function tell(sentence) {
@@ -22,7 +22,7 @@
     main.replaceChildren(notice);
   }
 
-  // The address changes with every version of the page, so what a browser holds is never mixed.
+  // The address changes with every version of the page, so a browser never mixes cached versions.
   import("{{parts}}/app/app.js").catch((problem) => {
     console.error(problem);
     tell("The page could not be loaded. Reload it; if that does not help, the server may be away.");

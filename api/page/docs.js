@@ -1,4 +1,4 @@
-// The OpenAPI document for people. Calls made here carry the token only once it was given under "Authorize".
+// Shows the OpenAPI documents. Calls carry the token only after it was entered under "Authorize".
 const dark = window.matchMedia('(prefers-color-scheme: dark)');
 const follow = () => document.documentElement.classList.toggle('dark-mode', dark.matches);
 dark.addEventListener('change', follow);

@@ -1,5 +1,5 @@
-"""The table of addresses: every route of every dialect is in it once, and the line of an address
-that several publish names the rule that tells them apart.
+"""The table of addresses: it has every route of every dialect once. If several dialects publish an
+address, its line names the rule that picks one.
 """
 
 import asyncio
@@ -172,7 +172,7 @@ def test_a_slash_too_many_leads_to_the_address_without_it(parts: Parts, main: Ad
 
 
 def test_a_line_break_at_the_end_makes_another_path(parts: Parts, main: Addresses) -> None:
-    """An address has one spelling, at the main address and at those of its own."""
+    """A path has one spelling, at the main address and at each dialect's own."""
     board, codeplane, gitoma = (main.dialects[name] for name in (BOARD, CODEPLANE, GITOMA))
     for app, path in (
         (main, "/crewlog/v1/openapi.json"),
@@ -204,7 +204,7 @@ def test_a_dialect_that_is_switched_off_is_not_there(
         owners = [main.dialects[owner] for owner in owners_of(line) if owner in kept]
         if owners:
             assert app.owner(scope) is owners[0], address
-        else:  # it may fit an address of another one, which then refuses the method
+        else:  # it may match a path of another dialect, which then refuses the method
             refuser = app.owner(scope)
             assert refuser is main.others or "crewlog.allowed" in scope, address
     gone = {"/api/v1/jobs": GITOMA, "/api/events": CODEPLANE, "/api/schedules": BOARD}
@@ -216,7 +216,7 @@ def test_a_dialect_that_is_switched_off_is_not_there(
 
 
 class Meanwhile:
-    """An application before whose answer something else happens, each time another thing."""
+    """An application that first does something else at each request."""
 
     def __init__(self, app: ASGIApp, what: Callable[[], Awaitable[None]]) -> None:
         self._app = app
@@ -229,7 +229,7 @@ class Meanwhile:
 
 @pytest.mark.parametrize("rule", [JOINED, BY_QUERY], ids=["job", "jobs"])
 def test_what_is_made_of_two_dialects_is_of_one_moment(tmp_path: Path, rule: Rule) -> None:
-    """Though a job is archived and another one made after the first of the answers."""
+    """Even if a job is archived and another one is made after the first answer."""
 
     async def run() -> None:
         parts = build(Settings(data=tmp_path / "data", token=TOKEN, capacity=0))

@@ -17,7 +17,7 @@ def test_a_page_ends_once_its_items_come_to_the_bound() -> None:
 def test_a_page_has_at_least_one_item_however_large() -> None:
     page, whole = bounded(["x" * 1_000, "y"], 10)
     assert (len(page), whole) == (1, False)
-    assert bounded(["x" * 1_000], 10)[1], "There is no other."
+    assert bounded(["x" * 1_000], 10)[1], "There is no other item."
     assert bounded([], 10) == ([], True)
 
 

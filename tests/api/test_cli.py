@@ -1,4 +1,4 @@
-"""The command line against a real server: what it prints, and with which code it leaves."""
+"""The command line against a real server: its output and its exit codes."""
 
 import asyncio
 import json
@@ -39,7 +39,7 @@ _DEADLINE_S = 90.0
 
 @dataclass(frozen=True)
 class Ran:
-    """What a command printed, and the code it left with."""
+    """Output and exit code of a command."""
 
     returncode: int
     stdout: str
@@ -47,7 +47,7 @@ class Ran:
 
 
 def crewlog(*arguments: str | Path, data: Path, **env: str) -> Ran:
-    """The command on a data directory, to its end, within this process for the sake of speed."""
+    """Run the command on a data directory to its end, in this process because that is faster."""
     out, err = BytesIO(), BytesIO()
     code = 0
     with (
@@ -78,7 +78,7 @@ def begin(*arguments: str, data: Path) -> subprocess.Popen[str]:
         stderr=subprocess.PIPE,
         text=True,
         env=environment(CREWLOG_DATA=str(data)),
-        # A suite that was started in the background hands its children SIGINT ignored.
+        # If the suite runs in the background, its children inherit an ignored SIGINT.
         preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
     )
 
@@ -240,7 +240,7 @@ def test_the_beginning_of_an_id_is_enough(server: Server, job: str) -> None:
         "job.submitted", "job.queued", "job.started", "job.finished",
     ]  # fmt: skip
     assert crewlog("jobs", "show", "fff-", data=server.data).returncode == 1
-    # Of seventeen ids two begin with the same of sixteen digits.
+    # Of seventeen ids, two begin with the same hex digit.
     for _ in range(17):
         crewlog("jobs", "run", "-d", "--label", "many", "--", "true", data=server.data)
     many = json.loads(crewlog("jobs", "list", "--label", "many", "--json", data=server.data).stdout)
@@ -361,7 +361,7 @@ def test_export_import_export_is_the_same_file(server: Server, job: str, tmp_pat
         second.write_text(exported.stdout)
         shown = crewlog("jobs", "logs", job, data=copy.data)
         owned = crewlog("log", "import", first, data=copy.data)
-    # A copy of a log with jobs under way goes on with them: only what was exported is compared.
+    # A copy of a log goes on with its running jobs, so only the exported events are compared.
     assert second.read_bytes().splitlines()[:events] == first.read_bytes().splitlines()[:-1]
     assert shown.stdout.split() == list("123456789")
     assert owned.returncode == 2
@@ -433,7 +433,7 @@ def test_doctor_says_which_reader_waits_left_events_out_or_is_behind() -> None:
 
 
 def test_doctor_names_accounts_that_were_opened_to_a_look_alike(tmp_path: Path) -> None:
-    """As versions up to 0.2 did, by comparing addresses by Unicode's case folding."""
+    """Versions up to 0.2 did so, because they compared addresses by Unicode case folding."""
     other = "mi\u212ae@example.org"
     mike = UserRegistered(email="mike@example.org", name="Mike", role="admin", provider="local")
     linked = UserIdentityLinked(issuer="i", subject="s", email=other, provider="corp")
@@ -576,7 +576,7 @@ def test_the_token_of_this_directory_is_for_its_own_server_only(tmp_path: Path) 
 
 
 class Scripted:
-    """A server that gives each connection the next of its answers, and hangs up."""
+    """A server that gives each connection the next answer, and closes it."""
 
     def __init__(self, *answers: bytes) -> None:
         self._listener = socket.create_server(("127.0.0.1", 0))
@@ -612,7 +612,7 @@ class Scripted:
 def stream_of(*frames: bytes) -> bytes:
     head = b"HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\nConnection: close\r\n"
     body = b"".join(frames)
-    # Longer than what comes: the connection is cut before the end.
+    # Longer than the body: the connection is cut before the end.
     return head + b"Content-Length: %d\r\n\r\n%s" % (len(body) + 100, body)
 
 
@@ -654,9 +654,9 @@ def test_what_is_no_crewlog_is_said() -> None:
 
 
 def until_closed(reading: int) -> bytes:
-    """All that comes at the near end of a terminal."""
+    """All output of a terminal or pipe, until its other end is closed."""
     shown = b""
-    # Linux says with an error that nobody holds the other end any more.
+    # Linux raises an error when the other end of a terminal is closed.
     with suppress(OSError):
         while piece := os.read(reading, 65_536):
             shown += piece
@@ -668,7 +668,7 @@ def until_closed(reading: int) -> bytes:
 def test_a_rebuild_at_a_terminal_shows_how_far_it_is(
     at_a_terminal: bool, server: Server, job: str
 ) -> None:
-    """On standard error, so that what is asked for stays alone on standard output."""
+    """On standard error, so that standard output has only the result."""
     reading, writing = os.openpty() if at_a_terminal else os.pipe()
     env = environment(TERM="xterm", COLUMNS="80", CREWLOG_DATA=str(server.data))
     ran = subprocess.Popen(

@@ -68,7 +68,7 @@ def run(server: Server, *arguments: str) -> Ran:
 
 
 def asked(data: Path) -> dict[str, Any]:
-    """The newest question, as soon as there is one."""
+    """The newest question, once there is one."""
 
     def newest() -> Any:
         return json.loads(crewlog("approvals", "list", "--json", data=data).stdout)
@@ -116,7 +116,7 @@ def test_a_question_is_told_with_its_answer_and_waits_through_a_restart(server: 
     following = begin("crews", "run", "asking", data=server.data)
     assert following.stderr is not None
     while "asked ?" not in (told := following.stderr.readline()):
-        assert told, "It has left without a question."
+        assert told, "It ended without a question."
     question = asked(server.data)
     assert told.endswith(
         f"start?  Answer with: crewlog approvals approve {question['id']} (or reject)\n"

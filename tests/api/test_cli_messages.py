@@ -1,5 +1,5 @@
-"""What the command line tells people: the nearest name, the option that was meant, all of the help,
-and nothing where there is nothing.
+"""Messages of the command line: the nearest name, the nearest option, the whole help, and no output
+for empty lists.
 """
 
 import io
@@ -218,7 +218,7 @@ def test_a_question_of_a_job_of_its_own_is_told_to_who_follows_it(server: Server
 
 
 def _plain(text: str) -> str:
-    """Without the frame that is drawn around a text."""
+    """The text without the frame around it."""
     return " ".join(re.sub(r"[╭╮╰╯│─•]", " ", text).split())
 
 

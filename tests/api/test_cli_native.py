@@ -1,4 +1,4 @@
-"""Commands for what only the native API has: rerun, retry, numbers of crews, filters, figures."""
+"""Commands that need the native API: rerun, retry, numbers of crews, filters, figures."""
 
 import json
 import re

@@ -1,4 +1,4 @@
-"""`crewlog log export` and `import` on whatever a name may stand for."""
+"""`crewlog log export` and `import` with files, links, pipes and other targets."""
 
 import gzip
 import json
@@ -36,7 +36,7 @@ def exported(server: Server) -> bytes:
 
 
 def same(left: bytes, right: bytes) -> bool:
-    """Two exports of one log agree as far as the shorter goes."""
+    """Two exports of one log are equal up to the end of the shorter one."""
     ours, theirs = left.splitlines()[:-1], right.splitlines()[:-1]
     return bool(ours) and all(a == b for a, b in zip(ours, theirs, strict=False))
 

@@ -1,4 +1,4 @@
-"""gitoma's state files, how they are seen, and the socket that pushes them."""
+"""gitoma's state files, the watch on them, and the socket that pushes them."""
 
 import asyncio
 import base64
@@ -35,11 +35,11 @@ from tests.kit.waiting import soon
 TOKEN = "gitoma_tök/en+"
 DEADLINE_S = 90.0
 _NOTICED_S = 3.0
-"""It takes some milliseconds; a ping that nobody answers would tell after 20 s or more."""
+"""It takes some milliseconds; an unanswered ping would show it only after 20 s or more."""
 
 
 def write(root: Path, slug: str, *, at: float | None = None, **state: Any) -> Path:
-    """A state file, put in place as gitoma does: beside it and then moved over it."""
+    """Write a state file as gitoma does: under another name, then renamed."""
     owner, _, name = slug.partition("/")
     path = root / f"{owner}__{name}.json"
     draft = root / f".{owner}__{name}.json.tmp"
@@ -266,7 +266,7 @@ class TestDelete:
 
 
 class CountedDirectory(StateDirectory):
-    """A state directory that knows how often it was looked at."""
+    """A state directory that counts its snapshots."""
 
     looks = 0
 
@@ -316,7 +316,7 @@ class TestFeed:
                 path.write_bytes(path.read_bytes())
                 await looked_again(directory)
                 write(tmp_path, "ada/x", **alive, current_operation="testing")
-                # Any frame for what came before would stand in front of this one.
+                # A frame for the earlier changes would come before this one.
                 assert only(await next_frame(frames))["current_operation"] == "testing"
 
         asyncio.run(scenario())
@@ -520,7 +520,7 @@ class Server:
         return app
 
     def tasks(self) -> int:
-        """How many tasks of ours the server's loop holds."""
+        """The number of our tasks on the server's loop."""
         assert self.loop is not None
 
         async def count() -> int:
@@ -578,7 +578,7 @@ async def close_code(ws: ClientConnection) -> int | None:
 
 
 async def refusal(server: Server, **options: Any) -> tuple[int, bytes]:
-    """The status and body that the handshake was refused with."""
+    """Status and body of the refused handshake."""
     with pytest.raises(InvalidStatus) as caught:
         async with opening(server, **options):
             pass

@@ -1,5 +1,5 @@
-"""What a connection may take, in bytes and in time: a real server on loopback, and time that the
-test lets pass for it.
+"""Limits of a connection, in bytes and in time: a real server on loopback, and a clock that the
+test moves.
 """
 
 import asyncio
@@ -32,9 +32,7 @@ _LARGE = 32 * 1024 * 1024
 
 
 async def app(scope: Scope, receive: Receive, send: Send) -> None:
-    """Reads the whole body and says how long it was; `/large` answers with more than a socket
-    takes.
-    """
+    """Answers with the length of the body; `/large` answers with more than a socket buffers."""
     assert scope["type"] == "http"
     size, more = 0, True
     while more:
@@ -83,7 +81,7 @@ class World:
         self._listener.close()
 
     def later(self, seconds: float) -> None:
-        """What the server's look at its connections would do after so long."""
+        """Sweep the connections as the server would after this time."""
         assert self._loop is not None
         loop, done = self._loop, threading.Event()
 
@@ -107,7 +105,7 @@ class World:
 
     @property
     def only(self) -> Any:
-        """The one connection, as the server has it."""
+        """The server's side of the one connection."""
         (one,) = self.server.server_state.connections
         return one
 
@@ -129,7 +127,7 @@ def world() -> Iterator[World]:
 
 
 def answer(client: socket.socket) -> tuple[int, bytes]:
-    """Status and body of all that the server sends until it closes."""
+    """Status and body of everything that the server sends until it closes."""
     received = b""
     while data := client.recv(65_536):
         received += data
@@ -152,7 +150,7 @@ def ask(client: socket.socket, data: bytes) -> tuple[int, bytes]:
 
 
 def pushed(client: socket.socket, piece: bytes, most: int) -> int:
-    """Bytes that the server took before it would have no more."""
+    """The number of bytes that the server accepted."""
     sent = 0
     try:
         while sent < most:
@@ -296,7 +294,7 @@ def test_a_client_that_takes_nothing_is_let_go_with_all_that_it_is_owed(
 
 
 def test_a_connection_that_is_closed_with_something_owed_goes_too(world: World) -> None:
-    """uvicorn closes an idle connection; what is not taken would keep it open for good."""
+    """uvicorn closes an idle connection, but an untaken answer would keep it open for ever."""
     with world.connected(b"GET /large HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n"):
         connection = world.only
         until(lambda: connection.transport.is_closing(), "it is being closed")
@@ -314,7 +312,7 @@ def test_a_client_that_takes_slowly_is_served_to_the_end(world: World) -> None:
             received += len(client.recv(1024 * 1024))
             owed = connection.transport.get_write_buffer_size
             before = owed()
-            # Where the system has taken the rest at once, nothing is owed any more.
+            # If the system took the rest at once, nothing is left to send.
             while owed() == before and (data := client.recv(1024 * 1024)):
                 received += len(data)
             world.later((LINGER_S - 1) * round_)

@@ -1,4 +1,4 @@
-"""The edge: what every request meets before a route, and every response on its way out."""
+"""The edge: the layers around every route, for requests and responses."""
 
 import asyncio
 import gzip
@@ -57,7 +57,7 @@ def ask(
     method: str = "GET",
     body: Sequence[bytes] = (b"",),
 ) -> Answer:
-    """Drive one HTTP request through `app`, its body in as many chunks as given."""
+    """Send one HTTP request through `app`, with its body in the given chunks."""
     chunks = list(body)
     sent: list[Message] = []
     scope: Scope = {
@@ -92,7 +92,7 @@ def ask(
 
 
 def handshake(app: ASGIApp, headers: Pairs, *, denial: bool) -> list[Message]:
-    """What a WebSocket handshake is answered with."""
+    """The answer to a WebSocket handshake."""
     sent: list[Message] = []
     scope: Scope = {
         "type": "websocket",
@@ -151,7 +151,7 @@ PREFLIGHT = (
 )
 
 
-# Requests that each layer answers itself, and the status that shows that it did.
+# Requests that each layer answers itself, and the status of that answer.
 EVERY_LAYER = pytest.mark.parametrize(
     ("method", "path", "headers", "status"),
     [
@@ -535,7 +535,7 @@ def test_a_stream_passes_untouched_and_at_once(path: str, media_type: str) -> No
 
     async def chunks() -> AsyncIterator[bytes]:
         for number in range(3):
-            # The head and every chunk so far have left before the next one is made.
+            # The head and every chunk so far were sent before the next chunk is made.
             assert len(passed) == number + 1
             yield b"x" * 2000
 

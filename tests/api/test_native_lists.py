@@ -1,4 +1,4 @@
-"""Every list of the native API is a page: `items` and `cursor`, and nothing else by itself."""
+"""Every list of the native API is a page: `items`, `cursor` and few fields beside them."""
 
 from collections.abc import Iterator
 from typing import Any
@@ -21,7 +21,7 @@ ONE_THING = {
     "/system",
     "/worker",
 }
-"""What answers with one object, though its path names no single thing."""
+"""Paths that answer with one object, although they name a collection."""
 
 BESIDE = {
     "/approvals": {"count"},
@@ -30,12 +30,12 @@ BESIDE = {
     "/projections": {"head"},
     "/templates": {"faults"},
 }
-"""What a list says of itself as a whole."""
+"""Fields of a list that describe the whole list."""
 
 
 @pytest.fixture(scope="module")
 def read(tmp_path_factory: pytest.TempPathFactory) -> Json:
-    """The schema of what each GET answers in JSON, by its path below the prefix."""
+    """The JSON schema of each GET's answer, by its path below the prefix."""
     parts = build(Settings(data=tmp_path_factory.mktemp("lists") / "data", token="t" * 40))
     try:
         main = create_app(parts)

@@ -1,4 +1,4 @@
-"""Applications that are made when they are first asked for."""
+"""Applications that are made at their first request."""
 
 import asyncio
 import subprocess
@@ -33,7 +33,7 @@ def test_it_is_made_once_and_beside_the_event_loop() -> None:
         app = OnDemand(make, lambda: told.append("made"))
         asked = [asyncio.create_task(ask(app)) for _ in range(2)]
         while not makers:
-            await asyncio.sleep(0)  # the loop goes on while it is made
+            await asyncio.sleep(0)  # the loop is not blocked while it is made
         may_go_on.set()
         return [(await answer).text for answer in asked]
 
@@ -60,11 +60,11 @@ NOT_AT_START = (
     "api.assembly.native", "api.dialects.board.app", "api.dialects.codeplane.app",
     "api.dialects.gitoma.app", "apscheduler", "httpx2", "jinja2", "jsonschema", "regex", "yaml",
 )  # fmt: skip
-"""What only some request, job or setting needs."""
+"""Modules that only some requests, jobs or settings need."""
 
 
 def test_a_start_imports_nothing_that_only_some_request_needs() -> None:
-    """Each of them is a tenth of a second of a start, or some megabytes, or both."""
+    """Each of them would cost a start a tenth of a second, some megabytes, or both."""
     look = (
         "import sys; import api.commands.main, api.server;"
         f"print(*[name for name in {NOT_AT_START!r} if name in sys.modules])"

@@ -1,4 +1,4 @@
-"""People read the names that they typed, and none of a header or a field."""
+"""Messages use the names of options that people typed, not those of headers or fields."""
 
 import pytest
 

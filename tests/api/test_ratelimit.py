@@ -1,4 +1,4 @@
-"""A principal gets `limit` hits in any window, an honest wait, and no memory for ever."""
+"""A principal gets `limit` hits in any window and a correct wait, and is forgotten in the end."""
 
 import pytest
 from hypothesis import given

@@ -1,4 +1,4 @@
-"""``/api/schedules`` over the real parts: what each request promises."""
+"""``/api/schedules`` over the real parts: the promises of each request."""
 
 import asyncio
 from collections.abc import Awaitable, Callable
@@ -25,7 +25,7 @@ DAILY: Json = {"name": "nightly", "templateId": "one", "rule": {"cadence": "dail
 
 
 class Caller:
-    """Requests to the routes, as somebody."""
+    """Sends requests to the routes as one principal."""
 
     def __init__(self, http: httpx2.AsyncClient, who: str) -> None:
         self._http = http
@@ -53,7 +53,7 @@ class Caller:
 
 
 async def principal_of(request: Request) -> Principal:
-    """Who asks is not what is tested here: a header says it."""
+    """A header names the principal, because sign-in is not tested here."""
     who = request.headers["x-who"]
     return OPERATOR if who == "operator" else Principal(actor=who, owner=who)
 
@@ -141,7 +141,7 @@ def test_a_schedule_is_made_shown_and_listed(tmp_path: Path) -> None:
 
 
 def test_a_rule_that_cannot_be_read_here_is_shown_among_the_others(tmp_path: Path) -> None:
-    """It was good on the machine where it was made."""
+    """The rule was valid on the machine where it was made."""
 
     async def story(world: World, timers: SimulatedTimers, ann: Caller) -> None:
         good = await ann.made()

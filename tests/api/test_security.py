@@ -1,6 +1,4 @@
-"""Who is let in: the order of refusals, cookies and their age, other sites' pages, wrong
-passwords.
-"""
+"""Access: the order of refusals, cookies and their age, pages of other sites, wrong passwords."""
 
 import asyncio
 import os
@@ -42,7 +40,7 @@ READER = Principal(actor="token:t", owner="user:ada", scopes=frozenset({"read"})
 
 @dataclass
 class Known:
-    """Identities that a test decides on."""
+    """Identities that a test chooses."""
 
     loaded: bool = True
     empty: bool = False
@@ -75,7 +73,7 @@ def refused(status: int, sentence: str) -> Iterator[None]:
 
 @pytest.mark.parametrize("token", ["crewlog_w_Zm9v", "crewlog_u_Zm9v", "crewlog_u_read"])
 def test_the_servers_token_is_good_whatever_it_begins_with(token: str) -> None:
-    """It is random: one in some thousands begins as those of attempts or of people do."""
+    """It is random: one in some thousands begins like a worker token or an API token."""
     security = Security(lambda: token, Known())
     assert security.resolve(f"Bearer {token}") == OPERATOR
 
@@ -193,7 +191,7 @@ def test_a_header_is_stronger_than_a_cookie() -> None:
 
 
 class Turned:
-    """A clock that a test turns."""
+    """A clock that a test moves."""
 
     def __init__(self) -> None:
         self.now = datetime(2026, 1, 1, tzinfo=UTC)
@@ -294,7 +292,7 @@ def test_the_right_password_clears_the_account_and_not_what_the_address_did_else
     assert attempts.begin("eve", "1.2.3.4") is None
     attempts.succeeded("eve", "1.2.3.4")
     assert attempts.begin("eve", "1.2.3.4") is None
-    assert attempts.begin("eve", "1.2.3.4") is not None, "the address was forgiven too much"
+    assert attempts.begin("eve", "1.2.3.4") is not None, "the address got too much back"
 
 
 def test_what_is_remembered_is_bounded() -> None:

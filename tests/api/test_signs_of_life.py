@@ -1,5 +1,5 @@
-"""What the server says of itself: a dispatcher that starts nothing is not said to run, and a server
-of which a part has failed is not said to be ready.
+"""The server's reports on itself: a dispatcher that starts nothing does not count as running, and a
+server with a failed part does not count as ready.
 """
 
 import asyncio
@@ -27,7 +27,7 @@ DEADLINE_S = 90.0
 
 @dataclass
 class Clock:
-    """The real time, and how far it was put forward."""
+    """The real time, plus a lead that the test sets."""
 
     ahead: timedelta = field(default=timedelta())
 
@@ -66,7 +66,7 @@ def test_a_dispatcher_that_has_ended_does_not_run(tmp_path: Path) -> None:
             [task] = [task for task in asyncio.all_tasks() if task.get_name() == "dispatcher"]
             task.cancel()
             await asyncio.wait([task])
-            assert await works(http), "for a few seconds nobody knows"
+            assert await works(http), "it is not noticed for a few seconds"
             clock.ahead += timedelta(seconds=6)
             assert not await works(http)
 
@@ -97,7 +97,7 @@ def test_a_dispatcher_that_hangs_does_not_run(
             await soon(runs)
             await http.post(f"/api/jobs/{job['id']}/cancel")
             await hanging.wait()
-            # It may give one more sign, if it had given none of this event.
+            # It may give one more sign of life, if it gave none for this event yet.
             await asyncio.sleep(1.5)
             clock.ahead += timedelta(seconds=6)
             assert not await works(http)

@@ -1,5 +1,5 @@
-"""Streams over a real log: frames, cursors, filters, keep-alive; and that a reader may stop and go
-on anywhere.
+"""Streams over a real log: frames, cursors, filters, keep-alive; and a reader may stop and resume
+anywhere.
 """
 
 import asyncio
@@ -99,7 +99,7 @@ def finished(outcome: Outcome = Outcome.COMPLETED) -> JobFinished:
 
 
 def whole_job(log: EventLog, job: str, *outputs: tuple[str, ...]) -> list[Recorded]:
-    """A job from its submission to its end, with an output event for each of `outputs`."""
+    """A whole job, with an output event for each of `outputs`."""
     stream = f"job-{job}"
     put(log, stream, submitted(), JobQueued(attempt=1), context=OPERATOR)
     put(log, stream, JobStarted(attempt=1, node="here", timeout_ms=0))
@@ -207,7 +207,7 @@ def test_frames_are_made_once_for_all_readers(log: EventLog) -> None:
 
 
 def test_readers_with_different_filters_never_get_each_others_bytes(log: EventLog) -> None:
-    """Though their pages begin and end at the same events and are of the same length."""
+    """Even if their pages have the same first and last events and the same length."""
     one, two, three, four = put(log, "job-a", *(JobMessaged(text=str(n)) for n in range(4)))
     form = WireForm("numbers", lambda event: [b"%d " % event.position])
 
@@ -228,7 +228,7 @@ def test_a_page_is_few_writes_of_bounded_size(log: EventLog) -> None:
 
 
 def test_others_have_their_turn_while_a_large_page_is_framed(log: EventLog) -> None:
-    """One reader of old output held the event loop for as long as its page took."""
+    """Once, a reader of old output blocked the event loop for its whole page."""
     page = put(log, "job-a", *(JobMessaged(text="x") for _ in range(200)))
 
     def slow(event: Recorded) -> list[bytes]:
@@ -247,13 +247,13 @@ def test_others_have_their_turn_while_a_large_page_is_framed(log: EventLog) -> N
             turns += 1
         return turns
 
-    # 200 events of 2 ms, in slices of 5 ms and a little: without turns there would be about one.
+    # 200 events of 2 ms in slices of about 5 ms. Without slices there would be about one turn.
     assert run(scenario()) > 40
 
 
 @pytest.mark.parametrize("lines", [["ab"] * 256, ["x" * 1000] * 5, ["y" * 10_000]])
 def test_what_was_decoded_of_the_newest_events_counts_as_memory(lines: list[str]) -> None:
-    """Bytes of a log are few beside the same decoded, and all of it is kept."""
+    """Decoded events are much larger than their bytes in the log, and all of them are kept."""
     bound = 256 * 1024
     mapper = EventMapper(Redactor())
     (new,) = new_events("job-a/output", [output(1, *lines)], SYSTEM)
@@ -261,7 +261,7 @@ def test_what_was_decoded_of_the_newest_events_counts_as_memory(lines: list[str]
 
     def fill() -> None:
         for position in range(1, bound // len(mapper.stored([new], [1])[0].state) + 2):
-            # Stored anew each time: one shared by all would count once.
+            # Stored anew each time: shared bytes would count only once.
             state = mapper.stored([new], [position])[0].state
             event = Recorded(position, new.stream, position, "job.output", state, CATALOGUE)
             recent.extend([event])
@@ -309,7 +309,7 @@ def test_logs_that_share_a_form_get_their_own_frames() -> None:
         log.close()
 
 
-# Readings
+# Readers
 
 LINE = st.text(st.characters(codec="utf-8"), max_size=6)
 OUTPUTS = st.lists(st.lists(LINE, min_size=1, max_size=5).map(tuple), max_size=6)
@@ -323,7 +323,7 @@ OUTPUTS = st.lists(st.lists(LINE, min_size=1, max_size=5).map(tuple), max_size=6
 def test_resuming_after_any_frame_gives_exactly_the_rest(
     log: EventLog, form: WireForm, outputs: list[tuple[str, ...]]
 ) -> None:
-    """Over a log that holds other jobs, before, between and after."""
+    """Over a log with events of other jobs before, between and after."""
     job = f"j{log.head}"
     whole_job(log, f"{job}-before", ("x", "y"))
     events = whole_job(log, job, *outputs)
@@ -449,7 +449,7 @@ def test_a_reading_of_an_ended_job_stops_at_its_newest_event(log: EventLog) -> N
 
 
 class Client:
-    """The other side of a response: what it was sent, and when it goes."""
+    """The client of a response: the messages it got, and when it disconnects."""
 
     def __init__(self, takes: Callable[[Message], Coroutine[Any, Any, None]] | None = None) -> None:
         self.sent: list[Message] = []
@@ -491,7 +491,7 @@ class Client:
 
 
 class Chunks:
-    """Chunks that are given one by one, and then nothing for ever; knows whether it was closed."""
+    """Yields its chunks one by one, then waits for ever; records whether it was closed."""
 
     def __init__(self, *chunks: bytes, ends: bool = False) -> None:
         self._chunks = chunks
@@ -544,7 +544,7 @@ def test_a_silent_stream_is_kept_alive_by_comments(monkeypatch: pytest.MonkeyPat
 def test_a_silent_stream_ends_when_its_reader_would_not_be_let_in_any_more(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    """By the clock alone, as a token does that expires: no account changes."""
+    """A token may expire by time alone, without a change of its account."""
     monkeypatch.setattr(sse, "_PING_S", 0.01)
 
     async def scenario() -> None:

@@ -1,4 +1,4 @@
-"""What a client is told whose request the stop of the server cuts."""
+"""The answer to a request that the server's stop cuts off."""
 
 import asyncio
 from typing import Any

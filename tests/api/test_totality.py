@@ -1,4 +1,4 @@
-"""Every wire form and every view has decided about every event type of the catalogue."""
+"""Every wire form and every view shows or passes over every event type of the catalogue."""
 
 import importlib
 import pkgutil
@@ -20,7 +20,7 @@ NEWEST = sorted((Path(__file__).parent.parent / "golden").glob("*.ndjson"))[-1]
 
 
 def wire_forms() -> dict[str, WireForm]:
-    """All that the rooms of the API hold, by where they are."""
+    """All wire forms in the API's modules, by place."""
     found: dict[str, WireForm] = {}
     for module in pkgutil.walk_packages(api.__path__, "api."):
         if module.name.endswith("__main__"):

@@ -1,4 +1,4 @@
-"""Worker tokens: good for one attempt, made by one server, never seen in the log."""
+"""Worker tokens: valid for one attempt of one server, and never in the log."""
 
 import stat
 from pathlib import Path
@@ -43,7 +43,7 @@ def test_any_other_token_is_none() -> None:
 
 
 def test_the_parts_of_a_token_cannot_be_shifted() -> None:
-    """``a.1`` attempt 2 and ``a`` attempt 1 are not the same text."""
+    """``a.1`` attempt 2 and ``a`` attempt 12 have different tokens."""
     tokens = WorkerTokens(KEY)
     assert tokens.issue("a.1", 2) != tokens.issue("a", 12)
     assert tokens.check(tokens.issue("a.1", 2)) == ("a.1", 2)

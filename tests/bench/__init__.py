@@ -1,3 +1,1 @@
-"""Benchmarks: each a ratio of two things measured in the same run (docs/performance.md explains
-them).
-"""
+"""Benchmarks: each is a ratio of two measurements of the same run (see docs/performance.md)."""

@@ -1,5 +1,5 @@
-"""``make bench``: one JSON object on stdout, each key a ratio to a baseline, the raw figures under
-``raw``.
+"""``make bench``: one JSON object on stdout. Each key is a ratio to a baseline; the raw figures are
+under ``raw``.
 """
 
 import sys
@@ -35,7 +35,7 @@ REACH = {
 }
 
 AT_MOST = frozenset({"submit_to_process", "cold_start", "idle_memory"})
-"""What is reached by less, not by more."""
+"""Ratios whose goal is an upper bound."""
 
 RATIOS: tuple[Callable[[], Any], ...] = (
     append_group_commit_vs_raw_sqlite,

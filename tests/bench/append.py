@@ -1,6 +1,4 @@
-"""Durable appends by 64 concurrent callers, against rows that raw sqlite3 writes 100 to a
-transaction.
-"""
+"""Durable appends by 64 concurrent callers, against raw sqlite3 with 100 rows in a transaction."""
 
 import asyncio
 import sqlite3
@@ -39,7 +37,7 @@ async def _append_all(log: EventLog, run: int) -> None:
 
 
 def append_group_commit_vs_raw_sqlite() -> Ratio:
-    """Rows a second; both in a file of the same tables and indexes, synchronous=FULL, WAL."""
+    """Rows a second; both files have the same tables and indexes, synchronous=FULL and WAL."""
     with tempfile.TemporaryDirectory() as directory:
         tune_collector()
         log = open_sqlite_log(Path(directory) / "ours", redactor=Redactor(), catalogue=CATALOGUE)
@@ -64,7 +62,7 @@ def append_group_commit_vs_raw_sqlite() -> Ratio:
 
 
 def log_state() -> bytes:
-    """Bytes of the same size as those that the log stores for one of these events."""
+    """As many bytes as the log stores for one of these events."""
     with tempfile.TemporaryDirectory() as directory:
         log = open_sqlite_log(Path(directory), redactor=Redactor(), catalogue=CATALOGUE)
         recorded = log.append_blocking(

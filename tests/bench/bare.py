@@ -1,6 +1,4 @@
-"""The baselines that speak HTTP, each a server process: ``python -m tests.bench.bare fastapi|asgi
-PORT-FILE``.
-"""
+"""The HTTP baselines, one process each: ``python -m tests.bench.bare fastapi|asgi PORT-FILE``."""
 
 import asyncio
 import socket
@@ -44,9 +42,7 @@ def fastapi_app() -> FastAPI:
 
 
 class Fanout:
-    """Sends the same prepared bytes to every reader: what no log, no cursor and no framework would
-    cost.
-    """
+    """Sends the same prepared bytes to every reader, without a log, cursors or a framework."""
 
     def __init__(self) -> None:
         self.chunks = [
@@ -86,7 +82,7 @@ class Fanout:
 
 
 def serve(app: Any, port_file: Path) -> None:
-    """Serve with the options of the real server, and say on which port."""
+    """Serve with the options of the real server, and write the port to the file."""
     listener = socket.socket()
     listener.bind(("127.0.0.1", 0))
     listener.listen(2048)

@@ -47,7 +47,7 @@ def bare(kind: str, *arguments: str) -> Iterator[str]:
 
 
 def http_create_vs_bare_fastapi_post() -> tuple[Ratio, dict[str, float]]:
-    """Requests a second by 16 keep-alive clients; and the latencies of ours in milliseconds."""
+    """Requests a second by 16 keep-alive clients, and our latencies in milliseconds."""
     latencies: list[float] = []
     with tempfile.TemporaryDirectory() as directory, bare("fastapi") as baseline_url:
         held = Server.start(Path(directory) / "data", "--capacity", "0", "--log-level", "warning")

@@ -1,4 +1,4 @@
-"""Jobs a second when they are committed as crews of ten, against single creates, both durable."""
+"""Jobs a second, committed in crews of ten, against single creates; both durable."""
 
 import tempfile
 from pathlib import Path

@@ -1,6 +1,6 @@
 """One log to 500 readers, against a bare ASGI app that sends the same bytes.
 
-Both servers run in processes of their own and are told to begin when all readers are connected.
+Both servers run in their own processes and begin when all readers are connected.
 Ours then appends 60 batches of 50 events, each durable before the next, and every reader follows
 ``/crewlog/v1/log/stream``; the baseline has the bytes of its 60 batches ready and writes each to
 every reader.
@@ -29,7 +29,7 @@ FRAMES = BATCH * BATCHES
 
 
 class Reader(asyncio.Protocol):
-    """Counts the frames of one stream, and says when it has the last."""
+    """Counts the frames of one stream, and reports the last one."""
 
     def __init__(
         self, request: bytes, done: "asyncio.Queue[float]", begun: "asyncio.Queue[None]"
@@ -56,7 +56,7 @@ class Reader(asyncio.Protocol):
 
 
 async def _deliver(host: str, port: int, token: str, path: str) -> float:
-    """Frames a second from the word to go until the last reader has the last frame."""
+    """Frames a second, from the start signal until the last reader has the last frame."""
     loop = asyncio.get_running_loop()
     done: asyncio.Queue[float] = asyncio.Queue()
     begun: asyncio.Queue[None] = asyncio.Queue()
@@ -74,7 +74,7 @@ async def _deliver(host: str, port: int, token: str, path: str) -> float:
 
 
 def sse_fanout_vs_bare_asgi() -> tuple[Ratio, dict[str, float]]:
-    """Frames a second to 500 readers; and what 1,000 streams leave behind."""
+    """Frames a second to 500 readers, and descriptors that 1,000 streams leave open."""
     raw: dict[str, float] = {}
     with tempfile.TemporaryDirectory() as directory:
 
@@ -107,7 +107,7 @@ async def _come_and_go(port: int, token: str, pid: int) -> dict[str, float]:
     before = 0
     for round_number in range(11):
         if round_number == 1:
-            # The first hundred open what the server keeps for good: its readers of the log.
+            # The first hundred open descriptors that the server keeps: its readers of the log.
             before = await _settled(pid)
         opened = [await Connection("127.0.0.1", port, token).open() for _ in range(100)]
         for connection in opened:
@@ -119,7 +119,7 @@ async def _come_and_go(port: int, token: str, pid: int) -> dict[str, float]:
 
 
 async def _settled(pid: int) -> int:
-    """Open descriptors of a process once their number has stood still for half a second."""
+    """Open descriptors of a process, once their number is stable for half a second."""
     counts: list[int] = []
     while len(counts) < 10 or len(set(counts[-10:])) > 1:
         counts.append(len(os.listdir(f"/proc/{pid}/fd")))
@@ -128,7 +128,7 @@ async def _settled(pid: int) -> int:
 
 
 class _log_server:
-    """The real app over a log in `directory`, with one more route that appends the batches."""
+    """The real app over a log in `directory`, with an extra route that appends the batches."""
 
     def __init__(self, directory: Path) -> None:
         self.directory = directory

@@ -1,4 +1,4 @@
-"""Logs of a given size, made the way an import makes them."""
+"""Logs of a given size, made as an import makes them."""
 
 from collections.abc import Iterator
 from pathlib import Path
@@ -73,7 +73,7 @@ def job_id(number: int) -> str:
 def pages(events: int, outputs: int) -> Iterator[list[Recorded]]:
     """`events` events of jobs one after the other, 1,000 to a page.
 
-    What is the same in every job is encoded once, with its id: a million would take a minute.
+    Parts that all jobs share are encoded once: to encode a million events would take a minute.
     """
     mapper = EventMapper(Redactor())
     known: dict[tuple[str, int], bytes] = {}

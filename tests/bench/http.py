@@ -1,5 +1,5 @@
-"""A small HTTP/1.1 client that costs less than the servers it measures: bytes in, status and length
-out.
+"""A small HTTP/1.1 client that is cheaper than the servers it measures: it sends bytes, and returns
+status and length.
 """
 
 import asyncio
@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 @dataclass
 class Answer:
-    """One response: status, body, and what of the head a benchmark needs."""
+    """One response: status, body, and the headers that benchmarks need."""
 
     status: int
     body: bytes
@@ -28,7 +28,7 @@ class Connection:
         return self
 
     def encode(self, method: str, path: str, body: bytes = b"") -> bytes:
-        """The bytes of a request, to be sent any number of times."""
+        """The bytes of a request, which may be sent many times."""
         head = f"{method} {path} HTTP/1.1\r\n{self._head}"
         if body:
             head += f"Content-Type: application/json\r\nContent-Length: {len(body)}\r\n"

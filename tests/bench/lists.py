@@ -1,6 +1,4 @@
-"""How lists and streams cost when the log is long: the same request against a short log and a long
-one.
-"""
+"""The cost of lists and streams in a long log: the same request against a short and a long log."""
 
 import asyncio
 import os
@@ -23,7 +21,7 @@ EVENTS_A_JOB = 4
 
 @contextmanager
 def served(directory: Path, events: int, outputs: int) -> Iterator[Server]:
-    """A real server over a log of that many events, its views caught up."""
+    """A real server over a log with this many events, with views that have caught up."""
     say(f"making a log of {events} events")
     make_log(directory, events, outputs)
     server = Server.start(directory, "--capacity", "0", "--log-level", "warning")

@@ -1,4 +1,4 @@
-"""How a ratio is taken: both sides in turn, several rounds, the median of the rounds' ratios."""
+"""Measures a ratio: both sides in turn, in several rounds; the median of the rounds' ratios."""
 
 import sys
 import time
@@ -19,9 +19,7 @@ class Ratio:
 
 
 def ratio(ours: Callable[[], float], baseline: Callable[[], float], *, rounds: int = 3) -> Ratio:
-    """Both give a rate, higher is better. They run in turn, so that a machine that slows down slows
-    both.
-    """
+    """Both return a rate; higher is better. They run in turn, so that a slow machine slows both."""
     pairs = [(ours(), baseline()) for _ in range(rounds)]
     return Ratio(
         round(median(a / b for a, b in pairs), 3),
@@ -31,11 +29,11 @@ def ratio(ours: Callable[[], float], baseline: Callable[[], float], *, rounds: i
 
 
 def percentile(values: list[float], share: float) -> float:
-    """Nearest rank."""
+    """The percentile by nearest rank."""
     ranked = sorted(values)
     return ranked[max(0, -(-int(share * 1000) * len(ranked) // 1000) - 1)]
 
 
 def say(text: str) -> None:
-    """Progress, on stderr: stdout is for the one JSON object."""
+    """Print progress on stderr, because stdout has only the JSON object."""
     print(f"[{time.strftime('%H:%M:%S')}] {text}", file=sys.stderr, flush=True)

@@ -1,4 +1,4 @@
-"""What a process costs that is run as a job, against the same process that is merely spawned."""
+"""The cost of a process that runs as a job, against the same process spawned directly."""
 
 import asyncio
 import os
@@ -24,8 +24,8 @@ _DATE = ["/bin/date", "+%s%N"]
 
 
 def drain_processes_vs_spawn() -> tuple[Ratio, dict[str, float]]:
-    """No-op processes a second: created over HTTP, run, and their whole history in the log and in
-    the views; against bare spawns one after the other.
+    """No-op processes a second: created over HTTP, run, and fully in the log and in the views;
+    against bare spawns, one after the other.
     """
     with tempfile.TemporaryDirectory() as directory:
         data = Path(directory) / "data"
@@ -69,7 +69,7 @@ async def _head(connection: Connection) -> int:
 
 
 async def _finished(connection: Connection, after: int, count: int) -> None:
-    """Until so many jobs have ended and the views show it."""
+    """Wait until this many jobs have ended and the views show it."""
     path = "/crewlog/v1/log?type=job.finished&limit=500&after="
     while count:
         answer = await connection.send(connection.encode("GET", f"{path}{after}"))
@@ -82,8 +82,8 @@ async def _finished(connection: Connection, after: int, count: int) -> None:
 
 
 def submit_to_process() -> tuple[Ratio, dict[str, float]]:
-    """How many times as long a process takes from the request for its job to its own first
-    instruction, one at a time, as from a bare spawn to the same: medians.
+    """The time from the request for a job to the first instruction of its process, one at a time,
+    as a multiple of the time from a bare spawn; medians.
     """
     ours: list[float] = []
     baseline: list[float] = []

@@ -1,4 +1,4 @@
-"""How late a thousand schedules fire that fall due within one minute."""
+"""The lateness of a thousand schedules that are due within one minute."""
 
 import random
 import tempfile
@@ -20,8 +20,8 @@ REACH_P99_MS = 50
 
 
 def schedule_lateness() -> dict[str, Any]:
-    """Milliseconds from the time that a schedule names to its ``schedule.fired``, as p50 and p99;
-    times that were missed or fired twice; crews that were made of them.
+    """Milliseconds from a schedule's time to its ``schedule.fired``, as p50 and p99; the numbers of
+    missed times, double firings, and crews made.
     """
     with tempfile.TemporaryDirectory() as directory:
         data = Path(directory) / "data"
@@ -89,6 +89,6 @@ def _events(http: httpx2.Client, kind: str) -> list[dict[str, Any]]:
 
 
 def _late_ms(event: dict[str, Any]) -> float:
-    """From the events themselves, finer than the whole milliseconds in them."""
+    """From the times of the events, which are finer than the milliseconds in their data."""
     at = datetime.fromisoformat(event["at"])
     return max(0.0, (at - datetime.fromisoformat(event["data"]["due_at"])).total_seconds() * 1000)

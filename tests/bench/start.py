@@ -1,4 +1,4 @@
-"""What a start costs, and what a server that does nothing takes."""
+"""The time of a start, and the memory of an idle server."""
 
 import subprocess
 import sys
@@ -20,8 +20,8 @@ _WAITING = f"{_LIBRARIES}; print(flush=True); input()"
 
 
 def cold_start() -> tuple[Ratio, dict[str, float]]:
-    """How many times as long the command takes to its first ``/healthz`` as an interpreter to
-    import the two largest libraries and leave: in turn, medians.
+    """The time from the command to its first ``/healthz``, as a multiple of the time in which an
+    interpreter imports the two largest libraries and exits; in turn, medians.
     """
     ours, baseline = [], []
     for _ in range(STARTS):
@@ -38,8 +38,8 @@ def cold_start() -> tuple[Ratio, dict[str, float]]:
 
 
 def idle_memory() -> tuple[Ratio, dict[str, float]]:
-    """MB of a server that was asked nothing but ``/healthz``, the median; beside it those of an
-    interpreter that has imported the two largest libraries.
+    """MB of a server that served only ``/healthz``, the median; and MB of an interpreter that has
+    imported the two largest libraries.
     """
     ours = [_at_rest_mb() for _ in range(3)]
     baseline = [_imported_mb() for _ in range(3)]

@@ -1,7 +1,7 @@
-"""What every executor promises, with real processes; and what the local one adds.
+"""The promises of every executor, with real processes, and the further ones of the local executor.
 
 A new executor joins `EXECUTORS` and must pass the first part unchanged. Jobs are small shell
-scripts; where one must not go on yet, it waits for a file that the test makes.
+scripts; a script that must not go on yet waits for a file that the test makes.
 """
 
 import asyncio
@@ -39,15 +39,15 @@ from tests.kit.waiting import soon, until
 
 EXECUTORS: list[Callable[[Path], Executor]] = [LocalExecutor]
 JOB = f"job-{token_hex(6)}"
-"""Nobody else's on this machine: what has it in its environment is ended."""
+"""Unique on this machine: processes with it in their environment are killed."""
 HERE = Path(local.__file__).parents[2]
-"""Where the packages are."""
-ROOM_S = 90.0  # how long a condition may take on a busy machine before it counts as never
+"""The directory of the packages."""
+ROOM_S = 90.0  # longest wait for a condition on a busy machine
 WAIT_FOR_GATE = "while [ ! -e gate ]; do sleep 0.01; done; "
 
 
 class World:
-    """An executor, a directory for its jobs, and what tests do with both."""
+    """An executor, a directory for its jobs, and helpers for tests."""
 
     def __init__(self, make: Callable[[Path], Executor], folder: Path) -> None:
         self.make = make
@@ -71,7 +71,7 @@ class World:
         return self.spec("sh", "-c", script, **changes)
 
     def run(self, scenario: Callable[[Executor], Coroutine[Any, Any, None]]) -> None:
-        """One life of a server: a loop and an executor of its own."""
+        """One life of a server: its own loop and its own executor."""
 
         async def life() -> None:
             executor = self.make(self.root)
@@ -114,7 +114,7 @@ async def everything(running: Running, offset: int = 0, channel: str = OUTPUT) -
 
 
 def is_dead(pid: int) -> bool:
-    """Gone, or a zombie that nobody has reaped: it runs nothing."""
+    """The process is gone, or a zombie."""
     try:
         return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] in "ZX"
     except (FileNotFoundError, ProcessLookupError):
@@ -281,7 +281,7 @@ def test_an_end_before_the_cancel_stays_an_end(world: World) -> None:
 
 
 NAMED = {"PATH": os.environ["PATH"], "CREWLOG_JOB_ID": JOB, "CREWLOG_ATTEMPT": "1"}
-"""The environment of an attempt whose processes are known by it."""
+"""The environment by which the processes of an attempt are found."""
 
 
 @pytest.mark.parametrize(
@@ -310,7 +310,7 @@ def test_what_holds_the_output_may_finish_when_the_first_process_has_left(
 
 
 def test_the_end_is_the_exit_and_not_the_pipe(world: World) -> None:
-    """Who holds the output for ever cannot keep the job running, not even who has gone its way."""
+    """A process that holds the output for ever cannot keep the job running, even if detached."""
     script = (
         "sleep 60 & echo $! > inside; env -u CREWLOG_JOB_ID setsid sh -c "
         "'echo $$ > outside; exec sleep 60' & while [ ! -s outside ]; do sleep 0.01; done; "
@@ -326,7 +326,7 @@ def test_the_end_is_the_exit_and_not_the_pipe(world: World) -> None:
         os.kill(outside, signal.SIGKILL)
 
 
-# Each begins `sh job`, and waits for it where it does not detach it altogether.
+# Each starts `sh job`, and waits for it unless it detaches it.
 DETACHED = {
     "timeout": "timeout 60 sh job; echo never",
     "monitor": "set -m; sh job & wait",
@@ -404,7 +404,7 @@ def test_all_of_an_attempt_has_the_grace_and_no_longer_than_it_needs(
 
 
 def test_each_process_is_asked_to_end_once(world: World) -> None:
-    """A second SIGTERM means to many programs that they are to end at once."""
+    """Many programs take a second SIGTERM as an order to end at once."""
     (world.cwd / "job").write_text(
         "trap 'echo asked >> asked' TERM; echo $$ > pid; "
         "while [ ! -s asked ]; do sleep 0.01; done; sleep 0.3; sleep 0.3"
@@ -636,7 +636,7 @@ SERVER = textwrap.dedent(
 )
 
 
-# Channels, and what is said to a process.
+# Channels and the inbox
 
 
 def test_each_channel_has_a_spool_of_its_own(world: World) -> None:
@@ -730,11 +730,11 @@ READER = textwrap.dedent(
     print("left")
     """
 )
-"""Reads its inbox until it is told to leave."""
+"""Reads its inbox until a frame says `leave`."""
 
 
 def spoken_to(world: World) -> AttemptSpec:
-    """A job that begins its reader anew as often as that is killed."""
+    """A job that starts its reader again each time that the reader is killed."""
     (world.cwd / "reader.py").write_text(READER)
     script = 'until "$1" -ISE reader.py "$2"; do :; done'
     return world.spec("sh", "-c", script, "sh", sys.executable, str(HERE), inbox=True)
@@ -756,7 +756,7 @@ async def says(running: Running, *numbers: int) -> None:
 
 async def leaves(world: World, running: Running, number: int) -> None:
     await running.send(Frame(number, b"leave"))
-    assert (await everything(running)).endswith(b"left\n")  # the shell tells of who was killed
+    assert (await everything(running)).endswith(b"left\n")  # the shell also reports killed readers
     assert (await running.wait()).exit_code == 0
 
 
@@ -822,7 +822,7 @@ def test_a_frame_is_read_once_also_when_its_reader_is_killed(world: World) -> No
 
 
 def kill_reader(world: World) -> None:
-    """Whatever it is doing."""
+    """Kill the reader at any moment."""
     os.kill(world.pid("reader"), signal.SIGKILL)
     (world.cwd / "reader").unlink(missing_ok=True)
 
@@ -831,8 +831,8 @@ def kill_reader(world: World) -> None:
 def test_a_frame_is_read_once_also_when_its_server_is_killed(
     world: World, reader_too: bool
 ) -> None:
-    """A server says one frame after the other and is killed; the next says again what it may have
-    said.
+    """A server sends frame after frame and is killed; the next one repeats those that may have been
+    sent.
     """
 
     async def begins(executor: Executor) -> None:
@@ -884,7 +884,7 @@ SPEAKER = textwrap.dedent(
     asyncio.run(main())
     """
 )
-"""A server that says frames from a number on."""
+"""A server that sends frames from a number on."""
 
 
 def test_a_frame_that_was_written_by_half_is_written_anew(tmp_path: Path) -> None:
@@ -962,7 +962,7 @@ def test_a_sweep_leaves_what_runs_and_what_is_wanted(world: World) -> None:
             await (await executor.start(world.shell("echo x", job=job))).wait()
         running = await executor.start(world.shell(WAIT_FOR_GATE + "echo y", job="runs"))
         await executor.sweep([("wanted", 1)])
-        # What has ended may hold its lock an instant longer: then it is left to the next sweep.
+        # An ended shim may hold its lock for a moment; then the next sweep removes it.
         while await executor.adopt("unwanted", 1) is not None:
             await executor.sweep([("wanted", 1)])
         wanted = await executor.adopt("wanted", 1)
@@ -1031,7 +1031,7 @@ def here(tmp_path: Path) -> World:
 
 
 def prepared(world: World, spec: AttemptSpec) -> Path:
-    """The directory of an attempt just before its shim is begun."""
+    """The directory of an attempt just before its shim starts."""
     directory = world.root / spec.job_id / str(spec.attempt)
     local._prepare(directory, spec)
     return directory
@@ -1048,7 +1048,7 @@ def reap(pids: list[int]) -> None:
 
 @pytest.mark.parametrize("version", ["0.2.0", "0.3.0"])
 def test_an_attempt_that_an_earlier_version_began_is_adopted(here: World, version: str) -> None:
-    """A shim outlives an upgrade, and so does what is in the directory of its attempt."""
+    """A shim and the directory of its attempt outlive an upgrade."""
     text = (HERE / "tests" / "golden" / f"shim-{version}.txt").read_text()
     (here.cwd / "shim.py").write_text(text)
     running = prepared(here, here.shell(f"echo one; {WAIT_FOR_GATE} echo two; exit 5"))
@@ -1083,7 +1083,7 @@ def test_an_attempt_that_an_earlier_version_began_is_adopted(here: World, versio
 
 
 def test_an_earlier_version_runs_what_a_later_one_prepared(here: World) -> None:
-    """It may have been on its way when its server was killed."""
+    """Its start may have been under way when its server was killed."""
     (here.cwd / "shim.py").write_text((HERE / "tests" / "golden" / "shim-0.3.0.txt").read_text())
     directory = prepared(here, here.shell("echo out; echo err >&2", channels=("stderr",)))
     boot = "import sys; sys.path.append(sys.argv[1]); import shim; shim.main(*sys.argv[2:])"
@@ -1158,7 +1158,7 @@ def test_an_attempt_whose_shim_is_killed_is_lost_and_dead(here: World, adopt: bo
 def test_what_is_left_of_an_attempt_whose_shim_is_killed_is_ended(
     here: World, begun: str, swept: bool
 ) -> None:
-    """By whoever finds it out, also one who wants nothing of the attempt. Others are left alone."""
+    """By an adoption, or by a sweep that does not want the attempt. Other attempts stay."""
     script = (
         f"{begun}sleep 4321 & echo $! > left; CREWLOG_ATTEMPT=2 sleep 4321 & echo $! > other; "
         "echo $$ > child; echo $PPID > shim; sleep 4322; true"
@@ -1167,7 +1167,7 @@ def test_what_is_left_of_an_attempt_whose_shim_is_killed_is_ended(
     async def first_life(executor: Executor) -> None:
         await executor.start(here.shell(script, env=NAMED))
         await asyncio.to_thread(here.pid, "shim")
-        # Until then it is a copy of its shell, of the same environment.
+        # Before that it is a copy of its shell, with the shell's environment.
         other = Path(f"/proc/{here.pid('other')}/cmdline")
         await soon(lambda: other.read_bytes().startswith(b"sleep"))
 
@@ -1193,7 +1193,7 @@ def test_what_is_left_of_an_attempt_whose_shim_is_killed_is_ended(
 def test_a_server_out_of_descriptors_sees_its_attempt_through_nevertheless(
     here: World, monkeypatch: pytest.MonkeyPatch, free: int
 ) -> None:
-    """With so many left, beginning an attempt succeeds and looking at it does not."""
+    """With so few left, an attempt can be started but not looked at."""
     monkeypatch.setattr(local, "LOOK_INTERVAL_S", 0.01)
     unforeseen: list[dict[str, Any]] = []
 
@@ -1234,7 +1234,7 @@ def test_a_cancel_is_not_lost_to_a_lack_of_descriptors(here: World) -> None:
 
 @contextmanager
 def few_descriptors(free: int) -> Iterator[None]:
-    """So many can be opened, and no more."""
+    """Only `free` more descriptors can be opened."""
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     taken = []
     highest = max(map(int, os.listdir("/proc/self/fd")))
@@ -1275,9 +1275,9 @@ def test_a_job_inherits_no_descriptor_and_no_signal_setting(here: World) -> None
             here.shell("ls /proc/self/fd; grep -E 'Sig(Blk|Ign)' /proc/self/status")
         )
     *descriptors, blocked, ignored = output.decode().splitlines()
-    assert descriptors == ["0", "1", "2", "3"]  # 3 is the directory that ls reads
+    assert descriptors == ["0", "1", "2", "3"]  # 3 is the directory that `ls` reads
     for mask in (blocked, ignored):
-        assert int(mask.split()[1], 16) & 0x7FFF_FFFF == 0  # 32 and up are the C library's
+        assert int(mask.split()[1], 16) & 0x7FFF_FFFF == 0  # 32 and up belong to the C library
 
 
 def test_the_shim_knows_nothing_of_the_servers_environment(here: World) -> None:
@@ -1315,7 +1315,7 @@ def test_what_a_job_leaves_is_reaped_while_it_runs(here: World) -> None:
 
 def test_no_descriptor_and_no_zombie_stays_behind(here: World) -> None:
     async def scenario(executor: Executor) -> None:
-        # The first one begins the fork server, of which there is one for all.
+        # The first attempt starts the fork server, which all of them share.
         await (await executor.start(here.shell("true", job="first"))).wait()
         before, children = set(os.listdir("/proc/self/fd")), own_children()
         for number in range(10):

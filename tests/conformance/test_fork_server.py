@@ -1,5 +1,5 @@
-"""The fork server: what is promised of an attempt holds whenever it is killed, and it holds nothing
-of anybody.
+"""The fork server: the promises of an attempt hold whenever it is killed, and it keeps nothing of
+attempts.
 """
 
 import asyncio
@@ -34,7 +34,7 @@ def here(tmp_path: Path) -> World:
 
 
 def fork_servers(world: World) -> list[int]:
-    """Those that are at work for the directory, oldest first."""
+    """The fork servers of the directory, oldest first."""
     found = []
     for pid in (int(name) for name in os.listdir("/proc") if name.isdecimal()):
         try:
@@ -273,6 +273,6 @@ def test_its_memory_and_its_descriptors_stay_as_they_are(here: World) -> None:
         memory, descriptors = held(server)
         await some(120)
         await soon(lambda: held(server)[1] == descriptors)
-        assert held(server)[0] <= memory + 128  # KiB: of a single attempt's environment it is half
+        assert held(server)[0] <= memory + 128  # KiB: half of one attempt's environment
 
     here.run(scenario)

@@ -1,4 +1,4 @@
-"""The suite that every store of the log passes. A new store adds itself to STORES."""
+"""The suite that every store of the log passes. A new store joins STORES."""
 
 import asyncio
 import random
@@ -32,7 +32,7 @@ from domain.log.recent import RecentEvents
 from domain.redaction import Redactor
 
 Open = Callable[[Path], EventLog]
-"""Opens the log at a place, as a process does that begins: what was committed there is there."""
+"""Opens the log at a path as a new process would, with everything that was committed."""
 
 
 def sqlite(path: Path) -> EventLog:
@@ -285,7 +285,7 @@ def test_pages_without_a_filter_are_full_and_end_at_the_head(log: EventLog) -> N
 
 LARGE = 1024 * 1024
 MOST = PAGE_BYTES + 2 * LARGE
-"""What a page of large events may come to: it ends with the event that makes it full."""
+"""The largest page of large events: it ends with the event that fills it."""
 
 
 def test_pages_hold_all_that_is_committed_also_what_readers_are_not_told_yet(log: EventLog) -> None:
@@ -297,7 +297,7 @@ def test_pages_hold_all_that_is_committed_also_what_readers_are_not_told_yet(log
 
 
 def put_large(log: EventLog) -> None:
-    """Thirty events, each third of another subject, two thirds of them of a MiB and more."""
+    """Thirty events: each third one has another subject, and two thirds have a MiB or more."""
     for n in range(10):
         put(log, "job-a", 2 * n, "x" * (LARGE + n), "small")
         put(log, "job-b", n, "y" * (LARGE + n))
@@ -310,7 +310,7 @@ def checked(page: list[Recorded]) -> list[Recorded]:
 
 @pytest.fixture(params=["near", "far"])
 def large(request: pytest.FixtureRequest, opens: Open, tmp_path: Path) -> Iterator[EventLog]:
-    """A log with large events, in memory as far as it keeps them there, or on disk alone."""
+    """A log with large events: partly in memory (near), or only on disk (far)."""
     log = opens(tmp_path)
     put_large(log)
     if request.param == "far":
@@ -378,7 +378,7 @@ def test_walks_over_large_events_are_bounded_and_whole(large: EventLog) -> None:
 def test_a_tail_may_ask_for_smaller_pages_that_its_readers_share(
     large: EventLog, subject: str | None, request: pytest.FixtureRequest
 ) -> None:
-    """A reader that stalls holds no more than such a page, and twenty of them hold it once."""
+    """A stalled reader holds at most one such page, and twenty of them share it."""
 
     async def followed() -> list[list[Recorded]]:
         tail = large.tail(0, subject, limit=1_000, page_bytes=LARGE // 2)
@@ -395,7 +395,7 @@ def test_a_tail_may_ask_for_smaller_pages_that_its_readers_share(
         assert sum(len(event.state) for event in page[:-1]) < LARGE // 2
     expected = [n for n in range(1, 31) if subject is None or n % 3]
     assert [e.position for page in first for e in page][:20] == expected[:20]
-    # In memory the events themselves are shared. The last page is where the log ended then.
+    # In memory, the events are shared. The last page depends on where the log ended then.
     for pages in others if request.node.callspec.params["large"] == "far" else ():
         assert all(ours is theirs for ours, theirs in zip(first[:-1], pages[:-1], strict=True))
 
@@ -413,7 +413,7 @@ def test_a_tail_ends_at_a_position(large: EventLog, subject: str | None, before:
 
 
 def test_a_tail_ends_at_a_position_that_is_to_come(log: EventLog) -> None:
-    """Though what comes there is about something else."""
+    """Even if the event there has another subject."""
     put(log, "job-a", 0, "one")
 
     async def scenario() -> list[int]:
@@ -495,7 +495,7 @@ def test_a_reader_slower_than_the_window_in_memory_loses_nothing(
 def test_any_readers_that_disconnect_anywhere_see_each_event_once(
     opens: Open, tmp_path_factory: pytest.TempPathFactory, data: st.DataObject
 ) -> None:
-    """Writers and readers at once; each reader drops and resumes at the cursor it had, at will."""
+    """Writers and readers at once; each reader may drop at any time and resume at its cursor."""
     log = opens(tmp_path_factory.mktemp("log"))
     total = 120
     seed = data.draw(st.integers(0, 2**32))

@@ -1,4 +1,4 @@
-"""What a store itself promises of a batch: judged one after the other, written as one, dense."""
+"""A store's promises for a batch: judged one by one, written together, with dense positions."""
 
 from collections.abc import Callable, Iterator
 from pathlib import Path

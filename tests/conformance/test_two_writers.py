@@ -1,5 +1,5 @@
-"""Two logs on one store that allows it: whoever was first is judged by the store, both see what the
-other wrote, with no gap and no repeat. A store that has one owner refuses the second.
+"""Two logs on one store that allows it: the store decides who was first, and each log sees the
+other's events without gap or repeat. A store with one owner refuses the second.
 """
 
 import asyncio
@@ -81,7 +81,7 @@ async def take(log: EventLog, count: int, subject: str | None = None) -> list[Re
 
 
 def heard(log: EventLog, position: int) -> None:
-    """Wait until a log has heard of a position."""
+    """Wait until a log knows of a position."""
     log.wait_beyond(position - 1, DEADLINE_S)
     assert log.head >= position
 
@@ -97,7 +97,7 @@ def test_a_stale_expectation_is_judged_by_what_the_other_wrote(two: Two) -> None
     with pytest.raises(VersionConflict) as lost:
         put(first, "job-a", 1, "late")
     assert (lost.value.stream, lost.value.actual) == ("job-a", 2)
-    # Known at once: nobody need wait, or ask again, until an old version is forgotten.
+    # The conflict updates the known version, so the next append need not wait.
     assert put(first, "job-a", 2, "three")[0].position == 3
     with pytest.raises(VersionConflict):
         put(second, "job-a", 0, "new")
@@ -167,7 +167,7 @@ def test_tails_of_both_give_all_of_both_in_order(two: Two, subject: str | None) 
 
 
 def test_writers_that_race_for_one_stream_lose_nothing_and_repeat_nothing(two: Two) -> None:
-    """Threads of both logs, each reads and tries again when the other was first."""
+    """Two threads for each log; each reads and tries again if another was first."""
     each = 60
     conflicts = [0, 0]
 
@@ -204,7 +204,7 @@ def test_writers_that_race_for_one_stream_lose_nothing_and_repeat_nothing(two: T
 
 
 def test_commands_on_one_job_from_both_sides_all_succeed(two: Two) -> None:
-    """Each side keeps folded states of its own, and decides again when the other was first."""
+    """Each side keeps its own folded states, and decides again if the other was first."""
 
     async def scenario() -> list[Job]:
         both = [Jobs(log) for log in two]
@@ -227,7 +227,7 @@ def test_views_of_one_show_what_was_written_by_the_other(two: Two, tmp_path: Pat
     async def scenario() -> list[str]:
         jobs = Jobs(first)
         await jobs.submit("a", submitted(), WHO)
-        # Asked of the store: the other log may not have heard of it yet.
+        # The store is asked for the head, because the other log may not know of the event yet.
         await views.caught_up(DEADLINE_S)
         with views.reading() as reading:
             return [row["id"] for row in reading.rows(select(reading.table("jobs")))]
@@ -239,7 +239,7 @@ def test_views_of_one_show_what_was_written_by_the_other(two: Two, tmp_path: Pat
 
 
 class Slow(MemoryStore):
-    """Tells nobody of what others wrote until it is let: a network may take its time."""
+    """Holds back the news of other writers until the test allows it, like a slow network."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -279,7 +279,7 @@ def test_views_wait_for_what_their_log_has_not_heard_of(tmp_path: Path) -> None:
 
 
 class Unsteady(Slow):
-    """Cannot be read for a while either."""
+    """Also cannot be read for a while."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -303,7 +303,7 @@ def test_what_could_not_be_read_is_published_later_in_its_place(tmp_path: Path) 
     try:
         store.away = True
         put(first, "job-a", 0, "one")
-        # Durable and answered, though what lies before it cannot be read.
+        # Durable and answered, although the events before it cannot be read.
         assert put(second, "job-b", 0, "two")[0].position == 2
         assert second.head == 0
         with pytest.raises(ViewsUnavailable, match="network is away"):

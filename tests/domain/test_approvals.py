@@ -1,4 +1,4 @@
-"""Approvals: asked once, answered at most once, and never apart from what they mean for the job."""
+"""Approvals: requested once, answered at most once, always together with the effect on the job."""
 
 import asyncio
 from collections.abc import Callable, Coroutine, Iterator
@@ -50,7 +50,7 @@ def planned(**changes: Any) -> JobSubmitted:
 
 
 class Desk:
-    """Jobs and what they ask, over a log."""
+    """Jobs and their approvals, over a log."""
 
     def __init__(self, folder: Path) -> None:
         self.now = datetime.now(UTC)

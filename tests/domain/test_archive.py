@@ -1,4 +1,4 @@
-"""The log as a whole: exports come back as they were, and what is broken is found where it is."""
+"""The log as a whole: exports are imported unchanged, and damage is found at its place."""
 
 import sqlite3
 from collections.abc import Callable, Iterator
@@ -207,7 +207,7 @@ def test_a_bad_line_is_named_and_nothing_is_imported(
 
 
 def test_the_hash_of_a_line_is_that_of_the_line_from_its_stream_on(directory: Path) -> None:
-    """As the documentation says it, and as any tool can count it."""
+    """As the documentation says, and as any tool can compute it."""
     *events, end = lines_of(exported(directory))
     leaves = b""
     for line in events:
@@ -238,7 +238,7 @@ def test_an_export_that_was_cut_at_a_lines_end_is_refused(
 
 
 def test_an_export_that_lost_its_last_job_is_refused(directory: Path, tmp_path: Path) -> None:
-    """Though what is left is dense, and each line of it is sound."""
+    """Even though the rest is dense, and each of its lines is valid."""
     lines = lines_of(exported(directory))
     with opened(tmp_path / "copy") as log, pytest.raises(BadExport, match="had 15 events, and 10"):
         import_export(log, [*lines[:10], lines[-1]])

@@ -1,4 +1,4 @@
-"""Which column of the board a job stands in."""
+"""The column of the board that a job is in."""
 
 import pytest
 

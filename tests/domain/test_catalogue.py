@@ -1,4 +1,4 @@
-"""The catalogue is what the server knows, and whoever reads a log knows all of it."""
+"""The catalogue has every event class, and every reader of a log knows all of it."""
 
 import importlib
 import pkgutil
@@ -45,7 +45,7 @@ def test_the_catalogue_holds_every_event_class_that_there_is() -> None:
 
 def test_two_events_of_one_name_are_refused() -> None:
     class Twin(Event, type="job.queued"):
-        """Called as another is."""
+        """Has the name of another event."""
 
     with pytest.raises(ValueError, match=r"job\.queued"):
         catalogue_of(*CATALOGUE.values(), Twin)
@@ -63,7 +63,7 @@ except BadExport as refused:
 
 
 def damaged(type_name: str) -> tuple[int, bytes]:
-    """The golden log with other data in the first event of a type, and the line of it."""
+    """The golden log with damaged data in the first event of a type, and that event's line."""
     lines = GOLDEN.read_bytes().splitlines(keepends=True)
     for number, line in enumerate(lines):
         envelope = orjson.loads(line)
@@ -99,7 +99,7 @@ def test_the_guard_against_a_newer_log_knows_every_type(tmp_path: Path) -> None:
     open_sqlite_log(tmp_path, redactor=Redactor(), catalogue=CATALOGUE).close()
 
     class Earlier(Event, type="approval.requested", schema=0):
-        """As an earlier version knew it."""
+        """The event as in an earlier version."""
 
     older: dict[str, type[Event]] = {**CATALOGUE, "approval.requested": Earlier}
     with pytest.raises(LogRefused, match=r"holds approval\.requested events of schema"):

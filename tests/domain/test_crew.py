@@ -1,4 +1,4 @@
-"""A crew: who waits for whom, and how it stands as a whole."""
+"""A crew: which job waits for which, and the state of the whole crew."""
 
 from itertools import product
 

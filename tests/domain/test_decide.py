@@ -1,4 +1,4 @@
-"""The one way to change what is in the log: what was decided is appended, or decided again."""
+"""The one way to change the log: a decision is appended, or made again."""
 
 import asyncio
 from collections.abc import Iterator
@@ -30,7 +30,7 @@ def version(log: EventLog) -> int:
 
 
 def somebody_else(log: EventLog) -> None:
-    """Another writer is first."""
+    """Append as another writer."""
     events = new_events(STREAM, [JobMessaged(text="first")], WHO)
     log.append_blocking(events, {STREAM: version(log)})
 
@@ -58,7 +58,7 @@ def test_it_is_decided_again_about_how_things_are_then(log: EventLog, times: int
     seen: list[int] = []
 
     def decision(draft: Draft) -> int:
-        assert not draft, "What an earlier try drafted is gone."
+        assert not draft, "The draft of an earlier try is gone."
         seen.append(version(log))
         draft.add(STREAM, seen[-1], [JobCommented(text=f"after {seen[-1]}")])
         if len(seen) <= times:
@@ -102,7 +102,7 @@ def test_a_long_decision_does_not_hold_up_the_loop(log: EventLog) -> None:
         loop = asyncio.get_running_loop()
 
         def decision(draft: Draft) -> bool:
-            # The loop answers while this decides, or this waits for ever.
+            # If the decision blocked the loop, this would wait for ever.
             return asyncio.run_coroutine_threadsafe(asyncio.sleep(0, True), loop).result(20)
 
         assert (await decide(log, decision, WHO, long=True)).outcome

@@ -1,4 +1,4 @@
-"""Bytes are given out once, whoever asks: threads, and the child after a fork."""
+"""Bytes are given out only once, to threads and to the child after a fork."""
 
 import os
 import threading

@@ -1,4 +1,4 @@
-"""What a writer shares with readers in memory is what readers get from the disk."""
+"""Readers get the same events from memory as from the disk."""
 
 from pathlib import Path
 

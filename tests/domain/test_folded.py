@@ -1,4 +1,4 @@
-"""Folded states that are kept: always what the whole stream says, and never read twice."""
+"""Kept folded states: they equal a fold of the whole stream, and no event is read twice."""
 
 import asyncio
 import random
@@ -30,7 +30,7 @@ WHO = Context(actor="tester")
 
 
 class Counting(MemoryStore):
-    """Says how many events each look at a stream brought in."""
+    """Counts the events of each read."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -111,7 +111,7 @@ def test_what_comes_often_costs_the_same_at_the_ten_thousandth_time(
     async def scenario() -> None:
         jobs = Jobs(log)
         await started(jobs, "a")
-        # Ten thousand as one append: how they came is not what is looked at.
+        # Ten thousand in one append, because the test is not about appends.
         await jobs.execute("a", lambda job: progress(job) * 10_000, WHO)
         read.clear()
         for _ in range(20):
@@ -197,7 +197,7 @@ def test_an_account_reads_none_of_its_thousand_sessions(log: EventLog, read: lis
 
 @pytest.mark.parametrize("seed", range(8))
 def test_kept_states_are_those_of_the_whole_streams(seed: int, log: EventLog) -> None:
-    """Two that keep for themselves, room for a few states only, and both write."""
+    """Two writers, each with its own kept states and room for only a few."""
     dice = random.Random(seed)
     kept = [
         FoldedStreams(log, fold, job_stream, max_bytes=dice.choice([0, 9_000, 1 << 20]))

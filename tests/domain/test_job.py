@@ -1,6 +1,4 @@
-"""The job's state machine: every command in every state, and the properties that hold along any
-walk.
-"""
+"""The job's state machine: every command in every state, and properties that hold on any walk."""
 
 from collections.abc import Callable
 

@@ -1,5 +1,5 @@
-"""A job with a plan: which command leads where (`contracts/board.md` §5.1), and that the jobs view
-folds the same state as the aggregate, along any walk.
+"""A job with a plan: which command leads to which state (`contracts/board.md` §5.1). On any walk,
+the jobs view folds the same state as the aggregate.
 """
 
 from collections.abc import Callable, Iterator
@@ -71,7 +71,7 @@ def in_crew(**changes: Any) -> JobSubmitted:
 
 
 def left(attempt: int, outcome: Outcome = Outcome.COMPLETED, code: int | None = 0) -> JobFinished:
-    """What the runner saw of an attempt."""
+    """The end of an attempt, as the runner reports it."""
     return JobFinished(
         attempt=attempt,
         outcome=outcome,
@@ -90,7 +90,7 @@ def crashed(job: Job) -> list[Event]:
 
 @dataclass
 class Walk:
-    """A job on its way, with its history and its row in the jobs view."""
+    """A job with its history and its row in the jobs view."""
 
     job: Job = field(default_factory=lambda: Job("j"))
     row: Row | None = None
@@ -109,7 +109,7 @@ class Walk:
 
 
 def recorded(event: Event, version: int) -> Recorded:
-    """The event as it comes out of the log."""
+    """The event as read from the log."""
     [new] = new_events("job-j", [event], Context(actor="tester"), system_clock)
     state = encode_state(new, event.model_dump_json().encode(), None)
     return Recorded(version, "job-j", version, event.type, state, CATALOGUE)
@@ -132,7 +132,7 @@ def start(job: Job) -> list[Event]:
 
 
 def column(job: Job) -> str:
-    """Where the board shows it, by the rules of `contracts/board.md` §5.1."""
+    """Its column on the board, by the rules of `contracts/board.md` §5.1."""
     if job.archived:
         return "archived"
     if job.active:
@@ -202,7 +202,7 @@ MOVES: dict[tuple[str, str], set[str]] = {
     ("archived", "done"): {"unarchive"},
     ("archived", "blocked"): {"unarchive"},
 }
-"""Every way from one column to another, and what goes it."""
+"""The commands that lead from one column to another."""
 
 walks = st.lists(st.sampled_from(sorted(COMMANDS)), max_size=60)
 plans = st.fixed_dictionaries(
@@ -215,7 +215,7 @@ plans = st.fixed_dictionaries(
 
 
 def steps(walk: Walk, names: list[str]) -> Iterator[tuple[str, Job, Job]]:
-    """The commands that were not refused, each with the job before and after."""
+    """The accepted commands, each with the job before and after."""
     for name in names:
         before = walk.job
         try:
@@ -227,7 +227,7 @@ def steps(walk: Walk, names: list[str]) -> Iterator[tuple[str, Job, Job]]:
 
 
 def likely(seed: list[str]) -> list[str]:
-    """A walk that gets somewhere: what begins an attempt comes often."""
+    """A walk in which attempts start often, so that most commands apply."""
     return [name for step in seed for name in ("queue", "start", step)]
 
 
@@ -308,21 +308,21 @@ def test_the_jobs_view_and_the_aggregate_agree_along_any_walk(
 def test_a_cancel_that_was_taken_is_not_forgotten(
     planned: dict[str, Any], names: list[str]
 ) -> None:
-    """It ends, by itself done or cancelled, and no attempt begins, unless a person says so."""
+    """The job ends, and no other attempt starts unless a person asks for it."""
     walk = begun(**planned)
     wanted = False
     before = walk.job
     for name, _, job in steps(walk, likely(names)):
         wanted = (wanted or name == "cancel") and name not in ("redo", "unblock")
         if name == "make stale" and before.state is JobState.COMPLETED:
-            # It was done before it could be cancelled: that is over, and this begins anew.
+            # It completed before the cancel took effect, and now starts anew.
             wanted = False
         if wanted and not job.ended:
             assert job.active, f"After {name} it is {job.state}."
         before = job
 
 
-# Single ways
+# Single transitions
 
 
 def test_a_failure_is_tried_again_until_the_retries_are_used_up() -> None:
@@ -383,7 +383,7 @@ def test_the_last_result_counts_and_a_new_attempt_begins_without_one() -> None:
 
 
 def test_a_cancelled_attempt_that_fails_first_is_not_tried_again() -> None:
-    """The process may end by itself between the request and the signal."""
+    """The process may end by itself between the cancel and the signal."""
     walk = running()
     walk.do(lambda job: job.request_cancel("r"), crashed)
     assert walk.job.state is JobState.CANCELLED

@@ -1,4 +1,4 @@
-"""A log of format 1 gets its hashes when it is opened, however often that is interrupted."""
+"""A log of format 1 gets its hashes when it is opened, even after many interruptions."""
 
 import logging
 import signal
@@ -35,7 +35,7 @@ INSERT INTO meta VALUES ('id', '01a2006c-0544-77e8-a26f-d0bb0f8bfdc6'), ('format
 
 
 def old_log(directory: Path, *, further: int = 0) -> int:
-    """The golden log as 0.2.0 stored it, and so many messages more; returns its head."""
+    """Store the golden log as 0.2.0 did, with this many more messages. Returns its head."""
     directory.mkdir()
     connection = sqlite3.connect(directory / "log.db", isolation_level=None)
     connection.execute("PRAGMA journal_mode=WAL")
@@ -155,7 +155,7 @@ def test_an_upgrade_goes_on_where_it_was_killed(
     for told in (1, 2, 3):
         died = subprocess.run([sys.executable, "-c", DIES, data, str(told)], timeout=60)
         assert died.returncode == -signal.SIGKILL
-        assert meta(data)["format"] == "2", "an older version must not open what is half of each"
+        assert meta(data)["format"] == "2", "an older version must not open a half upgraded log"
         reached.append(int(meta(data)["hashed"]))
         found = walked(data)
         assert (found.events, found.unhashed) == (head, head - reached[-1])

@@ -1,4 +1,4 @@
-"""Patterns of schemas: what they match, and that none of them holds the server."""
+"""Patterns of schemas: their matches, and a time limit that protects the server."""
 
 import time
 from typing import Any
@@ -24,11 +24,11 @@ from scheduler.templates.schemas import BadSchema, Schema
 
 CARELESS = "^(a|aa)+$"
 LONG = "a" * 60 + "!"
-"""With ``re`` a matter of centuries."""
+"""``re`` would take centuries to match it."""
 
 names = st.sampled_from(["a", "b", "aa", "ab", "x1", ""])
 values = st.sampled_from([1, "a", "b", None])
-# Not the empty one, which matches all: the library takes it for none beside additionalProperties.
+# Not the empty pattern: beside additionalProperties the library ignores it.
 patterns = st.sampled_from(["^a", "b$", "1", "^x.*", "^"])
 schemas = st.sampled_from([True, False, {"type": "string"}, {"const": 1}])
 
@@ -91,7 +91,7 @@ def test_a_careless_pattern_has_its_time_and_no_more(schema: dict[str, Any], val
     violation = Schema(schema).violation(value)
     with pytest.raises(BadInput, match="could not be matched"):
         check_result({"value": value}, {"properties": {"value": schema}})
-    assert time.monotonic() - begin < 40 * LIMIT_S, "Forty times what both may take together."
+    assert time.monotonic() - begin < 40 * LIMIT_S, "Both took forty times the limit."
     assert violation is not None
     assert "could not be matched" in violation.reason
     assert LONG not in violation.reason
@@ -112,7 +112,7 @@ def test_patterns_of_names_cannot_hide_behind_what_is_not_evaluated() -> None:
 
 
 def branching(levels: int) -> dict[str, Any]:
-    """A schema of a few hundred values that asks 2 ** levels questions."""
+    """A small schema whose check takes 2 ** levels steps."""
     twice = [
         {"anyOf": [{"$ref": f"#/$defs/a{n + 1}"}, {"$ref": f"#/$defs/a{n + 1}"}]}
         for n in range(levels)
@@ -132,7 +132,7 @@ def test_a_schema_that_branches_at_each_level_has_its_time_and_no_more() -> None
 
 
 def test_a_part_that_names_its_schema_has_the_same_limit() -> None:
-    """The library would take its own class for such a part."""
+    """The library would use its own validator class for such a part."""
     part = {"$schema": "https://json-schema.org/draft/2020-12/schema", "pattern": CARELESS}
     violation = Schema({"properties": {"value": part}}).violation({"value": LONG})
     assert violation is not None

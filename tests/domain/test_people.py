@@ -1,4 +1,4 @@
-"""Accounts: what is unique, what ends what, and that memory is what the log says."""
+"""Accounts: what is unique, what ends what, and memory that equals the log."""
 
 import asyncio
 from collections.abc import Callable, Coroutine, Iterator
@@ -41,7 +41,7 @@ def log(tmp_path: Path) -> Iterator[EventLog]:
 
 
 def run(log: EventLog, story: Callable[[People], Coroutine[Any, Any, None]]) -> People:
-    """Tell a story to the people of a log, and find the same people in it afterwards."""
+    """Run a story on the people of a log, then check that the log gives the same people."""
     people = People(log)
     people.load(())
     asyncio.run(story(people))
@@ -216,7 +216,7 @@ def test_there_is_an_end_to_tokens_and_expired_ones_do_not_count(log: EventLog) 
 
 
 def test_nothing_that_an_event_needs_is_redacted(log: EventLog) -> None:
-    """The names of some fields sound like secrets; what is in them must come back."""
+    """Some fields have names like secrets, but their values must not be redacted."""
 
     async def story(people: People) -> None:
         made = (await register(people, credential="0b4f7a0e-3c52-4a6e-9a51-0a1b2c3d4e5f")).account
@@ -258,7 +258,7 @@ def test_a_client_that_goes_away_leaves_memory_as_the_log_is(log: EventLog) -> N
         asking.cancel()
         with pytest.raises(asyncio.CancelledError):
             await asking
-        await register(people, "next@example.org")  # comes after it, whatever became of it
+        await register(people, "next@example.org")  # runs after it, whatever its outcome
         assert people.directory.by_email("ada@example.org") is not None
 
     run(log, story)
@@ -312,7 +312,7 @@ def test_a_domain_is_one_in_both_alphabets_and_ascii_case_is_none(log: EventLog)
 
 
 def test_what_an_earlier_version_opened_to_a_look_alike_is_shut(log: EventLog) -> None:
-    """It compared by Unicode's case folding: a stranger was linked, and took over the address."""
+    """It compared by Unicode case folding: a stranger was linked, and took over the address."""
     other = "mi\u212ae@example.org"
     stream = user_stream("u")
     linked = UserIdentityLinked(issuer="i", subject="s", email=other, provider="corp")

@@ -1,4 +1,4 @@
-"""A log that is not where it was is noticed, however long ago its folder last changed."""
+"""A log that was moved is noticed, even if its folder changed long ago."""
 
 import os
 import time

@@ -1,6 +1,4 @@
-"""When rules fire: five cadences, cron, RRULE and once, through every gap and overlap that there
-is.
-"""
+"""The times of rules: five cadences, cron, RRULE and once, through all gaps and overlaps."""
 
 import time as stopwatch
 from datetime import UTC, date, datetime, time, timedelta
@@ -35,7 +33,7 @@ def times(
     zone: str = BERLIN,
     anchor: datetime = BEGIN,
 ) -> list[str]:
-    """The next times, as a wall clock of the zone shows them."""
+    """The next times, as wall-clock times of the zone."""
     moment = datetime.fromisoformat(after)
     parsed = parse_rule(rule, zone, anchor)
     found = parsed.between(moment, datetime(2150, 1, 1, tzinfo=UTC), count)
@@ -44,7 +42,7 @@ def times(
 
 @cache
 def changes(zone: str) -> tuple[datetime, ...]:
-    """The instants in 2026 and 2027 at which a zone's clocks are put forward or back."""
+    """The instants in 2026 and 2027 at which a zone's clocks change."""
     info = zone_of(zone)
     step = timedelta(days=10)
     found = []
@@ -149,7 +147,7 @@ def test_every_hour_is_every_real_hour(rule: dict[str, Any]) -> None:
         "2026-10-25 02:00 +0100",
         "2026-10-25 03:00 +0100",
     ]
-    # From within the first pass, the second is still to come.
+    # Within the first pass, the second pass is still to come.
     assert times(rule, "2026-10-25T00:30Z", 1) == ["2026-10-25 02:00 +0100"]
     assert times(rule, "2026-03-29T00:30Z", 2) == [
         "2026-03-29 03:00 +0200",
@@ -266,7 +264,7 @@ EVERY_DAY, EVERY_HOUR, EVERY_MINUTE = (
     ],
 )
 def test_no_legal_rule_takes_long_to_walk(rule: str) -> None:
-    """Some took seconds for ten times, and minutes to find that there is none."""
+    """Some rules once took seconds for ten times, and minutes to find that there are none."""
     begin = stopwatch.process_time()
     for _ in range(5):
         parsed = parse_rule({"rrule": rule}, BERLIN, BEGIN)
@@ -275,14 +273,14 @@ def test_no_legal_rule_takes_long_to_walk(rule: str) -> None:
 
 
 FREQUENCIES = ("MINUTELY", "HOURLY", "DAILY", "WEEKLY", "MONTHLY", "YEARLY")
-"""FREQ as RFC 5545 section 3.3.10 knows it, without the second."""
+"""The FREQ values of RFC 5545 section 3.3.10, without SECONDLY."""
 
 NOT_BESIDE = {
     "BYWEEKNO": {"MINUTELY", "HOURLY", "DAILY", "WEEKLY", "MONTHLY"},
     "BYYEARDAY": {"DAILY", "WEEKLY", "MONTHLY"},
     "BYMONTHDAY": {"WEEKLY"},
 }
-"""The table there: where a part is N/A."""
+"""The FREQ values beside which that section's table forbids a part."""
 
 RANGES = {
     "BYMONTH": (1, 12, False),
@@ -293,7 +291,7 @@ RANGES = {
     "BYMINUTE": (0, 59, False),
     "BYSETPOS": (1, 366, True),
 }
-"""The least and the most, and whether they may be counted from the end."""
+"""Smallest and largest value, and whether negative values are allowed."""
 
 
 @pytest.mark.parametrize("frequency", FREQUENCIES)
@@ -327,7 +325,7 @@ def test_a_part_is_taken_exactly_where_the_table_of_rfc_5545_has_it(
     fits = frequency not in NOT_BESIDE.get(part, ())
     if numbered:
         fits = frequency in ("MONTHLY", "YEARLY")
-    # Something that every frequency may have beside it, so that BYSETPOS has a set.
+    # BYMONTH is allowed beside every frequency, and gives BYSETPOS a set.
     rule = {"rrule": f"FREQ={frequency};{part}={value};BYMONTH=1,2,3,4,5,6,7,8,9,10,11,12"}
     if part == "BYMONTH":
         rule = {"rrule": f"FREQ={frequency};BYMONTH={value}"}
@@ -369,7 +367,7 @@ def test_rules_by_the_day_or_slower_are_those_of_dateutil(parts: dict[str, str],
         Recurring.parse(text, "UTC", ZoneInfo("UTC"), BEGIN)
     except BadInput:
         assume(False)
-    # What it does not say for itself: it takes the whole week, and the standard the start's day.
+    # Beside BYWEEKNO, the standard defaults BYDAY to the start's day, dateutil to the whole week.
     assume("BYWEEKNO" not in parts or "BYDAY" in parts)
     start = BEGIN.replace(tzinfo=None) + timedelta(minutes=1)
     at = start + timedelta(days=day)
@@ -511,7 +509,7 @@ MOMENTS = st.datetimes(datetime(2026, 1, 1), datetime(2027, 12, 31), timezones=s
 def test_times_increase_and_none_lies_between(
     rule: dict[str, Any], zone: str, moment: datetime, data: st.DataObject
 ) -> None:
-    """From anywhere between two times that follow each other, the later one is the next."""
+    """From any moment between two consecutive times, the later one is the next."""
     near = data.draw(st.sampled_from([moment, *changes(zone)]))
     after = near - timedelta(minutes=data.draw(st.integers(0, 180)))
     parsed = parse_rule(rule, zone, BEGIN)

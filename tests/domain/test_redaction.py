@@ -1,4 +1,4 @@
-"""What is hidden, what is left alone, and that neither hostile nor ordinary input is a burden."""
+"""Redaction: what is hidden, what stays, and bounded work for any input."""
 
 import base64
 import json
@@ -18,7 +18,7 @@ KEY_TEXT = "MIIEvQIBADANBgkqhkiG9w0BAQEFAASCBKcwggSjAgEAAoIBAQC7"
 JWT = "eyJhbGciOiJIUzI1NiJ9.eyJzdWIiOiIxMjM0NTY3ODkwIn0.dozjgNryP4J3jVmNHl0w5N_XgL0n3I9PlFUP0THsR8U"
 
 MUST_HIDE = [
-    # (text, what must not be left of it)
+    # (text, the part that must be hidden)
     ("https://user:hunter2@example.com/x", "hunter2"),
     ("fatal: unable to access 'https://ghp_x@github.com/o/r.git/': 403", "ghp_x"),
     ("git clone https://x-access-token:tok@github.com/o/r", "tok@"),
@@ -253,7 +253,7 @@ HOSTILE += ["token\\", "eyJabcde.", "--a-", "-----BEGIN PRIVATE KEY-----", "basi
 @pytest.mark.timeout(20)
 @pytest.mark.parametrize("piece", HOSTILE)
 def test_hostile_input_of_any_length_is_redacted_in_the_end(piece: str) -> None:
-    """Linear work is a fraction of a second; work by the square would take an hour."""
+    """Linear work takes a fraction of a second; quadratic work would take an hour."""
     assert (
         Redactor()
         .text(piece * (262_144 // len(piece)) + " @\ntoken=x1")
@@ -279,8 +279,8 @@ def test_a_text_called_clean_is_one_in_which_nothing_is_hidden(text: str) -> Non
 
 
 def parts_shown(redactor: Redactor, text: str, secret: str) -> list[str]:
-    """The texts, each cut within the secret, of which more of the secret is seen than the name of
-    its kind that it may begin with.
+    """The texts, cut within the secret, whose redaction shows more of the secret than its prefix,
+    which only names its kind.
     """
     at = text.index(secret)
     start = secret[: max(4, min(8, len(secret) // 2))]

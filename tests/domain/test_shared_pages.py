@@ -1,4 +1,4 @@
-"""Readers at the same place share a page of the disk; a full page is the same for ever."""
+"""Readers at the same position share a page from the disk; a full page never changes."""
 
 import asyncio
 
@@ -13,7 +13,7 @@ EVENT = Recorded(1, "job-a", 1, "job.queued", b"{}", CATALOGUE)
 
 
 class Disk:
-    """Counts how often it is read, and waits until it may answer."""
+    """Counts its reads, and answers when the test allows it."""
 
     def __init__(self, full: bool = True) -> None:
         self.readings = 0

@@ -1,6 +1,4 @@
-"""What is particular to the SQLite store: durability settings, newer formats, damage, a disk that
-fails.
-"""
+"""The SQLite store itself: durability settings, newer formats, damage, a failing disk."""
 
 import asyncio
 import os
@@ -140,9 +138,7 @@ print(done)
 
 
 def test_a_full_disk_refuses_appends_loses_none_and_heals(tmp_path: Path) -> None:
-    """A real limit on the size of files in a real process; what was acknowledged is there
-    afterwards.
-    """
+    """A real process with a real limit on the size of files; acknowledged events are kept."""
     run = subprocess.run(
         [sys.executable, "-c", _FULL_DISK, str(tmp_path)],
         capture_output=True,
@@ -196,7 +192,7 @@ def test_a_kill_at_any_instant_loses_nothing_that_was_acknowledged(tmp_path: Pat
         for name, answered in acknowledged.items():
             stored = [e.version for e in log.blocking.stream(name)]
             assert stored == list(range(1, len(stored) + 1))
-            # At most the one append of each writer that was not answered any more may be more.
+            # Each writer may have at most one more append, which was stored but not answered.
             assert answered <= len(stored) <= answered + 1
         assert [e.position for e in log.blocking.read(0, 10_000)] == list(range(1, log.head + 1))
         log.close()

@@ -1,6 +1,4 @@
-"""A log that is looked at from outside: with pages that cannot be read, and where nothing can be
-written.
-"""
+"""A log read from outside: with unreadable pages, and in a place without write access."""
 
 import os
 import shutil
@@ -42,7 +40,7 @@ def sound(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def first_unreadable(path: Path) -> int | None:
-    """By asking for one position after the other, each on a connection of its own."""
+    """Found by reading the positions one by one, each on its own connection."""
     for position in range(1, EVENTS + 1):
         connection = sqlite3.connect(f"file:{path}?mode=ro", uri=True)
         try:
@@ -70,7 +68,7 @@ def test_verify_names_the_first_position_of_a_malformed_page(
     pages = path.stat().st_size // size
     truth: int | None = None
     for page in range(int(place * pages), pages):
-        # Of the pages from there on the first that is one of the table.
+        # Find the first page from there on that belongs to the table.
         shutil.copy(sound / "log.db", path)
         with path.open("r+b") as file:
             file.seek(page * size)

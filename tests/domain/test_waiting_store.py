@@ -1,4 +1,4 @@
-"""A store whose answers take their time: no command holds up the event loop while it waits."""
+"""A slow store: no command blocks the event loop while it waits."""
 
 import asyncio
 from collections.abc import Iterator
@@ -25,7 +25,7 @@ WHO = Context(actor="tester")
 
 
 class Waiting(MemoryStore):
-    """Refuses to be waited for on an event loop."""
+    """Refuses blocking calls on an event loop."""
 
     waits = True
 

@@ -19,9 +19,7 @@ REPOSITORY = "https://github.com/crew/log"
 
 
 def made_soon(schedule: Callable[[str], httpx2.Response], seconds: float) -> dict[str, Any]:
-    """The schedule for a time this many seconds away, or for a later one if the machine was
-    too slow.
-    """
+    """The schedule for a time this many seconds away, or for a later one on a slow machine."""
     while True:
         answer = schedule((datetime.now(UTC) + timedelta(seconds=seconds)).isoformat())
         if answer.status_code != 400 or seconds > 60:

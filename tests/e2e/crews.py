@@ -1,4 +1,4 @@
-"""Crews for the end-to-end tests: templates made of a test's jobs, committed and watched."""
+"""Crews for the end-to-end tests: templates from a test's jobs, committed and watched."""
 
 import json
 import shlex
@@ -19,7 +19,7 @@ from tests.kit.waiting import until
 Json = dict[str, Any]
 
 DEADLINE_S = 90.0
-"""Most seconds that anything may take, on a busy machine."""
+"""Longest wait in seconds, on a busy machine."""
 
 
 def job(key: str, script: str = "true", *parents: str, **fields: Any) -> Json:
@@ -155,7 +155,7 @@ def since(http: httpx2.Client, position: int, *types: str) -> list[Json]:
 
 
 def post(http: httpx2.Client, path: str, body: Json | None = None) -> httpx2.Response:
-    """An accepted change. Returns its position in the log."""
+    """Make a change that must be accepted. Returns its position in the log."""
     answer = http.post(path, json=body)
     assert answer.status_code in (200, 201, 204), answer.text
     assert int(answer.headers["x-event-position"]) > 0
@@ -163,7 +163,7 @@ def post(http: httpx2.Client, path: str, body: Json | None = None) -> httpx2.Res
 
 
 def pending(http: httpx2.Client, job_id: str) -> Json:
-    """The question for which a job waits."""
+    """The pending approval of a job."""
 
     def now() -> list[Json]:
         asked: list[Json] = http.get(f"/api/jobs/{job_id}/approvals").json()
@@ -205,12 +205,12 @@ def only_after(path: Path) -> str:
 
 
 def gives(result: Json) -> str:
-    """Leave a result."""
+    """Hand in a result."""
     return f'printf %s {shlex.quote(json.dumps(result))} > "$CREWLOG_RESULT"'
 
 
 KEEP_PARENTS = 'cp "$CREWLOG_PARENTS" "$CREWLOG_ARTIFACTS/parents.json"'
-"""Leave the results of the parents, for `parents_of`."""
+"""Store the results of the parents, for `parents_of`."""
 
 
 def parents_of(http: httpx2.Client, job_id: str) -> list[Json]:
@@ -249,7 +249,7 @@ class Frame:
 
 
 def parse(lines: Iterable[str]) -> Iterator[Frame]:
-    """The events of a stream. The beginning of a line is not one, and has no id."""
+    """The events of a stream, without partial lines, which have no id."""
     fields: dict[str, str] = {}
     for line in lines:
         name, _, value = line.partition(":")

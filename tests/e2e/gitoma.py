@@ -1,7 +1,7 @@
-"""A stand-in for the gitoma program: prints as JSON how it was started, and leaves a state file.
+"""A stand-in for the gitoma program: prints how it was started as JSON, and writes a state file.
 
 If there is a directory for state files, a `run` works until it is killed, or until the file
-`DIRECTORY/crash` tells it to end as after a crash.
+`DIRECTORY/crash` makes it end as after a crash.
 """
 
 import json

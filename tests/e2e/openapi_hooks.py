@@ -1,5 +1,5 @@
-"""What schemathesis cannot know of the server: an Idempotency-Key is used for one request only, and
-the stream of a job that does not run has no end.
+"""Facts that schemathesis cannot know: an Idempotency-Key is for one request only, and the stream
+of a job that does not run has no end.
 """
 
 import re
@@ -13,8 +13,8 @@ _valid = re.compile(r"[\x20-\x7e]{1,255}").fullmatch
 
 @schemathesis.hook
 def before_call(context: Any, case: Any, kwargs: dict[str, Any]) -> None:
-    """A fresh key for a valid one: used again with another body it is refused, and must be. For a
-    stream the id of a job that is not there.
+    """Replace a valid key by a fresh one, because a key is refused with another body. Streams get
+    the id of a job that does not exist.
     """
     key = (case.headers or {}).get("Idempotency-Key")
     if isinstance(key, str) and _valid(key):

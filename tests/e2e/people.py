@@ -11,7 +11,7 @@ _DEADLINE_S = 90.0
 
 
 def client(server: Server, token: str | None = None) -> httpx2.Client:
-    """A client without an identity or, with a token, of the token's owner."""
+    """A client without an identity, or with that of a token."""
     headers = {} if token is None else {"Authorization": f"Bearer {token}"}
     return httpx2.Client(base_url=server.url, headers=headers, trust_env=False, timeout=_DEADLINE_S)
 

@@ -1,4 +1,4 @@
-"""Whatever is sent and whatever breaks: a plain refusal, the server stays up, nothing is lost."""
+"""Bad input and failures: a plain refusal, the server stays up, nothing is lost."""
 
 import hashlib
 import json
@@ -202,7 +202,7 @@ def test_a_cursor_beyond_what_there_is(http: httpx2.Client, done: str) -> None:
 
     for beyond in (f"{position}:{int(index) + 1}", str(head(http) + 1), f"{head(http) + 1}:0"):
         assert code_of(http, path, beyond) == 400
-    several = f"{position}:{index}"  # of the dialect, where one event may give several frames
+    several = f"{position}:{index}"  # the dialect's, whose events may give several frames
     assert code_of(http, "/crewlog/v1/log/stream", several) == 400
 
 
@@ -472,7 +472,7 @@ def test_a_full_disk_refuses_and_loses_nothing(tmp_path: Path) -> None:
 
 
 def test_readiness_comes_back_with_the_room(tmp_path: Path) -> None:
-    """Though nobody appends anything meanwhile."""
+    """Even if nothing is appended meanwhile."""
     with Server.start(tmp_path / "data", "--stop-jobs") as server, connect(server) as http:
 
         def answered_with(status: int) -> dict[str, Any] | None:

@@ -1,6 +1,6 @@
 """The eleven cases that every server of the board's contract must pass
-(`contracts/board.md` §11), by number. Chat turns come with the agents; of cases 3 and 4 the streams
-of jobs keep what they ask for.
+(`contracts/board.md` §11), by number. There are no chat turns yet; streams of jobs fulfil cases 3
+and 4.
 """
 
 import os
@@ -74,7 +74,7 @@ def in_a_moment(seconds: float) -> str:
     return (datetime.now(UTC) + timedelta(seconds=seconds)).isoformat()
 
 
-# 1. Whose it is
+# 1. Owners
 
 VERBS: list[tuple[str, str, Json | None]] = [
     ("GET", "/api/jobs/{job}", None),
@@ -100,14 +100,14 @@ VERBS: list[tuple[str, str, Json | None]] = [
     ("POST", "/api/schedules/{schedule}/run-now", None),
     ("DELETE", "/api/schedules/{schedule}", None),
 ]
-"""What there is to be done with what somebody has. Each is a 404 for others."""
+"""All actions on a person's own objects. Each is a 404 for others."""
 
 EMPTY: list[tuple[str, str]] = [
     ("GET", "/api/jobs/{job}/approvals"),
     ("GET", "/api/jobs/{job}/artifacts"),
     ("POST", "/api/jobs/{job}/trust"),
 ]
-"""Where another contract wants nothing rather than a 404 of what is not there."""
+"""Requests for which another contract demands an empty answer instead of a 404."""
 
 
 def asked(found: httpx2.Client, method: str, path: str, body: Json | None) -> tuple[int, Any]:
@@ -165,7 +165,7 @@ def test_case_01_lists_are_scoped(server: Server, http: httpx2.Client) -> None:
             ("/api/jobs", "jobs", theirs["a"], mine["a"]),
             ("/crewlog/v1/crews", "items", theirs.id, mine.id),
         ):
-            only_mine = {"mine": True, "owner": "me"}  # each API has its word for it
+            only_mine = {"mine": True, "owner": "me"}  # each API has its own parameter
             assert ids(cyds, path, field) == ids(cyds, path, field, **only_mine) == {own}
             assert {own, other} <= ids(http, path, field)
             narrowed = ids(http, path, field, **only_mine)
@@ -175,7 +175,7 @@ def test_case_01_lists_are_scoped(server: Server, http: httpx2.Client) -> None:
         assert {one["id"] for column in columns for one in column["jobs"]} == {theirs["a"]}
 
 
-# 2. Who one is
+# 2. Identity
 
 
 def test_case_02_one_is_told_who_one_is_and_never_the_hash(
@@ -201,7 +201,7 @@ def test_case_02_one_is_told_who_one_is_and_never_the_hash(
         assert PASSWORD not in text
 
 
-# 3. and 4. What a stream holds
+# 3. and 4. Contents of a stream
 
 
 def kinds_of(seen: list[Frame]) -> list[str]:
@@ -254,7 +254,7 @@ def test_case_04_a_replay_is_what_was_live_in_its_order(
     assert frames(http, made["a"]) == live
 
 
-# 5. Who waits for whom
+# 5. Dependencies
 
 
 def test_case_05_roots_are_ready_and_children_wait_for_the_last_parent(
@@ -354,11 +354,11 @@ def test_case_07_a_worker_outlives_the_server(server: Server, tmp_path: Path, ga
         assert (done["attempts"], printed_by(after, made["a"])) == (1, ["end"])
 
 
-# 8. What people may do when
+# 8. Actions by state
 
 
 def in_columns(server: Server, http: httpx2.Client, gate: Path, count: int) -> dict[str, Crew]:
-    """Crews of so many jobs each, one for each column."""
+    """One crew for each column, with this many jobs each."""
     keys = [f"j{n}" for n in range(count)]
 
     def crew(script: str, **fields: Any) -> Crew:
@@ -391,7 +391,7 @@ GUARDS = {
     "archive": {"todo", "ready", "blocked", "done", "archived"},
     "delete": {"todo", "ready", "blocked", "done", "archived"},
 }
-"""In which columns each is allowed (`contracts/board.md` §5.1); archiving twice changes nothing."""
+"""The columns that allow each action (`contracts/board.md` §5.1); archiving twice does nothing."""
 
 
 def test_case_08_guards_in_every_column(server: Server, http: httpx2.Client, gate: Path) -> None:
@@ -402,7 +402,7 @@ def test_case_08_guards_in_every_column(server: Server, http: httpx2.Client, gat
             before = kinds(http, job_id)
             path = f"/api/jobs/{job_id}"
             answer = http.delete(path) if verb == "delete" else http.post(f"{path}/{verb}")
-            # Archiving has no answer of the board's at the main address (`docs/dialects.md`).
+            # At the main address, archiving does not have the board's answer (`docs/dialects.md`).
             done = 204 if verb == "archive" else 200
             wanted = done if column in columns else 409
             assert answer.status_code == wanted, (verb, column, answer.text)
@@ -527,7 +527,7 @@ def test_case_09_a_schedule_that_cannot_be_is_refused(http: httpx2.Client, wrong
 
 
 def test_case_09_and_10_a_restart_when_one_is_due_fires_it_once(server: Server) -> None:
-    """And the dispatcher's status goes with its server and comes back with the next one."""
+    """The dispatcher's status also ends with its server, and returns with the next one."""
     with connect(server) as before:
         assert before.get("/api/dispatcher/status").json()["running"] is True
         body = {"name": "s", "templateId": "greeting", "timezone": "UTC"}

@@ -1,6 +1,4 @@
-"""The figures of the board and of the analytics: counted by the server, and here once more from the
-events of the log.
-"""
+"""The figures of the board and of the analytics: the server's, and those counted from the log."""
 
 import math
 from collections import Counter
@@ -33,7 +31,7 @@ from tests.kit.waiting import until
 
 @pytest.fixture(scope="module")
 def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
-    """With crews, firings and answers of every kind."""
+    """A server with crews, firings and answers of every kind."""
     data = tmp_path_factory.mktemp("figures") / "data"
     with Server.start(data, "--capacity=6", "--stop-jobs") as running:
         with connect(running) as http:

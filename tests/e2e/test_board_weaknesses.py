@@ -1,6 +1,6 @@
-"""The twenty weaknesses of the board's contract (`contracts/board.md` §10), by number: each is
-tried, and does not show here. Those of chat sessions are tried on what a session will be made of:
-jobs, their streams and their log.
+"""The twenty weaknesses of the board's contract (`contracts/board.md` §10), by number: this server
+has none of them. Those of chat sessions are tested on the parts of a future session: jobs, their
+streams and their log.
 """
 
 import os
@@ -105,7 +105,7 @@ def test_weakness_02_many_write_and_one_appends(server: Server, http: httpx2.Cli
     before = head(http)
 
     def say(number: int) -> int:
-        """Again where somebody else was first, as the answer tells."""
+        """Comment; on a 409, another writer was first: try again."""
         while True:
             answer = http.post(f"/api/jobs/{made['a']}/comments", json={"body": f"c{number}"})
             if answer.status_code != 409:
@@ -187,7 +187,7 @@ def test_weakness_06_a_stream_resumes_and_goes_on_across_attempts(
 def test_weakness_07_a_failing_launch_is_an_end_and_the_server_lives(
     server: Server, http: httpx2.Client
 ) -> None:
-    """Any failure of what runs the work hung it for ever, or ended the process."""
+    """Any failure of the runner hung the work for ever, or ended the process."""
     absent = job("a", maxRetries=1) | {"argv": ["/no/such/program"]}
     nowhere = job("b", maxRetries=0, cwd="/no/such/directory")
     made = commit(server, http, absent, nowhere)
@@ -230,7 +230,7 @@ def test_weakness_09_what_was_acknowledged_is_in_the_log_before_anybody_sees_it(
 def test_weakness_10_two_who_change_a_job_at_once_do_so_one_after_the_other(
     server: Server, http: httpx2.Client
 ) -> None:
-    """Two turns of one session interleaved."""
+    """Two turns of one session were interleaved."""
     made = commit(server, http, job("a", "false", maxRetries=0))
     version = stands(http, made["a"], "blocked")["version"]
     headers = {"If-Match": f'"{version}"'}
@@ -278,7 +278,7 @@ def test_weakness_11_and_13_names_that_look_alike_share_nothing(
 def test_weakness_12_stream_detail_and_timeline_come_from_one_log(
     server: Server, http: httpx2.Client, tmp_path: Path
 ) -> None:
-    """What a model was told and what people saw were written apart."""
+    """The model's input and the people's view were written separately."""
     once = tmp_path / "once"
     made = commit(server, http, job("a", f"echo x; [ -e {once} ] || {{ touch {once}; exit 1; }}"))
     detail = stands(http, made["a"], "done")
@@ -354,7 +354,7 @@ def test_weakness_17_a_crew_that_is_asked_for_twice_is_made_once(
 def test_weakness_18_a_place_is_taken_before_the_work_begins(
     server: Server, http: httpx2.Client
 ) -> None:
-    """The budget was looked at when workers had ended, so it was overshot."""
+    """The budget was checked only after workers had ended, so it was exceeded."""
     before = head(http)
     made = commit(server, http, *(job(f"j{n}", "sleep 0.05") for n in range(12)))
     all_done(http, made)
@@ -368,7 +368,7 @@ def test_weakness_18_a_place_is_taken_before_the_work_begins(
 def test_weakness_19_a_second_dispatcher_is_refused_and_the_board_is_pushed(
     server: Server, http: httpx2.Client
 ) -> None:
-    """Two dispatchers could not be told apart; pages asked again each second."""
+    """Two dispatchers could not be distinguished; pages polled each second."""
     second = crewlog("serve", "--port", "0", "--data", server.data)
     assert second.returncode != 0
     assert http.get("/api/dispatcher/status").json()["pid"] == server.pid

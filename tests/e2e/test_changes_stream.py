@@ -1,5 +1,5 @@
-"""The stream of changes, as CodePlane's client reads it (`contracts/codeplane.md` §5): what each
-person sees of it, live and from the beginning; and that it ends with its reader's standing.
+"""The stream of changes, as CodePlane's client reads it (`contracts/codeplane.md` §5): the changes
+that each person sees, live and from the beginning. It ends when its reader loses access.
 """
 
 import json
@@ -47,7 +47,7 @@ def http(server: Server) -> Iterator[httpx2.Client]:
 
 @dataclass(frozen=True)
 class Change:
-    """A frame of the stream; `id` is empty where it has none."""
+    """A frame of the stream; `id` is empty if it has none."""
 
     id: str
     name: str
@@ -91,13 +91,13 @@ def up_to(stream: Iterator[Change], position: int) -> list[Change]:
 
 
 def marker(http: httpx2.Client, job_id: str) -> int:
-    """The position of a comment that everybody who sees the job is told of."""
+    """The position of a comment, which every reader of the job gets as a change."""
     commented = post(http, f"/api/jobs/{job_id}/comments", {"body": "That is all."})
     return int(commented.headers["x-event-position"])
 
 
 def short(changes: Iterable[Change], job_id: str) -> list[str]:
-    """The changes of a job, without those that have names of ours."""
+    """The changes of a job, without `job_updated`, which is not in the contract."""
     return [
         change.data.get("newState") or change.data.get("resolution") or change.name
         for change in changes
@@ -196,7 +196,7 @@ def test_of_one_job_it_shows_that_one_and_its_questions(
 def test_a_job_with_a_second_question_open_does_not_run(
     http: httpx2.Client, server: Server, tmp_path: Path
 ) -> None:
-    """Their client drops the questions of jobs that do not wait."""
+    """CodePlane's client drops the questions of jobs that do not wait."""
     begin = head(http)
     script = 'crewlog worker ask "One?" & crewlog worker ask "Two?"; wait'
     made = commit(server, http, job("a", script))
@@ -254,7 +254,7 @@ def test_others_see_nothing_but_the_questions_they_are_named_for(
     gate.touch()
 
 
-# A stream lasts as long as its reader may read
+# A stream ends when its reader loses access
 
 
 @pytest.mark.parametrize("way", ["disabled", "revoked", "signed out", "no admin any more"])

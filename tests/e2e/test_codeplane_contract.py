@@ -1,4 +1,4 @@
-"""What CodePlane's own clients rely on (`contracts/codeplane.md`), and the one address that the job
+"""The contract of CodePlane's clients (`contracts/codeplane.md`), and the one address that the job
 board publishes too.
 """
 
@@ -20,10 +20,10 @@ JOB = {
     *("model", "sdk", "worktreeName", "verify", "selfReview", "maxTurns", "verifyPrompt"),
     *("selfReviewPrompt", "parentJobId"),
 }
-"""Fields of the job object, all of them in every answer (§2)."""
+"""Fields of the job object; every answer has all of them (§2)."""
 
 DETAIL = {"job", "runs", "events", "comments", "parentResults"}
-"""What the board's detail has (`contracts/board.md` §5.3)."""
+"""Fields of the board's job detail (`contracts/board.md` §5.3)."""
 
 
 @pytest.fixture(scope="module")

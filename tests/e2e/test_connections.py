@@ -1,5 +1,5 @@
-"""Connections that ask for nothing cost others nothing: there are descriptors left for jobs, new
-ones are told so, and the silent ones are gone after a while.
+"""Silent connections do not harm others: jobs keep their descriptors, new connections are refused
+with a message, and the silent ones are closed after a while.
 """
 
 import socket

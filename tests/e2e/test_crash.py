@@ -31,22 +31,20 @@ while [ $i -le {lines} ]; do echo "line $i"; i=$((i+1)); {pause} done
 
 @dataclass
 class Seen:
-    """What clients were told, and so may rely on."""
+    """The answers that clients got, on which they may rely."""
 
     accepted: dict[str, str] = field(default_factory=dict)
     """Job id by idempotency key."""
     cancelled: set[str] = field(default_factory=set)
-    """Jobs that somebody asked to cancel."""
+    """Jobs with a requested cancel."""
     positions: list[int] = field(default_factory=list)
-    """Of a reader of the whole log that resumes after each crash."""
+    """Seen by a reader of the whole log that resumes after each crash."""
     lines: dict[str, list[str]] = field(default_factory=dict)
-    """Of readers of single jobs that resume after each crash."""
+    """Seen by readers of single jobs that resume after each crash."""
 
 
 class Load:
-    """Clients that go on through every crash: they retry, resume, and write down what they were
-    told.
-    """
+    """Clients that go on through every crash: they retry, resume, and record their answers."""
 
     def __init__(self, server: Server, ran: Path, seed: int) -> None:
         self.server = server
@@ -60,8 +58,8 @@ class Load:
     async def persistently(
         self, request: Callable[[], Awaitable[httpx2.Response]]
     ) -> httpx2.Response:
-        """Until there is an answer that is not 503: connection errors mean that
-        the server is down.
+        """Repeat until there is an answer other than 503: after a connection error the server is
+        down.
         """
         while True:
             await self.up.wait()
@@ -98,7 +96,7 @@ class Load:
             await asyncio.sleep(0.05)
 
     async def cancel(self, job_id: str) -> None:
-        # Written down before it is asked: the answer may be lost with the server that obeyed.
+        # Recorded before the request: the server may obey and crash before its answer.
         self.seen.cancelled.add(job_id)
         url = f"/api/jobs/{job_id}/cancel"
         answer = await self.persistently(
@@ -128,7 +126,7 @@ class Load:
                     return
 
     async def frames(self, path: str, last: str) -> AsyncIterator[tuple[str, Any]]:
-        """Frames past the id `last` until the connection ends, however it ends."""
+        """Frames after the id `last`, until the connection ends in any way."""
         headers = {**self.server.headers, **({"Last-Event-ID": last} if last else {})}
         try:
             async with self.client.stream(
@@ -151,7 +149,7 @@ async def crash_often(server: Server, load: Load) -> None:
     for number in range(ROUNDS):
         load.up.set()
         await asyncio.sleep(load.dice.uniform(0.0, 0.35))
-        while len(load.seen.accepted) < number:  # a slow machine gets through less in that time
+        while len(load.seen.accepted) < number:  # a slow machine does less in that time
             await asyncio.sleep(0.02)
         load.up.clear()
         server.kill()
@@ -160,7 +158,7 @@ async def crash_often(server: Server, load: Load) -> None:
 
 
 async def until_all_ended(load: Load) -> dict[str, dict[str, Any]]:
-    """Every job as the server shows it once none is open any more."""
+    """Every job, once all have ended."""
     server = load.server
     while True:
         answer = await load.client.get(

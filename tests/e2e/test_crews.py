@@ -1,5 +1,5 @@
-"""Crews on a running server: what is committed, what waits for what, what is tried again, redone,
-asked and fenced. Real processes of sh; where one must not go on yet, it waits for a file.
+"""Crews on a running server: commits, dependencies, retries, redo, approvals and fencing. Jobs are
+real shell processes; a script that must not go on yet waits for a file.
 """
 
 import asyncio
@@ -181,7 +181,7 @@ def test_nothing_starts_before_its_time(server: Server, http: httpx2.Client, whe
     assert all(parse_time(one["startedAt"]) >= datetime.fromisoformat(due) for one in done)
 
 
-# What waits for what
+# Dependencies
 
 
 def test_a_fan_of_twenty_opens_and_closes(server: Server, http: httpx2.Client) -> None:
@@ -344,7 +344,7 @@ def test_whoever_waits_for_one_that_was_put_away_is_told(
     until(lambda: shown(http, made["b"])["strandedBy"] == made["a"], "it is stranded")
 
 
-# Done again
+# Redo
 
 
 def test_what_was_made_of_an_old_result_is_made_anew_and_what_runs_is_ended(
@@ -601,7 +601,7 @@ def test_what_waits_goes_on_waiting_over_a_kill_and_goes_on_after_it(tmp_path: P
             pending(http, asks["asks"])
             answered = pending(http, told_late["late"])
             assert resolve(http, answered["id"], "approved").is_success
-            # Last, so that what came before cannot take until then.
+            # Made last, so that the steps above cannot last until it is due.
             due = (datetime.now(UTC) + timedelta(seconds=4)).isoformat()
             planned = commit(server, http, job("later"), scheduledAt=due)
         server.kill()
@@ -623,7 +623,7 @@ def test_what_waits_goes_on_waiting_over_a_kill_and_goes_on_after_it(tmp_path: P
 
 
 async def redo(data: Path, job_id: str) -> None:
-    """What a server would do that is killed right after: in the log, and told to nobody."""
+    """Redo as a server that is killed right after the append: no reader is told of it."""
     log = open_sqlite_log(data, redactor=Redactor(), catalogue=CATALOGUE)
     try:
         jobs = Jobs(log)

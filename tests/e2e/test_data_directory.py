@@ -1,4 +1,4 @@
-"""Things in a data directory that are not what they should be, at a start and under a server."""
+"""Wrong or missing files in a data directory, at a start and under a running server."""
 
 import os
 import shutil
@@ -20,7 +20,7 @@ from tests.kit.waiting import until
 
 
 def refused(data: Path) -> str:
-    """What a server says that does not start on this directory, and makes nothing in it."""
+    """The message of a server that refuses to start on this directory and makes nothing in it."""
     before = sorted(path.name for path in data.iterdir()) if data.is_dir() else None
     ran = crewlog("serve", "--data", data, "--port", "0")
     assert (ran.returncode, ran.stdout) == (2, ""), ran.stderr
@@ -104,7 +104,7 @@ def test_a_log_that_was_lost_acknowledges_nothing(
         assert (answer.status_code, answer.headers["retry-after"]) == (503, "2")
         told = f"{server.data / name} was removed"
         until(lambda: told in server.output.read_text(), "the log of the server says so")
-        # What was acknowledged before can still be taken out of it.
+        # Events acknowledged before can still be exported.
         assert first in http.get("/crewlog/v1/log/export").text
 
         restore(server.data / name)
@@ -120,8 +120,8 @@ def test_a_log_that_was_lost_acknowledges_nothing(
 def test_what_lies_beside_a_replaced_log_is_left_alone(
     parts: tuple[str, ...], tmp_path: Path
 ) -> None:
-    """SQLite removes it by its name when it closes: it is another log's by then. Where log.db
-    itself was replaced SQLite notices that; where only its write-ahead log was, it does not.
+    """SQLite removes the write-ahead log by name when it closes, but by then the file belongs to
+    another log. SQLite notices a replaced log.db, but not a replaced write-ahead log alone.
     """
     with Server.start(tmp_path / "data") as server, connect(server) as http:
         submit(http, "true")
@@ -137,7 +137,7 @@ def test_what_lies_beside_a_replaced_log_is_left_alone(
 
 
 def event_row(data: Path, type_name: str, stream: str, body: bytes) -> None:
-    """An event as nothing of today writes it, with a hash that fits."""
+    """Store an event that no version writes, with a valid hash."""
     connection = sqlite3.connect(data / "log.db")
     with connection:
         version = connection.execute(
@@ -188,11 +188,11 @@ def test_a_failed_view_is_named_and_the_server_goes_on(tmp_path: Path) -> None:
             assert http.get("/readyz").status_code == 503
             views = {v["name"]: v for v in http.get("/crewlog/v1/projections").json()["items"]}
             failed = {name for name, view in views.items() if view["status"] == "failed"}
-            assert failed == {"artifacts", "timeline"}, "those that show such an event"
+            assert failed == {"artifacts", "timeline"}, "the views that show such an event"
 
 
 def test_readyz_knows_of_a_page_that_cannot_be_read(tmp_path: Path) -> None:
-    """Before anybody has asked for it."""
+    """Before any request needs the page."""
     server = Server(tmp_path / "data")
     with server:
         with connect(server) as http:

@@ -1,5 +1,5 @@
-"""The fields of what each dialect answers, beside those that its contract names: a field that no
-contract names is in the table with what docs/dialects.md says of it, or it is not there.
+"""The fields of each dialect's answers beside those of its contract: each of them must be in the
+table, with a reason in docs/dialects.md.
 """
 
 import json
@@ -20,7 +20,7 @@ Json = dict[str, Any]
 class Fields(NamedTuple):
     contract: str
     beside: str = ""
-    """What docs/dialects.md gives a reason for."""
+    """Fields for which docs/dialects.md gives a reason."""
 
     @property
     def all(self) -> set[str]:
@@ -110,7 +110,7 @@ def alone(server: Server, dialect: str) -> httpx2.Client:
 
 @pytest.fixture(scope="module")
 def crew(server: Server) -> Crew:
-    """A job that is done, with a file and a comment, and one that waits for a person."""
+    """A completed job with a file and a comment, and a job that waits for a person."""
     with connect(server) as http:
         made = commit(
             server,

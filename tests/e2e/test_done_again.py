@@ -1,5 +1,5 @@
-"""Jobs that are done again after an end: the streams that end with a frame of their dialect show
-that frame once, at the very end, to whoever reads late.
+"""Jobs that are redone after an end: for late readers, a dialect's end frame comes only once, at
+the very end of the stream.
 """
 
 from collections.abc import Iterator
@@ -28,7 +28,7 @@ def http(server: Server) -> Iterator[httpx2.Client]:
 
 
 def done_twice(http: httpx2.Client, tmp_path: Path) -> str:
-    """A job whose first attempt failed, and which was done again."""
+    """A job whose first attempt failed and that was redone."""
     flag = tmp_path / "flag"
     job = shell(http, f"echo tried; {only_after(flag)}")
     assert ended(http, job)["status"] == "failed"

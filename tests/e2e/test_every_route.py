@@ -1,6 +1,6 @@
-"""Every route of the service, as everybody who could ask it (`contracts/board.md` §1).
+"""Every route of the server, requested by every kind of client (`contracts/board.md` §1).
 
-A route that is not in the table fails here, so nobody adds one without saying whom it is for.
+A route that is not in the table fails here, so each new route must say whom it is for.
 """
 
 import json
@@ -40,20 +40,21 @@ PUBLIC, LOGIN, OWNER, EMPTY, OWN, ADMIN, PERSON, WORKER = (
     "person",
     "worker",
 )
-"""Whom a route is for: everybody; who is signed in; the owner of the thing and administrators, to
-others a 404, or (`contracts/codeplane.md` §3.6) an empty list, as what is not there is; the owner
-alone; administrators; who signed in with a password or a provider; a running attempt.
+"""Whom a route is for: everybody; signed-in people; the owner of the object and administrators,
+with a 404 for others, or (`contracts/codeplane.md` §3.6) an empty list, as for a missing object;
+only the owner; administrators; people who signed in with a password or a provider; a running
+attempt.
 """
 
 WHO = ("anonymous", "owner", "other", "admin", "reader", "writer", "worker")
-"""Nobody; the owner, another and an administrator, each with a cookie; tokens of the owner that may
-read, and read and write; the token of a running attempt.
+"""No identity; the owner, another person and an administrator, each with a cookie; tokens of the
+owner that may read, or read and write; the token of a running attempt.
 """
 
 
 @dataclass(frozen=True)
 class Row:
-    """Whom a route is for, and a body and a query that are in order."""
+    """Whom a route is for, and a valid body and query."""
 
     kind: str
     body: Any = field(default_factory=dict)
@@ -205,7 +206,7 @@ TABLE: dict[tuple[str, str], Row] = {
     ("GET", "/api/schedules/{schedule_id}/preview"): Row(OWNER),
     ("GET", "/api/schedules/{schedule_id}/firings"): Row(OWNER),
     ("GET", "/api/schedules/{schedule_id}/jobs"): Row(OWNER),
-    # The worker API, also where attempts ask that 0.2.0 started
+    # The worker API, also at the addresses of attempts that 0.2.0 started
     ("GET", "/api/worker"): Row(WORKER),
     ("POST", "/api/worker/heartbeat"): Row(WORKER),
     ("POST", "/api/worker/comments"): Row(WORKER, {"body": "Half done."}),
@@ -246,7 +247,7 @@ TABLE: dict[tuple[str, str], Row] = {
 }
 
 SOCKETS = {"/ws/state"}
-"""Open with the server's token alone; looked at below."""
+"""Open only with the server's token; tested below."""
 
 
 TEMPLATE = """
@@ -262,7 +263,7 @@ jobs:
 """
 
 
-# What there is
+# All routes
 
 
 @pytest.fixture(scope="module")
@@ -282,7 +283,7 @@ def test_the_table_has_every_route_and_no_other(routes: set[tuple[str, str]]) ->
 
 
 class World:
-    """A server with people in it, and things of one of them."""
+    """A server with people, and objects of one of them."""
 
     def __init__(self, server: Server, stack: ExitStack) -> None:
         self.server = server
@@ -304,8 +305,8 @@ class World:
         return self._stack.enter_context(http)
 
     def _samples(self) -> None:
-        """A crew of the owner with an artifact and an approval, and a job that runs and so keeps
-        all others waiting.
+        """A crew of the owner with an artifact, an approval, and a running job that keeps all
+        others waiting.
         """
         http = self.clients["owner"]
         crew = http.post("/api/jobs", json={"templateId": "every.job_workflow.yaml"})
@@ -338,7 +339,7 @@ class World:
         return str(answer.json()["id"])
 
     def crew(self) -> str:
-        """One that only waits."""
+        """A crew that only waits."""
         body = {"template": "every", "notBefore": "2100-01-01T00:00:00Z"}
         answer = self.clients["owner"].post("/crewlog/v1/crews", json=body)
         assert answer.status_code == 201, answer.text
@@ -354,9 +355,7 @@ class World:
         self.clients["admin"].post(f"/api/jobs/{self.running}/cancel")
 
     def filled(self, path: str) -> str:
-        """A path to a thing of the owner: a fresh one, where an earlier request may have ended
-        it.
-        """
+        """The path of an object of the owner; a new one if an earlier request may have ended it."""
         samples: dict[str, Callable[[], Any]] = {
             "{job_id}": self.artifact_job.__str__ if "/artifact" in path else self.job,
             "{schedule_id}": self.schedule,
@@ -387,7 +386,7 @@ DELIVERY = "golden"
 
 
 def with_a_delivery(data: Path) -> None:
-    """The log as a server left it that had something to send to nobody."""
+    """A log with a pending delivery to a receiver that does not exist."""
     log = open_sqlite_log(data, redactor=Redactor(), catalogue=CATALOGUE)
     requested = DeliveryRequested(channel="webhook", receiver="gone", event="e", event_position=1)
     stream = delivery_stream(DELIVERY)
@@ -417,7 +416,7 @@ def world(tmp_path_factory: pytest.TempPathFactory) -> Iterator[World]:
         made.leave()
 
 
-# Who is let in
+# Access
 
 
 @dataclass(frozen=True)
@@ -427,7 +426,7 @@ class Answer:
 
     @property
     def let_in(self) -> bool:
-        """Neither sent away nor told that there is no such thing, and no fault of the server."""
+        """No 401, 403 or 404, and no error of the server."""
         return self.status not in (401, 403, 404) and self.status < 500
 
 
@@ -440,10 +439,9 @@ def ask(http: httpx2.Client, method: str, path: str, row: Row) -> Answer:
 
 
 def allowed(kind: str, who: str) -> bool | int:
-    """Whether somebody is let in to a route of a kind, or the status of the refusal.
+    """Whether a client has access to a route of a kind, or the status of the refusal.
 
-    A cookie is nothing to the worker API. Leaves out that a token which may only read changes
-    nothing.
+    The worker API ignores cookies. The limits of a read-only token are not included.
     """
     if kind == PUBLIC:
         return True
@@ -487,7 +485,7 @@ def test_a_route_lets_in_whom_it_is_for(world: World, method_and_path: tuple[str
 
 
 def client_for_public(world: World, who: str, path: str) -> httpx2.Client:
-    """Signing out ends a session that other rows need."""
+    """Other rows need the sessions, so only the anonymous client signs out."""
     return world.clients["anonymous" if path == "/auth/logout" else who]
 
 

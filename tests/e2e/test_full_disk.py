@@ -1,4 +1,4 @@
-"""A disk that a job has filled: all but cancels waits for room, and says so."""
+"""A disk that a job has filled: everything but cancels waits for room, and says so."""
 
 import os
 import socket
@@ -18,9 +18,7 @@ SIZE = "48m"
 
 
 class SmallDisk(Server):
-    """A server whose data directory is on a small file system of its own, which only it and its
-    jobs see.
-    """
+    """A server with its data on a small file system, which only it and its jobs see."""
 
     def __init__(self, disk: Path) -> None:
         super().__init__(disk / "data", CREWLOG_TOKEN="token-of-the-small-disk")
@@ -93,7 +91,7 @@ def test_a_job_that_fills_the_disk_can_be_cancelled_and_all_else_is_503(
         pid = int(lines(http, filling)[0])
         seen.touch()
         until((tmp_path / "full").exists, "the disk is full")
-        assert http.get("/readyz").status_code == 503  # also before anybody has tried to write
+        assert http.get("/readyz").status_code == 503  # also before the first write
 
         for method, path, body in changes(filling):
             refused = http.request(method, path, json=body)

@@ -1,4 +1,4 @@
-"""What a client of gitoma relies on, said to a real server (`contracts/gitoma.md` §1 to §8)."""
+"""The contract of gitoma's clients, against a real server (`contracts/gitoma.md` §1 to §8)."""
 
 import asyncio
 import base64
@@ -59,7 +59,7 @@ def directory(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def server(directory: Path) -> Iterator[Server]:
-    """Configured by gitoma's own variables, as far as it has them."""
+    """A server configured by gitoma's own variables where they exist."""
     with Server.start(
         directory / "data",
         "--stop-jobs",
@@ -415,7 +415,7 @@ def test_what_the_program_gets_from_the_server(http: httpx2.Client, directory: P
     assert not {"CREWLOG_TOKEN", "GITOMA_API_TOKEN", "GITOMA_DIARY_TOKEN", "LAYER0_API_KEY"} & set(
         env
     )
-    # Kept for the program, and hidden where it shows it.
+    # The program has the value, but its output is redacted.
     assert env["GITHUB_TOKEN"] == "[REDACTED]"
 
 
@@ -584,9 +584,9 @@ def test_dispatches_are_limited_for_a_principal(tmp_path: Path) -> None:
         connect(server) as http,
     ):
         body = {"repo_url": REPOSITORY}
-        for _ in range(5):  # what is not valid costs nothing
+        for _ in range(5):  # invalid requests do not count
             assert http.post("/api/v1/run", json={}).status_code == 422
-        assert http.post("/api/v1/fix-ci", json=body).status_code == 400  # this does
+        assert http.post("/api/v1/fix-ci", json=body).status_code == 400  # this one counts
         assert http.post("/api/v1/run", json=body).status_code == 202
         assert http.post("/api/v1/review", json=body).status_code == 202
         for scheme in ("Bearer", "bearer ", "BEARER  "):
@@ -614,7 +614,7 @@ def test_a_person_has_one_limit_however_many_tokens(tmp_path: Path) -> None:
 def test_a_line_is_cut_at_4096_bytes_and_never_within_a_character(http: httpx2.Client) -> None:
     cut = "…(truncated)"
     long = {
-        "€" * 1365 + "x": "€" * 1365 + "x",  # 4,096 bytes are not too many
+        "€" * 1365 + "x": "€" * 1365 + "x",  # exactly 4,096 bytes
         "€" * 2000: "€" * 1365 + cut,
         "x" * 4095 + "éx": "x" * 4095 + cut,
         "x" * 4094 + "éx": "x" * 4094 + "é" + cut,

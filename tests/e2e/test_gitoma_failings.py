@@ -1,5 +1,5 @@
-"""The seventeen failings of the server that the dialect was taken from, and that ours has none of
-them (`contracts/gitoma.md` §9).
+"""The seventeen failings of gitoma's own server (`contracts/gitoma.md` §9): this server has none of
+them.
 """
 
 import asyncio
@@ -81,7 +81,7 @@ def websocket(server: Server) -> AbstractContextManager[ClientConnection]:
 
 
 def pid_of(http: httpx2.Client, job_id: str) -> int:
-    """The number that a job's script says first, as `echo $$`."""
+    """The pid that a job's script prints first, with `echo $$`."""
     with following(http, job_id) as stream:
         next(stream)
         return int(next(stream).line)
@@ -101,7 +101,7 @@ def lines_of(shown: list[str], count: int) -> None:
 
 
 def test_failing_01_jobs_outlive_the_server(tmp_path: Path) -> None:
-    """Jobs only in RAM: after SIGKILL nothing was known, nothing could be cancelled."""
+    """Jobs only in RAM: after SIGKILL no job was known, and none could be cancelled."""
     with Server.start(tmp_path / "data", "--stop-jobs") as server:
         with connect(server) as http:
             done = submit(http, "seq", "3")
@@ -190,7 +190,7 @@ def test_failing_04_live_readers_lose_no_line_of_a_fast_job(
 
 
 def test_failing_05_who_joins_late_gets_the_beginning_too(http: httpx2.Client) -> None:
-    """Join late: the first 1,500 of 2,000 lines were gone."""
+    """Late join: the first 1,500 of 2,000 lines were gone."""
     job_id = submit(http, "seq", "2000")
     assert ended(http, job_id)["lines_buffered"] == 2002
     lines_of(output(http, job_id), 2000)
@@ -213,7 +213,7 @@ def test_failing_06_output_cannot_forge_the_end(http: httpx2.Client, tmp_path: P
 
 
 def test_failing_07_a_long_line_breaks_nothing(http: httpx2.Client) -> None:
-    """One line of 70 kB: the job was `failed`, its process alive and not to be cancelled."""
+    """One line of 70 kB: the job was `failed`, but its process lived and could not be cancelled."""
     script = "head -c 70000 /dev/zero | tr '\\0' x; echo; echo after; sleep 300"
     job_id = shell(http, f"echo $$; {script}")
     with following(http, job_id) as stream:
@@ -228,7 +228,7 @@ def test_failing_07_a_long_line_breaks_nothing(http: httpx2.Client) -> None:
 
 
 def test_failing_08_the_time_limit_ends_chatty_and_stubborn_jobs(http: httpx2.Client) -> None:
-    """Timeout leaks: a chatty job never timed out, one that ignores TERM went on living."""
+    """Timeout leaks: a chatty job never timed out, and one that ignored TERM lived on."""
     chatty = shell(http, "echo $$; while :; do echo tick; sleep 0.1; done", timeout_s=1)
     stubborn = shell(http, "trap '' TERM; echo $$; while :; do sleep 0.1; done", timeout_s=0.3)
     for job_id in (chatty, stubborn):
@@ -262,10 +262,10 @@ def test_failing_09_a_cancel_at_any_instant_ends_the_job_once(http: httpx2.Clien
 
 
 def test_failing_10_sigterm_stops_the_server_whatever_is_connected(tmp_path: Path) -> None:
-    """Graceful stop: one live stream held the exit for the job's life, one socket for ever."""
+    """Graceful stop: a live stream delayed the exit until the job's end, a socket for ever."""
     gate = tmp_path / "gate"
     with Server.start(tmp_path / "data") as server, ExitStack() as open_things:
-        open_things.callback(gate.touch)  # whatever happens here: the job outlives all of it
+        open_things.callback(gate.touch)  # in any case, because the job outlives the server
         http = open_things.enter_context(connect(server))
         job_id = shell(http, f"echo begun; until [ -e {gate} ]; do sleep 0.05; done; echo over")
         readers = [open_things.enter_context(following(http, job_id)) for _ in range(5)]
@@ -318,7 +318,7 @@ def test_failing_11_closed_sockets_leave_nothing_behind(server: Server) -> None:
 
 
 def test_failing_11_nobody_looks_at_the_states_when_nobody_listens(tmp_path: Path) -> None:
-    """The same, seen from the directory: the kernel tells of whoever opens it."""
+    """The same, seen from the directory: the kernel reports each time it is opened."""
     (tmp_path / "states").mkdir()
     with (
         Server.start(
@@ -333,7 +333,7 @@ def test_failing_11_nobody_looks_at_the_states_when_nobody_listens(tmp_path: Pat
 
 
 class Watch:
-    """Tells whether a directory is opened, with inotify (7)."""
+    """Detects with inotify(7) whether a directory is opened."""
 
     def __init__(self, directory: Path) -> None:
         self._process = subprocess.Popen(
@@ -347,7 +347,7 @@ class Watch:
         os.set_blocking(self._events.fileno(), False)
 
     def opened_within(self, seconds: float) -> bool:
-        """Whether it is opened from now on, `seconds` long."""
+        """Whether it is opened within the next `seconds`."""
         with suppress(BlockingIOError):
             os.read(self._events.fileno(), 65_536)
         return bool(select.select([self._events], [], [], seconds)[0])
@@ -392,7 +392,7 @@ def test_failing_12_a_push_means_that_something_changed(server: Server, states: 
 
 
 def test_failing_13_the_same_request_twice_is_one_job(http: httpx2.Client) -> None:
-    """No idempotency key: a request that was sent again made a second job."""
+    """No idempotency key: a repeated request made a second job."""
     key = {"Idempotency-Key": f"once-{os.getpid()}"}
 
     def post(**body: Any) -> httpx2.Response:
@@ -413,7 +413,7 @@ def test_failing_13_the_same_request_twice_is_one_job(http: httpx2.Client) -> No
 def test_failing_14_a_cancel_is_on_record_and_a_state_names_its_job(
     server: Server, http: httpx2.Client
 ) -> None:
-    """A cancel looked like a crash, and nothing joined a job to its state file."""
+    """A cancel looked like a crash, and nothing linked a job to its state file."""
     sleeping = shell(http, "echo $$; sleep 300")
     pid_of(http, sleeping)
     cancel(http, sleeping)
@@ -434,7 +434,7 @@ def test_failing_14_a_cancel_is_on_record_and_a_state_names_its_job(
 def test_failing_14_a_state_that_a_cancel_left_is_no_orphan(
     server: Server, http: httpx2.Client, states: Path
 ) -> None:
-    """The same for a state in the middle of its work, in which nothing tells of the job."""
+    """The same for a state in the middle of its work, which does not name the job."""
     url = "https://github.com/crew/cut"
     crashed = dispatch(http, "run", repo_url=url)
     with websocket(server) as socket:
@@ -451,12 +451,12 @@ def test_failing_14_a_state_that_a_cancel_left_is_no_orphan(
         assert (seen["phase"], seen["exit_clean"]) == ("WORKING", False)
         assert ended(http, cut)["status"] == "cancelled"
         ended(http, dispatch(http, "analyze", repo_url=url))
-    with websocket(server) as socket:  # whatever came in between: this is what remains to be seen
+    with websocket(server) as socket:  # whatever came in between, this state is pushed in the end
         pushed(socket, "cut", job_id=cut, is_alive=False, is_orphaned=False)
 
 
 def pushed(socket: ClientConnection, name: str, **standing: Any) -> dict[str, Any]:
-    """The state of the repository of that name, once it is pushed so."""
+    """The state of this repository, once it is pushed with these values."""
 
     def now() -> dict[str, Any] | None:
         told: list[dict[str, Any]] = json.loads(socket.recv(timeout=DEADLINE_S))
@@ -512,7 +512,7 @@ def test_failing_15_no_header_no_file_no_url_gets_round_a_rule(tmp_path: Path) -
 
 
 def test_failing_16_every_setting_is_read(tmp_path: Path) -> None:
-    """A setting that was written was not read: here it works, or it is refused by name."""
+    """A setting was written but not read. Here each one works, or is refused by name."""
     file = tmp_path / "crewlog.toml"
     file.write_text(
         f'capacity = 7\ngitoma_rate_limit = 2\nworkdir = "{tmp_path}"\ntoken = "from-file"'
@@ -542,7 +542,7 @@ def test_failing_16_every_setting_is_read(tmp_path: Path) -> None:
 
 
 def test_failing_17_a_job_ends_with_its_process(http: httpx2.Client) -> None:
-    """The end hung on the pipe: a grandchild that held it kept the job `running`."""
+    """The end depended on the pipe: a grandchild that held it kept the job `running`."""
     kept = shell(http, "sleep 300 & echo $!; exit 0")
     escaped = submit(
         http,

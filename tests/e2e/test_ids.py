@@ -1,4 +1,4 @@
-"""Eight characters of an id name one thing: ids are random from their first character."""
+"""Eight characters identify one object: ids are random from their first character."""
 
 from collections.abc import Iterator
 
@@ -46,7 +46,7 @@ def test_eight_characters_name_one_job_of_one_crew(server: Server, http: httpx2.
     crews = [commit(server, http, *(job(key) for key in keys)) for _ in range(2)]
     made = [crew[key] for crew in crews for key in keys]
     assert len(beginnings(made)) == 18
-    assert all(key in crews[0][key] for key in keys), "The key is still in the id, for people."
+    assert all(key in crews[0][key] for key in keys), "The id still has the key, for people."
     assert len(beginnings([crew.id for crew in crews])) == 2
 
 

@@ -1,6 +1,4 @@
-"""``/api/jobs`` and what is summed up from it: what each request promises, told by a running
-server.
-"""
+"""``/api/jobs`` and its figures: the promises of each request, tested on a running server."""
 
 import asyncio
 import math
@@ -94,7 +92,7 @@ def list_all(http: httpx2.Client, **asked: Any) -> list[str]:
         asked["cursor"] = page["cursor"]
 
 
-# Create and look at
+# Create and read
 
 
 def test_a_new_job_is_told_whole(held: httpx2.Client, tmp_path: Path) -> None:
@@ -242,7 +240,7 @@ def test_twenty_identical_requests_at_once_make_one_job(holding: Server) -> None
     sealed = [path.stem for path in (holding.data / "sealed").iterdir()]
     assert answers[0].json()["id"] in sealed
     with connect(holding) as http:
-        assert set(sealed) <= set(list_all(http)), "A private part of no job was left behind."
+        assert set(sealed) <= set(list_all(http)), "A private file without a job is left."
 
 
 def test_the_same_key_gives_the_same_answer_after_a_restart(holding: Server) -> None:
@@ -314,7 +312,7 @@ def test_lists_select_by_label_and_by_archive(http: httpx2.Client) -> None:
 
 
 def test_clients_of_the_board_find_their_list_and_know_no_pages(held: httpx2.Client) -> None:
-    """``jobs``, without a parameter or with theirs; with CodePlane's it is CodePlane's page."""
+    """``jobs``, without parameters or with the board's; CodePlane's page with CodePlane's."""
     made = [submit(held, "true", title=str(number)) for number in range(120)][::-1]
     bare = held.get("/api/jobs").json()
     assert [job["id"] for job in bare["jobs"]][:120] == made
@@ -485,7 +483,7 @@ def test_a_job_is_streamed_and_cancelled_through_the_other_dialect(
     assert job(http, ours)["outcome"] == "cancelled"
 
 
-# Analytics and reading what one wrote
+# Analytics, and reading one's own writes
 
 
 def percentile(values: list[int], share: int) -> int | None:
@@ -494,7 +492,7 @@ def percentile(values: list[int], share: int) -> int | None:
 
 
 def sums(found: list[Json]) -> Json:
-    """The overview, counted anew from the events of the log."""
+    """The overview, counted again from the events of the log."""
     jobs: dict[str, Json] = {}
     for event in found:
         data, subject = event["data"], event["stream"]
@@ -568,7 +566,7 @@ def test_the_overview_is_what_the_log_adds_up_to(http: httpx2.Client, tmp_path: 
     cancel(http, stopped)
     for job_id in [*known, stopped]:
         ended(http, job_id)
-    # One that is still open, and silent so that it stays the same between the two looks.
+    # An open job, silent so that it does not change between the two reads.
     going = shell(http, f"until [ -e {gate} ]; do sleep 0.02; done", labels=["open"])
     running(http, going)
 

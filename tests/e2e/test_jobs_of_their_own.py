@@ -1,5 +1,5 @@
-"""What the program of a job of its own is given, can leave, say and ask: all that one of a crew
-can, but how the job ends is said by its exit code.
+"""Inputs, artifacts, comments and questions of jobs without a crew. Their programs can do all that
+those of a crew can, but the exit code decides how the job ends.
 """
 
 from collections.abc import Iterator
@@ -182,7 +182,7 @@ def test_nothing_of_it_stays_on_the_disk(tmp_path: Path) -> None:
 def test_a_server_within_a_job_gives_its_jobs_its_own_surroundings(
     http: httpx2.Client, tmp_path: Path
 ) -> None:
-    """And a command that names a data directory speaks to the server there."""
+    """A command that names a data directory uses the server there."""
     script = f"""
         outer=$CREWLOG_WORKER_TOKEN
         {CREWLOG} serve --port 0 --data '{tmp_path}/inner' --stop-jobs 2> '{tmp_path}/err' &

@@ -1,4 +1,4 @@
-"""Dialects at addresses of their own, and which of them the main address has."""
+"""Dialects at their own addresses, and the dialects of the main address."""
 
 import json
 import socket
@@ -27,7 +27,7 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
 
 @pytest.fixture(scope="module")
 def alone(server: Server) -> Iterator[dict[str, httpx2.Client]]:
-    """A client of each address that a dialect has alone."""
+    """A client for each dialect's own address."""
     listening = json.loads((server.data / "server.json").read_text())["listen"]
     clients = {
         one["dialect"]: httpx2.Client(
@@ -107,7 +107,7 @@ def test_at_its_own_address_each_answers_as_its_own_clients_read_it(
 
 
 def refused(data: Path, *options: str) -> str:
-    """What a server says that must not start, having made nothing."""
+    """The message of a server that must not start, and that has made nothing."""
     ran = crewlog("serve", "--port=0", f"--data={data}", *options)
     assert ran.returncode == 2, ran.stderr
     assert not data.exists()

@@ -1,4 +1,4 @@
-"""Lists stay small whatever jobs carry, and search all jobs; states are one vocabulary."""
+"""Lists stay small even if jobs are large, and search all jobs; states have one set of names."""
 
 import json
 from collections.abc import Iterator
@@ -45,7 +45,7 @@ def heavy(server: Server) -> list[str]:
 
 @pytest.fixture(scope="module")
 def crew(server: Server) -> Iterator[dict[str, str]]:
-    """A job in each state that only crews have, and one that waits for a person."""
+    """A job in each state that only jobs of crews have, and one that waits for a person."""
     with connect(server) as http:
         crew = commit(
             server,

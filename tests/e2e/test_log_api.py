@@ -1,5 +1,5 @@
 """``/crewlog/v1/log`` and ``/crewlog/v1/projections``: the log by page, by position, live and as a
-whole, and the views that are made of it.
+whole, and the views of it.
 """
 
 import json
@@ -176,7 +176,7 @@ def test_an_event_names_who_and_why(http: httpx2.Client, done: str) -> None:
     assert started["cause"] == queued["id"]
 
 
-# The whole
+# Export
 
 
 def test_an_export_is_the_log_line_by_line(http: httpx2.Client, done: str) -> None:
@@ -194,7 +194,7 @@ def test_an_export_is_the_log_line_by_line(http: httpx2.Client, done: str) -> No
 
 
 def unhashed(export: str) -> list[dict[str, Any]]:
-    """The envelopes of an export, whose end says how many there are."""
+    """The envelopes of an export, whose last line has their number."""
     *lines, end = [json.loads(line) for line in export.splitlines()]
     assert (end["type"], end["events"]) == ("export.ended", len(lines))
     assert all(len(bytes.fromhex(line.pop("hash"))) == 32 for line in lines)
@@ -310,7 +310,7 @@ def test_a_stream_ends_where_it_is_told_to(http: httpx2.Client, done: str) -> No
 
 
 def test_a_stream_ends_at_a_position_that_is_to_come(http: httpx2.Client, done: str) -> None:
-    """Though what comes there is about something else."""
+    """Even if the event there has another subject."""
     archived = http.get("/crewlog/v1/log?limit=1").json()["head"] + 1
     with (
         streaming(http, subject="approval-none", before=archived + 1) as nothing,
@@ -339,7 +339,7 @@ def test_a_live_stream_has_only_what_its_filter_names(http: httpx2.Client) -> No
 def test_a_stream_of_the_log_has_every_position_once_from_any_start(
     http: httpx2.Client, done: str
 ) -> None:
-    """Replay and live part meet without a gap, though jobs write all the while."""
+    """Replay and live part join without a gap, although jobs write all the time."""
     known = [shell(http, "seq 300; sleep 0.1; seq 300") for _ in range(4)]
     head = http.get("/crewlog/v1/log?limit=1").json()["head"]
     for start in (0, 1, head // 2, head - 1, head):
@@ -352,7 +352,7 @@ def test_a_stream_of_the_log_has_every_position_once_from_any_start(
 
 
 def test_the_lines_of_a_job_go_on_after_every_id(http: httpx2.Client) -> None:
-    """Where one event gave several lines the id says which of them was seen."""
+    """If one event gave several lines, the id says which of them was seen."""
     job_id = shell(http, "seq 5; sleep 0.15; seq 6 9; exec sleep 300", timeout_s=0.6)
     ended(http, job_id)
     everything = frames(http, job_id)
@@ -370,14 +370,14 @@ def test_the_lines_of_a_job_go_on_after_every_id(http: httpx2.Client) -> None:
 
 
 def resident(server: Server) -> int:
-    """What the server has in memory, in bytes."""
+    """Resident memory of the server, in bytes."""
     found = re.search(r"VmRSS:\s*(\d+) kB", Path(f"/proc/{server.pid}/status").read_text())
     assert found is not None
     return int(found[1]) * 1024
 
 
 class Sleeper:
-    """A reader of the whole log that takes nothing until it is told to."""
+    """A reader of the whole log that reads nothing until the test asks for it."""
 
     def __init__(self, server: Server) -> None:
         host, _, port = server.url.removeprefix("http://").partition(":")
@@ -392,11 +392,11 @@ class Sleeper:
         self._socket.sendall(request.encode())
 
     def stalls(self) -> None:
-        """Return once the server has begun to send, and sees that nobody takes it."""
+        """Return once the server has begun to send."""
         assert self._socket.recv(1, socket.MSG_PEEK)
 
     def positions(self, head: int) -> list[int]:
-        """Wakes up: the ids of all frames, up to the one of `head`."""
+        """Read on: the ids of all frames, up to that of `head`."""
         with self._socket.makefile("rb") as stream:
             found: list[int] = []
             for line in stream:
@@ -422,9 +422,9 @@ def test_readers_that_do_not_read_cost_nothing_and_lose_nothing(
         job_id = shell(
             http, f"n=0; while [ $n -lt 30 ]; do n=$((n+1)); yes {line} | head -500; done"
         )
-        assert output(http, job_id) == [line] * 15_000  # others are not held up
+        assert output(http, job_id) == [line] * 15_000  # others are not delayed
         assert ended(http, job_id)["status"] == "completed"
-        # 15 MB for each of twenty, had they been kept for them.
+        # Kept for each of twenty readers, it would be 15 MB for each.
         assert resident(server) - before < 120 * MIB
         head = http.get("/crewlog/v1/log?limit=1").json()["head"]
         for sleeper in sleepers[:2]:
@@ -432,15 +432,15 @@ def test_readers_that_do_not_read_cost_nothing_and_lose_nothing(
 
 
 def most_resident(server: Server) -> int:
-    """The most that the server ever had in memory, in bytes."""
+    """Peak resident memory of the server, in bytes."""
     found = re.search(r"VmHWM:\s*(\d+) kB", Path(f"/proc/{server.pid}/status").read_text())
     assert found is not None
     return int(found[1]) * 1024
 
 
 def test_long_lines_do_not_fill_the_memory(tmp_path: Path) -> None:
-    """Not of readers that take nothing, not for a page, not while the views are filled anew: the
-    bytes of a page are bounded, whatever its events hold.
+    """Not with stalled readers, not for a page, and not while the views are filled again: the bytes
+    of a page are bounded for any events.
     """
     line = "x" * 1_000_000
     with Server.start(tmp_path / "data", "--stop-jobs", "--log-level=warning") as server:
@@ -461,7 +461,7 @@ def test_long_lines_do_not_fill_the_memory(tmp_path: Path) -> None:
             assert first.json()["cursor"] is not None
             head = first.json()["head"]
             assert sleepers[0].positions(head) == list(range(1, head + 1))
-            # 60 MB for each of five and 120 for the page, when pages were counted in events only.
+            # With pages bounded by events only: 60 MB for each of five, and 120 MB for the page.
             assert most_resident(server) - idle < 350 * MIB
         server.stop()
         for file in server.data.glob("views.db*"):
@@ -547,7 +547,7 @@ def test_views_that_are_deleted_come_back_the_same(tmp_path: Path) -> None:
 
 
 def test_views_that_are_deleted_under_a_running_server_come_back_the_same(tmp_path: Path) -> None:
-    """While everybody reads: a read is refused for a moment at most, and none is wrong."""
+    """During reads: a read may be refused for a moment, but none is wrong."""
     stop = threading.Event()
 
     def reader(server: Server, right: bytes, quiet: list[int], number: int) -> set[int]:
@@ -660,12 +660,12 @@ def test_both_kinds_of_stream_tell_the_same_job(http: httpx2.Client) -> None:
     "path", ["/crewlog/v1/log", "/crewlog/v1/log/stream", "/crewlog/v1/log/export"]
 )
 def test_a_sub_stream_is_no_subject(http: httpx2.Client, path: str) -> None:
-    """It would match nothing, and a stream of nothing would stay open for ever."""
+    """It would match nothing, and an empty stream would stay open for ever."""
     assert http.get(path, params={"subject": "job-a/output"}).status_code == 422
 
 
 def test_a_stream_starts_at_any_line(http: httpx2.Client) -> None:
-    """The output index knows where each line lies, whatever the events that hold them."""
+    """The output index knows the place of each line, however lines are split into events."""
     job = shell(http, "for n in 1 2 3 4; do seq $n 10 $((n * 10 + 200)); sleep 0.08; done; exit 0")
     ended(http, job)
     everything = following_all(http, job)

@@ -1,6 +1,4 @@
-"""Jobs, cancels, disconnects and restarts in any order, held against a model of
-what must come out.
-"""
+"""Jobs, cancels, disconnects and restarts in any order, compared with a model of the result."""
 
 import asyncio
 import contextlib
@@ -35,7 +33,7 @@ class Modelled:
     def possible_ends(self) -> set[str]:
         if not self.cancelled:
             return {self.ending}
-        # A cancel can come too late, but never for a job that would have waited for ever.
+        # A cancel can come too late, but not for a job that would wait for ever.
         return {"cancelled"} if self.ending == "waiting" else {"cancelled", self.ending}
 
 
@@ -100,7 +98,7 @@ def read_some(server: Server, job: Modelled, frames: int) -> None:
 
 
 def settle(server: Server, jobs: list[Modelled]) -> None:
-    """Cancel what would wait for ever, let everything end, and read every stream to its end."""
+    """Cancel jobs that would wait for ever, let all jobs end, and read every stream to its end."""
     for job in jobs:
         if job.ending == "waiting":
             cancel(server, job)
@@ -165,7 +163,7 @@ def test_any_walk_ends_as_the_model_says(server: Server, steps: list[tuple[str, 
 
 
 def test_no_view_has_drifted_from_the_log(server: Server) -> None:
-    """After all those walks: every view, rebuilt beside the live one, comes out the same."""
+    """After all walks, each rebuilt view equals the live one."""
 
     async def rebuilt() -> list[dict[str, Any]]:
         names = [

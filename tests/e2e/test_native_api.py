@@ -180,7 +180,7 @@ def test_events_are_those_of_what_one_may_see(server: Server, http: httpx2.Clien
                 if line.startswith("data: "):
                     event = json.loads(line.removeprefix("data: "))
                     if event["type"] == "user.signed_in":
-                        continue  # one's own account is one's own too
+                        continue  # events of the person's own account are visible too
                     assert event["stream"] == f"job-{mine}", event
                     if event["type"] == "job.finished":
                         break

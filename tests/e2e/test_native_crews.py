@@ -1,4 +1,4 @@
-"""``/crewlog/v1/crews``: crews as things of their own, with numbers, filters and commands."""
+"""``/crewlog/v1/crews``: crews as objects, with numbers, filters and commands."""
 
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -133,7 +133,7 @@ def test_retry_does_what_failed_again_and_what_waits_for_it_follows(
 
 
 def _still(crew: Json) -> bool:
-    """Nothing happens any more: what waits for the one that gave up has been told, too."""
+    """The crew is at rest: the job that waits for the one that gave up is stranded too."""
     first, second, third = crew["jobs"]
     return bool(first["gaveUp"] and second["strandedBy"] and third["outcome"])
 

@@ -1,4 +1,4 @@
-"""``/crewlog/v1/jobs``: our own states and outcomes, and what can be done with a job."""
+"""``/crewlog/v1/jobs``: crewlog's own states and outcomes, and the commands on a job."""
 
 import json
 from collections.abc import Iterator

@@ -1,4 +1,4 @@
-"""Every route with shapes that no client means: a plain refusal at the most, never a 500."""
+"""Every route with malformed requests: at worst a plain refusal, never a 500."""
 
 import json
 import re
@@ -150,7 +150,7 @@ def http(server: Server) -> Iterator[httpx2.Client]:
 
 @pytest.fixture(scope="module")
 def known(http: httpx2.Client) -> dict[str, str]:
-    """Something that is there, for each parameter of a path."""
+    """The id of an existing object for each parameter of a path."""
     job = http.post("/api/jobs", json={"argv": ["true"]}).json()["id"]
     schedule = http.post(
         "/api/schedules",
@@ -168,7 +168,7 @@ def filled(path: str, known: dict[str, str]) -> str:
 
 
 def status(server: Server, method: str, path: str, headers: dict[str, str], body: bytes) -> int:
-    """Of an answer that may go on for ever. Plain sockets: no client sends such things."""
+    """The status of an answer that may never end. HTTP clients cannot send such requests."""
     address = urlsplit(server.url)
     assert address.hostname is not None
     assert address.port is not None

@@ -1,4 +1,4 @@
-"""Signing in with OpenID Connect, against a real provider on loopback."""
+"""Sign-in with OpenID Connect, against a provider on loopback."""
 
 import json
 import subprocess
@@ -42,11 +42,11 @@ class Provider:
         self.http = httpx2.Client(trust_env=False, timeout=DEADLINE_S)
 
     def knows(self, subject: str, **claims: Any) -> None:
-        """Somebody has an account there, with what it says of them."""
+        """Make an account at the provider, with these claims."""
         self.http.put(f"{self.issuer}/users/{subject}", json=claims).raise_for_status()
 
     def agrees(self, asked: str, subject: str) -> str:
-        """Somebody signs in at the page that the server sent them to; where they are sent back."""
+        """Sign in at the provider's page. Returns the address that it leads back to."""
         answer = self.http.post(asked, data={"sub": subject})
         assert answer.status_code == 302, answer.text
         return answer.headers["location"]
@@ -69,7 +69,7 @@ def provider() -> Iterator[Provider]:
 
 @pytest.fixture(scope="module")
 def server(provider: Provider, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
-    """Takes newcomers of one domain."""
+    """A server that makes accounts for new people of one domain."""
     corp = {
         "issuer": provider.issuer,
         "client_id": "crewlog",
@@ -98,7 +98,7 @@ def browser(server: Server) -> Iterator[httpx2.Client]:
 
 
 def leave(browser: httpx2.Client, path: str = "/auth/oidc/corp") -> str:
-    """Where the server sends somebody who wants to sign in."""
+    """The address that the server leads to for a sign-in."""
     answer = browser.get(path, follow_redirects=False)
     assert answer.status_code == 302, answer.text
     return answer.headers["location"]
@@ -107,13 +107,13 @@ def leave(browser: httpx2.Client, path: str = "/auth/oidc/corp") -> str:
 def sign_in(
     browser: httpx2.Client, provider: Provider, subject: str, path: str = "/auth/oidc/corp"
 ) -> httpx2.Response:
-    """The whole way there and back; the last answer."""
+    """Sign in through the provider. Returns the last answer."""
     back = provider.agrees(leave(browser, path), subject)
     return browser.get(back, follow_redirects=False)
 
 
 def refused(answer: httpx2.Response, reason: str) -> None:
-    """Back at the sign-in page, and nobody is signed in."""
+    """Check that the answer leads to the sign-in page, and nobody is signed in."""
     assert (answer.status_code, answer.headers["location"]) == (302, f"/login/?error={reason}")
     assert f"{COOKIE}=" not in answer.headers.get("set-cookie", "")
 
@@ -269,7 +269,7 @@ def test_a_callback_works_once(browser: httpx2.Client, provider: Provider, serve
     back = provider.agrees(there, "n3")
     assert browser.get(back, follow_redirects=False).headers["location"] == "/profile/"
     refused(browser.get(back, follow_redirects=False), "failed")
-    with client(server) as thief:  # who has the cookie of the handshake too
+    with client(server) as thief:  # who also has the handshake's cookie
         thief.cookies.set(HANDSHAKE_COOKIE, handshake)
         refused(thief.get(back, follow_redirects=False), "failed")
 

@@ -1,4 +1,4 @@
-"""The OpenAPI document and the server agree: schemathesis tries to find where they do not."""
+"""The OpenAPI document and the server agree: schemathesis searches for differences."""
 
 import json
 import re
@@ -76,7 +76,7 @@ HOOKS = Path(__file__).with_name("openapi_hooks.py")
 
 @pytest.fixture(scope="module")
 def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
-    """Accepts all and runs nothing."""
+    """A server that accepts jobs but runs none."""
     directory = tmp_path_factory.mktemp("openapi")
     with Server.start(
         directory / "data",
@@ -90,7 +90,7 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
 
 
 def document_at(server: Server, path: str) -> dict[str, Any]:
-    """It is made when it is first asked for, which takes long on a busy machine."""
+    """The OpenAPI document. It is made at its first request, which is slow on a busy machine."""
     answer = httpx2.get(f"{server.url}{path}", trust_env=False, timeout=DEADLINE_S)
     document: dict[str, Any] = answer.json()
     return document
@@ -142,7 +142,7 @@ def test_gitomas_clients_find_its_document_where_it_always_was(server: Server) -
 def test_schemathesis_finds_nothing(
     server: Server, tmp_path: Path, dialect: str | None, configured: str
 ) -> None:
-    """Each dialect where it is alone: elsewhere others answer some of the same addresses too."""
+    """Each dialect at its own address, because others share some paths at the main address."""
     listening = json.loads((server.data / "server.json").read_text())["listen"]
     alone = {one["dialect"]: one["url"] for one in listening}
     native = f"{server.url}/crewlog/v1/openapi.json"
@@ -159,9 +159,9 @@ def test_schemathesis_finds_nothing(
             ),
             *("--checks=all", "--max-examples=10", "--generation-deterministic"),
             *("--continue-on-failure", "--no-shrink"),
-            # How long data takes to make says how busy the machine is.
+            # The time to make data depends on the load of the machine.
             "--suppress-health-check=too_slow",
-            # These streams have no end to wait for. Those of jobs are asked for jobs that are not.
+            # These streams never end. Streams of jobs are requested for jobs that do not exist.
             *("--exclude-path-regex=/log/stream|/events", "--request-timeout=60"),
         ],
         cwd=tmp_path,

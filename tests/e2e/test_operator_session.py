@@ -1,6 +1,4 @@
-"""The operator at the page: the sign-in link, the server's token, and the session that comes of
-them.
-"""
+"""The operator on the page: the sign-in link, the server's token, and the session they begin."""
 
 import re
 from collections.abc import Iterator
@@ -42,7 +40,7 @@ def server(tmp_path: Path) -> Iterator[Server]:
 
 
 def signed_in(server: Server) -> httpx2.Client:
-    """A browser of the operator, as far as the server can tell."""
+    """A client with the headers and cookie of the operator's browser."""
     with client(server) as at_the_door:
         answer = at_the_door.post("/auth/token", json={"token": server.token})
     assert answer.status_code == 200, answer.text
@@ -65,7 +63,7 @@ def test_the_link_signs_in_once_and_the_session_outlives_tabs_browsers_and_serve
     assert visit.page.evaluate("[sessionStorage.length, localStorage.length]") == [0, 0]
     (cookie,) = visit.page.context.cookies()
     assert (cookie["httpOnly"], cookie["sameSite"]) == (True, "Lax")
-    assert cookie["expires"] > 0  # kept when the browser is closed
+    assert cookie["expires"] > 0  # it outlives the browser
 
     tab = visit.page.context.new_page()
     tab.goto(server.url)

@@ -1,5 +1,5 @@
-"""The server as a process: its environment, its log that nobody reads, and what it is as process
-1. And commands whose output nobody takes.
+"""The server as a process: its environment, its log without a reader, and its life as process 1.
+Commands without a reader of their output.
 """
 
 import fcntl
@@ -42,7 +42,7 @@ def test_no_secret_is_in_the_environment_that_the_system_shows(tmp_path: Path) -
         script = f"cat /proc/{server.pid}/environ | tr '\\0' '\\n'; echo $GH_TOKEN | wc -c; "
         job_id = shell(http, script + "echo ${DEPLOY_TOKEN:-none}")
         assert ended(http, job_id)["exit_code"] == 0
-        # Redacted it is still: only its length tells that the job had it.
+        # The output is redacted, so only the length shows that the job had it.
         assert output(http, job_id)[-2:] == [str(len("what-jobs-are-to-have") + 1), "none"]
         written = shell(http, "echo deploy-token-0123456789")
         ended(http, written)
@@ -62,7 +62,7 @@ def test_a_job_cannot_look_into_the_server_without_the_rights_of_root(tmp_path: 
 
 
 def full_pipe() -> tuple[int, int]:
-    """A pipe that takes no more, as nobody reads it."""
+    """A full pipe that nobody reads."""
     read, write = os.pipe()
     flags = fcntl.fcntl(write, fcntl.F_GETFL)
     fcntl.fcntl(write, fcntl.F_SETFL, flags | os.O_NONBLOCK)
@@ -168,7 +168,7 @@ def test_a_command_whose_output_nobody_takes_says_so_in_a_sentence(
     server, job_id = written
     words = " ".join(word.format(job=job_id) for word in command)
     data = "" if command == ("version",) else f"--data {server.data}"
-    # What is behind the pipe has left before the command begins to write.
+    # The reader of the pipe has exited before the command begins to write.
     run = f"(sleep 0.3; exec {CREWLOG} {words} {data})" if "true" in how else ""
     script = f"{run or f'{CREWLOG} {words} {data}'} {how}; exit ${{PIPESTATUS[0]}}"
     ran = subprocess.run(
@@ -189,7 +189,7 @@ def test_output_that_is_taken_is_whole(written: tuple[Server, str]) -> None:
     command = [CREWLOG, "jobs", "logs", job_id, "--data", str(server.data)]
     ran = subprocess.run(command, env=environment(), capture_output=True, check=True)
     assert ran.stdout == b"".join(b"%d\n" % n for n in range(1, 100_001))
-    # A terminal of nobody: the process has one, and no words in its way.
+    # At a terminal too, standard error must stay empty.
     leader, follower = pty.openpty()
     try:
         listed = subprocess.run(
@@ -202,7 +202,7 @@ def test_output_that_is_taken_is_whole(written: tuple[Server, str]) -> None:
 
 
 def as_first_process() -> tuple[str, ...]:
-    """What a command is run through to be process 1 of a place of its own."""
+    """The prefix that runs a command as process 1 of its own namespace."""
     rights = () if os.geteuid() == 0 else ("--user", "--map-root-user")
     return ("unshare", *rights, "--pid", "--fork", "--mount-proc", "--kill-child")
 

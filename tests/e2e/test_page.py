@@ -1,4 +1,4 @@
-"""The page as a person uses it for jobs: a real server, a real browser."""
+"""Jobs on the page, as a person uses it: a real server, a real browser."""
 
 import hashlib
 import re
@@ -117,7 +117,7 @@ def test_a_wrong_token_is_refused_with_a_sentence_and_the_right_one_lets_in(
     visit.page.reload()
     expect(board).to_be_visible()
 
-    # What a tab of an earlier version holds.
+    # A token as a tab of an earlier version stored it.
     visit.page.evaluate(f"sessionStorage['{TOKEN_KEY}'] = 'of-yesterday'")
     visit.page.reload()
     expect(alert).to_contain_text("does not accept this token")
@@ -350,7 +350,7 @@ def test_more_jobs_are_loaded_when_asked(visitors: Visitors, tmp_path: Path) -> 
                 job = {"argv": ["true"], "title": f"Job {number}"}
                 client.post(f"{server.url}/api/jobs", json=job).raise_for_status()
         visit = visitors.open(server, "/#/jobs")
-        visit.expected = "Failed to load resource"  # the server goes first
+        visit.expected = "Failed to load resource"  # the server stops first
         more = visit.page.get_by_role("button", name="Load more")
         expect(visit.jobs).to_have_count(50)
         expect(visit.jobs.first).to_contain_text("Job 119")
@@ -412,7 +412,7 @@ def test_the_keyboard_is_enough_to_sign_in_and_cancel_a_job(
 
 
 def test_the_api_reference_comes_from_this_server_alone(browser: Browser, server: Server) -> None:
-    """Under the page's own policy: no inline script, no other host, nothing to complain about."""
+    """Under the page's content security policy: no inline script, no other host, no errors."""
     with browser.new_context() as context:
         page = context.new_page()
         seen: list[str] = []

@@ -86,7 +86,7 @@ GITOMA_STATE = {
 
 
 def prepared(data: Path) -> Path:
-    """A data directory with the templates in it."""
+    """A data directory with the templates."""
     folder = data / "templates"
     folder.mkdir(parents=True)
     for name, text in TEMPLATES.items():
@@ -331,8 +331,8 @@ def test_redo_with_feedback_makes_another_attempt_and_what_came_after_anew(
 
 
 class Overtaken:
-    """Requests that are answered after the next one of another kind, before the page knows what
-    became of that. An answer to what should not be asked any more is a complaint in the console.
+    """Holds requests back, and answers them just before a later one of another kind. If the page
+    has not aborted them by then, they log errors in the console.
     """
 
     def __init__(self, page: Page, late: str, by: str, method: str) -> None:
@@ -347,7 +347,7 @@ class Overtaken:
             return
         answer = route.fetch(max_redirects=0)
         for one in self.held:
-            with suppress(Error):  # the page waits for it no more
+            with suppress(Error):  # the page has aborted it
                 one.fulfill(response=one.fetch())
         route.fulfill(response=answer)
 

@@ -1,5 +1,5 @@
-"""What the page shows is true of all jobs, not only of those it has loaded; and is found by who
-looks with a phone or a keyboard: a real server, a real browser.
+"""The page's figures cover all jobs, not only loaded ones, and it works by phone and keyboard: a
+real server, a real browser.
 """
 
 import re
@@ -20,7 +20,7 @@ pytestmark = pytest.mark.timeout(900)  # the browser may have to be installed fi
 
 _MORE_THAN_A_COLUMN = 55
 _QUESTIONS = 51
-"""Of one crew; those of two are more than a page."""
+"""Questions of one crew; two crews have more than a page."""
 
 TEMPLATES = {
     "asking": """
@@ -94,7 +94,7 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
 
 @pytest.fixture
 def fresh(tmp_path: Path) -> Iterator[Server]:
-    """A server of its own. Name it before `visitors`, who leave first."""
+    """A server for one test. Request it before `visitors`, so that these end first."""
     with serving(tmp_path / "data") as running:
         add_user(running, "ben@example.org", name="Ben")
         yield running
@@ -103,7 +103,7 @@ def fresh(tmp_path: Path) -> Iterator[Server]:
 
 @pytest.fixture(scope="module")
 def crowded(server: Server) -> str:
-    """The id of a job with two labels that is older than all that the board has room for."""
+    """The id of a job with two labels that is too old for the board."""
     job = submit(server, "true", title="The needle", labels=["weekly", "haystack"])
     for n in range(_MORE_THAN_A_COLUMN):
         submit(server, "true", title=f"Straw {n}")
@@ -266,7 +266,7 @@ def test_the_log_of_a_job_is_whole_however_fast_it_was_done_again(
     visit = visitors.open(server, "/#/jobs")
     with visit.page.expect_response(
         lambda response: response.status == 204
-    ):  # its stream is at its end
+    ):  # its stream has ended
         visit.goto(f"/#/jobs/{job}")
     expect(visit.page.get_by_text("Ended: completed")).to_be_visible()
     held: list[Route] = []
@@ -295,7 +295,7 @@ def test_the_log_of_a_job_is_whole_however_fast_it_was_done_again(
 
 
 def waiting(visit: Visit) -> int:
-    """What System says waits for an approval."""
+    """The number of jobs that wait for approval, on the page System."""
     shown = visit.page.get_by_role("region", name="Dispatcher")
     row = shown.locator("dt", has_text="Waiting for approval").locator("+ dd")
     return int(row.inner_text().replace(",", ""))
@@ -342,7 +342,7 @@ def test_on_a_phone_the_board_opens_where_somebody_is_needed(
     assert shown_column(visit) == "Running"
     commit(fresh, "failing")
     expect(visit.card("blocked", "Never succeeds")).to_be_attached()
-    assert shown_column(visit) == "Running"  # nothing jumps away under a finger
+    assert shown_column(visit) == "Running"  # the column must not change while a person uses it
     visit.page.reload()
     expect(visit.card("blocked", "Never succeeds")).to_be_visible()
     commit(fresh, "asking", version="2.0")
@@ -411,7 +411,7 @@ class _Studio(BaseHTTPRequestHandler):
         self.wfile.write(body)
 
     def log_message(self, format: str, *args: object) -> None:
-        """Nothing: it is no test of this."""
+        """Log nothing."""
 
 
 def test_lm_studio_is_shown_where_the_settings_name_one(
@@ -428,12 +428,12 @@ def test_lm_studio_is_shown_where_the_settings_name_one(
             visit = visitors.open(with_one, "/#/system")
             visit.expected = "Failed to load resource"
             expect(visit.page.get_by_role("region", name="gitoma")).to_contain_text("LM Studio")
-            visit.page.close()  # its socket may not be open yet, and the server is stopped
+            visit.page.close()  # its socket may not be open yet when the server stops
         studio.shutdown()
 
 
 def test_the_card_of_gitoma_needs_no_dialect(visitors: Visitors, tmp_path: Path) -> None:
-    """Neither asked nor listened to where it is switched off: each would be an error here."""
+    """If the dialect is off, the page must not request it: each request would be an error."""
     with Server(tmp_path / "data", "--dialects=board", GITHUB_TOKEN="g" * 40) as alone:
         visit = visitors.open(alone, "/#/system")
         expect(visit.page.get_by_role("region", name="gitoma")).to_contain_text("GitHub token")

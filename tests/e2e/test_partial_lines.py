@@ -1,4 +1,4 @@
-"""A line that has begun and not ended is seen while it stands, and is a sign of life."""
+"""A line without an end is shown while it is open, and is a sign of life."""
 
 import json
 import subprocess
@@ -83,7 +83,7 @@ def test_a_prompt_is_seen_while_it_stands(server: Server, path: str) -> None:
 
 def test_nothing_is_shown_of_what_may_become_a_secret(server: Server) -> None:
     with connect(server) as http:
-        # In files, for what the command shows of it is another matter.
+        # In files, because redaction of the command itself is not tested here.
         for name, part in (("a", SECRET[:12]), ("b", f"{SECRET[12:]} to sign in\n")):
             (server.data / name).write_text(part)
         wait = f"until [ -e {server.data}/gate ]; do sleep 0.01; done"

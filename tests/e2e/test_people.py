@@ -1,4 +1,4 @@
-"""People at a real server: signing in and out, what lasts, tokens, the command line."""
+"""People on a real server: sign-in and sign-out, what lasts, tokens, the command line."""
 
 import json
 import subprocess
@@ -22,7 +22,7 @@ ADMIN = "admin@example.org"
 
 @pytest.fixture(scope="module")
 def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
-    """Made with an administrator, as the settings say. Runs nothing."""
+    """A server with an administrator from its settings. It runs no jobs."""
     directory = tmp_path_factory.mktemp("people")
     with Server.start(
         directory / "data",
@@ -190,7 +190,7 @@ def test_too_many_wrong_passwords_are_slowed_and_told_once(server: Server) -> No
         assert 429 in statuses
         refused = answers[statuses.index(429)]
         assert int(refused.headers["retry-after"]) >= 1
-        # The right one is not looked at while one has to wait; another account does not wait.
+        # During the wait even the right password is refused; other accounts need not wait.
         right = http.post("/auth/login", json={"email": eve["email"], "password": PASSWORD})
         assert right.status_code == 429
         other = http.post("/auth/login", json={"email": ADMIN, "password": PASSWORD})
@@ -225,7 +225,7 @@ def test_sessions_and_tokens_outlive_the_server(tmp_path: Path) -> None:
         views.unlink()
         server.restart()
         with client(server, token) as program:
-            assert program.get("/api/jobs").status_code == 200, "the views were made anew"
+            assert program.get("/api/jobs").status_code == 200, "the views were made again"
 
 
 def test_a_cookie_in_use_is_made_anew_and_an_old_one_ends(server: Server) -> None:
@@ -286,7 +286,7 @@ def test_a_disabled_account_is_stopped_at_once(server: Server) -> None:
         pair = {"email": "dan@example.org", "password": PASSWORD}
         assert browser.post("/auth/login", json=pair).status_code == 401
         operator.post(f"/crewlog/v1/users/{user['id']}/enable")
-        assert browser.get("/api/jobs").status_code == 401, "what was signed in stays out"
+        assert browser.get("/api/jobs").status_code == 401, "old sessions stay ended"
         assert program.get("/api/jobs").status_code == 200
 
 
@@ -300,7 +300,7 @@ def test_an_administrator_is_one_only_as_long_as_the_role_lasts(server: Server) 
         client(server, server.token) as operator,
     ):
         assert full.get("/crewlog/v1/users").status_code == 200
-        assert reader.get("/crewlog/v1/users").status_code == 403, "its scopes do not say so"
+        assert reader.get("/crewlog/v1/users").status_code == 403, "its scopes do not allow it"
         operator.patch(f"/crewlog/v1/users/{user['id']}", json={"role": "user"})
         assert full.get("/crewlog/v1/users").status_code == 403
 
@@ -379,7 +379,7 @@ def test_what_a_token_issued_ends_with_it(server: Server, ada: dict[str, object]
 
 
 def test_a_token_expires(tmp_path: Path) -> None:
-    """By a log in which it has: the server's clock is the system's."""
+    """With a changed log in which it has expired, because the server uses the system's clock."""
     with Server.start(tmp_path / "data", "--capacity=0") as server:
         ada = add_user(server, "ada@example.org")
         token = issue_token(server, ada["id"], "read", expiresInDays=1)

@@ -1,4 +1,4 @@
-"""A data directory that nobody may write to any more, and one that nobody may write to at first."""
+"""A data directory that becomes read-only, and one that is read-only from the start."""
 
 import os
 import resource
@@ -19,11 +19,11 @@ from tests.kit.waiting import DEADLINE_S, until
 
 
 def bound_by_modes() -> tuple[str, ...]:
-    """What a command is run through so that file modes bind it: nothing, or for root setpriv."""
+    """The prefix that makes file modes apply to a command: nothing, or setpriv for root."""
     if os.geteuid() != 0:
         return ()
     setpriv = shutil.which("setpriv")
-    assert setpriv is not None, "As root this test needs setpriv, of the package util-linux."
+    assert setpriv is not None, "As root this test needs setpriv (util-linux)."
     return (setpriv, "--bounding-set=-dac_override,-dac_read_search", "--inh-caps=-all")
 
 
@@ -57,7 +57,7 @@ def test_what_cannot_be_written_is_503_and_the_server_stays_up(server: Server) -
             refused = http.post("/api/jobs", json={"argv": ["true"], "env": {"A": "sealed"}})
             assert refused.status_code == 503, refused.text
             assert refused.json()["error_id"] == refused.headers["x-request-id"]
-            # The log itself is open already: what it takes is durable, and its job cannot begin.
+            # The log is open already: the job is durable, but cannot start.
             accepted = submit(http, "true")
             shown = ended(http, accepted)
             assert (shown["status"], bool(shown["error_id"])) == ("failed", True)

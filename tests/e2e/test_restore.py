@@ -1,4 +1,4 @@
-"""A log that was brought from elsewhere tells what happened there; it starts nothing over."""
+"""A log from another machine shows what happened there; no job runs again."""
 
 import sqlite3
 import stat

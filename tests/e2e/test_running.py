@@ -1,4 +1,4 @@
-"""How jobs are run: their order, their output, their end, and what they may know."""
+"""How jobs run: their order, their output, their end, and what they can read."""
 
 import asyncio
 import json
@@ -78,7 +78,7 @@ def narrow(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
 
 
 def fresh(tmp_path: Path, limit: int = 256 * MIB) -> Server:
-    """A server of the test's own: the memory that an earlier one took would hide what it takes."""
+    """A server for one test: earlier tests would raise its peak memory."""
     options = ("--stop-jobs", "--log-level=warning")
     return Server(tmp_path / "data", *options, CREWLOG_OUTPUT_LIMIT_BYTES=str(limit))
 
@@ -113,7 +113,7 @@ def starts_and_ends(http: httpx2.Client) -> list[dict[str, Any]]:
 
 
 def peak_memory(server: Server) -> int:
-    """The most that the server ever had resident, in bytes."""
+    """Peak resident memory of the server, in bytes."""
     found = re.search(r"VmHWM:\s*(\d+) kB", Path(f"/proc/{server.pid}/status").read_text())
     assert found is not None
     return int(found[1]) * KIB
@@ -315,7 +315,7 @@ def test_a_job_may_tidy_up_when_it_is_cancelled(http: httpx2.Client) -> None:
 
 
 def test_what_a_job_leaves_behind_is_ended_with_it(http: httpx2.Client) -> None:
-    """Its exit code is its own, though others of its group hold its output and ignore SIGTERM."""
+    """The exit code is its own, even if others of its group hold its output and ignore SIGTERM."""
     mark = f"{400_000 + os.getpid()}.5"
     left = f"(trap '' TERM; sleep {mark} & wait) & sleep {mark} | cat & echo begun; exit 5"
     job_id = shell(http, left)
@@ -334,7 +334,7 @@ def test_forty_jobs_cancelled_at_forty_instants_end_once_each(server: Server) ->
         await asyncio.sleep(number % 8 * 0.008)
         asked = [http.post(f"/api/jobs/{job_id}/cancel") for _ in range(1 + number % 3)]
         for answer in await asyncio.gather(*asked):
-            # The second of two may find that the first has ended it already.
+            # The first cancel may have ended the job already.
             assert answer.status_code in (200, 409), answer.text
         return job_id
 
@@ -355,7 +355,7 @@ def test_forty_jobs_cancelled_at_forty_instants_end_once_each(server: Server) ->
     until(lambda: not processes_with(mark), "the end of every process")
 
 
-# What a job knows, and what of it others may know
+# What a job can read, and what others can read of it
 
 
 def test_a_job_knows_who_it_is_and_none_of_the_servers_secrets(http: httpx2.Client) -> None:

@@ -1,6 +1,4 @@
-"""Schedules on a running server: times that come, a kill -9 when one is due, and the command
-line.
-"""
+"""Schedules on a running server: firings, a kill -9 when one is due, and the command line."""
 
 import json
 from collections.abc import Iterator

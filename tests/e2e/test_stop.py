@@ -1,5 +1,5 @@
-"""SIGTERM: the server goes at once, whatever is connected, and its jobs go on or are cancelled as
-was asked.
+"""SIGTERM: the server exits at once, despite any connections. Its jobs go on, or are cancelled if
+the option says so.
 """
 
 import json
@@ -24,7 +24,7 @@ COUNTING = "i=0; while [ $i -lt {lines} ]; do i=$((i+1)); echo $i; {pause}; done
 
 
 def ask_to_stop(server: Server, number: int = signal.SIGTERM) -> None:
-    """The signal, and the exit in the time that the server promises."""
+    """Send the signal, and check that the server exits in the promised time."""
     os.kill(server.pid, number)
     until(lambda: not server.running, "the exit", deadline_s=STOPS_WITHIN_S)
 
@@ -38,7 +38,7 @@ def reading(http: httpx2.Client, path: str) -> Iterator[Iterator[str]]:
 
 
 def ids(lines: Iterator[str]) -> list[str]:
-    """The ids of what is left of a stream, up to the last whole frame."""
+    """The ids in the rest of a stream, up to the last whole frame."""
     return [line.removeprefix("id: ") for line in lines if line.startswith("id: ")]
 
 
@@ -47,7 +47,7 @@ def first_id(lines: Iterator[str]) -> str:
 
 
 def stalled(server: Server) -> socket.socket:
-    """A reader of the whole log that takes nothing of it."""
+    """A reader of the whole log that reads nothing."""
     host, _, port = server.url.removeprefix("http://").partition(":")
     reader = socket.socket()
     reader.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
@@ -58,11 +58,11 @@ def stalled(server: Server) -> socket.socket:
 
 
 def half_sent(server: Server) -> socket.socket:
-    """A request that the server works on, and whose body never comes."""
+    """A request that the server has begun, and whose body never comes."""
     host, _, port = server.url.removeprefix("http://").partition(":")
     sender = socket.create_connection((host, int(port)))
     headers = f"Host: {host}\r\nAuthorization: Bearer {server.token}\r\nContent-Length: 9\r\n"
-    # The server says that it may go on once it waits for the body.
+    # The server sends 100 Continue once it waits for the body.
     sender.sendall(f"POST /api/jobs HTTP/1.1\r\n{headers}Expect: 100-continue\r\n\r\n".encode())
     assert sender.recv(100).startswith(b"HTTP/1.1 100 ")
     return sender
@@ -73,13 +73,13 @@ def log_of(http: httpx2.Client, job_id: str, kind: str) -> list[dict[str, Any]]:
 
 
 def pid_of(http: httpx2.Client, job_id: str) -> int:
-    """The number that a job's script says first, as `echo $$`."""
+    """The pid that a job's script prints first, with `echo $$`."""
     lines = until(lambda: log_of(http, job_id, "job.output"), "its first line")
     return int(lines[0]["data"]["lines"][0])
 
 
 def test_thirty_readers_and_a_running_job_hold_nothing_up(tmp_path: Path) -> None:
-    """Every stream ends cleanly, the job goes on, and who resumes has every line once."""
+    """Every stream ends cleanly, the job goes on, and each resumed reader gets every line once."""
     with Server.start(tmp_path / "data", "--log-level=warning") as server, ExitStack() as open_now:
         http = open_now.enter_context(
             httpx2.Client(
@@ -134,7 +134,7 @@ def test_readers_that_take_nothing_do_not_hold_it_up(tmp_path: Path) -> None:
 
 
 def test_requests_that_do_not_end_are_cut_and_cost_a_line_of_the_log_each(tmp_path: Path) -> None:
-    """One whose body never comes, and one that takes nothing of its answer."""
+    """One request whose body never comes, and one whose client reads nothing of the answer."""
     with (
         Server.start(tmp_path / "data", "--log-level=warning") as server,
         connect(server) as http,

@@ -1,4 +1,4 @@
-"""Templates of a running server over HTTP, and on the command line with and without one."""
+"""Templates of a running server over HTTP, and on the command line with and without a server."""
 
 import json
 import os
@@ -61,7 +61,7 @@ def http(server: Server) -> Iterator[httpx2.Client]:
 
 @dataclass(frozen=True)
 class Ran:
-    """What a command printed, and the code it left with."""
+    """Output and exit code of a command."""
 
     returncode: int
     stdout: str
@@ -70,7 +70,7 @@ class Ran:
 
 @pytest.fixture
 def crewlog(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Command:
-    """The command in a folder, to its end, within this process for the sake of speed."""
+    """Run the command in a folder to its end, in this process because that is faster."""
     for name in os.environ:
         if name.startswith("CREWLOG_"):
             monkeypatch.delenv(name)
@@ -182,7 +182,7 @@ def test_a_mistake_is_named_with_its_path(
 
 
 def test_today_is_in_the_zone_that_is_asked_for(http: httpx2.Client) -> None:
-    """Of these two zones at least one is on another day than UTC, always."""
+    """At any moment, at least one of these two zones has another date than UTC."""
     for zone in ("Pacific/Kiritimati", "Etc/GMT+12", None):
         body = {"templateId": "ops/deploy", "inputs": {"service": "api"}, "timezone": zone}
         today = datetime.now(ZoneInfo(zone or "UTC")).date()

@@ -1,8 +1,8 @@
-"""The README's tour and the tutorial, pasted block by block into fresh terminals, do what they say.
+"""The README's tour and the tutorial work when they are pasted block by block into fresh terminals.
 
-Each block of ``sh`` is given whole to a bash of its terminal, and each line of a block of ``text``
-behind it must then be printed there. Ids, times and the like are others each time: what is really
-printed takes the place of what the page shows, also where an id is typed in a later block.
+Each block of ``sh`` is pasted whole into the bash of its terminal, which must then print each line
+of the following block of ``text``. Ids, times and the like differ in each run: the printed values
+replace those of the page, also where a later block uses an id.
 """
 
 import os
@@ -46,7 +46,7 @@ _REALLY = {
 
 @dataclass
 class Terminal:
-    """A bash into which blocks are pasted, and all that was printed in it."""
+    """A bash into which blocks are pasted, and its output."""
 
     output: Path
     bash: subprocess.Popen[bytes]
@@ -54,7 +54,7 @@ class Terminal:
     begun: int = 0
 
     def paste(self, block: str) -> None:
-        """Once it has done the block before."""
+        """Paste a block, once the block before is done."""
         self.finish()
         self.begun = len(self.printed())
         self.pasted += 1
@@ -70,7 +70,7 @@ class Terminal:
         return self.output.read_text(errors="replace")
 
     def close(self) -> None:
-        """As Ctrl-C, and leaving: what ran ends, and then the shell has nothing more to read."""
+        """As Ctrl-C and exit: running commands end, and the shell's input is closed."""
         assert self.bash.stdin is not None
         for signalled in (signal.SIGINT, signal.SIGTERM, signal.SIGKILL):
             if self.bash.poll() is None:
@@ -85,13 +85,13 @@ class Terminal:
 
 @dataclass
 class Walk:
-    """Somebody who follows a page in `folder`."""
+    """A person who follows a page in `folder`."""
 
     folder: Path
     env: dict[str, str]
     terminals: dict[str, Terminal] = field(default_factory=dict)
     ids: dict[str, str] = field(default_factory=dict)
-    """What is really called so, by what the page shows."""
+    """The real id for each id on the page."""
 
     def follow(self, text: str) -> None:
         at, current = 0, ""
@@ -134,7 +134,7 @@ class Walk:
         return block
 
     def expect(self, line: str, terminal: Terminal) -> None:
-        """Wait for the line, and remember what the ids in it really are."""
+        """Wait for the line, and remember its real ids."""
         shown: list[str] = []
 
         def really(varies: re.Match[str]) -> str:
@@ -167,7 +167,7 @@ class Walk:
 
 @contextmanager
 def walk(tmp_path: Path, **env: str) -> Iterator[Walk]:
-    """Somebody with an empty home, in an empty directory."""
+    """A person with an empty home, in an empty directory."""
     folder = tmp_path / "here"
     folder.mkdir()
     (tmp_path / "home").mkdir()
@@ -194,7 +194,7 @@ def test_the_tour_of_the_readme(tmp_path: Path) -> None:
     text = (ROOT / "README.md").read_text()
     tour = text.partition("## Five minutes")[2].partition("\n## ")[0]
     with walk(tmp_path, CREWLOG_PORT=str(port)) as walking:
-        # A checkout that is set up already.
+        # The checkout is set up already.
         (walking.folder / ".venv").symlink_to(VENV)
         (walking.folder / "Makefile").write_text("setup:\n")
         first, rest = tour.split("\n```\n", 1)
@@ -233,7 +233,7 @@ def test_the_tutorial(tmp_path: Path) -> None:
 
 
 def repository(folder: Path) -> None:
-    """The one that the tutorial's notes are of: four changes by two people."""
+    """The repository of the tutorial's notes: four changes by two people."""
     git = ["git", "-C", str(folder), "-c", "init.defaultBranch=main"]
     folder.mkdir(parents=True)
     subprocess.run([*git, "init", "-q"], check=True)

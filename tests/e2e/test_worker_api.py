@@ -1,5 +1,5 @@
-"""What a worker is told, may say and may ask, over HTTP and by `crewlog worker`; what people see
-of it: approvals and artifacts.
+"""The worker API over HTTP and by `crewlog worker`, and its effects for people: approvals and
+artifacts.
 """
 
 import json
@@ -146,7 +146,7 @@ def show(client: httpx2.Client, **headers: str) -> httpx2.Response:
 
 @pytest.fixture
 def held(server: Server, http: httpx2.Client, gate: Path) -> Iterator[tuple[str, httpx2.Client]]:
-    """A job that runs until its gate is opened, and a client that speaks as its worker."""
+    """A job that runs until its gate is opened, and a client with its worker's token."""
     [job_id] = commit(http, "script", WAIT, gate=str(gate))
     runs(http, job_id)
     with worker(server, job_id) as client:
@@ -186,7 +186,7 @@ def pending(http: httpx2.Client, job_id: str) -> Json:
     return until(now, "something is asked")[0]
 
 
-# Who may speak
+# Access
 
 
 def test_only_the_token_of_a_running_attempt_is_let_in(
@@ -229,7 +229,7 @@ def test_a_worker_that_is_not_current_is_refused_everywhere_and_changes_nothing(
     assert events(http, job_id) == before
 
 
-# What it is told and says
+# Work and reports
 
 
 def test_a_worker_is_told_what_is_to_be_done(
@@ -382,7 +382,7 @@ def test_a_wait_ends_with_the_answer(http: httpx2.Client, held: tuple[str, httpx
     assert (answer["state"], answer["resolution"]) == ("rejected", "rejected")
     assert (answer["comment"], answer["resolvedBy"]) == ("Too much.", "operator")
     assert client.get("/approvals").json() == {"items": [answer], "cursor": None}
-    # Where 0.2.0 listened it is what it was there.
+    # At its address of 0.2.0 the answer has its old form.
     before = str(client.base_url).replace("/crewlog/v1/", "/api/")
     assert client.get(f"{before}approvals").json() == [answer]
     again = http.post(f"/api/approvals/{approval['id']}/resolve", json={"decision": "approve"})
@@ -539,7 +539,7 @@ def test_a_wait_ends_at_once_when_the_server_stops(tmp_path: Path, templates: Pa
         with worker(server, job_id) as client:
             asked = client.post("/approvals", json={"description": "Still?"}).json()
             headers = {"Authorization": client.headers["Authorization"]}
-        # The connection is accepted, and the request sent as a whole, before the server is stopped.
+        # The connection is accepted, and the whole request sent, before the server stops.
         waiting = HTTPConnection(urlsplit(server.url).netloc, timeout=50)
         with closing(waiting):
             waiting.request("GET", "/crewlog/v1/worker", headers=headers)
@@ -556,7 +556,7 @@ def test_a_wait_ends_at_once_when_the_server_stops(tmp_path: Path, templates: Pa
 
 
 def test_a_cancel_withdraws_what_was_asked(http: httpx2.Client, tmp_path: Path) -> None:
-    """The worker has something to finish first: it is not told yes meanwhile."""
+    """The worker ignores SIGTERM for a while: it must not get a yes meanwhile."""
     script = """
         trap '' TERM
         crewlog worker ask 'Delete it all?'; echo "answer $?"
@@ -588,7 +588,7 @@ def test_time_does_not_run_while_a_person_is_waited_for(
     assert "answered" in output(http, job_id)
 
 
-# What people see
+# What people can read
 
 
 def test_who_sees_and_answers_what(server: Server, http: httpx2.Client, tmp_path: Path) -> None:

@@ -1,4 +1,4 @@
-"""A visitor of the page of a running server, who notices its complaints."""
+"""A visitor of a running server's page, who notices errors in its console."""
 
 import re
 import shlex
@@ -36,7 +36,7 @@ _DEAF_CLOCKS = "window.setInterval = () => 0"
 
 @dataclass
 class Visit:
-    """One visitor's tab. Every complaint in its console is a failure, except `expected` ones."""
+    """One visitor's tab. Every error in its console is a failure, except `expected` ones."""
 
     page: Page
     server: Server
@@ -105,14 +105,14 @@ class Visit:
         ]
 
     def overflow(self) -> int:
-        """How many pixels the page, or a table in it, can be scrolled sideways. Not `innerWidth`:
-        on a phone that is as wide as the widest content.
+        """The pixels by which the page, or a table in it, can scroll sideways. Not `innerWidth`: on
+        a phone that is as wide as the widest content.
         """
         return int(self.page.evaluate(_OVERFLOW))
 
 
 class Visitors:
-    """Opens tabs, and checks at the end that none of them complained."""
+    """Opens tabs, and checks at the end that none of them had an error."""
 
     def __init__(self, browser: Browser) -> None:
         self._browser = browser
@@ -172,7 +172,7 @@ class Visitors:
 
 
 def session_of(server: Server) -> list[SetCookieParam]:
-    """The cookie of a new session of the operator, in the form that a browser takes."""
+    """The cookie of a new session of the operator, in the form that the browser needs."""
     answer = call(server, "POST", "/auth/token", {"token": server.token})
     assert answer.status_code == 200, answer.text
     name, _, value = answer.headers["set-cookie"].partition(";")[0].partition("=")
@@ -181,7 +181,7 @@ def session_of(server: Server) -> list[SetCookieParam]:
 
 def call(server: Server, method: str, path: str, body: object = None) -> httpx2.Response:
     """A request of the operator."""
-    # Loading certificates would take most of the time, and loopback needs none.
+    # Loading certificates would take most of the time; loopback needs none.
     with httpx2.Client(trust_env=False, verify=False, headers=server.headers) as client:
         return client.request(method, f"{server.url}{path}", json=body)
 

@@ -1,7 +1,7 @@
 """Writes the golden log of this version: ``python -m tests.golden.write VERSION``, once for each
 release.
 
-It holds at least one event of every type, so that later versions are held to reading all of them.
+It has at least one event of every type, so that later versions must read all types.
 """
 
 import asyncio
@@ -126,7 +126,7 @@ def fill(log: EventLog) -> None:
 
 
 def digests(log: EventLog, path: Path) -> dict[str, str]:
-    """The digest of every view over a log, filled in `path`."""
+    """The digest of every view of a log; the views are filled in `path`."""
     views = Views(path, log, PROJECTIONS)
     views.start()
     asyncio.run(views.caught_up(30))

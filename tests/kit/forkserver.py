@@ -1,9 +1,8 @@
 """Starts `crewlog` from an interpreter that has imported it already.
 
-Most of a server's start is the import of its libraries, which is always the same, and the suite
-starts hundreds of servers. A forked process is a process of its own, with its own environment,
-folder, group and output, as if the command had been executed. Tests of the start itself (memory,
-the environment in /proc, the time) execute the command instead.
+A server spends most of its start on imports, and the suite starts hundreds of servers. A forked
+process has its own environment, folder, group and output, as if the command had been executed.
+Tests of the start itself (memory, the environment in /proc, the time) execute the command instead.
 """
 
 import atexit
@@ -25,7 +24,7 @@ from typing import Any
 
 _ROOT = Path(__file__).resolve().parents[2]
 _READ_AT_START = ("PYTHON", "LC_", "LANG", "TZ", "LD_")
-"""Variables that an interpreter reads only once: a program that needs other values is executed."""
+"""Variables that an interpreter reads only once: programs with other values are executed."""
 _LONGEST = 1 << 20
 _TAKE_THE_TIME = (
     "api.server",
@@ -33,7 +32,7 @@ _TAKE_THE_TIME = (
     *("apscheduler.schedulers.asyncio", "httpx2", "jinja2", "jsonschema", "regex", "yaml"),
     "pydantic.v1",
 )
-"""Modules to import beforehand: those of a start, and those that are imported at first use."""
+"""Modules to import before forks: those of a start, and those imported at first use."""
 
 
 class Started:
@@ -131,7 +130,7 @@ class ForkServer:
                     stdin=subprocess.DEVNULL,
                     cwd=_ROOT,
                     pass_fds=[its.fileno()],
-                    start_new_session=True,  # Ctrl-C is for whoever started it
+                    start_new_session=True,  # Ctrl-C is only for the process that started it
                 )
             self._link = ours
             atexit.register(self._close, process)

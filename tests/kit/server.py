@@ -34,8 +34,8 @@ class Server:
     """
 
     forks: ClassVar[ForkServer | None] = None
-    """Starts servers, if they are not executed as commands: the suite sets it, benchmarks
-    and demo do not.
+    """Forks servers, so that they need not be executed. Only the suite sets it, not benchmarks or
+    the demo.
     """
 
     def __init__(self, data: Path, *options: str, cwd: Path | None = None, **env: str) -> None:
@@ -48,7 +48,7 @@ class Server:
         self.prefix: tuple[str, ...] = ()
         """A command that runs the server, for example to take rights from it."""
         self.executed = self.forks is None
-        """Whether the command is executed: for tests of what only an execution does."""
+        """Whether the command is executed: for tests of effects that a fork does not have."""
         self._process: subprocess.Popen[bytes] | Started | None = None
 
     @classmethod
@@ -64,7 +64,7 @@ class Server:
 
     @property
     def headers(self) -> dict[str, str]:
-        """The headers that let a request in."""
+        """The headers that authorize a request."""
         return {"Authorization": f"Bearer {self.token}"}
 
     @property
@@ -127,7 +127,7 @@ class Server:
             stderr=output,
             cwd=self._cwd,
             env=env,
-            process_group=0,  # Ctrl-C is for whoever started it, who then stops it
+            process_group=0,  # Ctrl-C is only for the process that started it, which then stops it
         )
 
     def _wait_until_it_listens(self) -> None:

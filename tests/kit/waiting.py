@@ -1,4 +1,4 @@
-"""Waiting for an effect that comes by itself: the only way in which tests wait."""
+"""Waiting for an effect that comes by itself. Tests wait in no other way."""
 
 import asyncio
 import time
@@ -7,7 +7,7 @@ from inspect import isawaitable
 from typing import TypeVar
 
 DEADLINE_S = 90.0
-"""Most seconds that a test waits for an effect that takes no time on an idle machine."""
+"""Longest wait in seconds for an effect that is immediate on an idle machine."""
 
 _LOOK_S = 0.01
 
@@ -33,7 +33,7 @@ async def soon(
     deadline_s: float = DEADLINE_S,
     look_s: float = _LOOK_S,
 ) -> None:
-    """The same on an event loop, which goes on meanwhile. `found` may be a coroutine function."""
+    """The same on an event loop, without blocking it. `found` may be a coroutine function."""
     deadline = time.monotonic() + deadline_s
     while True:
         thing = found()

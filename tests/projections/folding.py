@@ -1,4 +1,4 @@
-"""The fold of a view as a table: events, and what each changes of its row."""
+"""The fold of a view as a table: events, and the changes that each makes to its row."""
 
 from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
@@ -14,8 +14,8 @@ _BEGIN = datetime(2026, 1, 1, tzinfo=UTC)
 
 
 class Step(NamedTuple):
-    """An event, and the columns that then have another value; for the first of a row all that are
-    not empty.
+    """An event, and the columns that it changes; for the first event of a row, all that are not
+    empty.
     """
 
     stream: str
@@ -24,12 +24,12 @@ class Step(NamedTuple):
 
 
 def at(position: int) -> str:
-    """When the event at this position happened: a second after the one before."""
+    """The time of the event at this position: a second after the one before."""
     return f"2026-01-01T00:00:{position:02}.000000Z"
 
 
 def recorded(stream: str, event: Event, position: int, version: int) -> Recorded:
-    """The event as it comes out of the log."""
+    """The event as read from the log."""
     who = Context(actor="tester")
     [new] = new_events(stream, [event], who, lambda: _BEGIN + timedelta(seconds=position))
     state = encode_state(new, event.model_dump_json().encode(), None)
@@ -37,7 +37,7 @@ def recorded(stream: str, event: Event, position: int, version: int) -> Recorded
 
 
 def changed(view: Projection, steps: Sequence[Step]) -> list[dict[str, Any]]:
-    """What each event changes of the row that it touches; the events are all of the log."""
+    """The changes that each event makes to its row; the events are the whole log."""
     rows: dict[Any, Row | None] = {}
     versions: dict[str, int] = {}
     found: list[dict[str, Any]] = []
@@ -61,14 +61,14 @@ def _difference(before: Row | None, after: Row | None) -> dict[str, Any]:
 
 
 def check(view: Projection, steps: Sequence[Step]) -> None:
-    """The fold is what the table says, and the table is about each type that the view folds."""
+    """Check that the fold equals the table, and that the table has each type of the view."""
     for step, changes in zip(steps, changed(view, steps), strict=True):
         assert changes == step.changes, step.event
     assert {step.event.type for step in steps} == set(view.folds)
 
 
 def check_strays(view: Projection, steps: Sequence[Step]) -> None:
-    """An event about what was never begun makes no row."""
+    """Check that an event about an unknown object makes no row."""
     for step in steps:
         if step.event.type not in view.births:
             event = recorded(step.stream, step.event, 1, 1)

@@ -1,5 +1,5 @@
-"""What the engine promises: same events give the same bytes, readers never see an empty view,
-nothing stops for ever.
+"""The promises of the engine: the same events give the same bytes, readers never see an empty
+view, and nothing stops for ever.
 """
 
 import asyncio
@@ -67,7 +67,7 @@ def digests(views: Views) -> dict[str, str]:
 
 
 def make_history(log: EventLog, seed: int, jobs: int = 12) -> None:
-    """Jobs that go any way a job can go, interleaved."""
+    """Events of jobs on any possible walk, interleaved."""
     dice = random.Random(seed)
     repository = Jobs(log)
 
@@ -114,7 +114,7 @@ def test_a_steady_trickle_of_events_is_folded_in_few_transactions(
     took = time.monotonic() - begun
     until_caught_up(views)
     views.close()
-    # Each transaction lets events come for 50 ms; one more follows when a reader waits.
+    # Each transaction collects events for 50 ms; a waiting reader causes one more.
     assert 0 < len(commits) <= took / 0.05 + 2
 
 
@@ -257,9 +257,7 @@ def table_names(path: Path) -> set[str]:
 
 
 def test_a_rebuild_shows_where_live_rows_differ_from_the_log(log: EventLog, tmp_path: Path) -> None:
-    """A digest that has gone wrong (here: by hand) is found by the rebuild, which then puts it
-    right.
-    """
+    """The rebuild finds a wrong digest (here changed by hand) and corrects it."""
     make_history(log, 7)
     views = started(log, tmp_path / "views.db")
     until_caught_up(views)
@@ -297,7 +295,7 @@ def test_rebuilding_what_is_unknown_or_being_rebuilt_is_refused(
 
 
 def _notes(version: int, *columns: str, gate: "Gate | None" = None) -> Projection:
-    """The texts of messages, each as the version writes it; a fold may wait at a gate."""
+    """The texts of messages, each with the version; a fold may wait at a gate."""
 
     def note(_: Row | None, event: Recorded) -> Row | None:
         if gate is not None:
@@ -318,7 +316,7 @@ def _notes(version: int, *columns: str, gate: "Gate | None" = None) -> Projectio
 
 
 class Gate:
-    """Holds the engine in its fold of one event, or lets it go."""
+    """Stops the engine in its fold of one event until it is opened."""
 
     def __init__(self, position: int) -> None:
         self._position = position
@@ -376,7 +374,7 @@ def test_a_new_version_fills_its_table_beside_the_old_one_which_is_read_meanwhil
     until_caught_up(again)
     assert notes(again) == ["a v2", "b v2", "c v2", "d v2", "e v2"]
     assert again.recount() == digests(again)
-    assert again.status()[0].rebuild_matched is None  # there is nothing that it should be equal to
+    assert again.status()[0].rebuild_matched is None  # nothing to compare it with
     again.close()
     assert table_names(path) == {"about", "fillings", "notes_2"}
 
@@ -420,7 +418,7 @@ def test_a_new_version_with_other_columns_is_filled_beside_nothing(
 
 
 def test_the_version_of_a_real_view_may_change(log: EventLog, tmp_path: Path) -> None:
-    """Its columns as the database tells them are those that it is declared with."""
+    """The view's columns in the database are those of its declaration."""
     make_history(log, 8)
     views = started(log, tmp_path / "views.db")
     until_caught_up(views)
@@ -577,7 +575,7 @@ def test_a_failed_view_is_named_and_the_others_go_on(log: EventLog, tmp_path: Pa
             reading.table("fragile")
     assert f"view of fragile has failed at event {poison}, a job.messaged" in str(failed.value)
     assert "crewlog projections rebuild fragile" in str(failed.value)
-    assert "cannot fold this" not in str(failed.value), "the log's content is not for everybody"
+    assert "cannot fold this" not in str(failed.value), "the log's content is not public"
     assert views.error is None
     for _ in range(3):
         until(lambda: _takes_rebuild(views, "fragile"))
@@ -585,7 +583,7 @@ def test_a_failed_view_is_named_and_the_others_go_on(log: EventLog, tmp_path: Pa
 
 
 def _takes_rebuild(views: Views, name: str) -> bool:
-    """Refused only while one runs, and not for ever once one has failed."""
+    """Whether a rebuild is accepted. It is refused only while another one runs."""
     try:
         views.rebuild(name)
     except RebuildRuns:
@@ -608,7 +606,7 @@ def test_a_value_that_no_column_takes_stops_its_own_view(log: EventLog, tmp_path
 
 
 def test_a_rebuild_counts_what_the_live_table_holds(log: EventLog, tmp_path: Path) -> None:
-    """And does not believe the sum that is remembered of it."""
+    """It does not trust the stored sum."""
     views = started(log, tmp_path / "views.db")
     make_history(log, 15, jobs=5)
     until_caught_up(views)

@@ -1,4 +1,4 @@
-"""Logs written by every released version are read by this one, and show the same."""
+"""This version reads the logs of every released version, with the same views."""
 
 from pathlib import Path
 
@@ -35,9 +35,7 @@ def test_a_released_log_is_read_whole(golden: Path, tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("golden", GOLDEN, ids=lambda path: path.stem)
 def test_views_of_the_same_version_come_out_the_same(golden: Path, tmp_path: Path) -> None:
-    """A fold that changes what a view shows must raise the view's version: this is the test that
-    says so.
-    """
+    """Fails if a fold changes the rows of a view without a new version of the view."""
     log = imported(golden, tmp_path)
     now = digests(log, tmp_path / "views.db")
     log.close()

@@ -1,4 +1,4 @@
-"""What each event changes of the rows about jobs."""
+"""The changes that each event makes to the rows about jobs."""
 
 from typing import Any
 
@@ -59,7 +59,7 @@ OUT = "job-j/output"
 
 
 def left(attempt: int, exit_code: int | None) -> dict[str, Any]:
-    """What an attempt says when it ends."""
+    """The fields of an attempt's end."""
     return {
         "attempt": attempt,
         "exit_code": exit_code,

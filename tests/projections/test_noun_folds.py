@@ -1,4 +1,4 @@
-"""What each event changes of the rows about approvals, crews, people, schedules and deliveries."""
+"""The changes of each event in rows of approvals, crews, people, schedules and deliveries."""
 
 import pytest
 

@@ -1,4 +1,4 @@
-"""The views of schedules: the same for the same events, and what the aggregate says."""
+"""The views of schedules: the same rows for the same events, equal to the aggregate."""
 
 import asyncio
 from pathlib import Path

@@ -29,7 +29,7 @@ LOOPBACK = (ip_network("127.0.0.0/8"),)
 
 
 class World:
-    """A world in which comments on jobs are sent to each of the hooks."""
+    """A world that sends comments on jobs to each of the hooks."""
 
     def __init__(
         self,
@@ -77,7 +77,7 @@ class World:
         self.log.close()
 
     async def comment(self, job: str = "a", text: str = "hello") -> Recorded:
-        """Append an event that is to be sent."""
+        """Append an event to send."""
         last = await self.log.last_of_stream(job_stream(job))
         expected = {job_stream(job): last.version if last is not None else 0}
         events = new_events(job_stream(job), [JobCommented(text=text)], WHO)

@@ -1,4 +1,4 @@
-"""A time that a test controls: a clock that stands still, and timers that fire when it is moved."""
+"""Time that a test controls: a clock that stands still, and timers that fire when it moves."""
 
 import asyncio
 import heapq

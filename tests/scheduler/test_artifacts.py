@@ -1,4 +1,4 @@
-"""Artifacts: whatever a job puts into its folder, only the bytes of its own files are kept."""
+"""Artifacts: of everything in a job's folder, only the bytes of its own files are kept."""
 
 import errno
 import hashlib

@@ -1,4 +1,4 @@
-"""The folder of an attempt: given as promised, read without trust, gone when it is done with."""
+"""The folder of an attempt: made as promised, read without trust, removed after use."""
 
 import math
 import os

@@ -1,5 +1,5 @@
-"""What follows in a crew from what becomes of its jobs: over a real log, with the policy turned by
-hand, so that anything can happen between an event and what follows from it.
+"""The policy that moves the jobs of a crew, over a real log. Tests run the policy by hand, so that
+other events can come between an event and its effects.
 """
 
 import asyncio
@@ -45,7 +45,7 @@ ROOM_S = 90.0
 
 
 class NoTemplates:
-    """Crews are planned by the tests themselves."""
+    """Not used, because the tests plan crews themselves."""
 
     def render(
         self, template_id: str, inputs: dict[str, Any], *, at: datetime, nominal: datetime
@@ -74,7 +74,7 @@ class Table:
         self.log.close()
 
     async def commit(self, *jobs: PlannedJob, not_before: str | None = None) -> None:
-        """A crew, of which nothing has followed yet."""
+        """Commit a crew, without any effects yet."""
         plan = CrewPlan("t", "A crew", jobs)
         done = await self.intake.commit(plan, Occasion("operator", WHO, not_before=not_before))
         self.crew_id = done.crew_id
@@ -87,7 +87,7 @@ class Table:
         return [self.at(key).state.value for key in keys]
 
     def stranded(self, *keys: str) -> list[str | None]:
-        """By whom each is held up for good, by key."""
+        """The keys of the jobs that strand these."""
         names = {job_id: key for key, job_id in self.ids.items()}
         return [names.get(self.at(key).stranded_by or "") for key in keys]
 
@@ -96,7 +96,7 @@ class Table:
         return [event for event in found if not types or event.type in types]
 
     async def follow(self, events: int | None = None) -> None:
-        """Let follow what does of the next events of the log, all of them unless said otherwise."""
+        """Run the policy on the next `events` events of the log, by default all."""
         left = events
         while left is None or left > 0:
             page = self.log.blocking.read(self._position, 1, types=self.policy.types)
@@ -113,11 +113,11 @@ class Table:
                 return
 
     async def unanswered(self) -> list[Recorded]:
-        """Events of which something would follow if they were told once more."""
+        """Events on which the policy would act if it read them again."""
         told = self.events(*self.policy.types)
         return [event for event in told if await self.policy.react(event) is not None]
 
-    # What becomes of jobs
+    # Ends of jobs
 
     async def do(self, key: str, command: Callable[[Job], list[Any]]) -> None:
         await self.jobs.execute(self.ids[key], command, WHO)
@@ -129,7 +129,7 @@ class Table:
         await self.do(key, lambda job: job.end_attempt(left(job.attempt, outcome)))
 
     async def run(self, *keys: str, outcome: Outcome = Outcome.COMPLETED) -> None:
-        """Each runs to its end, and what follows from it follows."""
+        """Run each job to its end, and the policy after it."""
         for key in keys:
             await self.start(key)
             await self.end(key, outcome)
@@ -218,7 +218,7 @@ def test_a_child_waits_for_the_last_of_its_parents(table: Table) -> None:
 
 
 def test_being_told_everything_again_changes_nothing(table: Table) -> None:
-    """As after a crash that lost the policy's place in the log."""
+    """As after a crash that lost the policy's position in the log."""
 
     async def scenario() -> None:
         await table.commit(*DIAMOND, job("e", "d", approval=True))
@@ -323,7 +323,7 @@ def test_a_time_is_kept_by_servers_that_begin_at_any_moment(tmp_path: Path, begu
 
 
 def test_what_is_done_again_before_its_time_is_let_go_at_it(tmp_path: Path) -> None:
-    """Also by a server that began while the job had ended."""
+    """Also by a server that started while the job had ended."""
     hour = timedelta(hours=1)
     timers = SimulatedTimers(system_clock())
     table = Table(tmp_path / "log", timers.clock)
@@ -421,7 +421,7 @@ def test_a_job_that_is_redone_before_its_hopeless_parent_is_told_so(table: Table
     play(scenario())
 
 
-# Done again
+# Redo
 
 
 def test_all_that_used_the_old_result_is_made_anew(table: Table) -> None:
@@ -567,7 +567,7 @@ def test_nobody_is_stranded_by_one_that_is_unblocked_at_that_moment(table: Table
 
 
 def test_nobody_is_queued_on_a_result_that_is_taken_back_at_that_moment(table: Table) -> None:
-    """The release of `c` comes between the look of the redo of `a` and its append."""
+    """The release of `c` comes between the read and the append of the redo of `a`."""
 
     async def scenario() -> None:
         await table.commit(*CHAIN)
@@ -655,7 +655,7 @@ def test_what_an_earlier_attempt_asked_is_withdrawn_also_while_the_next_one_asks
     play(scenario())
 
 
-# Whatever happens
+# Any order of events
 
 
 def crews_of(draw: st.DrawFn) -> list[PlannedJob]:
@@ -716,7 +716,7 @@ async def step(table: Table, name: str, key: str) -> None:
 
 
 def check_each(table: Table) -> None:
-    """What holds at every moment."""
+    """Check what is true at every moment."""
     for key in table.ids:
         one = table.at(key)
         if one.state is JobState.QUEUED or one.active:
@@ -724,7 +724,7 @@ def check_each(table: Table) -> None:
 
 
 def check_settled(table: Table) -> None:
-    """What holds once all has followed: whoever stands still has a reason that is said."""
+    """Check what is true after the policy has run: each waiting job has a visible reason."""
     for key in table.ids:
         one = table.at(key)
         if one.state is not JobState.HELD or one.deleted:
@@ -747,7 +747,7 @@ def check_settled(table: Table) -> None:
 def test_nobody_is_left_behind_in_silence(
     planned: list[PlannedJob], path: list[tuple[str, int]]
 ) -> None:
-    """Whatever people and workers do, and however late the policy is."""
+    """For any actions of people and workers, and any delay of the policy."""
 
     async def scenario(table: Table) -> None:
         await table.commit(*planned)
@@ -769,19 +769,19 @@ def test_nobody_is_left_behind_in_silence(
             table.close()
 
 
-# What still goes on
+# Active crews
 
 
 def test_a_crew_goes_on_as_long_as_somebody_or_something_may_move_it(table: Table) -> None:
     async def scenario() -> None:
         await table.commit(*CHAIN)
-        assert table.crews.active(table.crew_id), "held, and about to be let go"
+        assert table.crews.active(table.crew_id), "held, and about to be queued"
         await table.follow()
         assert table.crews.active(table.crew_id), "queued"
         await table.start("a")
         assert table.crews.active(table.crew_id), "running"
         await table.end("a")
-        assert table.crews.active(table.crew_id), "b is about to be let go"
+        assert table.crews.active(table.crew_id), "b is about to be queued"
         await table.follow()
         await table.run("b", "c")
         assert not table.crews.active(table.crew_id), "all done"
@@ -806,7 +806,7 @@ def test_a_crew_whose_next_job_is_blocked_or_over_goes_on_no_more(table: Table, 
             assert table.crews.active(table.crew_id), "it waits for an answer"
             [asked] = table.approvals.pending(table.at("a"))
             await table.approvals.resolve(asked.id, "rejected", None, WHO)
-        # Whether or not what follows from it has followed yet.
+        # Before and after the policy has run.
         assert not table.crews.active(table.crew_id)
         await table.follow()
         assert not table.crews.active(table.crew_id)
@@ -832,7 +832,7 @@ def test_a_branch_that_runs_keeps_its_crew_going(table: Table) -> None:
 
 
 def layers(width: int) -> list[PlannedJob]:
-    """Three layers; each job of one waits for all of the one before."""
+    """Three layers; each job waits for all jobs of the layer before."""
     names = [[f"l{layer}x{n}" for n in range(width)] for layer in range(3)]
     return [
         job(name, *(names[layer - 1] if layer else ()))
@@ -844,7 +844,7 @@ def layers(width: int) -> list[PlannedJob]:
 def test_each_job_is_looked_up_once_however_many_wait_for_it(
     table: Table, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A job that ends costs as many look-ups as there are jobs about it, and not as edges."""
+    """The end of a job costs one look-up for each job around it, not for each edge."""
     width = 20
     looked: list[str] = []
     original = FoldedStreams.latest

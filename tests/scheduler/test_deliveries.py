@@ -1,4 +1,4 @@
-"""What is to go out reaches its receiver at least once, or is said to have failed."""
+"""A delivery reaches its receiver at least once, or is recorded as failed."""
 
 import asyncio
 import hmac
@@ -49,7 +49,7 @@ def played(
     timeout_s: float = 20.0,
     waits: tuple[timedelta, ...] = SOON,
 ) -> None:
-    """The story, with one receiver."""
+    """Run the story with one receiver."""
 
     async def play() -> None:
         async with receiving(*behaviours) as receiver:
@@ -208,7 +208,7 @@ def test_a_slow_receiver_holds_up_no_other(tmp_path: Path) -> None:
                 outcomes = await world.outcomes(20)
                 assert {outcome.type for outcome in outcomes} == {"delivery.delivered"}
                 assert len(quick.got) == 20
-                # One after the other: the first one is not answered yet.
+                # Deliveries go one by one, and the first one is not answered yet.
                 assert len(await slow.requests(1)) == 1
                 await world.views.caught_up(20.0)
                 with world.views.reading() as reading:
@@ -266,7 +266,7 @@ def test_kill_9_between_the_send_and_its_outcome_sends_it_again(tmp_path: Path) 
 
 
 class Broken:
-    """A channel with a mistake in it, the first time."""
+    """A channel that raises an error the first time."""
 
     def __init__(self) -> None:
         self.asked = 0
@@ -301,7 +301,7 @@ def test_an_event_is_asked_for_once_by_whomever(tmp_path: Path) -> None:
     played(tmp_path, story, says(200))
 
 
-# Where a webhook may go
+# Allowed addresses of webhooks
 
 
 @pytest.mark.parametrize(
@@ -322,7 +322,7 @@ def test_an_event_is_asked_for_once_by_whomever(tmp_path: Path) -> None:
 )
 def test_only_https_to_the_open_internet_is_asked(url: str, reason: str, tmp_path: Path) -> None:
     async def play() -> None:
-        # Not of a network that is allowed.
+        # The address is not in the allowed network.
         world = World(tmp_path, {"ops": Hook(url)})
         event = await world.comment()
         world.close()
@@ -345,7 +345,7 @@ def test_a_name_that_nobody_knows_is_refused(tmp_path: Path) -> None:
 
 
 def certified(directory: Path, name: str) -> tuple[ssl.SSLContext, ssl.SSLContext]:
-    """A server's side and a client's, over a certificate for a name."""
+    """TLS contexts for a server with a certificate for a name, and for its client."""
     key = ec.generate_private_key(ec.SECP256R1())
     subject = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, name)])
     now = datetime.now(UTC)

@@ -1,6 +1,6 @@
-"""A second kind of job: a driver is all that it needs.
+"""A second kind of job needs only a driver.
 
-Its process says what it does in its journal and hears what people say from its inbox.
+Its process writes its progress to its journal, and reads messages of people from its inbox.
 """
 
 import asyncio

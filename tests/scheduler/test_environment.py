@@ -1,4 +1,4 @@
-"""What reaches a job of the server's environment (contracts/gitoma.md §5)."""
+"""The part of the server's environment that jobs get (contracts/gitoma.md §5)."""
 
 import pytest
 

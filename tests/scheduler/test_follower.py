@@ -1,4 +1,4 @@
-"""The one loop that follows the log: each event once, in order, whatever fails on the way."""
+"""The one loop that follows the log: each event once, in order, despite any failures."""
 
 import asyncio
 import logging
@@ -24,7 +24,7 @@ _DEADLINE_S = 20.0
 
 
 class Failing(MemoryStore):
-    """Cannot be read so many times."""
+    """Fails this many reads."""
 
     failures = 0
 
@@ -42,7 +42,7 @@ def store() -> Failing:
 
 @pytest.fixture
 def log(store: Failing) -> Iterator[EventLog]:
-    """With ten comments and ten messages, which nobody has in memory."""
+    """A log with ten comments and ten messages, none of them in memory."""
     before = open_log(store, redactor=Redactor(), catalogue=CATALOGUE)
     for number in range(10):
         say(before, number)
@@ -62,7 +62,7 @@ async def from_the_start() -> int:
 
 
 class Told:
-    """What was dealt with, until it was enough."""
+    """Records the handled events, until there are enough."""
 
     def __init__(self, enough: int) -> None:
         self.texts: list[str] = []
@@ -79,7 +79,7 @@ class Told:
 async def running(
     follower: Follower | Following, done: asyncio.Event
 ) -> AsyncIterator["asyncio.Task[None]"]:
-    """Runs it until `done`, and then for the body."""
+    """Run the follower until `done`, and then during the body."""
     task = asyncio.create_task(follower.run())
     waiting = asyncio.create_task(done.wait())
     try:
@@ -118,7 +118,7 @@ def test_each_event_of_its_types_once_and_in_order_and_then_live(log: EventLog) 
                 await more.done.wait()
         assert more.texts == numbers(12)
         assert pages[0] >= 1
-        # The last event is not of its types, and it is passed when it is looked at.
+        # The last event is not of its types: it is passed over when it is read.
         assert log.head - follower.status.position <= 1
 
     asyncio.run(scenario())
@@ -188,7 +188,7 @@ def test_a_log_that_is_well_again_is_no_problem_though_nothing_comes(
     async def scenario() -> None:
         async def begin() -> int:
             store.failures = 2
-            return log.head - 1  # a message, which is none of its types
+            return log.head - 1  # a message, which is not of its types
 
         follower = Follower(log, "f", COMMENTED, Told(1).take, begin=begin)
         well = asyncio.Event()
@@ -311,7 +311,7 @@ def test_one_that_must_not_passes_nothing_over(
 
 
 class Echo:
-    """Answers each comment with a message; cannot deal with one of them."""
+    """Answers each comment with a message; fails for one of them."""
 
     name = "echo"
     types = COMMENTED
@@ -346,7 +346,7 @@ def test_a_policy_reports_what_it_passes_over_and_goes_on_behind_it(
         async with running(following, told.done):
             await answered(9)
             assert following.follower.status.passed_over == 1
-        # The next one begins where this one stopped, and does nothing again.
+        # The next one begins where this one stopped, and repeats nothing.
         say(log, 10)
         again = Told(1)
         async with running(Following(log, Echo(again)), again.done):

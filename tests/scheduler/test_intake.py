@@ -1,4 +1,4 @@
-"""What the log is shown of a command, and what is sealed."""
+"""The parts of a command that the log gets, and those that are sealed."""
 
 import asyncio
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""However the reads cut the bytes, the lines are the same, and every line says where to resume."""
+"""The lines are the same for any cuts between reads, and each line says where to resume."""
 
 import tracemalloc
 from itertools import pairwise
@@ -26,7 +26,7 @@ def split_at(edges: list[int], data: bytes, limit: int, start: int = 0) -> Lines
 
 
 def one_by_one(data: bytes, limit: int = 1_048_576) -> list[tuple[str, int]]:
-    """Each line with its end: no byte completes more than one."""
+    """Each line with its end offset: no byte completes more than one line."""
     splitter = LineSplitter(limit)
     given = [splitter.feed(bytes([byte])) for byte in data] + [splitter.finish()]
     return [(text, lines.end) for lines in given for text in lines.texts]

@@ -1,6 +1,6 @@
 """The pump, the runner and the dispatcher over a real log, real views and real processes.
 
-Where a job must not go on yet, it waits for a file that the test makes.
+A job that must not go on yet waits for a file that the test makes.
 """
 
 import asyncio
@@ -55,7 +55,7 @@ WAIT_FOR_GATE = "until [ -e gate ]; do sleep 0.01; done; "
 
 
 class House:
-    """The parts of a server without its door, over one directory."""
+    """The parts of a server without its API, over one directory."""
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
@@ -99,7 +99,7 @@ class House:
         self.log.close()
 
     def run(self, scenario: Callable[[LocalExecutor], Coroutine[Any, Any, None]]) -> None:
-        """One life of a server: a loop and an executor of its own."""
+        """One life of a server: its own loop and its own executor."""
 
         async def life() -> None:
             executor = LocalExecutor(self.folder / "spool")
@@ -127,7 +127,7 @@ class House:
         )
 
     async def submit(self, *argv: str, **fields: Any) -> str:
-        """A job that waits in the queue; its id."""
+        """Queue a job. Returns its id."""
         work = WorkRequest(
             kind=fields.pop("kind", "command"),
             label="command",
@@ -143,7 +143,7 @@ class House:
         return await self.submit("sh", "-c", script, **fields)
 
     async def claim(self, job_id: str) -> None:
-        """The first attempt takes the job, as far as the log is concerned."""
+        """Append the start of the job's first attempt."""
         await self.jobs.execute(job_id, lambda job: job.start("here"), WHO)
 
     def pump(self, job_id: str, attempt: int = 1) -> OutputPump:
@@ -185,7 +185,7 @@ def house(tmp_path: Path) -> Iterator[House]:
 
 @contextlib.asynccontextmanager
 async def working(*dispatchers: Dispatcher) -> Any:
-    """Dispatchers at work. They leave what runs when they stop."""
+    """Dispatchers at work. When they stop, running jobs go on."""
     tasks = [asyncio.create_task(dispatcher.run()) for dispatcher in dispatchers]
     try:
         yield
@@ -198,7 +198,7 @@ async def working(*dispatchers: Dispatcher) -> Any:
 
 
 def batch(*texts: str, start: int = 0) -> list[Lines]:
-    """Lines as they are to be one event, each with its LF."""
+    """Lines for one event, each with its LF."""
     return [Lines([*texts], start + sum(len(text) + 1 for text in texts))]
 
 
@@ -255,7 +255,7 @@ def test_another_pump_goes_on_where_the_log_stops(house: House) -> None:
         await second.resume()
         assert (second.lines, second.offset) == (2, 8)
         await second.append(batch("three", start=8))
-        # The first does not know of it, and must not write the same lines again.
+        # The first runner does not know of it, and must not write the same lines again.
         with pytest.raises(VersionConflict):
             await first.append(batch("three", start=8))
 
@@ -343,7 +343,7 @@ def test_a_second_attempt_counts_lines_on_and_bytes_anew(house: House) -> None:
 
 
 async def begin(house: House, executor: LocalExecutor, job_id: str) -> "asyncio.Task[None]":
-    """The first attempt runs, and a runner sees it through."""
+    """Start the first attempt, and follow it with a runner."""
     await house.claim(job_id)
     return await watch(house, executor, job_id)
 
@@ -427,7 +427,7 @@ def test_a_private_key_is_hidden_also_where_its_lines_come_one_by_one(house: Hou
         watching = await begin(house, executor, job_id)
         for number in range(1, len(KEY) + 1):
             await soon(lambda number=number: len(house.lines(job_id)) == number)  # type: ignore[misc]
-            if number == 2:  # another server goes on in the middle of it
+            if number == 2:  # another server takes over in the middle
                 watching.cancel()
                 await asyncio.wait({watching})
                 watching = await watch(house, executor, job_id)
@@ -445,7 +445,7 @@ def test_lines_that_come_one_by_one_share_events(house: House) -> None:
 
         assert len(house.lines(job_id)) == 300
         assert BATCH_S > 0.01
-        # Between two events there is the whole time that one waits for more.
+        # Each event but the last waits the whole batch time.
         most = house.end(job_id)["run_ms"] / (BATCH_S * 1000) + 3
         assert len(house.about(job_id, "job.output")) <= most
 
@@ -453,8 +453,8 @@ def test_lines_that_come_one_by_one_share_events(house: House) -> None:
 
 
 def test_a_line_does_not_wait_for_the_next(house: House) -> None:
-    """Thirty times the job waits until its line is in the log. Each may take a while, but were a
-    line to wait long for more, let alone until more comes, all together would never end.
+    """Thirty times the job waits until its line is in the log. If lines waited for more lines, the
+    job would never end.
     """
     script = "for i in $(seq 30); do echo $i; until [ -e gate$i ]; do sleep 0.01; done; done"
 
@@ -470,7 +470,7 @@ def test_a_line_does_not_wait_for_the_next(house: House) -> None:
 
 
 def test_a_flood_of_short_lines_comes_in_small_events_and_a_few_at_a_time(house: House) -> None:
-    """What holds up the event loop, or memory, is the number of lines and not their bytes."""
+    """The number of lines, not of bytes, costs time on the event loop and memory."""
 
     async def scenario(executor: LocalExecutor) -> None:
         job_id = await house.shell("yes '' | head -c 600000")
@@ -488,7 +488,7 @@ def test_a_flood_of_short_lines_comes_in_small_events_and_a_few_at_a_time(house:
 def test_whoever_is_interrupted_is_followed_by_another_without_loss_or_repeat(
     house: House,
 ) -> None:
-    """A runner is stopped again and again; each next one finds out from the log where to go on."""
+    """Runners are stopped again and again; each next one learns from the log where to resume."""
     known: list[str] = []
 
     async def first_life(executor: LocalExecutor) -> None:
@@ -659,7 +659,7 @@ def test_a_cancel_that_was_asked_while_no_dispatcher_ran_is_obeyed(house: House)
 
 
 def attempts_in(folder: Path) -> list[Path]:
-    """What is on the disk of attempts; beside them lies what is the fork server's."""
+    """The folders of attempts on the disk, without the files of the fork server."""
     return [path for path in (folder / "spool").iterdir() if path.is_dir()]
 
 
@@ -706,7 +706,7 @@ def test_what_cannot_be_launched_fails_with_a_sentence_and_holds_up_nobody(house
 
 
 class Surprise(Leases):
-    """A part that fails as nobody foresaw."""
+    """A part with an unexpected error."""
 
     def beat(self, job_id: str, attempt: int) -> None:
         raise RuntimeError("Nobody foresaw this.")
@@ -718,7 +718,7 @@ class Surprises(dict[str, str]):
 
 
 def test_an_error_that_nobody_foresaw_ends_the_attempt_and_its_process(house: House) -> None:
-    """Also one whose output cannot be taken up: nothing may run that no job tells of."""
+    """Also if its output cannot be read: no process may run without a running job."""
 
     async def scenario(executor: LocalExecutor) -> None:
         job_id = await house.shell(f"echo $$ > pid; echo on; {WAIT_FOR_GATE}")
@@ -810,7 +810,7 @@ def test_what_is_in_the_log_and_makes_no_sense_holds_up_nobody(house: House) -> 
 
 
 def test_whoever_appends_a_queued_job_gets_it_run(house: House) -> None:
-    """The log is all that a dispatcher listens to."""
+    """A dispatcher listens only to the log."""
     job = submitted(owner="somebody", argv=["echo", "by hand"], cwd=str(house.folder))
 
     async def scenario(executor: LocalExecutor) -> None:

@@ -1,5 +1,5 @@
-"""What the clock promises: each time fires once, late rather than never, and what is not fired is
-accounted for.
+"""The promises of the clock: each time fires once, late rather than never, and each missed time is
+recorded.
 """
 
 import asyncio
@@ -39,7 +39,7 @@ DAILY = {"cadence": "daily"}
 
 
 def play(directory: Path, story: Story, start: datetime = START) -> None:
-    """A story without crews: what is fired stays as it is."""
+    """Run a story without the spawner, so firings make no crews."""
 
     async def playing() -> None:
         world, timers = simulated(directory, start)
@@ -107,8 +107,8 @@ def test_six_hours_by_the_minute_fire_every_minute(tmp_path: Path) -> None:
 def down(
     directory: Path, rule: dict[str, Any], away: timedelta, **terms: Any
 ) -> tuple[list[tuple[str, bool]], list[dict[str, Any]]]:
-    """What is fired (and whether as catch-up) and missed when the server is away for so long, right
-    after the first time.
+    """The fired times (and whether as catch-up) and the missed ones, if the server is down for this
+    long right after the first time.
     """
     result: list[Any] = []
 
@@ -224,7 +224,7 @@ OTHER_SPELLING = {"rule": {"cron": "0 0-23/1 * * *"}}
 
 
 async def until_in_jitter(world: World, timers: SimulatedTimers, schedule_id: str) -> datetime:
-    """Turn time to between a time and its due time, more than a minute from both; the time."""
+    """Advance to between a time and its due time, over a minute from both. Returns the time."""
     schedule = world.schedules.load(schedule_id)
     nominal = START + minutes(60)
     while not minutes(5) < schedule.due_at(nominal) - nominal < minutes(50):
@@ -287,8 +287,8 @@ def test_a_change_within_the_jitter_to_another_rule_says_what_is_not_fired(tmp_p
 def test_a_clock_that_was_ahead_for_a_moment_costs_no_real_time(
     tmp_path: Path, caplog: pytest.LogCaptureFixture, rule: dict[str, Any], catch_up: CatchUp
 ) -> None:
-    """Started two days ahead, and again with the clock right: from then on each real time fires, if
-    it was not fired already.
+    """The server starts two days ahead, then again with the right clock. From then on each real
+    time fires, unless it was fired already.
     """
     made: list[str] = []
     week_ms = 7 * 86_400_000
@@ -415,7 +415,7 @@ def test_a_deleted_schedule_is_forgotten(tmp_path: Path) -> None:
 
 
 async def foreign(world: World, schedule_id: str, rule: dict[str, Any] | None = None) -> None:
-    """A schedule in a zone that only another machine knows, or with another rule of old."""
+    """A schedule in a zone that only another machine knows, or with an old rule."""
     made = ScheduleCreated(
         name="from afar",
         template="one",

@@ -15,7 +15,7 @@ _KILLS = 5
 
 
 def killed(directory: Path, origin: float, after_s: float) -> None:
-    """Run the process until it has been ready for so long."""
+    """Kill the process after it has been ready for this long."""
     command = [sys.executable, "-m", "tests.scheduler.schedule_process"]
     process = subprocess.Popen(
         [*command, str(directory), str(origin)], stdout=subprocess.PIPE, text=True
@@ -23,7 +23,7 @@ def killed(directory: Path, origin: float, after_s: float) -> None:
     assert process.stdout is not None
     try:
         assert process.stdout.readline() == "ready\n"
-        # Not to wait for something: the moment of the kill is what is varied.
+        # Not a wait for an effect: the test varies the moment of the kill.
         time.sleep(after_s)
     finally:
         process.kill()

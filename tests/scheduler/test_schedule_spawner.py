@@ -1,4 +1,4 @@
-"""What the spawner promises: a crew for each firing, or the reason why there is none."""
+"""The promises of the spawner: a crew for each firing, or the reason why there is none."""
 
 import asyncio
 from collections.abc import Awaitable, Callable
@@ -32,7 +32,7 @@ def play(directory: Path, story: Callable[[World, SimulatedTimers], Awaitable[No
 
 
 async def hour(world: World, timers: SimulatedTimers, count: int = 1) -> None:
-    """An hour passes, and what it caused is done."""
+    """Advance an hour, and wait for its effects."""
     for _ in range(count):
         await timers.advance(minutes(60))
         await world.settled()
@@ -68,7 +68,7 @@ def test_each_firing_makes_one_crew_that_knows_its_schedule(tmp_path: Path) -> N
 
 
 def test_each_crew_is_for_its_own_time_in_the_zone_of_the_schedule(tmp_path: Path) -> None:
-    """Also those that are caught up, hours later."""
+    """Also for times that are caught up hours later."""
 
     async def first(world: World, timers: SimulatedTimers) -> None:
         await world.schedule(HOURLY, template="dated", catch_up="all", timezone="Asia/Tokyo")

@@ -1,4 +1,4 @@
-"""What the log must not know is kept as long as the job needs it, for the server's eyes only."""
+"""Values that must not be in the log are kept while the job needs them, only for the server."""
 
 import os
 import resource
@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from scheduler.dispatch.sealed import Sealed, SealedSpecs
 
 PRIVATE = Sealed(("curl", "-u", "user:secret"), {"PASSWORD": "secret"})
-# What a process can get: text that is UTF-8 and holds no NUL.
+# Arguments that a process can get: UTF-8 text without NUL.
 TEXT = st.text(st.characters(codec="utf-8", exclude_characters="\0"), max_size=20)
 
 
@@ -28,7 +28,7 @@ def from_before(path: Path) -> None:
 
 
 def from_now(path: Path) -> None:
-    """To the microsecond: the times that a file system gives may lag by some milliseconds."""
+    """Set the time to the microsecond, because file systems may lag by some milliseconds."""
     os.utime(path, (time.time(), time.time()))
 
 

@@ -1,4 +1,4 @@
-"""The catalog shows the files as they are now, and nothing from outside its folders."""
+"""The catalog shows the current files, and nothing from outside its folders."""
 
 import os
 from datetime import UTC, datetime

@@ -1,4 +1,4 @@
-"""A template file is a template, or each of its mistakes is named with its line and its place."""
+"""A template file is valid, or each of its mistakes is named with its line and path."""
 
 import json
 import tempfile
@@ -339,7 +339,7 @@ ROCKET = "\U0001f680"
 
 
 def as_json(**keys: Any) -> str:
-    """A file in JSON, which is YAML; what is not ASCII stands in it as escapes."""
+    """A file in JSON, which is YAML; characters beyond ASCII are escaped."""
     work = {"id": "a", "title": "A", "argv": ["echo"]}
     return json.dumps({"jobs": [work], **keys})
 

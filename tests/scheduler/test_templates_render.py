@@ -1,4 +1,4 @@
-"""A template and inputs give a crew, or the path of what is wrong; and nothing but text."""
+"""A template and inputs give a crew, or the path of the mistake; inputs only ever become text."""
 
 import sys
 from datetime import UTC, datetime, timedelta, timezone

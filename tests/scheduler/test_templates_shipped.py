@@ -1,4 +1,4 @@
-"""The templates that come with crewlog do what they say, run as their argv says, parents first."""
+"""The templates that come with crewlog do what they say; their commands run with parents first."""
 
 import json
 import os
@@ -24,7 +24,7 @@ def plan(template_id: str, **inputs: Any) -> CrewPlan:
 
 
 class Ran:
-    """The jobs of a crew, run one after the other as a server would run them."""
+    """Runs the jobs of a crew one by one, as a server would."""
 
     def __init__(self, folder: Path, crew: CrewPlan, *, fails: str = "", **env: str) -> None:
         self.results: dict[str, Any] = {}

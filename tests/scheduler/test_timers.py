@@ -1,4 +1,4 @@
-"""What timers on APScheduler promise."""
+"""The promises of timers on APScheduler."""
 
 import asyncio
 from datetime import UTC, datetime, timedelta
@@ -125,7 +125,7 @@ def test_many_that_are_due_at_once_leave_the_loop_to_others() -> None:
         while done < 2_000:
             seen.add(done)
             await asyncio.sleep(0)
-        # Others had their turn while it was being done, many times over.
+        # Meanwhile, other tasks ran many times.
         assert len(seen) > 10
 
     timed(story)

@@ -1,20 +1,20 @@
-// What the page says to its server, and how it listens: requests, and streams that resume.
+// Requests to the server, and streams that resume.
 
 import { signal } from "../vendor/preact/preact.js";
 
 const TOKEN_KEY = "gitoma.api_token.v2";
 const SILENCE_MS = 45_000; // three heartbeats missed: the connection is dead
-const PATIENT_AFTER = 3; // failures in a row, after which the waits grow: a restart is quicker
+const PATIENT_AFTER = 3; // failures in a row before the waits grow: a restart takes less time
 const LONGEST_WAIT_MS = 15_000;
 const WRONG_TOKEN = /^(Invalid authentication token|The token of a running attempt)/;
 
-/** A request that failed. `message` is a sentence for a person, `status` 0 where none answered. */
+/** A request that failed. `message` is a sentence for a person; `status` is 0 without an answer. */
 export class Problem extends Error {
   constructor(status, sentence, path = "", letGo = false) {
     super(sentence);
     this.status = status;
-    this.path = path; // which input was wrong, where the server says so
-    this.letGo = letGo; // nobody waits for it any more
+    this.path = path; // the wrong input, if the server names it
+    this.letGo = letGo; // the page aborted the request
   }
 }
 
@@ -23,13 +23,13 @@ export const NO_ANSWER = "The server does not answer.";
 let token = sessionStorage.getItem(TOKEN_KEY) ?? "";
 let clockSkewMs = 0;
 
-/** Why one was signed out, "" for of one's own will; null while signed in or never signed in. */
+/** Why the person was signed out, "" if by choice; null while signed in or before any sign-in. */
 export const signedOut = signal(null);
 
-let session = new AbortController(); // of whoever is signed in
+let session = new AbortController(); // of the signed-in person
 
-/** Let go of all that was asked as this person: answers that come after the sign-out are refusals. Nothing more is
- * asked until `anew`. */
+/** Abort all requests of this person: after the sign-out the server would refuse them. Later
+ * requests are aborted too, until `anew`. */
 export const letGo = () => session.abort();
 export const anew = () => {
   session = new AbortController();
@@ -63,7 +63,8 @@ function readClock(response) {
   clockSkewMs = Math.abs(skew) > 2_000 ? skew : 0; // the header counts whole seconds
 }
 
-/** Fetch JSON; `body` is sent as such. `until` is the signal that nobody waits for it any more. Throws Problem; who is not let in any more is signed out. */
+/** Fetch JSON; `body` is sent as JSON. The signal `until` aborts the request. Throws Problem. If
+ * the server refuses the credentials, the person is signed out. */
 export async function request(path, { method = "GET", body, headers: extra = {}, until = null } = {}) {
   const asked = token;
   const json = body === undefined ? {} : { "Content-Type": "application/json" };
@@ -94,7 +95,7 @@ export const post = (path, body, extra = {}) => request(path, { method: "POST", 
 export const patch = (path, body) => request(path, { method: "PATCH", body });
 export const remove = (path) => request(path, { method: "DELETE" });
 
-/** `path` with the parts of a query that say something. */
+/** `path` with the parts of a query that are not empty. */
 export function query(path, parts) {
   const said = Object.entries(parts).filter(([, value]) => value || value === 0);
   return said.length ? `${path}?${new URLSearchParams(said)}` : path;
@@ -107,7 +108,7 @@ async function problemOf(response) {
   try {
     said = (await response.json()) ?? {};
   } catch {
-    // A body that is no JSON says nothing for people.
+    // A body that is not JSON has no message for people.
   }
   const { detail = said.error, errors = [] } = said;
   const { path = errors[0]?.path ?? "" } = said;
@@ -129,7 +130,7 @@ const CALLED = {
   expiresInDays: "Days until it expires", resolution: "Answer",
 };
 
-/** What a person calls a field that the server names: as its form does, else its name in words. */
+/** The name of the server's field for people: its label in the form, else its name in words. */
 function called(loc) {
   const name = loc.slice(1).find((part) => typeof part === "string");
   if (name === undefined) return "The request";
@@ -151,11 +152,11 @@ function refusal({ status }) {
 
 /**
  * Server-Sent Events by fetch, because an EventSource cannot send a token. Resumes after a drop
- * with the last id seen, waits longer each time it fails, and lets go of its connection while the
- * page is hidden: a browser has six for one server.
+ * with the last id seen, and waits longer after each failure. Closes its connection while the page
+ * is hidden: a browser allows six for one server.
  *
  * `on` has `frames(list)` with `{id, event, data}` in order, `state("live" | "reconnecting")`, and
- * `closed(status)` when the server will say no more (204, 400 or 404).
+ * `closed(status)` when the server ends the stream for good (204, 400 or 404).
  */
 export class EventStream {
   #url;
@@ -203,7 +204,7 @@ export class EventStream {
     }
   }
 
-  /** Read one connection to its end. True when there is nothing to come back for. */
+  /** Read one connection to its end. True if the stream must not be resumed. */
   async #connect() {
     this.#controller = new AbortController();
     const aborted = bounded(this.#controller.signal);
@@ -245,7 +246,8 @@ export class EventStream {
     else this.#on.closed(problem.status);
   }
 
-  /** A function from pieces of text to whole frames (WHATWG HTML 9.2.6; our server ends lines with LF). */
+  /** Makes a function from pieces of text to whole frames (WHATWG HTML 9.2.6; our server ends lines
+   * with LF). */
   #parser() {
     let rest = "";
     let id = null;
@@ -257,7 +259,7 @@ export class EventStream {
       const frames = [];
       for (const line of lines) {
         if (line === "") {
-          // Only a whole frame counts as seen: a frame cut off by a drop comes again.
+          // Only a whole frame counts as seen: the server sends a cut-off frame again.
           if (id !== null) this.#lastId = id;
           if (data.length) frames.push({ id, event, data: data.join("\n") });
           [data, event] = [[], "message"];
@@ -289,8 +291,8 @@ export class EventStream {
   }
 }
 
-/** Runs `work` soon after it was asked for: once for a burst, and never twice at a time. `told`
- * hears the Problem of a run that failed, or null; what failed is tried again. */
+/** Runs `work` soon after `ask`: once for a burst, and never twice at a time. `told` gets the
+ * Problem of each run, or null. Without an answer or after a server error, it tries again. */
 export class Coalesced {
   #work;
   #told;

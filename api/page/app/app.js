@@ -1,4 +1,4 @@
-// The page: which room is shown, the way between them, the theme.
+// The page: the room that is shown, the navigation, the theme.
 
 import { batch, html, render, signal, useLayoutEffect, useRef } from "../vendor/preact/preact.js";
 import { Approvals } from "./approvals.js";
@@ -88,7 +88,7 @@ function Shell() {
     <main id="content" tabindex="-1" ref=${main}><${Room} key=${here} id=${id} query=${place.value.query} /></main>`;
 }
 
-/** The address holds the room, so the skip link must not change it. */
+/** The skip link must not change the address, because the address names the room. */
 function skip(event) {
   event.preventDefault();
   document.getElementById("content").focus();
@@ -148,7 +148,7 @@ function nextTheme() {
   localStorage.setItem(THEME_KEY, chosen);
 }
 
-/** Go in by a sign-in link, if the address is one. */
+/** Sign in if the address is a sign-in link. */
 function enterByLink() {
   const code = takeLink();
   if (code !== null) signInWithLink(code);

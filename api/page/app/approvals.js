@@ -1,4 +1,4 @@
-// The inbox: what waits for an answer, and what was answered.
+// The inbox: approvals that wait for an answer, and answered ones.
 
 import { html, useState } from "../vendor/preact/preact.js";
 import { API, post, segment } from "./api.js";
@@ -71,7 +71,7 @@ function JobLink({ id }) {
     ${who && html`<span>started by ${who}</span>`}`;
 }
 
-/** By whom. */
+/** Who answered. */
 function answerer({ resolvedBy, resolvedByName, trusted }) {
   if (trusted) return "by trust, ";
   if (resolvedBy === ownerId.value) return "by you, ";

@@ -1,4 +1,4 @@
-// The board: a column for each status, cards that move by themselves.
+// The board: a column for each status, with cards that update by themselves.
 
 import { Fragment, html, signal, useEffect, useLayoutEffect, useRef, useState } from "../vendor/preact/preact.js";
 import { query as withQuery } from "./api.js";
@@ -11,15 +11,15 @@ import { columns, crews, found, me, seek, sought } from "./store.js";
 const ALWAYS = ["todo", "ready", "running", "blocked", "done"];
 
 const withArchived = signal(false);
-const chosenTab = signal(""); // on a phone one column is shown at a time
+const chosenTab = signal(""); // a phone shows one column at a time
 
-/** The text and the crew that are looked for stand in the address. */
+/** The address holds the text and the crew of the filter. */
 export function Board({ query }) {
   const text = query.get("text") ?? "";
   const crew = query.get("crew") ?? "";
   const fresh = useRef(true);
   useLayoutEffect(() => {
-    // One who comes back to the board is not shown what was looked for before.
+    // Back on the board, the results of an earlier filter must not show.
     seek({ text, crew }, { close: !fresh.current });
     fresh.current = false;
   }, [text, crew]);
@@ -47,7 +47,7 @@ function Filters({ text, crew }) {
   </form>`;
 }
 
-/** The newest crews, and the one that is looked for; those of one name are told apart by time. */
+/** The newest crews, and the one of the filter. Crews with the same name also show their time. */
 function knownCrews(wanted) {
   const known = [...crews.value.values()].filter(({ id, name }) => name || id === wanted);
   known.sort((a, b) => (b.position ?? 0) - (a.position ?? 0));
@@ -59,8 +59,8 @@ function knownCrews(wanted) {
   }));
 }
 
-/** The column that the board opens on where there is room for one: where something waits for a
- * person, else where something runs. */
+/** The column that a phone shows first: one in which a job waits for a person, else one with
+ * jobs. */
 function opening(board) {
   const calls = (status) => board[status]?.jobs.some(needsPerson);
   const holds = (status) => board[status]?.count > 0;
@@ -149,7 +149,7 @@ function Lasted({ job }) {
   return html`<${Ago} at=${job.createdAt} />`;
 }
 
-/** Says to a screen reader what moved; the cards themselves would be read over and over. */
+/** Tells a screen reader which jobs moved. Live cards would be read again at every change. */
 function News() {
   const box = useRef(null);
   const before = useRef(null);

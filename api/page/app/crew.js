@@ -1,4 +1,4 @@
-// One crew: its graph, how far it is, what it was started with.
+// One crew: its graph, its progress, its inputs.
 
 import { html } from "../vendor/preact/preact.js";
 import { API, segment } from "./api.js";

@@ -1,4 +1,4 @@
-// Times, spans and sizes as people read them.
+// Times, durations and sizes for people.
 
 import { now } from "./api.js";
 
@@ -12,7 +12,7 @@ export const number = (value) => numbers.format(value);
 export const moment = (at) => moments.format(new Date(at));
 export const clock = (at) => clocks.format(new Date(at));
 
-/** The time in a zone of its own, as "Mon, 23 Nov 2026, 09:00". */
+/** The time in a given zone, as "Mon, 23 Nov 2026, 09:00"; in UTC if the browser lacks the zone. */
 export function zoned(at, timeZone) {
   const wanted = {
     weekday: "short", day: "numeric", month: "short", year: "numeric", hour: "2-digit", minute: "2-digit",
@@ -50,14 +50,14 @@ export function duration(ms) {
   return minutes % 60 ? `${hours} h ${minutes % 60} min` : `${hours} h`;
 }
 
-/** A duration for where there is little room. */
+/** A short form of a duration. */
 export function roughly(ms) {
   if (ms < 100) return `${Math.round(ms)} ms`;
   if (ms < 60_000) return ms < 10_000 ? `${(ms / 1_000).toFixed(1)} s` : `${Math.round(ms / 1_000)} s`;
   return span(Math.floor(ms / 1_000));
 }
 
-/** How long since, in whole seconds. */
+/** The time since `at`, in whole seconds. */
 export function elapsed(at) {
   const ms = Math.max(0, now() - Date.parse(at));
   return ms < 60_000 ? `${Math.floor(ms / 1000)} s` : duration(ms);

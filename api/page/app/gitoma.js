@@ -1,4 +1,4 @@
-// What gitoma does with repositories: its health, and the state that it keeps of each.
+// gitoma: its health, and its state of each repository.
 
 import { html, useEffect, useState } from "../vendor/preact/preact.js";
 import { API, Problem, get, hasToken, heldToken } from "./api.js";
@@ -12,7 +12,7 @@ const AGAIN_MS = 5_000;
 export const Facts = ({ of: facts }) => html`<dl class="facts">${Object.entries(facts).filter(([, value]) => value !== null && value !== undefined)
   .map(([name, value]) => html`<dt key=${name}>${name}</dt><dd>${value}</dd>`)}</dl>`;
 
-/** Its health is asked once: the server looks at another one, which may take its time. */
+/** Loads the health once: the server asks LM Studio, which may be slow. */
 export function Gitoma() {
   const [health, setHealth] = useState(null);
   const states = useStates(health?.dialects?.includes("gitoma"));
@@ -39,14 +39,14 @@ function Repositories({ states }) {
 
 const safe = (address) => (/^https:[/][/]/.test(address) ? address : undefined);
 
-/** A token that the tab holds; the cookie of a session is sent by the browser. */
+/** The token of this tab, if any; the browser sends a session's cookie itself. */
 function credentials() {
   if (!hasToken()) return [];
   return [SUBPROTOCOL + btoa(heldToken()).replaceAll("+", "-").replaceAll("/", "_").replaceAll("=", "")];
 }
 
-/** The states as the socket of gitoma's dialect pushes them; null where it is not served, and where
- * there is no right to see them, for the socket is for the operator alone. */
+/** The states from the socket of gitoma's dialect. Null if the dialect is not served or the person
+ * is not the operator: only the operator may open the socket. */
 function useStates(served) {
   const [states, setStates] = useState(null);
   useEffect(() => {
@@ -62,7 +62,7 @@ function useStates(served) {
     return () => {
       clearTimeout(again);
       socket.onclose = null;
-      // Closing one that is just being opened would be an error in the console.
+      // Closing a socket that is still connecting would log an error in the console.
       if (socket.readyState === WebSocket.CONNECTING) socket.onopen = () => socket.close();
       else socket.close();
     };

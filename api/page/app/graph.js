@@ -1,27 +1,27 @@
-// A crew as a picture: its jobs in layers, each after all that it waits for.
+// The graph of a crew: its jobs in layers, each after its parents.
 
 import { html, signal, useEffect, useRef } from "../vendor/preact/preact.js";
 import { look, stateOf } from "./states.js";
 
 const HEIGHT = 58;
-const WIDTH = { across: 196, downward: 136 }; // of a node; on a phone layers are rows
+const WIDTH = { across: 196, downward: 136 }; // of a node; on a phone, layers are rows
 const GAP = { along: 52, across: 16 };
-const BEND = 10; // breadth of the lane of an edge that passes a layer
+const BEND = 10; // width of the lane of an edge that crosses a layer
 const MARGIN = 4;
 const NARROW = window.matchMedia("(max-width: 44rem)");
 
 const downward = signal(NARROW.matches);
 NARROW.addEventListener("change", () => (downward.value = NARROW.matches));
 
-/** Layers of jobs: a job stands one layer after the last of its parents; within a layer it stands
- * where its parents do, so that edges cross little. An edge that passes a layer has a place there,
- * a `{id, lane: true, parents}`, so that it goes behind no job. */
+/** Layers of jobs: a job is one layer after the last of its parents. Within a layer it is near its
+ * parents, so that few edges cross. An edge that crosses a layer gets a lane there,
+ * `{id, lane: true, parents}`, so that it does not run behind a job. */
 function layersOf(jobs) {
   const byId = new Map(jobs.map((job) => [job.id, job]));
   const depths = new Map();
   const depth = (job) => {
     if (!depths.has(job.id)) {
-      depths.set(job.id, 0); // a cycle cannot be, and must not hang the page
+      depths.set(job.id, 0); // even an impossible cycle must not hang the page
       const parents = job.parents.map((id) => byId.get(id)).filter(Boolean);
       depths.set(job.id, parents.length ? 1 + Math.max(...parents.map(depth)) : 0);
     }
@@ -53,7 +53,7 @@ function layersOf(jobs) {
 
 const laneId = (from, to, layer) => `${from} ${to} ${layer}`;
 
-/** Where everything stands: the middles of jobs and lanes, by id. */
+/** The centres of jobs and lanes, by id, and the size of the graph. */
 function positionsOf(layers, down) {
   const width = down ? WIDTH.downward : WIDTH.across;
   const [depthOf, breadthOf] = down ? [HEIGHT, width] : [width, HEIGHT];
@@ -75,7 +75,7 @@ function positionsOf(layers, down) {
   return { middles, box: width, width: down ? side : length, height: down ? length : side };
 }
 
-/** `links` is whether a node leads to its job: those of a template have none. */
+/** `links`: nodes link to their jobs. A template has no jobs yet. */
 export function Graph({ jobs, links = true }) {
   const down = downward.value;
   const scroller = useRef(null);
@@ -100,7 +100,7 @@ export function Graph({ jobs, links = true }) {
     </svg></div>`;
 }
 
-/** From the end of a job, along its lanes, to the beginning of another. */
+/** A line from one job to another, through its lanes. */
 function Edge({ route, box, down, done }) {
   const half = (down ? HEIGHT : box) / 2;
   const last = route[route.length - 1];
@@ -124,7 +124,7 @@ function Edge({ route, box, down, done }) {
 
 const ruler = document.createElement("canvas").getContext("2d");
 
-/** As much of a text as fits, in the font that it is drawn in. */
+/** The part of a text that fits the width in this font. */
 function fitting(text, font, width) {
   ruler.font = `${font} ${getComputedStyle(document.body).fontFamily}`;
   if (ruler.measureText(text).width <= width) return text;

@@ -1,4 +1,4 @@
-// A form made of the inputs that a template declares (JSON Schema), and what was written in it.
+// The form for the inputs that a template declares (JSON Schema), and its values.
 
 import { html } from "../vendor/preact/preact.js";
 import { Field } from "./parts.js";
@@ -7,7 +7,7 @@ const TEXTS = new Set(["string", "path", undefined]);
 
 const kindOf = ({ type, enum: choices }) => (choices ? "choice" : Array.isArray(type) ? type[0] : type);
 
-/** What stands in the form at first: texts, as people would write them. */
+/** The first texts of the form, from the given values or the defaults. */
 export function firstTexts(inputs, given = {}) {
   return Object.fromEntries(
     Object.entries(inputs).map(([name, schema]) => {
@@ -19,8 +19,8 @@ export function firstTexts(inputs, given = {}) {
   );
 }
 
-/** The inputs that the texts mean. What was left empty is left out, so that its default holds.
- * Throws Error with a sentence for what cannot be read. */
+/** The inputs from the texts. Empty texts are left out, so that the defaults apply. Throws Error
+ * with a sentence if a text is not valid. */
 export function valuesOf(inputs, texts) {
   const values = {};
   for (const [name, schema] of Object.entries(inputs)) {

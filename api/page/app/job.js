@@ -1,4 +1,4 @@
-// One job: where it stands, what can be done about it, its log, and all that belongs to it.
+// One job: its state, its actions, its log, and everything that belongs to it.
 
 import { html, useEffect, useRef, useState } from "../vendor/preact/preact.js";
 import { API, ended, post, remove, segment } from "./api.js";

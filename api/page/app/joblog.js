@@ -1,4 +1,4 @@
-// The log of a job over all its attempts, as it is written.
+// The live log of a job, over all its attempts.
 
 import { html, useEffect, useRef, useState } from "../vendor/preact/preact.js";
 import { API, EventStream, segment } from "./api.js";
@@ -12,7 +12,7 @@ const note = (text) => ({ text, kind: "note" });
 
 const attemptOver = ({ attempt, reason, outcome }) => (attempt ? [note(`Attempt ${attempt} over: ${reason || outcome}`)] : []);
 
-/** The lines that an event of the job is, by its type. */
+/** The lines that show an event of the job, by its type. */
 const LINES = {
   "job.output": ({ lines }) => lines.map((text) => ({ text, kind: "" })),
   "job.started": ({ attempt }) => [note(`Attempt ${attempt} started`)],
@@ -26,24 +26,24 @@ const LINES = {
   "job.made_stale": () => [note("A parent is done again.")],
 };
 
-const AGAIN = ["job.redone", "job.made_stale"]; // an end before one of these was not the last
+const AGAIN = ["job.redone", "job.made_stale"]; // after one of these, the job ends again
 
 const linesOf = (event) => LINES[event.type]?.(event.data, event) ?? [];
 
-/** `over` is whether the job has ended, in this attempt; one that is done again is followed again.
- * A stream that is open reads on to the end: the page may know of that before the last lines. */
+/** `over`: the job has ended in this attempt; if it is redone, the log is followed again. An open
+ * stream is read to its end, because the page may know of the end before the last lines come. */
 export function JobLog({ id, gone, over, attempt }) {
   const box = useRef(null);
   const view = useRef(null);
-  const seen = useRef(null); // how far this page has read
-  const open = useRef(null); // the stream that is being read
-  const read = useRef(null); // the attempt up to which all was read
+  const seen = useRef(null); // the last id that this page has read
+  const open = useRef(null); // the open stream
+  const read = useRef(null); // the last attempt that was read to its end
   const newest = useRef(attempt);
   newest.current = attempt;
   const [shown, setShown] = useState(NOTHING_YET);
   const [state, setState] = useState("Connecting");
   const [wrap, setWrap] = useState(true);
-  const [begun, setBegun] = useState(""); // of the line that has not ended
+  const [begun, setBegun] = useState(""); // the line that has no end yet
 
   useEffect(() => {
     view.current = new OutputView(box.current, setShown);
@@ -55,7 +55,7 @@ export function JobLog({ id, gone, over, attempt }) {
 
   useEffect(() => {
     if (gone.aborted || open.current !== null || (over && read.current === attempt)) return;
-    let end = null; // what the last end said
+    let end = null; // data of the last end
     const stream = new EventStream(
       `${API}/jobs/${segment(id)}/stream?partial=true`,
       {
@@ -80,9 +80,9 @@ export function JobLog({ id, gone, over, attempt }) {
           seen.current = stream.lastId;
           setState(end ? `Ended: ${look(end.outcome).word}` : "Live");
         },
-        // The server hangs up at the end of the job; coming back it says that there is no more.
+        // The server closes the stream at the end of the job, and answers a resume with 204.
         state(now) {
-          setBegun(""); // if it still stands, the server says so again
+          setBegun(""); // the server sends it again if it is still open
           if (!end) setState(now === "live" ? "Live" : "Reconnecting …");
         },
         closed(status) {

@@ -1,4 +1,4 @@
-// What a job's room is made of beside its log.
+// The parts of a job's room, except its log.
 
 import { html, useState } from "../vendor/preact/preact.js";
 import { API, NO_ANSWER, Problem, hasToken, heldToken, post, query, segment } from "./api.js";
@@ -6,11 +6,11 @@ import { clock, counted, duration, moment, number, size } from "./format.js";
 import { Ago, Failure, Field, Running, State, submitted, useAction } from "./parts.js";
 import { atRest, isOver, labelsOf } from "./states.js";
 
-const NONE = "–"; // a fact that is not there yet keeps its row, so nothing moves when it comes
+const NONE = "–"; // a missing fact keeps its row, so nothing moves when it comes
 
 const Time = ({ at }) => (at ? html`<time datetime=${at} title=${at}>${moment(at)}</time>` : NONE);
 
-/** Words as they are passed on, each in a frame of its own, so that no quoting needs explaining. */
+/** The words of a command, each in its own frame, so that no quoting is needed. */
 export const Words = ({ words }) =>
   html`<span class="words">${words.map((word, index) => html`<code key=${index}>${word || "(empty)"}</code> `)}</span>`;
 
@@ -19,7 +19,7 @@ const Section = ({ id, title, children, side = "" }) =>
 
 export function Facts({ job }) {
   const dropped = job.droppedBytes ? `, ${size(job.droppedBytes)} over the limit dropped` : "";
-  // What the last attempt came to is no fact of a job that waits for another one.
+  // The result of the last attempt says nothing about a job that waits for another attempt.
   const rests = atRest(job);
   const runs = job.column === "running";
   const took = runs ? html`<${Running} since=${job.startedAt} />` : rests && job.attempt && job.runMs !== null ? duration(job.runMs) : NONE;
@@ -53,7 +53,7 @@ export function Result({ job }) {
   return html`<${Section} id="result-title" title="Result"><${Values} of=${job.result} /><//>`;
 }
 
-/** A JSON object as names and values; what is nested is shown as it is. */
+/** A JSON object as names and values; nested values are shown as JSON. */
 export function Values({ of: object }) {
   const entries = Object.entries(object);
   if (!entries.length) return html`<p class="soft">Nothing in particular.</p>`;
@@ -75,9 +75,9 @@ export function Artifacts({ artifacts }) {
 }
 
 const READABLE = /^(text\/|application\/json)/;
-const MOST_SHOWN = 256 * 1024; // bytes of a file that are shown in the page
+const MOST_SHOWN = 256 * 1024; // bytes of a file that the page shows
 
-/** A link carries the session's cookie, but no token: with one the file is fetched by the page. */
+/** A link sends the session's cookie but no token, so with a token the page fetches the file. */
 function File({ file, action, current }) {
   const [text, setText] = useState(null);
   const raw = `${API}/artifacts/${segment(file.id)}/content`;

@@ -1,4 +1,4 @@
-// All jobs, newest first, whatever became of them; and a form to run a command.
+// All jobs in every state, newest first, and a form to run a command.
 
 import { html, useEffect, useRef, useState } from "../vendor/preact/preact.js";
 import { API, Coalesced, Problem, get, post, query as withQuery } from "./api.js";
@@ -11,8 +11,8 @@ import { onChange } from "./store.js";
 import { looksLikeShell, newKey, wordsOf } from "./words.js";
 
 const PAGE = 50; // jobs that "load more" adds
-const MOST_JOBS = 1_000; // jobs that the list shows at most
-const LOOK_AGAIN_MS = 5_000; // lines of running jobs grow without being told
+const MOST_JOBS = 1_000; // most jobs that the list shows
+const LOOK_AGAIN_MS = 5_000; // the stream does not announce new lines of running jobs
 
 const FILTERS = {
   "": "All", held: "Held", queued: "Queued", running: "Running", waiting_for_approval: "Waiting for approval",
@@ -20,7 +20,7 @@ const FILTERS = {
   archived: "Archived",
 };
 
-// Who gave up, or passed the time limit, has failed.
+// Jobs that gave up or timed out count as failed.
 const WIDER = { failed: "failed,timed_out,gave_up", running: "running,paused" };
 
 export function Jobs({ query }) {
@@ -103,7 +103,7 @@ function Row({ job }) {
   </a></li>`;
 }
 
-/** How long its attempt has run; nothing while it waits for another one. */
+/** The run time of the attempt; nothing while the job waits for another attempt. */
 function Took({ job }) {
   if (job.column === "running") return html`<${Running} since=${job.startedAt} />`;
   return atRest(job) && job.attempt && job.runMs !== null ? duration(job.runMs) : null;

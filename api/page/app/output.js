@@ -1,9 +1,9 @@
-// The lines of a job's output, live. Written to the document by hand: there may be very many.
+// The live output of a job. Written to the document directly, because there may be many lines.
 
 const SHOWN_LINES = 5_000; // lines in the document at a time
 const HELD_LINES = 200_000; // lines that this page keeps
 
-// Colours and cursor movements of terminals mean nothing here; other controls are made visible.
+// Terminal colours and cursor movements are removed; other control characters are made visible.
 const ESCAPES = /\x1b(?:\[[0-?]*[ -/]*[@-~]|\][^\x07\x1b]*(?:\x07|\x1b\\)|[@-Z\\-_])/g;
 const CONTROLS = /[\x00-\x08\x0b-\x1f\x7f]/g;
 
@@ -14,25 +14,25 @@ export function printable(line) {
 }
 
 /**
- * Lines of output, of which the document holds a window. While following, the window is the last
- * lines; otherwise it stays where the reader is. Drawn at most once a frame, and less often when
- * drawing is slow, so a job that writes without end leaves the page usable.
+ * Lines of output; the document holds a window of them. While following, the window is the last
+ * lines; otherwise it stays where the reader is. Drawn at most once a frame, and less often if
+ * drawing is slow, so the page stays usable while a job writes without end.
  *
- * A line is `{text, kind}`: kind "" for output, else what the server said in between. `told` hears
- * `{all, first, last, count, earlier, gone, follow, later}` whenever that changes: the numbers of the
+ * A line is `{text, kind}`: kind "" for output, else a note of the page. `told` gets
+ * `{all, first, last, count, earlier, gone, follow, later}` at every change: the numbers of the
  * first and last line of output that are shown, and how many there are.
  */
 export class OutputView {
   #box;
   #told;
   #lines = [];
-  #gone = 0; // lines before #lines[0], which this page holds no more
-  #from = 0; // the window, as numbers of lines: from this one
-  #to = 0; // up to, without, this one
+  #gone = 0; // dropped lines before #lines[0]
+  #from = 0; // first line of the window
+  #to = 0; // end of the window, exclusive
   #follow = true;
   #lastTop = 0;
   #drawing = false;
-  #count = 0; // lines of output so far, without what was said in between
+  #count = 0; // lines of output so far, without notes
   #resized;
 
   constructor(box, told) {
@@ -95,7 +95,7 @@ export class OutputView {
     }
   }
 
-  /** Make the document hold the lines `from` to `to`, keeping what is there already. */
+  /** Show the lines `from` to `to`, and keep those already shown. */
   #show(from, to) {
     if (from >= this.#to || from < this.#from) {
       this.#box.replaceChildren(this.#fragment(from, to));
@@ -141,7 +141,7 @@ export class OutputView {
     const from = Math.max(this.#gone, this.#from - SHOWN_LINES / 2);
     const shift = this.#from - from;
     this.#show(from, Math.min(this.#total, from + SHOWN_LINES));
-    // What was at the top stays where the eye is.
+    // The line at the top must not move.
     const anchor = this.#box.children[shift];
     if (anchor) this.#box.scrollTop = anchor.offsetTop - this.#box.firstChild.offsetTop;
     this.#lastTop = this.#box.scrollTop;
@@ -158,7 +158,7 @@ export class OutputView {
     this.#tell();
   }
 
-  /** To be called when the lines got another height, too. */
+  /** Also called when the lines change their height. */
   #toEnd() {
     if (!this.#follow) return;
     this.#box.scrollTop = this.#box.scrollHeight;
@@ -169,7 +169,7 @@ export class OutputView {
     this.#toEnd();
   }
 
-  /** Scrolling up stops following; coming back to the end takes it up again. */
+  /** Scrolling up stops following; scrolling to the end resumes it. */
   #scrolled = () => {
     const { scrollTop, scrollHeight, clientHeight } = this.#box;
     const atEnd = scrollTop + clientHeight >= scrollHeight - 4;

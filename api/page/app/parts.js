@@ -1,4 +1,4 @@
-// Small parts that every room uses.
+// Small components that every room uses.
 
 import { html, useEffect, useId, useLayoutEffect, useRef, useState } from "../vendor/preact/preact.js";
 import { Problem, get } from "./api.js";
@@ -44,14 +44,14 @@ export function State({ of, id, role, word }) {
     ><${Icon} name=${seen.icon} />${word ?? seen.word}</span>`;
 }
 
-/** A moment, relative to now, with the exact one as its title. */
+/** A time relative to now, with the exact time as its title. */
 export function Ago({ at, prefix = "" }) {
   void second.value;
   if (!at) return null;
   return html`<time datetime=${at} title=${moment(at)}>${prefix}${ago(at)}</time>`;
 }
 
-/** How long something has lasted that goes on. */
+/** The time since something began that still runs. */
 export function Running({ since }) {
   void second.value;
   return html`<time datetime=${since} title=${`Since ${moment(since)}`}>${elapsed(since)}</time>`;
@@ -66,12 +66,12 @@ export const Loading = ({ what = "Loading" }) =>
 export const Failure = ({ problem, id }) =>
   html`<p class="error" role="alert" id=${id}>${problem ? (problem.message ?? problem) : ""}</p>`;
 
-/** Whether one has just come into a room, and has not done anything there. */
+/** `fresh`: the person has just entered a room and done nothing there yet. */
 export const arrival = { fresh: false };
 for (const act of ["keydown", "pointerdown"]) addEventListener(act, () => (arrival.fresh = false), true);
 
-/** The title of a room; it is focused when one comes in, so that a reader starts there. The one of
- * a room that was still loading hands its focus on. */
+/** The title of a room. It gets the focus on entry, so that a screen reader starts there, and again
+ * when it replaces the title that the room had while loading. */
 export function Title({ children, document: said, id }) {
   const heading = useRef(null);
   useLayoutEffect(() => {
@@ -83,7 +83,7 @@ export function Title({ children, document: said, id }) {
   return html`<h1 id=${id ?? "room-title"} tabindex="-1" ref=${heading}>${children}</h1>`;
 }
 
-/** A box for a text to look for; `onText` hears it when the typing rests. */
+/** A search box; `onText` gets the text when the typing pauses. */
 export function Search({ label, placeholder = label, text, onText }) {
   const [typed, setTyped] = useState(text);
   const told = useRef(text);
@@ -114,8 +114,9 @@ export function Field({ label, hint, children, wide }) {
   </div>`;
 }
 
-/** For a page whose own thing is deleted: from then on nobody asks for it, and what was asked is let go of, or the
- * answers would say that it is missing. `{gone, away}`: `away(work)` has `work` delete it; `gone` is the signal. */
+/** For a room whose own object is deleted: aborts its requests and sends no more, because the
+ * answers would be 404. `{gone, away}`: `away(work)` calls `work` to delete it; `gone` is the
+ * signal. */
 export function useAway() {
   const [controller, setController] = useState(() => new AbortController());
   const away = async (work) => {
@@ -127,8 +128,8 @@ export function useAway() {
   return { gone: controller.signal, away };
 }
 
-/** What is at a path: `{data, problem, reload}`. Loads again when `wanted(change)` says so of a
- * change, and every `everyMs`. What was shown stays until there is something newer. Not after `gone`. */
+/** Loads a path: `{data, problem, reload}`. Loads again on each change for which `wanted(change)`
+ * is true, and every `everyMs`, but not after `gone`. Old data stays until new data comes. */
 export function useLoad(path, { wanted = () => false, everyMs = 0, gone = null } = {}) {
   const [state, setState] = useState({ path, data: null, problem: null });
   const [round, setRound] = useState(0);
@@ -178,7 +179,7 @@ export function useLoad(path, { wanted = () => false, everyMs = 0, gone = null }
   return { data: fresh ? state.data : null, problem: fresh ? state.problem : null, reload };
 }
 
-/** Do something that the server is asked for, one at a time: `{busy, problem, said, run, say}`. */
+/** Runs one action on the server: `{busy, problem, said, run, say}`. */
 export function useAction() {
   const [state, setState] = useState({ busy: false, problem: null, said: "" });
   const run = async (work, said = "") => {
@@ -196,7 +197,7 @@ export function useAction() {
   return { ...state, run, say: (said) => setState({ busy: false, problem: null, said }) };
 }
 
-/** A question before something that cannot be taken back. `children` is what it means. */
+/** Asks before an action that cannot be undone. `children` says what the action does. */
 export function Confirm({ open, title, children, yes, no = "Keep it", danger = true, busy, onYes, onNo }) {
   const dialog = useRef(null);
   const id = useId();

@@ -1,4 +1,4 @@
-// Everybody who may sign in; for administrators.
+// All accounts, for administrators.
 
 import { html, useState } from "../vendor/preact/preact.js";
 import { patch, post, remove, segment } from "./api.js";

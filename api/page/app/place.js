@@ -1,10 +1,10 @@
-// Where one is. The room, and what is looked for in it, stand in the address: they survive a
-// reload, and can be linked.
+// The current place. The address holds the room and its filter, so that both survive a reload and
+// can be linked.
 
 import { signal } from "../vendor/preact/preact.js";
 import { query } from "./api.js";
 
-const PAGES = { "/profile/": "/profile" }; // pages of the server that are a room here
+const PAGES = { "/profile/": "/profile" }; // paths of the server that are rooms of the page
 
 function where() {
   const [path, said = ""] = location.hash.replace(/^#/, "").split("?");
@@ -15,8 +15,8 @@ export const place = signal(where());
 
 const LINK = /^#\/sign-in\/([\w-]+)$/; // what `crewlog serve` prints
 
-/** The code of a sign-in link, if the address is one. It is taken out of the address: it is good
- * once. */
+/** The code of a sign-in link, if the address is one. Removes it from the address, because it works
+ * only once. */
 export function takeLink() {
   const found = LINK.exec(location.hash);
   if (!found) return null;
@@ -25,12 +25,12 @@ export function takeLink() {
   return found[1];
 }
 
-/** Look at the address again. */
+/** Read the address again. */
 export function arrive() {
   place.value = where();
 }
 
-/** Look for something else in the same room: no step back leads to each letter. */
+/** Change the filter of the room, without a step in the browser's history for each letter. */
 export function lookFor(parts) {
   const said = { ...Object.fromEntries(place.peek().query), ...parts };
   history.replaceState(null, "", `#${query(place.peek().path, said)}`);

@@ -1,4 +1,4 @@
-// One's own account: the password, and tokens for programs.
+// The person's own account: the password, and API tokens for programs.
 
 import { html, useState } from "../vendor/preact/preact.js";
 import { Problem, post, remove, segment } from "./api.js";

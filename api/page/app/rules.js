@@ -1,4 +1,4 @@
-// The editor of a schedule's rule, and the times that it means, as one writes it.
+// The editor of a schedule's rule, with a live preview of its times.
 
 import { html, useEffect, useRef, useState } from "../vendor/preact/preact.js";
 import { API, Problem, post } from "./api.js";
@@ -24,7 +24,7 @@ const PATIENCE_MS = 250;
 
 export const hereZone = () => Intl.DateTimeFormat().resolvedOptions().timeZone || "UTC";
 
-/** What stands in the editor for a rule. */
+/** The editor's draft of a rule. */
 export function draftOf(rule = { cadence: "daily" }) {
   const kind = rule.cadence ?? Object.keys(KINDS).find((name) => name in rule) ?? "daily";
   const said = Object.fromEntries(Object.entries(rule).map(([name, value]) => [name, Array.isArray(value) ? value : String(value)]));
@@ -39,7 +39,7 @@ function daysOf(days) {
   return named.map((day) => Number(day) || 1 + DAYS.findIndex((name) => day.startsWith(name.toLowerCase())));
 }
 
-/** The rule that a draft means. */
+/** The rule of a draft. */
 export function ruleOf({ kind, at, days, dayOfMonth, everyHours, everyMinutes, ...texts }) {
   if (kind in { cron: 1, rrule: 1, once: 1 }) return { [kind]: texts[kind] };
   const rule = { cadence: kind };
@@ -83,7 +83,7 @@ function Days({ days, onDays }) {
   })}</div>`;
 }
 
-/** The next times of a rule that is not saved, while it is being written. */
+/** The next times of an unsaved rule, while the person edits it. */
 export function Preview({ rule, timezone }) {
   const [shown, setShown] = useState({ times: null, ruleText: "", problem: "" });
   const asked = JSON.stringify({ rule, timezone, n: 5 });

@@ -1,4 +1,4 @@
-// One schedule: its next times, what came of those that were, and its form.
+// One schedule: its next times, its past firings, and its form.
 
 import { html, useState } from "../vendor/preact/preact.js";
 import { API, patch, remove, segment } from "./api.js";

@@ -1,4 +1,4 @@
-// The form of a schedule: a new one, or another shape for one that is there.
+// The form to make or change a schedule.
 
 import { html, useState } from "../vendor/preact/preact.js";
 import { Problem } from "./api.js";
@@ -30,7 +30,7 @@ const termsOf = ({ mode, windowH, overlap, jitterS, endsAt, maxFirings }) => ({
   maxFirings: maxFirings ? Number(maxFirings) : null,
 });
 
-/** `schedule` is null for a new one; `template` is chosen before. `onSave(terms)` sends them. */
+/** `schedule` is null for a new one; `template` is preselected. `onSave(terms)` sends them. */
 export function ScheduleForm({ schedule = null, templates, template: chosen, onSave, onCancel }) {
   const [name, setName] = useState(schedule?.name ?? "");
   const [template, setTemplate] = useState(schedule?.template ?? chosen ?? "");

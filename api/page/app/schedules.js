@@ -1,4 +1,4 @@
-// All schedules: what fires when, how the last time went, and a new one.
+// All schedules, with their times and last firings, and a form for a new one.
 
 import { html, useState } from "../vendor/preact/preact.js";
 import { API, post, segment } from "./api.js";
@@ -6,7 +6,7 @@ import { zoned } from "./format.js";
 import { Ago, Empty, Failure, Loading, State, Title, useAction, useLoad } from "./parts.js";
 import { ScheduleForm } from "./scheduleform.js";
 
-const LOOK_AGAIN_MS = 5_000; // no stream tells of schedules
+const LOOK_AGAIN_MS = 5_000; // no stream announces changes of schedules
 
 export function Schedules({ query }) {
   const wanted = query.get("template");
@@ -42,7 +42,7 @@ function Row({ schedule, reload }) {
 
 export const isOn = (schedule) => schedule.state === "active";
 
-/** On or off, and firing by hand. */
+/** Buttons to enable, disable and fire the schedule. */
 export function Switch({ schedule, reload }) {
   const action = useAction();
   const path = `${API}/schedules/${segment(schedule.id)}`;

@@ -1,11 +1,11 @@
-// The ways in: a password, a provider, or the server's own token.
+// Sign-in with a password, a provider, or the server's token.
 
 import { html, useEffect, useRef, useState } from "../vendor/preact/preact.js";
 import { get, signedOut } from "./api.js";
 import { Failure, Field, Loading, Title, submitted, useAction } from "./parts.js";
 import { signInWithPassword, signInWithToken } from "./store.js";
 
-const WAY_KEY = "crewlog.way"; // how one signed in last, here
+const WAY_KEY = "crewlog.way"; // the way of the last sign-in in this browser
 
 const ERRORS = {
   wrong: "The e-mail address or the password is wrong.",
@@ -22,7 +22,7 @@ function failedBefore() {
   return ERRORS[reason] ?? "Signing in did not work. Try again.";
 }
 
-/** From the sign-in page one comes to one's profile (`contracts/board.md` §2). */
+/** The sign-in page leads to the profile (`contracts/board.md` §2). */
 function goOn() {
   if (location.pathname === "/login/") location.assign(location.hash ? `/${location.hash}` : "/profile/");
 }
@@ -89,7 +89,7 @@ const Password = ({ first }) => html`
   <${Field} label="Password">${(a) => html`<input ...${a} name="password" type="password"
     autocomplete="current-password" required />`}<//>`;
 
-/** `alone`: nobody has an account. */
+/** `alone`: there is no account yet. */
 const Token = ({ first, alone }) => html`
   ${alone
     ? html`<p>Nobody has an account here yet. Open the sign-in link that <code>crewlog serve</code> printed when it started,${" "}

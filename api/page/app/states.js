@@ -1,4 +1,4 @@
-// What states are called, and how they look: an icon and a word, so colour is never the only sign.
+// Names and looks of states: an icon and a word, so that colour is never the only sign.
 
 export const COLUMNS = {
   triage: "Triage",
@@ -10,7 +10,7 @@ export const COLUMNS = {
   archived: "Archived",
 };
 
-/** name: [word, icon, tone]. States of jobs and crews are those of JSON and of the filters. */
+/** name: [word, icon, tone]. States of jobs and crews are named as in the API. */
 const LOOKS = {
   held: ["held", "todo", "idle"],
   queued: ["queued", "queued", "idle"],
@@ -49,8 +49,8 @@ export function look(state) {
 
 export const isOver = (job) => job.outcome !== null;
 
-/** The state of a job, or how it ended; before it what is known beside it: that the job was put
- * away, cannot start as things are, or is to end. */
+/** The state to show. These come before the job's own state: archived, its outcome, gave up,
+ * stranded, cancelling. */
 export function stateOf(job) {
   if (job.archivedAt) return "archived";
   if (isOver(job)) return job.outcome;
@@ -59,16 +59,16 @@ export function stateOf(job) {
   return job.cancelRequestedAt ? "cancelling" : job.state;
 }
 
-/** Whether it goes on only when a person does something. */
+/** Whether the job waits for a person. */
 export const needsPerson = (job) =>
   !job.archivedAt && (["waiting_for_approval", "blocked"].includes(job.state) || job.gaveUp);
 
-/** Whether it stands where its last attempt has left it: what that came to is how the job is. */
+/** Whether the job is in the state in which its last attempt left it. */
 export const atRest = (job) => isOver(job) || job.column === "blocked";
 
 export const labelsOf = (job) => [...new Set([job.label, ...job.labels])];
 
-/** Why a job stands still, in a sentence; "" where it does not. */
+/** Why a job does not go on, in a sentence; "" if there is no reason. */
 export function reasonOf(job) {
   if (job.strandedBy && !isOver(job)) return "A job that it waits for will not be done.";
   if (job.gaveUp) return `Gave up${job.failures > 1 ? ` after ${job.failures} attempts` : ""}: ${job.blockReason}`;

@@ -1,4 +1,4 @@
-// What the page knows. One stream says which jobs and approvals changed; the views say how.
+// The page's data. One stream says which jobs and approvals changed; the views say how.
 
 import { batch, computed, effect, signal } from "../vendor/preact/preact.js";
 import {
@@ -7,31 +7,31 @@ import {
 } from "./api.js";
 
 const COLUMN_LIMIT = 50; // jobs of a column that the board shows
-const FEW = 6; // changed jobs that are fetched; for more the board is
+const FEW = 6; // most changed jobs that are fetched; for more, the whole board is
 const EVERY_MS = 300;
-const SEARCH_EVERY_MS = 1_500; // a text is looked for in every job there is
-const API_TOKEN = /^crewlog_u_[\x21-\x7e]*$/; // a header carries nothing else
+const SEARCH_EVERY_MS = 1_500; // the server searches the text in every job
+const API_TOKEN = /^crewlog_u_[\x21-\x7e]*$/; // a header allows no other characters
 const INBOX = 100; // approvals of a page
 const PROGRESS_MS = 10_000;
 
-/** Who is signed in: undefined until known, null for nobody. */
+/** The signed-in person: undefined until known, null for nobody. */
 export const me = signal(undefined);
 export const connection = signal("connecting");
 /** A sentence across the page, "" for none. */
 export const notice = signal("");
 /** The columns of the board, by status: {count, jobs}; null until loaded. */
 export const columns = signal(null);
-/** Which jobs the board is to show. The server looks for them, among all that there are. */
+/** The filter of the board. The server searches all jobs. */
 export const sought = signal({ text: "", crew: "", mine: false });
-/** What the columns were loaded for. */
+/** The filter that the columns were loaded with. */
 export const found = signal(null);
-/** Crews by id, as far as they were needed. */
+/** The crews that were needed so far, by id. */
 export const crews = signal(new Map());
-/** The newest approvals that wait for an answer; null until loaded. */
+/** The newest pending approvals; null until loaded. */
 export const pending = signal(null);
-/** How many wait in all. */
+/** The number of all pending approvals. */
 export const waitingCount = signal(0);
-/** Ticks once a second while somebody looks. */
+/** Ticks once a second while the page is visible. */
 export const second = signal(0);
 
 export const ownerId = computed(() => {
@@ -41,11 +41,11 @@ export const ownerId = computed(() => {
 
 const listeners = new Set();
 let stream = null;
-let inbox = INBOX; // approvals that are shown at most
-let changed = new Map(); // job id -> kinds of what happened since the board was looked at
+let inbox = INBOX; // most approvals that are shown
+let changed = new Map(); // job id -> types of its events since the board was last updated
 
-/** Hear of changes: `listener({jobs, approvals})` with the ids of jobs, and whether any approval
- * changed; `{all: true}` after a time without a connection. Returns what ends it. */
+/** Listen to changes: `listener({jobs, approvals})` gets the ids of jobs, and whether any approval
+ * changed; `{all: true}` after a lost connection. Returns a function that stops listening. */
 export function onChange(listener) {
   listeners.add(listener);
   return () => listeners.delete(listener);
@@ -63,8 +63,8 @@ const crewLoad = new Coalesced(loadCrews, () => {}, 50);
 
 // Signing in and out
 
-/** Find out who one is: by the token that this tab holds, or by the session's cookie. `why` is why
- * one may be nobody. */
+/** Find out who is signed in, by this tab's token or the session's cookie. `why` is the message if
+ * nobody is. */
 export async function begin(why = "") {
   try {
     const profile = await get("/auth/me");
@@ -77,8 +77,8 @@ export async function begin(why = "") {
   }
 }
 
-/** Sign in with what the link holds that the server has printed. Whoever is signed in already stays
- * so where it is not good any more. */
+/** Sign in with the code of the link that the server printed. If the code is not valid, a signed-in
+ * person stays signed in. */
 export async function signInWithLink(code) {
   try {
     const profile = await post("/auth/link", { code });
@@ -96,8 +96,8 @@ export async function signInWithPassword(email, password) {
   enter(await request("/auth/login", { method: "POST", body: { email, password } }));
 }
 
-/** The server's token begins a session; an API token is held by this tab. Throws Problem with a
- * sentence when the server does not know it. */
+/** The server's token begins a session; this tab keeps an API token. Throws Problem with a sentence
+ * if the server does not accept the token. */
 export async function signInWithToken(given) {
   if (API_TOKEN.test(given)) return signInWithApiToken(given);
   dropToken();
@@ -109,7 +109,7 @@ export async function signInWithToken(given) {
   }
 }
 
-/** What the server says of its settings, for who reads the page. */
+/** The server's message about its missing token, in words for people. */
 function explained(problem) {
   if (problem.status !== 503 || !/not configured/.test(problem.message)) return problem;
   return new Problem(503, "The server has no token, so this way in is closed. Set CREWLOG_TOKEN and start it again.");
@@ -119,7 +119,7 @@ async function signInWithApiToken(given) {
   useToken(given);
   try {
     const profile = await get("/auth/me");
-    // The server does not say why it does not know somebody; a route that asks for one does.
+    // `/auth/me` does not say why a token is refused; a route that needs sign-in does.
     if (!profile) await get(`${API}/projections`);
     if (!profile) throw wrongToken();
     keepToken();
@@ -142,7 +142,7 @@ export async function signOut() {
     try {
       await fetch("/auth/logout", { method: "POST", redirect: "manual" });
     } catch {
-      // The cookie stays then; the sign-in page says that nobody answers.
+      // The cookie stays; the sign-in page says that the server does not answer.
     }
   }
   leave("");
@@ -195,7 +195,7 @@ function watch(position) {
         if (back) tell({ all: true });
       },
       closed: () => {
-        // The log is another one than before: begin again.
+        // The server has a different log now: begin again.
         stream = null;
         connection.value = "reconnecting";
         columns.value = null;
@@ -233,7 +233,7 @@ async function catchUp() {
   changed = new Map();
   const strangers = [...news].some(([id, kinds]) => !held(id) && !kinds.includes("job.submitted"));
   try {
-    // Whether a job is one of those that are sought, only the server can say.
+    // Only the server can say whether a job matches the filter.
     if (news.size > FEW || strangers || narrowed()) await loadBoard();
     else apply(await fetchJobs([...news.keys()]));
   } catch (problem) {
@@ -259,7 +259,7 @@ async function loadBoard() {
 
 const narrowed = () => Boolean(sought.peek().text || sought.peek().crew);
 
-/** Show other jobs on the board. What stands there stays until they have come, if it is `close`. */
+/** Change the filter of the board. With `close`, the old jobs stay until the new ones come. */
 export function seek(changes, { close = true } = {}) {
   const before = sought.peek();
   if (Object.entries(changes).every(([name, wanted]) => before[name] === wanted)) return;
@@ -271,7 +271,7 @@ export function seek(changes, { close = true } = {}) {
   boardLoad.ask(0);
 }
 
-/** Each id with its job; null for one that is not there any more. */
+/** Each id with its job, or null if the job does not exist any more. */
 async function fetchJobs(ids) {
   const { items } = await get(query(`${API}/jobs`, { ids: ids.join(",") }));
   return ids.map((id) => [id, items.find((job) => job.id === id) ?? null]);
@@ -281,7 +281,7 @@ function held(id) {
   return Object.values(columns.peek() ?? {}).some(({ jobs }) => jobs.some((job) => job.id === id));
 }
 
-/** Put jobs where they belong now; newest first, as the server has them. */
+/** Move jobs to their columns; newest first, as on the server. */
 function apply(jobs) {
   const next = Object.fromEntries(
     Object.entries(columns.peek()).map(([status, { count, jobs }]) => [status, { count, jobs: [...jobs] }]),
@@ -316,7 +316,7 @@ async function loadCrews() {
   const needed = [sought.peek().crew, ...jobs.map((job) => job.crewId)];
   const missing = new Set(needed.filter((id) => id && !known.has(id)));
   for (const id of missing) {
-    // One that cannot be had is remembered as nameless, and not asked for again.
+    // A crew that cannot be loaded is kept without a name, so it is not requested again.
     known.set(id, await get(`${API}/crews/${segment(id)}`).catch(() => ({ id, name: "" })));
   }
   crews.value = known;
@@ -341,7 +341,7 @@ export function showMoreApprovals() {
   approvalLoad.ask(0);
 }
 
-/** One was answered: it is gone before the server has told so. */
+/** Remove an answered approval before the stream announces it. */
 export function answered(id) {
   batch(() => {
     const left = (pending.peek() ?? []).filter((one) => one.id !== id);
@@ -354,7 +354,7 @@ setInterval(() => {
   if (!document.hidden && me.peek()) second.value += 1;
 }, 1_000);
 
-// Progress is told by no stream, for there may be a lot of it: who runs is looked at now and then.
+// The stream leaves out progress, of which there may be a lot, so running jobs are polled.
 setInterval(async () => {
   if (document.hidden || !me.peek() || connection.peek() !== "live") return;
   const moving = (columns.peek()?.running?.jobs ?? []).filter((job) => job.progress !== null);

@@ -1,4 +1,4 @@
-// What the server is made of and how it is: dispatcher, log, views, gitoma.
+// The parts of the server and their state: dispatcher, log, views, gitoma.
 
 import { html } from "../vendor/preact/preact.js";
 import { API, post, segment } from "./api.js";
@@ -37,7 +37,7 @@ function Dispatcher({ status }) {
   }} />`;
 }
 
-/** Off loopback the server keeps its version and storage to itself. */
+/** Off loopback the server does not show its version and storage. */
 function Health({ head }) {
   const ready = useLoad("/readyz", { everyMs: LOOK_AGAIN_MS });
   const said = ready.data;

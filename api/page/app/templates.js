@@ -1,4 +1,4 @@
-// Templates, and starting a crew from one.
+// Templates, and the form to start a crew from one.
 
 import { html, useMemo, useState } from "../vendor/preact/preact.js";
 import { API, Problem, post, segment } from "./api.js";
@@ -99,7 +99,7 @@ function StartForm({ template }) {
     <section class="card" aria-label="Graph of the template"><${Graph} jobs=${jobs} links=${false} /></section>`;
 }
 
-/** Jobs of a template as nodes of a graph: nothing has happened to them. */
+/** Jobs of a template as nodes of a graph, before anything has happened. */
 function nodesOf(jobs) {
   return jobs.map((job) => ({
     id: job.id ?? job.key, key: job.id ?? job.key, title: job.title, assignee: job.assignee, parents: job.parents,

@@ -1,7 +1,7 @@
-// A command as it is written in one line.
+// Splits a command line into words, and makes idempotency keys.
 
-/** Split a line into words at blanks as a shell does: quotes group, a backslash takes one
- * character as it is. Throws Error for a quote or a backslash that is left open. */
+/** Split a line into words at blanks as a shell does: quotes group, and a backslash escapes one
+ * character. Throws Error for an open quote or a backslash at the end. */
 export function wordsOf(line) {
   const words = [];
   let word = null;
@@ -11,7 +11,7 @@ export function wordsOf(line) {
     if (character === "\\" && quote !== "'") {
       const next = line[(i += 1)];
       if (next === undefined) throw new Error("The line ends with a backslash.");
-      // Within double quotes a backslash only escapes what would be special there.
+      // Within double quotes a backslash escapes only characters that are special there.
       word = (word ?? "") + (quote && !'"\\$`'.includes(next) ? `\\${next}` : next);
     } else if (quote) {
       if (character === quote) quote = "";
@@ -35,9 +35,9 @@ export function wordsOf(line) {
 export const looksLikeShell = (words) =>
   words.some((word) => /^(\||\|\||&&?|;|[0-9]?>>?|<)$|^[$~]/.test(word));
 
-/** A key under which the same work, sent again after a lost answer, makes no second job. */
+/** An idempotency key: work sent again after a lost answer makes no second job. */
 export function newKey() {
-  // randomUUID exists only in secure contexts, and a server in the house network is none.
+  // randomUUID exists only in secure contexts; plain HTTP in a local network is not one.
   return Array.from(crypto.getRandomValues(new Uint8Array(16)), (byte) =>
     byte.toString(16).padStart(2, "0"),
   ).join("");
