@@ -189,7 +189,7 @@ class JobAttemptLost(Event, type="job.attempt_lost"):
 
 
 class JobFinished(Event, type="job.finished", schema=2, essential=True):
-    """The job has ended. Exactly one of these follows each time that a job was queued."""
+    """The job has ended. It may be queued again, and then end again."""
 
     attempt: int
     """0 if it ended before any attempt."""

@@ -403,7 +403,9 @@ def test_a_job_asks_so_much_at_once_and_its_lists_stay_small(
     for _ in range(10):
         assert client.post("/approvals", json=long).status_code == 201
 
-    path, seen, cursor = f"/crewlog/v1/jobs/{job_id}/approvals", [], None
+    path = f"/crewlog/v1/jobs/{job_id}/approvals"
+    seen: list[str] = []
+    cursor: str | None = None
     while cursor is not None or not seen:
         page = http.get(path, params={"cursor": cursor} if cursor else {}).json()
         seen += [approval["id"] for approval in page["items"]]

@@ -114,8 +114,8 @@ def test_a_steady_trickle_of_events_is_folded_in_few_transactions(
     took = time.monotonic() - begun
     until_caught_up(views)
     views.close()
-    # Each transaction collects events for 50 ms; a waiting reader causes one more.
-    assert 0 < len(commits) <= took / 0.05 + 2
+    # Each transaction collects events for 100 ms; a waiting reader causes one more.
+    assert 0 < len(commits) <= took / 0.1 + 2
 
 
 def test_every_digest_is_the_digest_of_the_rows(log: EventLog, tmp_path: Path) -> None:
