@@ -11,6 +11,8 @@ from typing import Any
 from sqlalchemy import Connection, Engine, create_engine, event
 from sqlalchemy.pool import QueuePool
 
+_DAMAGED = (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB)
+
 
 def make_engine(path: Path) -> Engine:
     if not path.exists():
@@ -63,6 +65,15 @@ def identities(path: Path) -> list[tuple[int, int] | None]:
 def remove(path: Path) -> None:
     for file in _files_of(path):
         file.unlink(missing_ok=True)
+
+
+def damage(error: Exception) -> str | None:
+    """What is wrong with the content of the file; None if that is not what the error says."""
+    cause = getattr(error, "orig", None)
+    if not isinstance(cause, sqlite3.Error):
+        return None
+    damaged = getattr(cause, "sqlite_errorcode", 0) & 0xFF in _DAMAGED
+    return str(cause) if damaged or str(cause).startswith("no such ") else None
 
 
 def upsert(

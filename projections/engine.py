@@ -14,6 +14,7 @@ import asyncio
 import contextlib
 import logging
 import threading
+import time
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
@@ -24,7 +25,7 @@ from domain.errors import LogUnavailable, NotFound, WrongState
 from domain.log import EventLog
 from domain.log.sqlite.reserve import Reserve
 from projections.counting import Counting
-from projections.database import identities, make_engine, remove
+from projections.database import damage, identities, make_engine, remove
 from projections.filling import CannotFold, Filling
 from projections.generations import Generations
 from projections.projection import Projection
@@ -38,6 +39,8 @@ _LIVE_PAGE = 1_000
 _REBUILD_PAGE = 2_500
 _RETRY_S = 0.5
 _LINGER_S = 0.1
+_MEND_AGAIN_S = 60.0
+"""If the file is damaged again this soon, its disk is, and filling it again would never end."""
 
 
 class UnknownProjection(NotFound):
@@ -64,6 +67,9 @@ class Views:
         self._started = False
         self._doubted = False
         self._again = False
+        self._damage: str | None = None
+        """What a reader or the thread has found in the file, to be mended at the next step."""
+        self._mended_at = -_MEND_AGAIN_S
         self._files: list[tuple[int, int] | None] = []
         self.error: str | None = None
         """Why the views cannot be written now; None if they can."""
@@ -106,14 +112,20 @@ class Views:
         Reserve(self._path).hold()
         return engine
 
-    def _reopen_if_replaced(self) -> None:
+    def _reopen_if_lost(self) -> None:
         """Start again if one of the files is gone or was replaced: open connections would go on
-        with the old files, which nobody else sees.
+        with the old files, which nobody else sees. Also if the content is damaged: no retry would
+        mend it, and all of it can be made again from the log.
         """
+        damage, self._damage = self._damage, None
         self._doubted = False
-        if identities(self._path) == self._files:
+        if identities(self._path) != self._files:
+            logger.warning("The views database was removed or replaced: it is filled again.")
+        elif damage is not None:
+            logger.error("The views database is damaged (%s): it is filled again.", damage)
+            self._mended_at = time.monotonic()
+        else:
             return
-        logger.warning("The views database was removed or replaced: it is filled again.")
         for slot in self._slots.values():
             slot.stop_counting()
         self._engine.dispose()
@@ -122,6 +134,10 @@ class Views:
         self._engine = self._open()
         with self._guard:
             self._requests.clear()  # all views are being filled anyway
+
+    def _note_damage(self, error: Exception) -> None:
+        if time.monotonic() - self._mended_at >= _MEND_AGAIN_S:
+            self._damage = self._damage or damage(error)
 
     def _load(self, engine: Engine) -> None:
         with engine.begin() as connection:
@@ -138,6 +154,7 @@ class Views:
             except (SQLAlchemyError, LogUnavailable, OSError) as error:
                 logger.error("The views cannot be written: %s", error)
                 self.error = str(error)
+                self._note_damage(error)
                 self._roll_back()
                 self._log.wait_beyond(self._log.head, _RETRY_S, lambda: self._stopping)
                 continue
@@ -172,7 +189,7 @@ class Views:
         there was nothing to do.
         """
         self._again = False
-        self._reopen_if_replaced()
+        self._reopen_if_lost()
         self._begin_requested()
         live = [s.live for s in self._slots.values() if s.live is not None]
         behind = [s.next for s in self._slots.values() if s.next is not None]
@@ -326,6 +343,7 @@ class Views:
                 yield reading
         except SQLAlchemyError as error:
             self._doubted = True
+            self._note_damage(error)
             self._log.wake_all()
             raise ViewsUnavailable(f"The views cannot be read: {type(error).__name__}.") from error
 

@@ -7,7 +7,7 @@ import random
 import sqlite3
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from functools import partial
 from itertools import pairwise
@@ -116,6 +116,61 @@ def test_a_steady_trickle_of_events_is_folded_in_few_transactions(
     views.close()
     # Each transaction collects events for 100 ms; a waiting reader causes one more.
     assert 0 < len(commits) <= took / 0.1 + 2
+
+
+def garble(path: Path, table: str) -> None:
+    """Overwrite the first page of a table's tree."""
+    with sqlite3.connect(path) as connection:
+        connection.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+        [(size,)] = connection.execute("PRAGMA page_size")
+        query = "SELECT rootpage FROM sqlite_master WHERE type = 'table' AND name LIKE ?"
+        [(page,)] = connection.execute(query, (f"{table}_%",))
+    connection.close()
+    with path.open("r+b") as file:
+        file.seek((page - 1) * size)
+        file.write(b"\x5a" * size)
+
+
+def drop(path: Path, table: str) -> None:
+    with sqlite3.connect(path) as connection:
+        query = "SELECT name FROM sqlite_master WHERE type = 'table' AND name LIKE ?"
+        [(name,)] = connection.execute(query, (f"{table}_%",))
+        connection.execute(f"DROP TABLE {name}")
+    connection.close()
+
+
+@pytest.mark.parametrize("harm", [garble, drop])
+@pytest.mark.parametrize("found_by", ["reader", "writer"])
+def test_a_damaged_table_is_made_again_from_the_log(
+    log: EventLog, tmp_path: Path, harm: Callable[[Path, str], None], found_by: str
+) -> None:
+    path = tmp_path / "views.db"
+    views = started(log, path)
+    make_history(log, 1)
+    until_caught_up(views)
+    views.close()
+    harm(path, "jobs")
+
+    views = started(log, path)
+    if found_by == "writer":
+        make_history(log, 2)
+
+    def readable() -> bool:
+        try:
+            until_caught_up(views)
+            with views.reading() as reading:
+                return len(list_jobs(reading, limit=100)[0]) > 0
+        except ViewsUnavailable:
+            return False
+
+    until(readable, "the views are made again")
+    fresh = started(log, tmp_path / "fresh.db")
+    until_caught_up(fresh)
+    until_caught_up(views)
+    assert views.recount() == digests(views) == digests(fresh)
+    assert views.error is None
+    views.close()
+    fresh.close()
 
 
 def test_every_digest_is_the_digest_of_the_rows(log: EventLog, tmp_path: Path) -> None:
