@@ -44,6 +44,13 @@ class JobFilter:
     ended_after: str | None = None
     ended_before: str | None = None
 
+    @property
+    def rare(self) -> bool:
+        """Whether few jobs may match, so that every job may have to be looked at. No event loop
+        should wait for that.
+        """
+        return self != JobFilter(ids=self.ids, owner=self.owner, crew=self.crew)
+
     def conditions(self) -> Iterator[Condition]:
         """The conditions for which `list_jobs` has no parameter."""
         if self.ids:

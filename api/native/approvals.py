@@ -94,9 +94,13 @@ def _add_reading(router: APIRouter, views: Views, email_of: EmailOf, name_of: Na
             "crew": crew,
         }
         await views.caught_up()
-        with views.reading() as reading:
-            count = count_approvals(reading, **wanted)
-            rows, more = list_approvals(reading, **wanted, cursor=cursor, limit=limit)
+
+        def read() -> tuple[int, list[Row], bool]:
+            with views.reading() as reading:
+                rows, more = list_approvals(reading, **wanted, cursor=cursor, limit=limit)
+                return count_approvals(reading, **wanted), rows, more
+
+        count, rows, more = await run_in_threadpool(read)
         items, whole = bounded(approval_json(row, name_of) for row in rows)
         following = rows[len(items) - 1]["id"] if more or not whole else None
         return page(items, following, count=count)

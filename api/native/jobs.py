@@ -182,8 +182,7 @@ async def selected_jobs(
             owner = scope_of(principal)
             return filtered_jobs(reading, wanted, owner=owner, cursor=cursor, limit=limit)
 
-    # A text filter searches every job, so it runs in a thread.
-    return await run_in_threadpool(read) if wanted.text else read()
+    return await run_in_threadpool(read) if wanted.rare else read()
 
 
 def _add_belongings(router: APIRouter, views: Views, name_of: NameOf) -> None:

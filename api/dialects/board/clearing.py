@@ -1,6 +1,7 @@
 """``/api/jobs/clear``: clears the board, or one column of it (`contracts/board.md` §5.3)."""
 
 from fastapi import APIRouter, Request, Response
+from fastapi.concurrency import run_in_threadpool
 
 from api.dialects.board.job_json import status_of
 from api.edge.answers import json_bytes, position_header
@@ -15,6 +16,7 @@ from domain.job.events import JobDeleted
 from domain.log import Context
 from projections.engine import Views
 from projections.jobs import list_jobs
+from projections.projection import Row
 
 _PAGE = 100
 
@@ -43,6 +45,11 @@ def clearing_routes(jobs: Jobs, views: Views) -> APIRouter:
     return router
 
 
+def _page_of(views: Views, column: str | None, cursor: str | None) -> tuple[list[Row], bool]:
+    with views.reading() as reading:
+        return list_jobs(reading, status=column, cursor=cursor, limit=_PAGE)
+
+
 async def _clear(
     jobs: Jobs, views: Views, column: str | None, context: Context
 ) -> tuple[int, int, int]:
@@ -50,8 +57,7 @@ async def _clear(
     deleted = skipped = position = 0
     cursor: str | None = None
     while True:
-        with views.reading() as reading:
-            rows, more = list_jobs(reading, status=column, cursor=cursor, limit=_PAGE)
+        rows, more = await run_in_threadpool(_page_of, views, column, cursor)
         for row in rows:
             try:
                 changed = await jobs.execute(row["id"], _put_away, context)

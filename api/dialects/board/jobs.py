@@ -64,8 +64,8 @@ def _add_reading(router: APIRouter, views: Views, name_of: NameOf) -> None:
                     limit=limit,
                 )
 
-        # A text filter searches every job, so it runs in a thread.
-        rows, more = await run_in_threadpool(read) if text else read()
+        # Few jobs may match, and then every job is looked at.
+        rows, more = await run_in_threadpool(read) if text or column else read()
         items, whole = bounded(map(job_json, rows))
         more = more or not whole
         following = rows[len(items) - 1]["id"] if more else None

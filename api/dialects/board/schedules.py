@@ -5,6 +5,7 @@
 from typing import Annotated
 
 from fastapi import APIRouter, Query, Request, Response
+from fastapi.concurrency import run_in_threadpool
 
 from api.dialects.board.job_json import JobList, job_json
 from api.dialects.board.schedule_json import (
@@ -28,6 +29,7 @@ from domain.schedule.aggregate import Schedule
 from domain.schedule.commands import ChangedSchedule
 from projections.engine import Views
 from projections.jobs import list_jobs
+from projections.projection import Row
 
 _MOST_TIMES = 100
 
@@ -228,9 +230,13 @@ def _add_what_it_made(router: APIRouter, actions: ScheduleActions, views: Views)
         cursor: Annotated[str | None, Query(max_length=200)] = None,
     ) -> Response:
         await views.caught_up()
-        with views.reading() as reading:
-            seen_schedule(reading, schedule_id, principal)
-            rows, more = list_jobs(reading, schedule=schedule_id, cursor=cursor, limit=limit)
+
+        def read() -> tuple[list[Row], bool]:
+            with views.reading() as reading:
+                seen_schedule(reading, schedule_id, principal)
+                return list_jobs(reading, schedule=schedule_id, cursor=cursor, limit=limit)
+
+        rows, more = await run_in_threadpool(read)
         shown = [job_json(row) for row in rows]
         following = rows[-1]["id"] if more else None
         return json_bytes({"jobs": shown, "cursor": following})

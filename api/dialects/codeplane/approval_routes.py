@@ -102,17 +102,15 @@ def _add_reading(router: APIRouter, views: Views, email_of: EmailOf, name_of: Na
         states = () if state is None else (state,)
         owner = None if everything else principal.owner
         approver = None if everything else email_of(principal)
+        wanted: dict[str, Any] = {"states": states, "owner": owner, "approver": approver}
         await views.caught_up()
-        with views.reading() as reading:
-            count = count_approvals(reading, states=states, owner=owner, approver=approver)
-            rows, more = list_approvals(
-                reading,
-                states=states,
-                owner=owner,
-                approver=approver,
-                cursor=cursor,
-                limit=limit,
-            )
+
+        def read() -> tuple[int, list[Row], bool]:
+            with views.reading() as reading:
+                rows, more = list_approvals(reading, **wanted, cursor=cursor, limit=limit)
+                return count_approvals(reading, **wanted), rows, more
+
+        count, rows, more = await run_in_threadpool(read)
         items, whole = bounded(approval_json(row, name_of) for row in rows)
         more = more or not whole
         following = rows[len(items) - 1]["id"] if more else None

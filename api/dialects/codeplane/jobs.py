@@ -116,8 +116,9 @@ def _add_reading(router: APIRouter, views: Views) -> None:
                 )
 
         try:
-            # A text filter searches every job, so it runs in a thread.
-            rows, more = await run_in_threadpool(read) if text else read()
+            # Few jobs may match, and then every job is looked at.
+            rare = states or text or label or schedule or archived is not None
+            rows, more = await run_in_threadpool(read) if rare else read()
         except InvalidCursor:
             rows, more = [], False
         items, whole = bounded(map(job_json, rows))
