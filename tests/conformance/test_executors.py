@@ -1398,3 +1398,139 @@ def test_an_attempt_whose_files_somebody_removes_is_lost(here: World) -> None:
         assert (await running.wait()).reason == "lost"
 
     here.run(scenario)
+
+
+STRANGE = {
+    "a pipe": "rm -f {0}; mkfifo {0}",
+    "a directory": "rm -f {0}; mkdir {0}",
+    "a link to a pipe": "mkfifo {0}_pipe; ln -sf {0}_pipe {0}",
+}
+
+
+@pytest.mark.parametrize("adopt", [False, True], ids=["watched", "adopted"])
+@pytest.mark.parametrize("how", STRANGE.values(), ids=STRANGE)
+@pytest.mark.parametrize("name", ["exit.json", "spool", "lock"])
+def test_an_attempt_that_replaces_a_file_of_its_own_is_ended_and_lost(
+    here: World, name: str, how: str, adopt: bool
+) -> None:
+    """And the server goes on meanwhile: nothing waits for the other end of a pipe."""
+    place = here.root / JOB / "1" / name
+    script = f"{how.format(place)}; echo $$ > child; exec sleep 60"
+
+    async def begins(executor: Executor) -> None:
+        running = await executor.start(here.shell(script, env=NAMED))
+        await asyncio.to_thread(here.pid, "child")
+        if not adopt:
+            await is_lost(running)
+
+    async def goes_on(executor: Executor) -> None:
+        running = await executor.adopt(JOB, 1)
+        assert running is not None
+        await is_lost(running)
+
+    async def is_lost(running: Running) -> None:
+        async with asyncio.timeout(20):
+            await everything(running)
+            end = await running.wait()
+        assert (end.reason, end.exit_code) == ("lost", None)
+        assert end.error == (
+            f"The files of the running job cannot be read: {name} is not a regular file."
+        )
+        assert is_dead(here.pid("child"))
+        await running.discard()
+
+    here.run(begins)
+    if adopt:
+        here.run(goes_on)
+
+
+@pytest.mark.parametrize("how", ["rm {0}", "rm {0}; echo > {0}"], ids=["gone", "a file"])
+def test_an_attempt_that_takes_away_its_control_pipe_is_lost(here: World, how: str) -> None:
+    """Nobody could cancel it any more."""
+    place = here.root / JOB / "1" / "control"
+
+    async def scenario(executor: Executor) -> None:
+        running = await executor.start(here.shell(f"{how.format(place)}; exec sleep 60", env=NAMED))
+        async with asyncio.timeout(20):
+            end = await running.wait()
+        assert end.reason == "lost"
+        assert (end.error or "").startswith("The files of the running job cannot be read: ")
+
+    here.run(scenario)
+
+
+@pytest.mark.parametrize("name", ["cancel", "held"])
+def test_a_pipe_in_the_place_of_a_marker_holds_up_nobody(here: World, name: str) -> None:
+    place = here.root / JOB / "1" / name
+
+    async def scenario(executor: Executor) -> None:
+        running = await executor.start(here.shell(f"mkfifo {place}; echo $$ > child; sleep 60"))
+        await asyncio.to_thread(here.pid, "child")
+        await running.hold()
+        await running.release()
+        await running.cancel()
+        assert (await running.wait()).reason == "cancelled"
+
+    here.run(scenario)
+
+
+@pytest.mark.parametrize("how", STRANGE.values(), ids=STRANGE)
+def test_a_job_cannot_hold_up_its_end_at_the_draft_of_it(here: World, how: str) -> None:
+    place = here.root / JOB / "1" / "exit.json.new"
+    script = f"while [ ! -s {place} ]; do sleep 0.01; done; {how.format(place)}; exit 3"
+
+    async def scenario(executor: Executor) -> None:
+        running = await executor.start(here.shell(script))
+        async with asyncio.timeout(20):
+            end = await running.wait()
+        if "mkdir" in how:  # which might hold something
+            assert end.reason == "lost"
+        else:
+            assert (end.reason, end.exit_code) == ("exited", 3)
+
+    here.run(scenario)
+
+
+ENDS = [
+    "[]",
+    "{}",
+    "[" * 100_000,
+    '{"reason":"exited","exit_code":"0","output_bytes":0,"kept_bytes":0,"duration_ms":0,"error":null}',
+    '{"reason":"won","exit_code":0,"output_bytes":0,"kept_bytes":0,"duration_ms":0,"error":null}',
+    '{"reason":"exited","exit_code":0,"output_bytes":-1,"kept_bytes":0,"duration_ms":0,"error":null}',
+    '{"reason":"exited","exit_code":0,"output_bytes":0,"kept_bytes":0,"duration_ms":0,'
+    '"error":{"stage":"cwd","errno":1e400,"what":1}}',
+    " " * 5_000_000,
+]
+
+
+@pytest.mark.parametrize("written", ENDS, ids=lambda written: written[:24])
+def test_an_end_that_no_shim_has_written_is_lost(here: World, written: str) -> None:
+    (here.cwd / "end").write_text(written)
+    place = here.root / JOB / "1" / "exit.json"
+    script = f"cp end {place}.2; mv {place}.2 {place}; exec sleep 60"
+
+    async def scenario(executor: Executor) -> None:
+        running = await executor.start(here.shell(script, env=NAMED))
+        async with asyncio.timeout(20):
+            assert (await running.wait()).reason == "lost"
+        await running.discard()
+
+    here.run(scenario)
+
+
+@pytest.mark.parametrize("name", ["spec.new", "spool", "lock", "exit.json.new", "inbox"])
+def test_a_pipe_that_waits_for_an_attempt_holds_up_nobody(here: World, name: str) -> None:
+    """An earlier attempt, or another job, may have put it there."""
+    directory = here.root / JOB / "1"
+    directory.mkdir(parents=True)
+    os.mkfifo(directory / name)
+
+    async def scenario(executor: Executor) -> None:
+        async with asyncio.timeout(20):
+            running = await executor.start(here.shell("echo x", inbox=True))
+            end = await running.wait()
+        assert end.reason == ("exited" if name == "exit.json.new" else end.reason)
+        assert end.error or end.reason == "exited"
+
+    here.run(scenario)
