@@ -8,6 +8,7 @@ import asyncio
 import json
 import os
 import resource
+import shutil
 import signal
 import socket
 import subprocess
@@ -362,6 +363,50 @@ def test_the_time_limit_ends_what_detached_itself(world: World, how: str) -> Non
     spec = replace(detached(world, how, job), timeout_ms=1_500)
     assert world.ends(spec)[1].reason == "timed_out"
     assert is_dead(world.pid("pid"))
+
+
+TITLED = (
+    """perl -MPOSIX -e 'exit if fork; POSIX::setsid(); """
+    """open STDOUT, ">/dev/null"; open STDERR, ">/dev/null"; $0 = "worker"; """
+    """open F, ">pid"; print F "$$\\n"; close F; sleep 60'; """
+    "while [ ! -s pid ]; do sleep 0.01; done; "
+)
+
+
+@pytest.mark.skipif(shutil.which("perl") is None, reason="there is no perl")
+@pytest.mark.parametrize("end", ["exited", "cancelled", "timed_out"])
+def test_a_daemon_that_writes_its_title_over_its_environment_is_ended(
+    world: World, end: str
+) -> None:
+    """It has not removed what it is known by: nobody can read it any more."""
+    script = TITLED if end == "exited" else f"{TITLED} echo up; sleep 60"
+    spec = world.shell(script, env=NAMED, timeout_ms=2_000 if end == "timed_out" else 0)
+
+    async def scenario(executor: Executor) -> None:
+        running = await executor.start(spec)
+        if end == "cancelled":
+            await anext(running.output())
+            await running.cancel()
+        assert (await running.wait()).reason == end
+        assert is_dead(world.pid("pid"))
+
+    world.run(scenario)
+
+
+@pytest.mark.parametrize(
+    "given", ["env -i", "env -i ONE=1", "env -u CREWLOG_JOB_ID", "env CREWLOG_JOB_ID=other"]
+)
+def test_what_was_left_on_purpose_lives(world: World, given: str) -> None:
+    script = (
+        f"{given} setsid /bin/sh -c 'echo $$ > pid; exec /bin/sleep 60' > /dev/null 2>&1 & "
+        "while [ ! -s pid ]; do sleep 0.01; done; sleep 0.2"
+    )
+    assert world.ends(world.shell(script, env=NAMED))[1].reason == "exited"
+    left = world.pid("pid")
+    try:
+        assert not is_dead(left)
+    finally:
+        os.kill(left, signal.SIGKILL)
 
 
 @pytest.mark.parametrize("deaf", [False, True])
