@@ -13,6 +13,7 @@ import re
 import stat
 from collections import Counter
 from collections.abc import Iterator
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from secrets import token_hex
@@ -72,7 +73,8 @@ class ArtifactStore:
         self._limit_files = limit_files
         root.mkdir(mode=0o700, parents=True, exist_ok=True)
         for left in root.glob(f"*{_DRAFT}"):  # from a server that was killed
-            left.unlink(missing_ok=True)
+            with suppress(IsADirectoryError):  # somebody made one that is named so
+                left.unlink(missing_ok=True)
 
     def path(self, sha256: str) -> Path | None:
         """The path of the bytes; None if there are none of that hash."""
