@@ -107,6 +107,10 @@ def with_token(settings: Settings) -> tuple[Settings, str]:
         token = path.read_text().strip()
     except OSError as error:
         raise CannotServe(f"The token file {path} cannot be read: {error.strerror}.") from error
+    except UnicodeDecodeError as error:
+        raise CannotServe(
+            f"The token file {path} is damaged: remove it, and a new token is made."
+        ) from error
     if not token:
         raise CannotServe(f"The token file {path} is empty: remove it, and a new token is made.")
     if len(token) < SHORTEST_SECRET:

@@ -5,6 +5,14 @@ class CrewlogError(Exception):
     """Base of every error whose text is written for the person who caused it."""
 
 
+class DamagedFile(CrewlogError):
+    """A file of the data directory holds something that the server has not written there. A command
+    that meets it exits with 2.
+    """
+
+    exit_code = 2
+
+
 class NotFound(CrewlogError):
     """The thing does not exist, or this principal may not see it."""
 

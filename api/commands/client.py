@@ -78,7 +78,7 @@ def _announced(data: Path) -> str | None:
 def _read(path: Path) -> str | None:
     try:
         return path.read_text().strip()
-    except OSError:
+    except (OSError, UnicodeDecodeError):
         return None
 
 

@@ -2,6 +2,7 @@
 that a name stands for.
 """
 
+import errno
 import os
 import re
 import stat
@@ -45,6 +46,8 @@ def written(path: Path) -> Iterator[IO[bytes]]:
             yield file
     except OSError as error:
         raise FileTrouble(f"{path} cannot be written: {error.strerror}.") from error
+    except OverflowError as error:  # no system counts its descriptors so far
+        raise FileTrouble(f"{path} cannot be written: {os.strerror(errno.EBADF)}.") from error
 
 
 def _open_as_it_is(path: Path) -> int | None:

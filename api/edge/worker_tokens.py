@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from api.edge.security import WORKER_TOKEN_PREFIX, WRITE, Principal
-from domain.errors import CrewlogError
+from domain.errors import DamagedFile
 
 _KEY_BYTES = 32
 _TOKEN = re.compile(rf"{WORKER_TOKEN_PREFIX}(.{{1,200}})\.([1-9][0-9]{{0,9}})\.(.{{43}})", re.ASCII)
@@ -72,12 +72,12 @@ class WorkerTokens:
 def load_key(path: Path) -> bytes:
     """The key in the file. At first it is made with mode 0600, and is durable before it is used.
 
-    Raises CrewlogError if the file holds something else, OSError if it cannot be read or made.
+    Raises DamagedFile if the file holds something else, OSError if it cannot be read or made.
     """
     with suppress(FileNotFoundError):
         key = path.read_bytes()
         if len(key) != _KEY_BYTES:
-            raise CrewlogError(
+            raise DamagedFile(
                 f"{path} is damaged. Remove it while no job runs; a new one is made at the start."
             )
         return key

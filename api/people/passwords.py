@@ -21,11 +21,13 @@ from argon2 import PasswordHasher
 from argon2.exceptions import Argon2Error, InvalidHashError
 
 from domain.errors import BadInput, CrewlogError
+from scheduler.executors.shim.regular_file import NotRegular, read_regular
 
 SHORTEST = 8
 """Fewest characters of a password (NIST SP 800-63B section 3.1.1.2 allows no other rule)."""
 LONGEST = 1_024
 
+_LONGEST_HASH = 4_096
 _THREADS = 2
 _MOST_WAITING = 32
 
@@ -74,15 +76,19 @@ class PasswordStore:
     async def discard(self, credential: str | None) -> None:
         """Remove a password that was replaced."""
         if credential is not None:
-            await self._run(lambda: self._path(credential).unlink(missing_ok=True))
+            with contextlib.suppress(IsADirectoryError):
+                await self._run(lambda: self._path(credential).unlink(missing_ok=True))
 
     def sweep(self, keep: Collection[str]) -> None:
         """Remove credentials that no account names: left by a crash between storing and
         appending.
         """
-        for path in self._root.iterdir():
-            if path.name not in keep and path.stat().st_mtime < self._opened:
-                path.unlink(missing_ok=True)
+        for path in list(self._root.iterdir()):
+            # What cannot be removed, such as a directory that somebody made, must not hold up
+            # signing in.
+            with contextlib.suppress(OSError):
+                if path.name not in keep and path.lstat().st_mtime < self._opened:
+                    path.unlink()
 
     def close(self) -> None:
         self._pool.shutdown(wait=True, cancel_futures=True)
@@ -116,8 +122,9 @@ class PasswordStore:
 
     def _read(self, credential: str) -> str | None:
         try:
-            return self._path(credential).read_text().strip()
-        except FileNotFoundError:
+            # A job may have put a pipe there, which would hold up every other password.
+            return read_regular(str(self._path(credential)), _LONGEST_HASH).decode().strip()
+        except (FileNotFoundError, NotRegular, UnicodeDecodeError):
             return None
 
     def _write(self, credential: str, hashed: str) -> None:

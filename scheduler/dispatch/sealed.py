@@ -14,6 +14,11 @@ from pathlib import Path
 
 import orjson
 
+from scheduler.executors.shim.regular_file import NotRegular, open_regular, read_regular
+
+_LARGEST = 64 * 1_048_576
+"""Far more bytes than a request may have."""
+
 
 @dataclass(frozen=True, slots=True, repr=False)
 class Sealed:
@@ -43,7 +48,7 @@ class SealedSpecs:
         path = self._path(job_id)
         draft = path.with_suffix(".draft")
         private = {"argv": sealed.argv, "env": sealed.env, "cwd": sealed.cwd}
-        file = os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600)
+        file = open_regular(str(draft), os.O_WRONLY | os.O_CREAT | os.O_TRUNC)
         try:
             # A file object continues after a short write, which an almost full disk can cause.
             with open(file, "wb") as stream:
@@ -63,16 +68,16 @@ class SealedSpecs:
     def open(self, job_id: str) -> Sealed | None:
         """The private part; None if there is no file (any more), or only an incomplete one."""
         try:
-            private = orjson.loads(self._path(job_id).read_bytes())
+            private = orjson.loads(read_regular(str(self._path(job_id)), _LARGEST))
             return Sealed(tuple(private["argv"]), dict(private["env"]), private.get("cwd"))
-        except (FileNotFoundError, ValueError, KeyError, TypeError, AttributeError):
+        except (FileNotFoundError, NotRegular, ValueError, KeyError, TypeError, AttributeError):
             return None
 
     def has(self, job_id: str) -> bool:
-        return self._path(job_id).exists()
+        return os.path.lexists(self._path(job_id))
 
     def discard(self, job_id: str) -> None:
-        with contextlib.suppress(FileNotFoundError):
+        with contextlib.suppress(FileNotFoundError, IsADirectoryError):
             self._path(job_id).unlink()
 
     def sweep(self, wanted: Callable[[str], bool]) -> None:
@@ -82,9 +87,12 @@ class SealedSpecs:
         Files that were sealed since this object was made stay: their jobs may be just being
         accepted.
         """
-        for path in self._root.iterdir():
-            if path.stat().st_mtime < self._opened and not wanted(path.stem):
-                path.unlink(missing_ok=True)
+        for path in list(self._root.iterdir()):
+            # What cannot be removed, such as a directory that somebody made, must not hold up the
+            # start.
+            with contextlib.suppress(OSError):
+                if path.lstat().st_mtime < self._opened and not wanted(path.stem):
+                    path.unlink()
 
     def _path(self, job_id: str) -> Path:
         return self._root / f"{job_id}.json"

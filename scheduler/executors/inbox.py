@@ -24,6 +24,8 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
+from scheduler.executors.shim.regular_file import open_regular
+
 LARGEST_FRAME = 16 * 1_048_576
 """Most bytes of a frame."""
 
@@ -50,7 +52,7 @@ class Frame:
 
 def make(path: Path) -> None:
     """Make an empty inbox, if there is none."""
-    os.close(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC, 0o600))
+    os.close(open_regular(str(path), os.O_WRONLY | os.O_CREAT))
     with suppress(FileExistsError):
         os.mkfifo(_bell(path), 0o600)
 
@@ -85,7 +87,7 @@ class Outbox:
     @contextmanager
     def _locked(self) -> Iterator[int]:
         """The open file, cut after its last complete frame."""
-        file = os.open(self._path, os.O_RDWR | os.O_CLOEXEC)
+        file = open_regular(str(self._path), os.O_RDWR)
         try:
             fcntl.flock(file, fcntl.LOCK_EX)
             for frame, end in _frames(file, self._end):

@@ -11,7 +11,7 @@ import fcntl
 import json
 import os
 import resource
-import shutil
+import stat
 from collections.abc import AsyncIterator, Callable, Collection
 from contextlib import suppress
 from functools import partial
@@ -33,12 +33,15 @@ from scheduler.executors.inbox import Frame, Outbox, make
 from scheduler.executors.passing import PASSING
 from scheduler.executors.removals import Removals
 from scheduler.executors.shim.channels import spool_of
+from scheduler.executors.shim.regular_file import NotRegular, open_regular, read_regular
 from scheduler.executors.spawned import nothing, watched
+from scheduler.executors.trees import remove_tree
 
 LOOK_INTERVAL_S = 0.5
 """Seconds between looks at a running attempt whose bell is silent: a killed shim cannot ring."""
 
 _INBOX = "inbox"
+_LARGEST_EXIT = 4 * 1_048_576  # an end may name an argument of 128 KiB, escaped
 _MAKING = 10
 _REMOVED = "~"  # begins the names of directories to be removed; no job id begins so
 
@@ -100,9 +103,7 @@ class LocalExecutor:
         ]
 
     async def sweep(self, keep: Collection[tuple[str, int]]) -> None:
-        for job in _folders(self._root):
-            if job.name.startswith(_REMOVED):
-                await asyncio.to_thread(shutil.rmtree, job, ignore_errors=True)
+        await asyncio.to_thread(_remove_left, self._root)
         wanted = set(keep)
         await asyncio.gather(
             *(
@@ -184,6 +185,7 @@ class _LocalRun:
         self._at_end = at_end
         self._loop = asyncio.get_running_loop()
         self._exit: Exit | None = None
+        self._lost: Exit | None = None  # the end, once its processes are ended
         self._cancelled = False
         self._began = False
         self._outbox = Outbox(directory / _INBOX)
@@ -217,8 +219,10 @@ class _LocalRun:
     async def _open_spool(self, name: str) -> int | None:
         while True:
             try:
-                return os.open(self._directory / name, os.O_RDONLY)
+                return open_regular(str(self._directory / name))
             except OSError as error:
+                if isinstance(error, NotRegular):
+                    self._look(thorough=True)  # its end says that this cannot be read
                 if error.errno not in PASSING:
                     return None  # discarded, or never readable any more
                 await asyncio.sleep(LOOK_INTERVAL_S)  # too many open files; try again later
@@ -276,12 +280,12 @@ class _LocalRun:
     def _mark(self, name: str, byte: bytes) -> None:
         # The marker first: a shim that opens its FIFO later looks for the marker then.
         with suppress(OSError):
-            os.close(os.open(self._directory / name, os.O_WRONLY | os.O_CREAT, 0o600))
+            os.close(open_regular(str(self._directory / name), os.O_WRONLY | os.O_CREAT))
         with suppress(OSError):
             self._tell(byte)
 
     def _tell(self, byte: bytes) -> None:
-        control = os.open(self._directory / "control", os.O_WRONLY | os.O_NONBLOCK)
+        control = os.open(self._directory / "control", os.O_WRONLY | os.O_NONBLOCK | os.O_NOFOLLOW)
         try:
             os.write(control, byte)
         finally:
@@ -290,9 +294,7 @@ class _LocalRun:
     def _look(self, thorough: bool) -> bool:
         if self._exit is None:
             try:
-                self._exit = _read_exit(self._directory) or (
-                    self._find_dead() if thorough else None
-                )
+                self._exit = self._find_end(thorough)
             except OSError as error:
                 # An error that may pass, such as too many open files, is waited for: look again.
                 if error.errno not in PASSING:
@@ -317,12 +319,24 @@ class _LocalRun:
                 self._began = True
             self._look(thorough=False)
 
+    def _find_end(self, thorough: bool) -> Exit | None:
+        if self._lost is not None:  # whatever its shim writes now
+            return self._once_ended(self._lost)
+        written = _read_exit(self._directory)
+        if written is not None:
+            _check_spools(self._directory)
+            return written
+        return self._find_dead() if thorough else None
+
     def _find_dead(self) -> Exit | None:
         """The end of an attempt that has no recorded end because its shim was killed."""
         began = (self._directory / "started").exists()
         if self._began and not began:
             return self._once_ended(_removed())
         self._began = began
+        if began:
+            _check_spools(self._directory)
+            _check_control(self._directory)
         if not began and self._shim is not None and not self._shim.gone:
             return None
         # Not earlier: a shim that has not begun could find its lock held by this look.
@@ -346,11 +360,12 @@ class _LocalRun:
 
     def _once_ended(self, lost: Exit) -> Exit | None:
         """The end, once no process of a lost attempt is alive."""
+        self._lost = self._lost or lost
         if self._ender is None:
             with suppress(OSError):  # tried again at the next look
                 self._ender = self._executor.end_left(self._directory)
                 self._ender.at_exit = self.look
-        return lost if self._ender is not None and self._ender.gone else None
+        return self._lost if self._ender is not None and self._ender.gone else None
 
 
 class _NeverBegan:
@@ -396,7 +411,7 @@ def _prepare(directory: Path, spec: AttemptSpec) -> None:
     if spec.inbox:
         make(directory / _INBOX)
     fresh = directory / "spec.new"
-    with open(os.open(fresh, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "wb") as file:
+    with open(open_regular(str(fresh), os.O_WRONLY | os.O_CREAT | os.O_TRUNC), "wb") as file:
         file.write(_encode(spec, _environment(directory, spec)))
     fresh.rename(directory / "spec")
 
@@ -437,14 +452,14 @@ def _encode(spec: AttemptSpec, env: dict[str, str]) -> bytes:
 
 def _open_bell(directory: Path) -> int | None:
     try:
-        return os.open(directory / "bell", os.O_RDWR | os.O_NONBLOCK)
+        return os.open(directory / "bell", os.O_RDWR | os.O_NONBLOCK | os.O_NOFOLLOW)
     except OSError:
         return None
 
 
 def _take_lock(directory: Path) -> int | None:
     """The lock of an attempt that is not alive, for the caller to close; None if it is alive."""
-    lock = os.open(directory / "lock", os.O_RDWR | os.O_CREAT, 0o600)
+    lock = open_regular(str(directory / "lock"), os.O_RDWR | os.O_CREAT)
     try:
         fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:
@@ -479,7 +494,17 @@ def _remove(removed: Path, job: Path) -> None:
             os.unlink(removed / name)
         os.rmdir(removed)
     except OSError:
-        shutil.rmtree(removed, ignore_errors=True)
+        with suppress(OSError):
+            remove_tree(removed)
+
+
+def _remove_left(root: Path) -> None:
+    """Remove what an earlier server was about to remove."""
+    with suppress(OSError):
+        for left in list(root.iterdir()):
+            if left.name.startswith(_REMOVED):
+                with suppress(OSError):
+                    remove_tree(left)
 
 
 def _folders(parent: Path) -> list[Path]:
@@ -491,15 +516,44 @@ def _folders(parent: Path) -> list[Path]:
 
 def _read_exit(directory: Path) -> Exit | None:
     try:
-        end = json.loads((directory / "exit.json").read_bytes())
+        encoded = read_regular(str(directory / "exit.json"), _LARGEST_EXIT)
     except FileNotFoundError:
         return None
-    except ValueError:
+    try:
+        return _decode_exit(json.loads(encoded))
+    except (ValueError, RecursionError, OverflowError, TypeError, KeyError, AttributeError):
         return _lost(directory)
+
+
+def _decode_exit(end: dict[str, Any]) -> Exit:
+    """Raises ValueError, TypeError, KeyError or AttributeError if no shim has written it."""
     error = end["error"]
-    others = (Kept(name, *counts) for name, counts in end.pop("channels", {}).items())
+    others = tuple(Kept(name, *counts) for name, counts in end.pop("channels", {}).items())
     sentence = None if error is None else _sentence(error)
-    return Exit(**{**end, "error": sentence, "others": tuple(others)})
+    made = Exit(**{**end, "error": sentence, "others": others})
+    counted = [made.output_bytes, made.kept_bytes, made.duration_ms]
+    counted += [count for other in others for count in (other.written, other.kept)]
+    if made.reason not in _WRITTEN or not all(type(n) is int and 0 <= n <= _MOST for n in counted):
+        raise ValueError("No shim ends so.")
+    if made.exit_code is not None and not (
+        type(made.exit_code) is int and abs(made.exit_code) < 256
+    ):
+        raise ValueError("No process exits so.")
+    return made
+
+
+def _check_spools(directory: Path) -> None:
+    """Raises NotRegular if another thing is in the place of a spool."""
+    with os.scandir(directory) as entries:
+        for entry in entries:
+            if entry.name.partition(".")[0] == "spool" and not entry.is_file(follow_symlinks=False):
+                raise NotRegular(entry.name)
+
+
+def _check_control(directory: Path) -> None:
+    """Raises OSError if nobody can tell the shim anything any more."""
+    if not stat.S_ISFIFO(os.lstat(directory / "control").st_mode):
+        raise OSError(errno.EINVAL, "control is not a pipe")
 
 
 def _lost(directory: Path) -> Exit:
@@ -527,6 +581,9 @@ def _sentence(failure: dict[str, Any]) -> str:
     known, otherwise = _SENTENCES[failure["stage"]]
     return known.get(number, otherwise).format(what=what, why=os.strerror(number))
 
+
+_WRITTEN = ("exited", "cancelled", "timed_out", "spawn_failed")
+_MOST = 2**63 - 1
 
 _CWD_ERRORS = {
     errno.ENOENT: "No such working directory: {what!r}.",

@@ -13,11 +13,13 @@ import re
 import stat
 from collections import Counter
 from collections.abc import Iterator
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from secrets import token_hex
 
 from scheduler.executors.passing import PASSING
+from scheduler.executors.shim.regular_file import NotRegular, open_regular
 
 CHUNK = 1_048_576
 MOST_DROPPED_NAMES = 100
@@ -28,7 +30,6 @@ LONGEST_NAME = 1_024
 """Most characters of a file's path below the folder."""
 
 _SHA256 = re.compile(r"[0-9a-f]{64}", re.ASCII)
-_READ = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_NOCTTY | os.O_CLOEXEC
 _READ_FOLDER = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 _DRAFT = ".draft"
 
@@ -72,7 +73,8 @@ class ArtifactStore:
         self._limit_files = limit_files
         root.mkdir(mode=0o700, parents=True, exist_ok=True)
         for left in root.glob(f"*{_DRAFT}"):  # from a server that was killed
-            left.unlink(missing_ok=True)
+            with suppress(IsADirectoryError):  # somebody made one that is named so
+                left.unlink(missing_ok=True)
 
     def path(self, sha256: str) -> Path | None:
         """The path of the bytes; None if there are none of that hash."""
@@ -171,7 +173,8 @@ class _Collecting:
             except OSError as error:
                 if error.errno in PASSING:
                     raise  # nothing more can be stored now: the problem is not this one file
-                self._drop(name, _NOT_A_FILE if error.errno == errno.ELOOP else _UNREADABLE)
+                strange = isinstance(error, NotRegular) or error.errno == errno.ELOOP
+                self._drop(name, _NOT_A_FILE if strange else _UNREADABLE)
 
     def _take(self, folder: int, entry: str, name: str, depth: int) -> None:
         mode = os.stat(entry, dir_fd=folder, follow_symlinks=False).st_mode
@@ -182,7 +185,7 @@ class _Collecting:
         elif len(self.files) >= self._limit_files:
             self._drop(name, f"at most {self._limit_files} files are kept")
         else:
-            file = os.open(entry, _READ, dir_fd=folder)
+            file = open_regular(entry, dir_fd=folder)  # perhaps replaced since it was listed
             try:
                 self._keep(file, name)
             finally:
@@ -199,9 +202,6 @@ class _Collecting:
             os.close(inner)
 
     def _keep(self, file: int, name: str) -> None:
-        if not stat.S_ISREG(os.fstat(file).st_mode):  # replaced since it was listed
-            self._drop(name, _NOT_A_FILE)
-            return
         stored = self._store.keep(file, name, self._room)
         if stored is None:
             self._drop(name, f"over the limit of {self._limit_bytes} bytes in all")

@@ -13,14 +13,10 @@ Every attempt gets a folder, below a root that only the server uses:
 Most attempts leave nothing. Finding that out is so quick that it needs no thread.
 """
 
-import errno
 import hashlib
 import logging
 import os
-import shutil
-import stat
-from collections.abc import Callable, Collection, Sequence
-from contextlib import suppress
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from secrets import token_hex
@@ -35,6 +31,8 @@ from domain.job.events import JobArtifactsDropped, JobArtifactStored
 from domain.job.result import LARGEST_RESULT, ParentResult, check_result, too_large
 from domain.numbers import parse_json
 from scheduler.executors.passing import PASSING
+from scheduler.executors.shim.regular_file import NotRegular, open_regular
+from scheduler.executors.trees import remove_tree
 from scheduler.workspaces.artifacts import ArtifactStore, Collected, unreadable
 from scheduler.workspaces.contract import Leavings
 from scheduler.workspaces.places import SCRATCH, place_of
@@ -47,7 +45,6 @@ _ARTIFACTS = Path("artifacts")
 _GIVEN = frozenset({"artifacts", "body.txt", "parents.json", SCRATCH})
 """The entries that a folder has at the start. Only the first of them is examined at the end."""
 _OPEN_FOLDER = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
-_OPEN_RESULT = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
 _REMOVED = "~"  # begins what waits for removal; no job id does
 
 
@@ -151,7 +148,7 @@ class AttemptFolders:
         removed = self._root / f"{_REMOVED}{token_hex(16)}"
         try:
             self.folder(job_id, attempt).rename(removed)
-            _remove(removed)
+            remove_tree(removed)
         except FileNotFoundError:
             return
         except OSError as error:
@@ -161,13 +158,17 @@ class AttemptFolders:
         """Remove the folders of all attempts (job id, number) that are not in `keep`."""
         wanted = {self.folder(*attempt).name for attempt in keep}
         try:
-            for folder in list(self._root.iterdir()):
-                if folder.name not in wanted:
-                    _remove(folder)
+            left = [folder for folder in self._root.iterdir() if folder.name not in wanted]
         except FileNotFoundError:
             return
         except OSError as error:
             logger.warning("%s cannot be tidied: %s", self._root, error.strerror)
+            return
+        for folder in left:
+            try:
+                remove_tree(folder)
+            except OSError as error:
+                logger.warning("%s cannot be removed: %s", folder, error.strerror)
 
     def folder(self, job_id: str, attempt: int) -> Path:
         """The path of the attempt's folder, whether it exists or not."""
@@ -217,14 +218,11 @@ def _read_result(folder: int, schema: dict[str, Any] | None) -> dict[str, Any] |
     a valid result.
     """
     try:
-        file = os.open(RESULT_FILE, _OPEN_RESULT, dir_fd=folder)
+        file = open_regular(RESULT_FILE, dir_fd=folder)
     except FileNotFoundError:
         return None
     except OSError as error:
         raise _unreadable(error) from None
-    if not stat.S_ISREG(os.fstat(file).st_mode):
-        os.close(file)
-        raise _no_file()
     with open(file, "rb") as stream:
         try:
             encoded = stream.read(LARGEST_RESULT + 1)
@@ -242,33 +240,14 @@ def _read_result(folder: int, schema: dict[str, Any] | None) -> dict[str, Any] |
 def _unreadable(error: OSError) -> Exception:
     if error.errno in PASSING:
         return error
-    if error.errno == errno.ELOOP:
-        return _no_file()
+    if isinstance(error, NotRegular):
+        return BadInput("result", "It is not a regular file.")
     return BadInput("result", f"It cannot be read: {error.strerror}.")
-
-
-def _no_file() -> BadInput:
-    return BadInput("result", "It is not a regular file.")
 
 
 def _put(path: Path, data: bytes) -> None:
     """Write a file, complete or not at all."""
     draft = path.with_name(f".{path.name}.draft")
-    with open(os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "wb") as stream:
+    with open(open_regular(str(draft), os.O_WRONLY | os.O_CREAT | os.O_TRUNC), "wb") as stream:
         stream.write(data)
     draft.replace(path)
-
-
-def _remove(path: Path) -> None:
-    """Remove a tree, without following links. `sweep` removes the rest another time."""
-
-    def allow(_: Callable[..., Any], where: str, __: Any) -> None:
-        # Trees without write permission are common, such as the caches of compilers.
-        for stuck in (os.path.dirname(where), where):
-            with suppress(OSError):
-                if stat.S_ISDIR(os.lstat(stuck).st_mode):
-                    os.chmod(stuck, 0o700)
-
-    shutil.rmtree(path, onerror=allow)
-    if path.exists():
-        shutil.rmtree(path, ignore_errors=True)

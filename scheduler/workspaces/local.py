@@ -9,18 +9,24 @@ from functools import partial
 from pathlib import Path
 from secrets import token_hex
 
+from domain.errors import DamagedFile
 from domain.job.aggregate import Job
 from scheduler.executors.contract import AttemptSpec
 from scheduler.executors.removals import Removals
+from scheduler.executors.shim.regular_file import read_regular
 from scheduler.workspaces.artifacts import ArtifactStore
 from scheduler.workspaces.attempt_folder import AttemptFolders
 from scheduler.workspaces.contract import Assignment, CannotLaunch, Leavings
 from scheduler.workspaces.environment import child_environment
 
+_LONGEST_NAME = 4_096  # bytes
+
 
 def node_name(root: Path, host: str) -> str:
     """The name of the node whose spools are in `root`. It is stored beside the spools at the first
     start.
+
+    Raises DamagedFile if something else is there.
 
     A copy of the log on another machine finds another name there. So attempts in that log are not
     taken for attempts that run on that machine. A renamed host stays the same node.
@@ -30,12 +36,23 @@ def node_name(root: Path, host: str) -> str:
     try:
         file = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
     except FileExistsError:
-        return path.read_text()
+        return _read_node(path)
     with open(file, "w") as stream:
         stream.write(f"{host}-{token_hex(4)}")
         stream.flush()
         os.fsync(file)
-    return path.read_text()
+    return _read_node(path)
+
+
+def _read_node(path: Path) -> str:
+    try:
+        return read_regular(str(path), _LONGEST_NAME).decode()
+    except (OSError, UnicodeDecodeError) as error:
+        why = error.strerror if isinstance(error, OSError) else "it is not UTF-8"
+        raise DamagedFile(
+            f"{path}, the name of this node, cannot be read: {why}. Put it back from a backup. If "
+            "it is removed, a new one is made, and the jobs that run are lost."
+        ) from error
 
 
 class LocalWorkspaces:

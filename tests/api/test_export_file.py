@@ -115,3 +115,10 @@ def test_damage_anywhere_is_named_by_import_and_verify(tmp_path: Path) -> None:
     refused = crewlog("log", "import", bad, data=tmp_path / "data")
     assert refused.returncode == 1
     assert refused.stderr.startswith(f"Line {number}: Position {number}: its data is not that of")
+
+
+@pytest.mark.parametrize("number", [987, 99999999999999])
+def test_a_descriptor_that_is_not_open_is_one_sentence(server: Server, number: int) -> None:
+    ran = crewlog("log", "export", f"/dev/fd/{number}", data=server.data)
+    assert (ran.returncode, ran.stdout) == (1, "")
+    assert ran.stderr == f"/dev/fd/{number} cannot be written: Bad file descriptor.\n"

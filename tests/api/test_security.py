@@ -2,7 +2,7 @@
 
 import asyncio
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
@@ -375,6 +375,30 @@ def test_what_no_account_names_is_swept(tmp_path: Path) -> None:
         assert left == {named, fresh}
         assert orphan not in left
         after.close()
+
+    asyncio.run(story())
+
+
+@pytest.mark.parametrize(
+    "make",
+    [Path.mkdir, os.mkfifo, lambda path: path.write_bytes(b"\xff\xfe")],
+    ids=["a directory", "a pipe", "not text"],
+)
+def test_what_is_no_password_holds_up_no_other(
+    tmp_path: Path, make: Callable[[Path], object]
+) -> None:
+    async def story() -> None:
+        store = PasswordStore(tmp_path, QUICK)
+        named = await store.keep("correct horse")
+        for name in ("stray", "replaced"):
+            make(tmp_path / name)
+            os.utime(tmp_path / name, (0, 0))
+        store.sweep({named, "replaced"})
+        for _ in range(3):
+            assert not await store.check("replaced", "correct horse")
+        assert await store.check(named, "correct horse")
+        await store.discard("replaced")
+        store.close()
 
     asyncio.run(story())
 

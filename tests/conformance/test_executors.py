@@ -8,6 +8,7 @@ import asyncio
 import json
 import os
 import resource
+import shutil
 import signal
 import socket
 import subprocess
@@ -362,6 +363,50 @@ def test_the_time_limit_ends_what_detached_itself(world: World, how: str) -> Non
     spec = replace(detached(world, how, job), timeout_ms=1_500)
     assert world.ends(spec)[1].reason == "timed_out"
     assert is_dead(world.pid("pid"))
+
+
+TITLED = (
+    """perl -MPOSIX -e 'exit if fork; POSIX::setsid(); """
+    """open STDOUT, ">/dev/null"; open STDERR, ">/dev/null"; $0 = "worker"; """
+    """open F, ">pid"; print F "$$\\n"; close F; sleep 60'; """
+    "while [ ! -s pid ]; do sleep 0.01; done; "
+)
+
+
+@pytest.mark.skipif(shutil.which("perl") is None, reason="there is no perl")
+@pytest.mark.parametrize("end", ["exited", "cancelled", "timed_out"])
+def test_a_daemon_that_writes_its_title_over_its_environment_is_ended(
+    world: World, end: str
+) -> None:
+    """It has not removed what it is known by: nobody can read it any more."""
+    script = TITLED if end == "exited" else f"{TITLED} echo up; sleep 60"
+    spec = world.shell(script, env=NAMED, timeout_ms=2_000 if end == "timed_out" else 0)
+
+    async def scenario(executor: Executor) -> None:
+        running = await executor.start(spec)
+        if end == "cancelled":
+            await anext(running.output())
+            await running.cancel()
+        assert (await running.wait()).reason == end
+        assert is_dead(world.pid("pid"))
+
+    world.run(scenario)
+
+
+@pytest.mark.parametrize(
+    "given", ["env -i", "env -i ONE=1", "env -u CREWLOG_JOB_ID", "env CREWLOG_JOB_ID=other"]
+)
+def test_what_was_left_on_purpose_lives(world: World, given: str) -> None:
+    script = (
+        f"{given} setsid /bin/sh -c 'echo $$ > pid; exec /bin/sleep 60' > /dev/null 2>&1 & "
+        "while [ ! -s pid ]; do sleep 0.01; done; sleep 0.2"
+    )
+    assert world.ends(world.shell(script, env=NAMED))[1].reason == "exited"
+    left = world.pid("pid")
+    try:
+        assert not is_dead(left)
+    finally:
+        os.kill(left, signal.SIGKILL)
 
 
 @pytest.mark.parametrize("deaf", [False, True])
@@ -1396,5 +1441,141 @@ def test_an_attempt_whose_files_somebody_removes_is_lost(here: World) -> None:
         (here.root / JOB).rename(here.cwd / "elsewhere")
         here.open_gate()
         assert (await running.wait()).reason == "lost"
+
+    here.run(scenario)
+
+
+STRANGE = {
+    "a pipe": "rm -f {0}; mkfifo {0}",
+    "a directory": "rm -f {0}; mkdir {0}",
+    "a link to a pipe": "mkfifo {0}_pipe; ln -sf {0}_pipe {0}",
+}
+
+
+@pytest.mark.parametrize("adopt", [False, True], ids=["watched", "adopted"])
+@pytest.mark.parametrize("how", STRANGE.values(), ids=STRANGE)
+@pytest.mark.parametrize("name", ["exit.json", "spool", "lock"])
+def test_an_attempt_that_replaces_a_file_of_its_own_is_ended_and_lost(
+    here: World, name: str, how: str, adopt: bool
+) -> None:
+    """And the server goes on meanwhile: nothing waits for the other end of a pipe."""
+    place = here.root / JOB / "1" / name
+    script = f"{how.format(place)}; echo $$ > child; exec sleep 60"
+
+    async def begins(executor: Executor) -> None:
+        running = await executor.start(here.shell(script, env=NAMED))
+        await asyncio.to_thread(here.pid, "child")
+        if not adopt:
+            await is_lost(running)
+
+    async def goes_on(executor: Executor) -> None:
+        running = await executor.adopt(JOB, 1)
+        assert running is not None
+        await is_lost(running)
+
+    async def is_lost(running: Running) -> None:
+        async with asyncio.timeout(20):
+            await everything(running)
+            end = await running.wait()
+        assert (end.reason, end.exit_code) == ("lost", None)
+        assert end.error == (
+            f"The files of the running job cannot be read: {name} is not a regular file."
+        )
+        assert is_dead(here.pid("child"))
+        await running.discard()
+
+    here.run(begins)
+    if adopt:
+        here.run(goes_on)
+
+
+@pytest.mark.parametrize("how", ["rm {0}", "rm {0}; echo > {0}"], ids=["gone", "a file"])
+def test_an_attempt_that_takes_away_its_control_pipe_is_lost(here: World, how: str) -> None:
+    """Nobody could cancel it any more."""
+    place = here.root / JOB / "1" / "control"
+
+    async def scenario(executor: Executor) -> None:
+        running = await executor.start(here.shell(f"{how.format(place)}; exec sleep 60", env=NAMED))
+        async with asyncio.timeout(20):
+            end = await running.wait()
+        assert end.reason == "lost"
+        assert (end.error or "").startswith("The files of the running job cannot be read: ")
+
+    here.run(scenario)
+
+
+@pytest.mark.parametrize("name", ["cancel", "held"])
+def test_a_pipe_in_the_place_of_a_marker_holds_up_nobody(here: World, name: str) -> None:
+    place = here.root / JOB / "1" / name
+
+    async def scenario(executor: Executor) -> None:
+        running = await executor.start(here.shell(f"mkfifo {place}; echo $$ > child; sleep 60"))
+        await asyncio.to_thread(here.pid, "child")
+        await running.hold()
+        await running.release()
+        await running.cancel()
+        assert (await running.wait()).reason == "cancelled"
+
+    here.run(scenario)
+
+
+@pytest.mark.parametrize("how", STRANGE.values(), ids=STRANGE)
+def test_a_job_cannot_hold_up_its_end_at_the_draft_of_it(here: World, how: str) -> None:
+    place = here.root / JOB / "1" / "exit.json.new"
+    script = f"while [ ! -s {place} ]; do sleep 0.01; done; {how.format(place)}; exit 3"
+
+    async def scenario(executor: Executor) -> None:
+        running = await executor.start(here.shell(script))
+        async with asyncio.timeout(20):
+            end = await running.wait()
+        if "mkdir" in how:  # which might hold something
+            assert end.reason == "lost"
+        else:
+            assert (end.reason, end.exit_code) == ("exited", 3)
+
+    here.run(scenario)
+
+
+ENDS = [
+    "[]",
+    "{}",
+    "[" * 100_000,
+    '{"reason":"exited","exit_code":"0","output_bytes":0,"kept_bytes":0,"duration_ms":0,"error":null}',
+    '{"reason":"won","exit_code":0,"output_bytes":0,"kept_bytes":0,"duration_ms":0,"error":null}',
+    '{"reason":"exited","exit_code":0,"output_bytes":-1,"kept_bytes":0,"duration_ms":0,"error":null}',
+    '{"reason":"exited","exit_code":0,"output_bytes":0,"kept_bytes":0,"duration_ms":0,'
+    '"error":{"stage":"cwd","errno":1e400,"what":1}}',
+    " " * 5_000_000,
+]
+
+
+@pytest.mark.parametrize("written", ENDS, ids=lambda written: written[:24])
+def test_an_end_that_no_shim_has_written_is_lost(here: World, written: str) -> None:
+    (here.cwd / "end").write_text(written)
+    place = here.root / JOB / "1" / "exit.json"
+    script = f"cp end {place}.2; mv {place}.2 {place}; exec sleep 60"
+
+    async def scenario(executor: Executor) -> None:
+        running = await executor.start(here.shell(script, env=NAMED))
+        async with asyncio.timeout(20):
+            assert (await running.wait()).reason == "lost"
+        await running.discard()
+
+    here.run(scenario)
+
+
+@pytest.mark.parametrize("name", ["spec.new", "spool", "lock", "exit.json.new", "inbox"])
+def test_a_pipe_that_waits_for_an_attempt_holds_up_nobody(here: World, name: str) -> None:
+    """An earlier attempt, or another job, may have put it there."""
+    directory = here.root / JOB / "1"
+    directory.mkdir(parents=True)
+    os.mkfifo(directory / name)
+
+    async def scenario(executor: Executor) -> None:
+        async with asyncio.timeout(20):
+            running = await executor.start(here.shell("echo x", inbox=True))
+            end = await running.wait()
+        assert end.reason == ("exited" if name == "exit.json.new" else end.reason)
+        assert end.error or end.reason == "exited"
 
     here.run(scenario)

@@ -15,6 +15,7 @@ from domain.log import open_sqlite_log
 from domain.log.leaf import leaf_hash
 from domain.redaction import Redactor
 from tests.e2e.client import connect, ended, submit
+from tests.e2e.people import add_user, sign_in
 from tests.kit.server import Server, crewlog
 from tests.kit.waiting import until
 
@@ -209,3 +210,74 @@ def test_readyz_knows_of_a_page_that_cannot_be_read(tmp_path: Path) -> None:
             ready = http.get("/readyz")
             assert (ready.status_code, ready.json()["status"]) == (503, "not ready")
             assert "cannot be read" in ready.json()["problem"]
+
+
+# What lies in the directories, and in the files
+
+
+STRANGE: dict[str, Callable[[Path], object]] = {
+    "a directory": Path.mkdir,
+    "a pipe": os.mkfifo,
+    "a link": lambda path: path.symlink_to("nowhere"),
+}
+
+
+@pytest.mark.parametrize("make", STRANGE.values(), ids=STRANGE)
+def test_a_stray_entry_stops_nothing(make: Callable[[Path], object], tmp_path: Path) -> None:
+    data = tmp_path / "data"
+    for name in ("sealed/abc", "sealed/abc.json", "credentials/abc", "artifacts/abc.draft"):
+        (data / name).parent.mkdir(parents=True, exist_ok=True)
+        make(data / name)
+        os.utime(data / name, (1, 1), follow_symlinks=False)
+    for name in ("attempts/abc", "spool/~abc", "spool/abc", "templates/abc"):
+        (data / name).parent.mkdir(parents=True, exist_ok=True)
+        make(data / name)
+    with Server.start(data) as server, connect(server) as http:
+        assert ended(http, submit(http, "true", env={"NAME": "value"}))["status"] == "completed"
+        assert http.get("/readyz").status_code == 200
+        add_user(server, "ada@example.org")
+        sign_in(server, "ada@example.org").close()
+    assert "Traceback" not in server.output.read_text()
+
+
+def damaged(data: Path) -> str:
+    """What a server says that does not start on this directory."""
+    ran = crewlog("serve", "--data", data, "--port", "0")
+    assert (ran.returncode, ran.stdout) == (2, ""), ran.stderr
+    assert ran.stderr.count("\n") == 1
+    return ran.stderr
+
+
+@pytest.mark.parametrize("name", ["spool/node", "token", "worker.key"])
+def test_a_file_that_no_server_has_written_is_named(name: str, tmp_path: Path) -> None:
+    with Server.start(tmp_path / "data"):
+        pass
+    file = tmp_path / "data" / name
+    file.write_bytes(b"\xff\xfe\xff\xfe\xff\xfe\xff\xfe\xff")
+    said = damaged(tmp_path / "data")
+    assert str(file) in said
+    assert file.read_bytes() == b"\xff\xfe\xff\xfe\xff\xfe\xff\xfe\xff"
+
+
+@pytest.mark.parametrize("make", STRANGE.values(), ids=STRANGE)
+def test_what_is_in_the_place_of_the_nodes_name_is_named(
+    make: Callable[[Path], object], tmp_path: Path
+) -> None:
+    (tmp_path / "spool").mkdir()
+    make(tmp_path / "spool" / "node")
+    assert f"{tmp_path / 'spool' / 'node'}, the name of this node" in damaged(tmp_path)
+
+
+def test_any_key_of_sessions_is_one(tmp_path: Path) -> None:
+    """It is only mixed into signatures: with another one, everybody signs in again."""
+    tmp_path.joinpath("session.key").write_bytes(b"\xff\xfe")
+    with Server.start(tmp_path) as server, connect(server) as http:
+        assert http.get("/readyz").status_code == 200
+
+
+def test_a_damaged_token_is_none_to_a_command(tmp_path: Path) -> None:
+    with Server.start(tmp_path / "data") as server:
+        (tmp_path / "data" / "token").write_bytes(b"\xff\xfe\xff\xfe")
+        ran = crewlog("jobs", "list", CREWLOG_DATA=str(server.data))
+    assert ran.returncode != 0
+    assert "Traceback" not in ran.stderr

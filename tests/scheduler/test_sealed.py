@@ -4,6 +4,7 @@ import os
 import resource
 import stat
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -146,3 +147,25 @@ def test_what_is_not_a_whole_one_is_none(root: Path, half: bytes) -> None:
     (root / "job.json").write_bytes(half)
 
     assert specs.open("job") is None
+
+
+STRANGE: dict[str, Callable[[Path], object]] = {
+    "a pipe": os.mkfifo,
+    "a directory": Path.mkdir,
+    "a link": lambda path: path.symlink_to("/dev/zero"),
+}
+
+
+@pytest.mark.parametrize("make", STRANGE.values(), ids=STRANGE)
+def test_what_is_no_file_holds_no_job_up(root: Path, make: Callable[[Path], object]) -> None:
+    """A job may have put it there."""
+    specs = SealedSpecs(root)
+    for name in ("job.json", "stray", "ended.json"):
+        make(root / name)
+        os.utime(root / name, (1, 1), follow_symlinks=False)
+
+    assert specs.open("job") is None
+    specs.discard("ended")
+    specs.sweep({"job"}.__contains__)
+    stays = {"job.json", "stray", "ended.json"} if make is Path.mkdir else {"job.json"}
+    assert set(os.listdir(root)) == stays

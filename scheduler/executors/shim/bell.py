@@ -28,7 +28,7 @@ class Bell:
     def ring(self) -> None:
         try:
             if self.fd < 0:
-                self.fd = os.open("bell", os.O_WRONLY | os.O_NONBLOCK)
+                self.fd = os.open("bell", os.O_WRONLY | os.O_NONBLOCK | os.O_NOFOLLOW)
             os.write(self.fd, b".")
         except BlockingIOError:
             pass  # full: the listener has enough bytes to wake up

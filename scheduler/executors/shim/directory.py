@@ -10,7 +10,8 @@ def take_lock(name: str) -> int | None:
     """Holds the lock until it is closed or this process ends in any way. None: another
     process holds it.
     """
-    fd = os.open(name, os.O_RDWR | os.O_CREAT, 0o600)
+    # Even a pipe can be locked, so it does not matter what it is; but opening must not wait.
+    fd = os.open(name, os.O_RDWR | os.O_CREAT | os.O_NONBLOCK, 0o600)
     try:
         fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:

@@ -5,17 +5,29 @@ import time
 
 from scheduler.executors.passing import PASSING
 from scheduler.executors.shim.directory import sync_directory
+from scheduler.executors.shim.regular_file import NotRegular, open_regular
 from scheduler.executors.shim.spool import RETRY_INTERVAL_S
+
+DRAFT = "exit.json.new"
 
 
 def reserve_exit() -> None:
     """Reserves room for the end, which must be written even if the job has filled the disk."""
     try:
-        fd = os.open("exit.json.new", os.O_WRONLY | os.O_CREAT, 0o600)
+        fd = open_draft()
         os.write(fd, b" " * 512)
         os.close(fd)
     except OSError:
         pass  # it is already full: the end will wait
+
+
+def open_draft() -> int:
+    """Raises OSError."""
+    try:
+        return open_regular(DRAFT, os.O_WRONLY | os.O_CREAT)
+    except NotRegular:
+        os.unlink(DRAFT)  # the job has put something else there
+        return open_regular(DRAFT, os.O_WRONLY | os.O_CREAT)
 
 
 def failure(stage: bytes, number: int, what: bytes) -> str:
@@ -44,12 +56,12 @@ def write_exit(
     ).encode()
     while True:
         try:
-            fd = os.open("exit.json.new", os.O_WRONLY | os.O_CREAT, 0o600)
+            fd = open_draft()
             try:
                 if os.write(fd, encoded) == len(encoded):
                     os.ftruncate(fd, len(encoded))
                     os.fsync(fd)
-                    os.rename("exit.json.new", "exit.json")
+                    os.rename(DRAFT, "exit.json")
                     sync_directory()
                     return
             finally:

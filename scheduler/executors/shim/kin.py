@@ -106,9 +106,11 @@ class Kin:
             if environment:
                 break
             time.sleep(0.001)  # it may be about to become another program
-        # A process that writes its title over its environment leaves only zeros.
+        # A process that writes its title over its environment leaves the title, blanks or zeros:
+        # that says nothing of what it was given.
+        entries = environment.split(b"\0")
         return not environment or (
-            environment.strip(b"\0") != b"" and self.marks[0] not in environment.split(b"\0")
+            self.marks[0] not in entries and any(is_variable(entry) for entry in entries)
         )
 
     def elsewhere(self, pids: "Iterable[int]") -> list[Process]:
@@ -169,6 +171,12 @@ def marks_of(env: dict[bytes, bytes]) -> tuple[bytes, bytes]:
     """The variables by which a process of the attempt is recognised."""
     job, attempt = env.get(b"CREWLOG_JOB_ID", b""), env.get(b"CREWLOG_ATTEMPT", b"")
     return b"CREWLOG_JOB_ID=" + job, b"CREWLOG_ATTEMPT=" + attempt
+
+
+def is_variable(entry: bytes) -> bool:
+    """Whether it looks like a variable that a program was given."""
+    name, equals, _ = entry.partition(b"=")
+    return bool(equals) and name.replace(b"_", b"a").isalnum() and not name[:1].isdigit()
 
 
 def numbers() -> list[int]:

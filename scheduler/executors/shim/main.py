@@ -42,7 +42,7 @@ def main(directory: str, descriptors: str = "-1") -> None:
         return
     mark_started()
     forget_spec()
-    control = os.open("control", os.O_RDWR | os.O_NONBLOCK)
+    control = os.open("control", os.O_RDWR | os.O_NONBLOCK | os.O_NOFOLLOW)
     bell = Bell()
     bell.ring()
     if os.path.exists("cancel"):

@@ -4,7 +4,9 @@
 
 import os
 
-from scheduler.executors.shim.directory import read_file
+from scheduler.executors.shim.regular_file import read_regular
+
+LARGEST_SPEC = 64 * 1_048_576  # far more than a system lets a program have
 
 
 class Spec:
@@ -24,7 +26,7 @@ class Spec:
 
 def read_spec() -> Spec | None:
     try:
-        return Spec(read_file("spec"))
+        return Spec(read_regular("spec", LARGEST_SPEC))
     except FileNotFoundError:
         return None
 

@@ -27,7 +27,8 @@ class Spool:
         self.fd = self._open()
 
     def _open(self) -> int:
-        return os.open(self.path, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
+        # A job may have put a pipe there: opening it must not wait. The server sees what it is.
+        return os.open(self.path, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_NONBLOCK, 0o600)
 
     def write(self, data: bytes) -> None:
         self.held += data[: self.limit - self.kept - len(self.held)]
