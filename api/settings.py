@@ -9,7 +9,6 @@ import os
 import shlex
 from pathlib import Path
 from typing import Annotated, Any, Literal
-from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
 from pydantic import AliasChoices, BaseModel, ConfigDict, Field, SecretStr, field_validator
 from pydantic_settings import (
@@ -23,6 +22,8 @@ from pydantic_settings import (
 from api.dialects import DIALECTS
 from api.doors import Door, known_dialect
 from api.edge.middleware import DEFAULT_ALLOWED_HOSTS, host_pattern
+from domain.errors import BadInput
+from domain.schedule.wall_clock import zone_of
 
 SHORTEST_SECRET = 8
 """Characters. The redactor ignores shorter secrets: they would be found in ordinary words."""
@@ -253,9 +254,10 @@ class Settings(BaseSettings):
     @field_validator("timezone")
     @classmethod
     def _known_zone(cls, value: str) -> str:
+        # As a schedule's zone is checked: a default that schedules refuse would be worth nothing.
         try:
-            ZoneInfo(value)
-        except (ZoneInfoNotFoundError, ValueError):
+            zone_of(value)
+        except BadInput:
             raise ValueError(f"{value!r} is not an IANA time zone.") from None
         return value
 

@@ -1,7 +1,8 @@
 """Recurrence rules of RFC 5545, as rows of local times."""
 
 import re
-from bisect import bisect_left, bisect_right
+from bisect import bisect_left
+from collections import deque
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime, time, timedelta
@@ -16,10 +17,13 @@ LONGEST_TEXT = 1_000
 MOST_COUNTED = 10_000
 
 _DAY = timedelta(days=1)
+_MINUTE = timedelta(minutes=1)
 _HORIZON = timedelta(days=3_653)
 """A rule without a time in this long is taken to have none: searching on could take for ever."""
 _MOST_DAYS = 1_100
 """Matching days after which the search for such a rule stops; no interval is longer."""
+_LAST = datetime(2200, 1, 3)
+"""Nothing is searched for after this: no rule has a time then, in any zone."""
 _LONGEST_STEP = timedelta(days=366)
 _MINUTES_A_DAY = 1_440
 
@@ -87,8 +91,7 @@ class Recurring:
     positions: frozenset[int] | None
     """The positions of BYSETPOS, if they count the times of several days."""
     until: datetime | None
-    counted: tuple[datetime, ...] | None
-    """All its times, if the rule counts them."""
+    """Its last time at most. A rule that counts its times has its last one here."""
     every_hour: bool
 
     @classmethod
@@ -117,15 +120,15 @@ class Recurring:
             allowed=frozenset(minutes),
             positions=None if chosen is None else frozenset(chosen),
             until=until,
-            counted=None,
             every_hour="BYHOUR" not in parts
             and (frequency == "MINUTELY" or (frequency == "HOURLY" and interval == 1)),
         )
         if frequency not in _BY_DAYS and replace(recurring, until=None).never:
             raise _refused("It has no time in ten years: there is no such day or step.")
         if count:
-            counted = tuple(islice(recurring.times_from(start), count))
-            return replace(recurring, counted=counted)
+            # Only the last one is kept: thousands of times for each of many rules fill the memory.
+            last = deque(islice(recurring.times_from(start), count), maxlen=1)
+            return replace(recurring, until=last[0] if last else start - _MINUTE)
         return recurring
 
     @property
@@ -135,14 +138,24 @@ class Recurring:
 
     def after(self, local: datetime) -> datetime | None:
         """The first strictly later one; None if there is none within ten years."""
-        if self.counted is not None:
-            place = bisect_right(self.counted, local)
-            return self.counted[place] if place < len(self.counted) else None
         return next((found for found in self.times_from(local) if found > local), None)
 
     def times_from(self, local: datetime) -> Iterator[datetime]:
-        """Its times from the minute of `local` on, or from somewhat earlier."""
+        """Its times from the minute of `local` on, or from somewhat earlier, until there is none
+        within ten years of the one before.
+        """
         begin = max(self.start, local)
+        while begin < _LAST:
+            found = None
+            for found in self._near_times_from(begin):
+                yield found
+            if found is None:
+                return
+            # The bounds of a search are for a gap between two times, not for the whole rule.
+            begin = found + _MINUTE
+
+    def _near_times_from(self, begin: datetime) -> Iterator[datetime]:
+        """Its times within the bounds of one search."""
         end = begin + _HORIZON
         if self.until is not None:
             end = min(end, self.until)
@@ -229,6 +242,8 @@ class Recurring:
             return [m for m in self.minutes if (since + m // 60) % self.interval == 0]
         since = passed * _MINUTES_A_DAY - self.start.hour * 60 - self.start.minute
         steps = range(-since % self.interval, _MINUTES_A_DAY, self.interval)
+        if len(self.minutes) < len(steps):  # a small interval, and few minutes that may be
+            return [m for m in self.minutes if m in steps]
         return [m for m in steps if m in self.allowed]
 
 

@@ -108,6 +108,14 @@ class _Breath:
             self._since = monotonic()
 
 
+async def _read_rule(schedule: Schedule) -> None:
+    """Parse its rule, which is then remembered. Not on the loop: a rule that counts its times is
+    walked to the last one. Raises BadInput.
+    """
+    if schedule.active:
+        await asyncio.to_thread(lambda: schedule.parsed)
+
+
 class ScheduleClock:
     """Watches every schedule of a log. One clock for each log is enough; two do no harm."""
 
@@ -151,9 +159,9 @@ class ScheduleClock:
             now = self._clock()
             if now < seen - GRACE:
                 logger.warning("The clock was set back: all next times are computed anew.")
-                for watched in self._watched.values():
+                for watched in list(self._watched.values()):
                     if not watched.busy:
-                        self._arm(watched)
+                        await self._arm(watched)
             seen = now
 
     async def _take_over(self) -> int:
@@ -166,7 +174,7 @@ class ScheduleClock:
         for row in rows:
             watched = _Watched(schedule_of(row), row["firings"], row["last_nominal"] or "")
             self._watched[row["id"]] = watched
-            self._arm(watched)
+            await self._arm(watched)
             await breath.now_and_then()
         return position
 
@@ -192,18 +200,20 @@ class ScheduleClock:
             if changed:
                 watched.schedule = fold(schedule_id, [event], watched.schedule)
         if changed and not watched.busy:
-            self._arm(watched)
+            await self._arm(watched)
         if watched.schedule.deleted:
             self._watched.pop(schedule_id, None)
 
-    def _arm(self, watched: _Watched, not_before: datetime | None = None) -> None:
+    async def _arm(self, watched: _Watched, not_before: datetime | None = None) -> None:
+        # A fault in the rule is found and reported by the firing, which is then due at once.
+        with contextlib.suppress(Exception):
+            await _read_rule(watched.schedule)
         schedule = watched.schedule
         key = schedule.stream
         if not schedule.active:
             self._timers.cancel(key)
             return
         due = self._clock()
-        # A fault in the rule is found and reported by the firing, which is then due at once.
         with contextlib.suppress(Exception):
             nominal = watched.next(due)
             due = schedule.due_at(nominal) if nominal is not None else due
@@ -234,7 +244,7 @@ class ScheduleClock:
             wait_s = _BROKEN_S
         finally:
             watched.busy = False
-        self._arm(watched, self._clock() + timedelta(seconds=wait_s) if wait_s else None)
+        await self._arm(watched, self._clock() + timedelta(seconds=wait_s) if wait_s else None)
 
     async def _deal_with_passed(self, watched: _Watched) -> None:
         schedule = watched.schedule
@@ -245,7 +255,7 @@ class ScheduleClock:
         # If the schedule has changed without this clock having seen it, the append fails.
         draft.expected[schedule.stream] = schedule.version
         try:
-            schedule.parsed  # noqa: B018 - fails here, and not in the middle of its times
+            await _read_rule(schedule)  # fails here, and not in the middle of its times
         except BadInput as error:
             # The rule was valid when it was given. Its zone may be missing on this machine, for
             # example.

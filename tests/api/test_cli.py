@@ -503,6 +503,13 @@ REFUSED_SETTINGS = {
         {"CREWLOG_TOKEN": "seven77"},
         "The setting 'token' is not valid: A token must have at least 8 characters.",
     ),
+    **{
+        f"the zone {zone}": (
+            {"CREWLOG_TIMEZONE": zone},
+            f"The setting 'timezone' is not valid: {zone!r} is not an IANA time zone.",
+        )
+        for zone in ("Factory", "localtime", "right/UTC", "Europe", "../UTC")
+    },
     "a file that is not there": ({"CREWLOG_CONFIG": "/no/such/file"}, "does not exist"),
     "off loopback without a token": ({"CREWLOG_HOST": "0.0.0.0"}, "needs a token"),
 }

@@ -272,6 +272,63 @@ def test_no_legal_rule_takes_long_to_walk(rule: str) -> None:
     assert stopwatch.process_time() - begin < 10
 
 
+@pytest.mark.parametrize(
+    ("text", "last"),
+    [
+        ("DTSTART:20260101T090000 FREQ=DAILY;COUNT=2000", "2031-06-23T09:00"),
+        ("DTSTART:20260101T090000 FREQ=DAILY;COUNT=10000", "2053-05-18T09:00"),
+        ("DTSTART:20220101T090000 FREQ=DAILY;COUNT=5000", "2035-09-09T09:00"),
+        ("DTSTART:20260105T090000 FREQ=WEEKLY;COUNT=2000", "2064-04-28T09:00"),
+        ("DTSTART:20140106T090000 FREQ=WEEKLY;COUNT=1000", "2033-02-28T09:00"),
+        ("DTSTART:20260101T090000 FREQ=MONTHLY;BYDAY=1MO,-1MO;COUNT=400", "2042-08-25T09:00"),
+        ("DTSTART:20260101T090000 FREQ=MONTHLY;BYDAY=MO,TU;BYSETPOS=-1;COUNT=300", None),
+        ("DTSTART:20260101T090000 FREQ=YEARLY;COUNT=20", "2045-01-01T09:00"),
+        ("DTSTART:20260101T090000 FREQ=YEARLY;INTERVAL=9;COUNT=15", "2152-01-01T09:00"),
+        ("DTSTART:20260101T090000 FREQ=HOURLY;BYHOUR=3;BYMINUTE=0;COUNT=2000", None),
+        ("DTSTART:20260101T090000 FREQ=DAILY;INTERVAL=900;COUNT=40", None),
+        ("DTSTART:20260101T090000 FREQ=MINUTELY;INTERVAL=1000;BYHOUR=3;COUNT=2000", None),
+    ],
+)
+def test_a_rule_that_counts_has_as_many_times_as_it_says(text: str, last: str | None) -> None:
+    """However far the last one is from the start: only a gap between two of them is bounded."""
+    count = int(text.rpartition("=")[2])
+    rule = parse_rule({"rrule": text}, "UTC")
+    found = list(islice(rule.times_after(datetime(2000, 1, 1, tzinfo=UTC)), count + 1))
+    library = list(rrulestr(text.replace(" ", "\nRRULE:")))
+    assert len(found) == len(library) == count
+    assert [moment.replace(tzinfo=None) for moment in found] == library
+    if last is not None:
+        assert found[-1] == datetime.fromisoformat(last).replace(tzinfo=UTC)
+
+
+def test_a_rule_that_counts_ends_with_a_gap_of_more_than_ten_years() -> None:
+    rule = parse_rule({"rrule": "DTSTART:20260101T090000 FREQ=YEARLY;INTERVAL=11;COUNT=9"}, "UTC")
+    assert len(list(rule.times_after(BEGIN))) == 1
+    rule = parse_rule({"rrule": "DTSTART:20260101T090000 FREQ=YEARLY;COUNT=10000"}, "UTC")
+    assert len(list(rule.times_after(BEGIN))) == 2200 - 2026
+
+
+@pytest.mark.parametrize(
+    "rule",
+    [
+        "FREQ=WEEKLY;COUNT=10000",
+        "FREQ=YEARLY;BYWEEKNO=20;COUNT=10000",
+        "FREQ=MONTHLY;BYDAY=-1MO;BYMONTHDAY=31;COUNT=10000",
+        "FREQ=YEARLY;BYDAY=53MO;COUNT=10000",
+        "FREQ=YEARLY;INTERVAL=9;COUNT=10000",
+        "FREQ=DAILY;INTERVAL=1000;COUNT=10000",
+        "FREQ=MINUTELY;INTERVAL=7;BYHOUR=3;BYMINUTE=7;COUNT=10000",
+        "FREQ=MINUTELY;INTERVAL=2;BYHOUR=3;BYMINUTE=7,9;BYYEARDAY=366;COUNT=10000",
+        "FREQ=HOURLY;INTERVAL=97;BYHOUR=3;COUNT=10000",
+        "FREQ=MONTHLY;BYDAY=MO;BYMONTHDAY=13;BYSETPOS=1;COUNT=10000",
+    ],
+)
+def test_no_rule_takes_long_to_count(rule: str) -> None:
+    begin = stopwatch.process_time()
+    parse_rule({"rrule": f"DTSTART:19700101T030700 {rule}"}, BERLIN, BEGIN)
+    assert stopwatch.process_time() - begin < 2
+
+
 FREQUENCIES = ("MINUTELY", "HOURLY", "DAILY", "WEEKLY", "MONTHLY", "YEARLY")
 """The FREQ values of RFC 5545 section 3.3.10, without SECONDLY."""
 

@@ -7,6 +7,7 @@ from collections import Counter
 from collections.abc import Callable, Coroutine
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from threading import get_ident
 from typing import Any
 
 import pytest
@@ -14,6 +15,7 @@ import pytest
 from domain.clock import format_time, parse_time
 from domain.errors import BadInput, WrongState
 from domain.log import SYSTEM, new_events
+from domain.schedule import aggregate
 from domain.schedule.aggregate import (
     CatchUp,
     MissReason,
@@ -26,6 +28,7 @@ from domain.schedule.aggregate import (
 )
 from domain.schedule.catch_up import EACH, GRACE, MOST_AT_ONCE, Due, settle
 from domain.schedule.commands import ChangedSchedule
+from domain.schedule.recurrence import Rule, parse_rule
 from scheduler.policies.clock import ScheduleClock
 from tests.kit.waiting import soon
 from tests.scheduler.schedule_world import START, World, minutes, simulated
@@ -102,6 +105,33 @@ def test_six_hours_by_the_minute_fire_every_minute(tmp_path: Path) -> None:
         assert world.fired(schedule_id) == expected
 
     play(tmp_path, story)
+
+
+def test_a_rule_is_read_beside_the_loop(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """One that counts its times is walked to its last one, which takes a while."""
+    readers: list[int] = []
+
+    def parse(*given: Any) -> Rule:
+        readers.append(get_ident())
+        return parse_rule(*given)
+
+    monkeypatch.setattr("domain.schedule.aggregate.parse_rule", parse)
+    rule = {"rrule": "FREQ=HOURLY;COUNT=3"}
+
+    async def story(world: World, timers: SimulatedTimers) -> None:
+        schedule_id = await world.schedule(rule)
+        await timers.advance(minutes(90))
+        assert len(world.fired(schedule_id)) == 2
+
+    async def again(world: World, timers: SimulatedTimers) -> None:
+        await timers.advance(minutes(90))
+        assert len(world.events("schedule.fired")) == 3
+
+    play(tmp_path, story)
+    aggregate._parsed.cache_clear()
+    play(tmp_path, again, START + minutes(90))
+    assert readers
+    assert get_ident() not in readers
 
 
 def down(
