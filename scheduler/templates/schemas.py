@@ -131,9 +131,9 @@ def _check_references(schema: Any, place: Place, own: frozenset[str]) -> None:
         for name, value in schema.items():
             if name in _ELSEWHERE and isinstance(value, (str, bool)):
                 raise BadSchema((*place, name), f"{name} cannot be used here.")
-            if name in _REFERENCES and isinstance(value, str):
-                if _definition(value) not in own:
-                    raise BadSchema((*place, name), _NO_DEFINITION)
+            refers = name in _REFERENCES and isinstance(value, str)
+            if refers and _definition(value) not in own:
+                raise BadSchema((*place, name), _NO_DEFINITION)
             _check_references(value, (*place, name), own)
     elif isinstance(schema, list):
         for i, value in enumerate(schema):
