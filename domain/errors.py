@@ -1,8 +1,23 @@
 """Errors of the domain. `api/edge/errors.py` is the one place that maps them to HTTP statuses."""
 
+import re
+
+_UNCARRIABLE = re.compile(r"[\0\ud800-\udfff]")
+
+
+def carriable(text: str) -> str:
+    """The text with NUL and surrogates written as escapes. It equals `text` if there are none.
+
+    No answer, file or terminal can carry them, and an error often names what somebody sent.
+    """
+    return _UNCARRIABLE.sub(lambda found: f"\\u{ord(found[0]):04x}", text)
+
 
 class CrewlogError(Exception):
     """Base of every error whose text is written for the person who caused it."""
+
+    def __init__(self, text: str = "") -> None:
+        super().__init__(carriable(text))
 
 
 class DamagedFile(CrewlogError):
@@ -76,8 +91,8 @@ class BadInput(CrewlogError):
 
     def __init__(self, path: str, reason: str) -> None:
         super().__init__(f"{path}: {reason}")
-        self.path = path
-        self.reason = reason
+        self.path = carriable(path)
+        self.reason = carriable(reason)
 
 
 class Unavailable(CrewlogError):

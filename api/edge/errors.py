@@ -31,6 +31,7 @@ from domain.errors import (
     Unavailable,
     VersionConflict,
     WrongState,
+    carriable,
 )
 from scheduler.executors.passing import PASSING
 
@@ -71,6 +72,12 @@ class Failure:
     """The one field that is wrong, if a command found it."""
     error_id: str | None = None
     headers: Mapping[str, str] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        # Every API makes its answer of this: what cannot be encoded must not get beyond here.
+        object.__setattr__(self, "detail", carriable(self.detail))
+        if self.path is not None:
+            object.__setattr__(self, "path", carriable(self.path))
 
 
 ALLOWED = "crewlog.allowed"
@@ -169,8 +176,8 @@ def _storage_failure(request: Request, error: OSError) -> Failure:
 def _invalid(request: Request, error: RequestValidationError) -> Failure:
     faults = tuple(
         Fault(
-            loc=list(problem["loc"]),
-            msg=problem["msg"],
+            loc=[carriable(s) if isinstance(s, str) else s for s in problem["loc"]],
+            msg=carriable(problem["msg"]),
             type=problem["type"],
         )
         for problem in error.errors()

@@ -18,6 +18,7 @@ more is not).
 """
 
 _LONGEST_REASON = 500
+_LONGEST_SHOWN_KEY = 64
 
 
 @dataclass(frozen=True, slots=True)
@@ -109,4 +110,9 @@ def _fit(result: dict[str, Any], schema: dict[str, Any]) -> None:
 
 
 def _path(steps: Iterable[str | int]) -> str:
-    return "result" + "".join(f"[{s}]" if isinstance(s, int) else f".{s}" for s in steps)
+    return "result" + "".join(f"[{s}]" if isinstance(s, int) else f".{_shown(s)}" for s in steps)
+
+
+def _shown(key: str) -> str:
+    # The path becomes a part of a reason in the log, and a key may be as long as the result.
+    return key if len(key) <= _LONGEST_SHOWN_KEY else f"{key[:_LONGEST_SHOWN_KEY]}…"

@@ -11,7 +11,7 @@ from datetime import UTC, datetime, time, timedelta
 from typing import Any, Protocol
 from zoneinfo import ZoneInfo
 
-from domain.errors import BadInput
+from domain.errors import BadInput, carriable
 from domain.schedule.local_times import Cron, LocalTimes, Monthly, Steps, Weekly
 from domain.schedule.recurring import Recurring
 from domain.schedule.wall_clock import change_between, instant_of, local_of, passes_of, zone_of
@@ -172,6 +172,9 @@ def parse_rule(rule: dict[str, Any], timezone: str, anchor: datetime = FIRST) ->
     text = given[kind]
     if not isinstance(text, str):
         raise BadInput(f"rule.{kind}", "It must be text.")
+    # The text is kept as it was given, and its readers pass over some parts of it.
+    if carriable(text) != text:
+        raise BadInput(f"rule.{kind}", "A NUL or a lone surrogate is not allowed here.")
     if kind == "cron":
         return _cron(text.strip(), timezone, zone)
     if kind == "rrule":

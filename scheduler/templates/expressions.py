@@ -8,8 +8,10 @@ characters, so time and memory are proportional to the length of the template.
 """
 
 import json
+import math
 import operator
 import posixpath
+import re
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from functools import wraps
 from typing import Any, NoReturn
@@ -20,6 +22,8 @@ from jinja2.compiler import CodeGenerator, Frame
 from jinja2.runtime import Context
 from jinja2.sandbox import ImmutableSandboxedEnvironment
 
+from domain.errors import carriable
+
 MAX_TEXT = 1024 * 1024
 """Most characters of a rendered text, and of every intermediate value."""
 MAX_SOURCE = 256 * 1024
@@ -29,6 +33,7 @@ _MAX_NODES = 400
 _MAX_DEPTH = 40
 _LARGEST_NUMBER = 10**15
 _NUMBERS = (int, float)
+_LONG_NUMBER = re.compile(r"[0-9][0-9A-Za-z_]{2000,}")
 
 
 class BadExpression(Exception):
@@ -92,6 +97,11 @@ class Text:
             template = _ENVIRONMENT.from_string(tree)
         except TemplateSyntaxError as error:
             raise BadExpression(error.lineno, error.message or "Not a valid expression.") from error
+        except ValueError as error:
+            # Python reads no whole number of several thousand digits, and does not say where.
+            found = _LONG_NUMBER.search(self.source)
+            line = 1 + self.source.count("\n", 0, found.start() if found else 0)
+            raise BadExpression(line, "A number here has too many digits.") from error
         except (RecursionError, SyntaxError, MemoryError) as error:
             raise BadExpression(1, "The expression is nested too deeply.") from error
         self._chunks = template.root_render_func
@@ -170,11 +180,22 @@ def _check(tree: nodes.Template) -> None:
         count += 1
         if type(node) not in _ALLOWED:
             raise BadExpression(node.lineno or 1, f"{_described(node)} cannot be used in a text.")
+        if isinstance(node, nodes.Const) and (wrong := _wrong_constant(node.value)):
+            raise BadExpression(node.lineno or 1, wrong)
         if isinstance(node, nodes.Getattr) and node.attr.startswith("_"):
             raise BadExpression(node.lineno, "Names that begin with _ cannot be reached.")
         if count > _MAX_NODES or depth > _MAX_DEPTH:
             raise BadExpression(node.lineno or 1, "This text has too many expressions.")
         waiting += [(child, depth + 1) for child in node.iter_child_nodes()]
+
+
+def _wrong_constant(value: Any) -> str | None:
+    """Why no text can have this constant; None if it can."""
+    if isinstance(value, str) and carriable(value) != value:
+        return "A NUL or a lone surrogate is not allowed here."
+    if isinstance(value, float) and not math.isfinite(value):
+        return "This number is too large."
+    return None
 
 
 def _described(node: nodes.Node) -> str:

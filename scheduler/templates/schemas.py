@@ -8,15 +8,21 @@ fetched: references must stay within their own schema, and must not be circular.
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
+from urllib.parse import unquote
 
 from jsonschema import Draft202012Validator, SchemaError, ValidationError
 from jsonschema.exceptions import best_match
+from referencing.exceptions import Unresolvable
 
 from domain.patterns import BadPattern, TooSlow, check_schema, compiled, time_limit, timed
 from scheduler.templates.source import Place
 
 MAX_DEPTH = 40
 _REFERENCES = ("$ref", "$dynamicRef")
+_NO_DEFINITION = (
+    "A reference must be #/$defs/NAME, for a definition in this schema. "
+    "In NAME, ~ is written as ~0, / as ~1 and % as %25."
+)
 _ELSEWHERE = ("$id", "$anchor", "$dynamicAnchor", "$recursiveRef", "$recursiveAnchor")
 
 
@@ -66,6 +72,8 @@ class Schema:
             return Violation((), "is nested too deeply for its schema")
         except TooSlow as slow:
             return Violation((), str(slow))
+        except Unresolvable:
+            return Violation((), "cannot be checked: a reference in its schema leads nowhere")
         if error is None:
             return None
         return Violation(tuple(error.absolute_path), _reason(error))
@@ -123,15 +131,26 @@ def _check_references(schema: Any, place: Place, own: frozenset[str]) -> None:
         for name, value in schema.items():
             if name in _ELSEWHERE and isinstance(value, (str, bool)):
                 raise BadSchema((*place, name), f"{name} cannot be used here.")
-            if name in _REFERENCES and isinstance(value, str):
-                head, _, definition = value.partition("#/$defs/")
-                if head or definition not in own:
-                    reason = "A reference must be #/$defs/NAME, for a definition in this schema."
-                    raise BadSchema((*place, name), reason)
+            refers = name in _REFERENCES and isinstance(value, str)
+            if refers and _definition(value) not in own:
+                raise BadSchema((*place, name), _NO_DEFINITION)
             _check_references(value, (*place, name), own)
     elif isinstance(schema, list):
         for i, value in enumerate(schema):
             _check_references(value, (*place, i), own)
+
+
+def _definition(reference: str) -> str | None:
+    """The name of the definition that a reference leads to; None if it leads elsewhere.
+
+    The escapes are undone as the validator does it, first those of URIs (RFC 6901 section 6).
+    """
+    if not reference.startswith("#/"):
+        return None
+    steps = unquote(reference.removeprefix("#/")).split("/")
+    if len(steps) != 2 or steps[0] != "$defs":
+        return None
+    return steps[1].replace("~1", "/").replace("~0", "~")
 
 
 def _check_patterns(schema: Any, place: Place) -> None:

@@ -488,6 +488,12 @@ def test_once() -> None:
         ({"rrule": "FREQ=DAILY;UNTIL=tomorrow"}, "rule.rrule"),
         ({"once": "tomorrow"}, "rule.once"),
         ({"once": "9999-12-31T23:59:59-12:00"}, "rule.once"),
+        ({"once": "2026-12-22\ud83d09:00"}, "rule.once"),
+        ({"once": "2026-12-22\x0009:00"}, "rule.once"),
+        ({"rrule": "DTSTART;FOO=\ud83d:20261222T090000\nRRULE:FREQ=DAILY"}, "rule.rrule"),
+        ({"rrule": "DTSTART;FOO=a\x00b:20261222T090000\nRRULE:FREQ=DAILY"}, "rule.rrule"),
+        ({"cron": "0 7 * * \ud83d"}, "rule.cron"),
+        ({"cadence": "daily", "\ud800": 1}, "rule.\\ud800"),
     ],
 )
 def test_a_rule_that_cannot_be_names_the_mistake(rule: dict[str, Any], path: str) -> None:

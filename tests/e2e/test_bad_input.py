@@ -78,6 +78,30 @@ def code_of(http: httpx2.Client, path: str, last_event_id: str | None = None) ->
 
 
 @pytest.mark.parametrize(
+    ("rule", "place"),
+    [
+        (r'{"cadence": "daily", "\ud800": 1}', r"rule.\ud800"),
+        (r'{"cadence": "daily", "\u0000": 1}', r"rule.\u0000"),
+        (r'{"once": "2100-12-22\ud83d09:00"}', "rule.once"),
+        (r'{"once": "2100-12-22\u000009:00"}', "rule.once"),
+        (r'{"rrule": "DTSTART;FOO=\ud83d:20261222T090000\nRRULE:FREQ=DAILY"}', "rule.rrule"),
+        (r'{"rrule": "DTSTART;FOO=\u0000:20261222T090000\nRRULE:FREQ=DAILY"}', "rule.rrule"),
+    ],
+)
+def test_a_rule_that_no_text_can_carry_is_refused_at_its_place(
+    http: httpx2.Client, rule: str, place: str
+) -> None:
+    template = http.get("/crewlog/v1/templates").json()["items"][0]["id"]
+    body = f'{{"name": "n", "template": "{template}", "templateId": "{template}", "rule": {rule}}}'
+
+    for path in ("/crewlog/v1/schedules", "/crewlog/v1/schedules/preview", "/api/schedules"):
+        answer = http.post(path, content=body, headers=AS_JSON)
+        assert answer.status_code == 400, (path, answer.text)
+        told = answer.json()
+        assert told.get("path", told.get("errors", [{}])[0].get("path")) == place
+
+
+@pytest.mark.parametrize(
     "content",
     [
         b"",

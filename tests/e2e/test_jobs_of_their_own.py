@@ -96,7 +96,14 @@ def test_the_exit_code_says_how_it_ended_whatever_it_handed_in(http: httpx2.Clie
 
 @pytest.mark.parametrize(
     ("content", "why"),
-    [("no json", "It is not JSON in UTF-8."), ("[1]", "It must be a JSON object.")],
+    [
+        ("no json", "result: It is not JSON in UTF-8."),
+        ("[1]", "result: It must be a JSON object."),
+        (
+            r'{"\ud800": 99999999999999999999999}',
+            r"result.\ud800: This number is too large for 64 bits: write it as text.",
+        ),
+    ],
 )
 def test_a_result_file_that_is_none_is_told_and_changes_nothing(
     http: httpx2.Client, content: str, why: str
@@ -105,7 +112,7 @@ def test_a_result_file_that_is_none_is_told_and_changes_nothing(
     assert ended(http, job_id)["status"] == "completed"
     assert shown(http, job_id)["result"] is None
     [told] = [line for line in timeline(http, job_id) if "result" in line]
-    assert told == f"Artifacts not kept: result.json. Its result file is not valid. result: {why}"
+    assert told == f"Artifacts not kept: result.json. Its result file is not valid. {why}"
 
 
 def test_it_waits_for_a_person_and_holds_no_place(tmp_path: Path) -> None:

@@ -286,6 +286,9 @@ def test_a_result_that_does_not_fit_is_refused_and_may_be_handed_in_again(
         assert (refused.status_code, refused.json()["path"]) == (422, "result.n")
         assert "is not of type 'integer'" in refused.json()["detail"]
         assert client.post("/complete", json={}).json()["path"] == "result"
+        odd = r'{"result": {"\ud800": 99999999999999999999999}}'
+        named = client.post("/complete", content=odd, headers={"content-type": "application/json"})
+        assert (named.status_code, named.json()["path"]) == (422, r"result.\ud800")
 
         room = LARGEST_RESULT - len(json.dumps({"n": 1, "t": ""}, separators=(",", ":")))
         over = client.post("/complete", json={"result": {"n": 1, "t": "x" * (room + 1)}})

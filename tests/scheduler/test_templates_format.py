@@ -59,6 +59,35 @@ def test_a_template_of_commands_needs_nothing_else(tmp_path: Path) -> None:
     assert only.workspace == "scratch"
 
 
+REFERENCE = "inputs.x.properties.a['$ref']"
+
+
+def referring(reference: str, name: str) -> str:
+    """A file whose input `x` refers to a definition with this name."""
+    refers = {"type": "object", "properties": {"a": {"$ref": reference}}, "$defs": {name: {}}}
+    return f"{JOBS}inputs: {json.dumps({'x': refers})}\n"
+
+
+@pytest.mark.parametrize(
+    ("reference", "name"),
+    [
+        ("#/$defs/a", "a"),
+        ("#/$defs/a~1b", "a/b"),
+        ("#/$defs/a~0b", "a~b"),
+        ("#/$defs/a~01", "a~1"),
+        ("#/$defs/50%25", "50%"),
+        ("#/$defs/%F0%9F%9A%80", "\U0001f680"),
+        ("#/%24defs/a", "a"),
+    ],
+)
+def test_a_reference_has_the_escapes_of_a_pointer_in_a_uri(
+    tmp_path: Path, reference: str, name: str
+) -> None:
+    declared = read(tmp_path, referring(reference, name)).inputs["x"]
+    assert declared.schema.violation({"a": 1}) is None
+    assert declared.schema.violation(1) is not None
+
+
 def test_every_key_is_read_in_both_spellings(tmp_path: Path) -> None:
     snake = job(
         timeout_s="1.5",
@@ -174,6 +203,26 @@ def test_jobs_are_ordered_by_their_parents_and_else_as_in_the_file(tmp_path: Pat
             "does not have this type",
         ),
         (job(resultSchema="{$ref: 'http://x/y'}"), 5, "jobs[0].resultSchema['$ref']", "$defs"),
+        (referring("#/$defs/a~1b", "a~1b"), 5, REFERENCE, "as ~1"),
+        (referring("#/$defs/a/b", "a/b"), 5, REFERENCE, "as ~1"),
+        (referring("#/$defs/50%25", "50%25"), 5, REFERENCE, "as %25"),
+        (referring("#/$defs/%F0%9F", "%F0%9F"), 5, REFERENCE, "as %25"),
+        (referring("#/$defs/a~b/c", "a~b"), 5, REFERENCE, "#/$defs/NAME"),
+        (referring("#$defs/a", "a"), 5, REFERENCE, "#/$defs/NAME"),
+        (job(body=f"'{{{{ {'9' * 5_000} }}}}'"), 5, "jobs[0].body", "too many digits"),
+        (
+            job(body=f"|\n      one\n      {{{{ {'9' * 5_000} }}}}"),
+            7,
+            "jobs[0].body",
+            "many digits",
+        ),
+        (job(body=f"'{{{{ today.{'9' * 5_000} }}}}'"), 5, "jobs[0].body", "too many digits"),
+        (job(body=f"'{{{{ 0x{'f' * 9_000} }}}}'"), 5, "jobs[0].body", "too many digits"),
+        (job(body="'{{ 1e999 }}'"), 5, "jobs[0].body", "too large"),
+        (job(body="""'{{ "\\ud83d" }}'"""), 5, "jobs[0].body", "surrogate"),
+        (job(body="""'{{ "\\u0000" }}'"""), 5, "jobs[0].body", "NUL"),
+        (job(body="""'{{ today | replace("-", "\\x00") }}'"""), 5, "jobs[0].body", "NUL"),
+        (job(body="""'{{ inputs["\\ud83d"] }}'"""), 5, "jobs[0].body", "surrogate"),
         (job(result_schema="{pattern: '('}"), 5, "jobs[0].result_schema.pattern", "regular"),
         (job(body="'{{ nothing }}'"), 5, "jobs[0].body", "no input 'nothing'"),
         (job(body="'{{ inputs.nothing }}'"), 5, "jobs[0].body", "no input 'nothing'"),
