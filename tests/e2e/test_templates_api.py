@@ -260,7 +260,7 @@ def test_a_number_deep_in_an_input_is_not_rounded(http: httpx2.Client, data: Pat
     answers = [
         http.post(
             path,
-            content='{"templateId": "n", "inputs": {"o": {"i": %s, "x": %s}}%s}' % (i, x, more),
+            content=f'{{"templateId": "n", "inputs": {{"o": {{"i": {i}, "x": {x}}}}}{more}}}',
             headers={"Content-Type": "application/json"},
         )
         for i, x in (("9007199254740993.0", 1), (1, "12345678901234567890.0"), ("3.0", 0.1))
