@@ -110,9 +110,11 @@ class LogRefused(CrewlogError):
 
 
 class LogDamaged(CrewlogError):
-    """A stored event breaks a rule of the log. The text names the first such position."""
+    """A stored event breaks a rule of the log. The text names the first such position. Without
+    one, the damage is beside the events.
+    """
 
-    def __init__(self, position: int, reason: str) -> None:
-        super().__init__(f"Position {position}: {reason}")
+    def __init__(self, position: int | None, reason: str) -> None:
+        super().__init__(reason if position is None else f"Position {position}: {reason}")
         self.position = position
         self.reason = reason

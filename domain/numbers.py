@@ -1,7 +1,8 @@
 """JSON numbers, as this server keeps them: exactly, or not at all.
 
 Whole numbers of 64 bits are exact in the log and in every answer. Clients would round larger ones,
-and NaN would become null, so both are refused, with their place. JSON from outside is read by
+one with a point or an exponent was rounded when it was read, and NaN would become null, so all of
+them are refused, with their place. JSON from outside is read by
 `parse_json`, or by the HTTP framework in the same way.
 """
 
@@ -16,7 +17,10 @@ LARGEST_EXACT = 2**53 - 1
 it, two different texts can mean the same number.
 """
 
-NOT_EXACT = "This whole number has a point or an exponent and is too large to be exact."
+NOT_EXACT = (
+    "This whole number has a point or an exponent and is too large to be exact: write its digits, "
+    "or write it as text."
+)
 
 Place = tuple[str | int, ...]
 
@@ -35,6 +39,8 @@ def wrong_number(value: Any) -> str | None:
     """Why a value cannot be kept exactly; None if it can."""
     if isinstance(value, float) and not math.isfinite(value):
         return "NaN and Infinity are not JSON numbers."
+    if isinstance(value, float) and abs(value) > LARGEST_EXACT:
+        return NOT_EXACT
     if isinstance(value, int) and not LEAST <= value <= MOST:
         return "This number is too large for 64 bits: write it as text."
     return None

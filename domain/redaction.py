@@ -44,6 +44,8 @@ class Redactor:
     def __init__(self, secrets: Iterable[str] = ()) -> None:
         forms = {form for secret in secrets for form in _forms(secret)}
         self._secrets = sorted(forms, key=lambda form: (-len(form), form))
+        self._longest = max(_LONGEST_BEGINNING, *map(len, forms), 0)
+        """Characters at the end of a text in which a whole known secret would have room."""
         self._triggers = _by_rarest((*self._secrets, *_TRIGGERS))
         self._names: dict[str, tuple[str, bool]] = {}
 
@@ -71,18 +73,19 @@ class Redactor:
     def _sure(self, redacted: str) -> str:
         """A redacted text without an end that may be the beginning of a credential."""
         for _ in range(_MOST_PASSES):
-            begun = self._begun(redacted[-_LONGEST_BEGINNING:])
+            begun = self._begun(redacted[-self._longest :])
             if not begun:
                 return redacted
             redacted = redacted[:-begun]
         # It goes on like this, such as a row of one letter: take no more time, and show none of it.
-        return redacted[:-_LONGEST_BEGINNING]
+        return redacted[: -self._longest]
 
     def _begun(self, end: str) -> int:
         """How many characters at the end of a redacted text may be the beginning of a credential:
         those that would be hidden if certain texts followed.
         """
         begun = max((_overlap(end, secret) for secret in self._secrets), default=0)
+        end = end[-_LONGEST_BEGINNING:]
         if match := _BASIC_BEGUN.search(end):
             begun = max(begun, len(match[1]))
         for trigger, probe in _PROBES:
@@ -214,7 +217,9 @@ def _forms(secret: str) -> set[str]:
 
 
 _LONGEST_BEGINNING = 8_192
-"""Characters at the end of a text that are examined for the beginning of a credential."""
+"""Characters at the end of a text that are examined for the beginning of a credential that is not
+known. Those that are known may be longer: the environment holds 128 KiB in one variable.
+"""
 
 _BASIC_BEGUN = re.compile(r"(?i:\bbasic[ \t]{1,4})([A-Za-z0-9+/]+={0,2})\Z")
 
@@ -230,38 +235,71 @@ _PROBES = (
 """Texts that may follow, each with a text that must come before it."""
 
 
+_TELLING = 16
+"""Characters with which a place is recognised at which a secret may begin."""
+
+_MOST_COMPARED = 1 << 23
+
+
 def _overlap(end: str, secret: str) -> int:
-    """The length of the longest proper beginning of `secret` that `end` ends with."""
-    at = end.find(secret[0], max(0, len(end) - len(secret) + 1))
+    """The length of the longest proper beginning of `secret` that `end` ends with, or more if it
+    took long to find out: somebody may write what a secret begins with again and again.
+    """
+    first = max(0, len(end) - len(secret) + 1)
+    start = secret[:_TELLING]
+    compared = 0
+    at = end.find(start, first)
     while at >= 0:
-        if secret.startswith(end[at:]):
+        length = len(end) - at
+        compared += length
+        if compared > _MOST_COMPARED or secret.startswith(end[at:]):
+            return length
+        at = end.find(start, at + 1)
+    for at in range(max(first, len(end) - len(start) + 1), len(end)):
+        if start.startswith(end[at:]):
             return len(end) - at
-        at = end.find(secret[0], at + 1)
     return 0
 
 
-def hide_key_lines(lines: list[str], inside: bool) -> tuple[list[str], bool]:
+def hide_key_lines(lines: list[str], key: str | None) -> tuple[list[str], str | None]:
     """Consecutive lines, without private keys that span several lines.
 
-    `inside`: whether the line before them was part of a key that continues. The second result says
-    the same for the line after them.
+    `key`: if the line before them was part of a key that continues, what stands before each line of
+    that key (such as `|`, often nothing); otherwise None. The second result says the same for
+    the line after them.
     """
-    if not inside and "PRIVATE KEY" not in "\n".join(lines):
-        return lines, False
+    if key is None and "PRIVATE KEY" not in "\n".join(lines):
+        return lines, None
     shown = []
     for line in lines:
-        end = _KEY_END.search(line) if inside else None
-        if end is not None:
-            line = HIDDEN + line[end.end() :]
-            inside = False
-        elif inside and _KEY_LINE.fullmatch(line):
-            line = HIDDEN
-        else:
-            inside = False
+        if key is not None:
+            line, key = _hide_key_line(line, key)
         begin = _KEY_BEGINS.search(line)
         shown.append(line)
-        inside = inside or begin is not None
-    return shown, inside
+        if key is None and begin is not None:
+            key = line[: begin.start()].rstrip()
+    return shown, key
+
+
+def _hide_key_line(line: str, key: str) -> tuple[str, str | None]:
+    """A line after one of a key, and the key if it may go on after this line."""
+    rest = line.removeprefix(key).lstrip()
+    before = line[: len(line) - len(rest)]
+    if end := _KEY_END.search(rest):
+        return f"{before}{HIDDEN}{rest[end.end() :]}", None
+    if _KEY_LINE.fullmatch(rest):
+        return before + HIDDEN, key
+    return line, None
+
+
+def key_of(line: str) -> str | None:
+    """What stands before each line of the private key that may continue after this line of the log;
+    None if none may. A line that may have been part of a key counts as one: only lines that look
+    like a key are hidden.
+    """
+    if line.endswith(HIDDEN):
+        return line.removesuffix(HIDDEN).rstrip()
+    return hide_key_lines([line], None)[1]
 
 
 _URL_CREDENTIALS = re.compile(
@@ -290,7 +328,7 @@ def _hide_userinfo(match: re.Match[str]) -> str:
 _KEY_BEGIN = re.compile(r"-----BEGIN (?:[A-Z0-9]{1,20} ){0,4}PRIVATE KEY(?: BLOCK)?-----")
 _KEY_END = re.compile(r"-----END (?:[A-Z0-9]{1,20} ){0,4}PRIVATE KEY(?: BLOCK)?-----")
 _KEY_BEGINS = re.compile(rf"{_KEY_BEGIN.pattern}\s*\Z")
-_KEY_LINE = re.compile(r"\s*(?:[A-Za-z0-9+/=]{1,128}|[A-Za-z-]{2,40}: .{0,200})?\s*")
+_KEY_LINE = re.compile(r"(?:[A-Za-z0-9+/=]{1,65536}+|[A-Za-z-]{2,40}: .{0,200})?\s*+")
 _KEY_BODY = re.compile(r"(?:\s|\\[nr]){0,8}[A-Za-z0-9+/=]{16}")
 
 

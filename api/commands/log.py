@@ -2,10 +2,11 @@
 
 import json
 import sys
-from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager
+from collections import deque
+from collections.abc import Generator, Iterable, Iterator, Sized
+from contextlib import closing, contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, TypeVar
 
 import typer
 
@@ -16,8 +17,6 @@ from domain.errors import CrewlogError, LogDamaged
 
 if TYPE_CHECKING:
     from api.commands.client import Client
-    from domain.log.archive import Stored
-    from domain.log.sqlite.stored import StoredLog
 
 app = typer.Typer(no_args_is_help=True, help="The log of all events.")
 
@@ -235,7 +234,7 @@ def _lines(path: Path) -> Iterator[Iterable[bytes]]:
 
 @app.command()
 def verify(as_json: AsJson = False, data: Data = None) -> None:
-    """Check the whole log, and name the first broken position.
+    """Check the whole log, and name the first broken position or the broken index.
 
     Reads the files in the data directory, with or without a running server. Exit code 1 if
     something is broken.
@@ -247,8 +246,12 @@ def verify(as_json: AsJson = False, data: Data = None) -> None:
     directory = data_directory(data)
     with stored_log(directory, CATALOGUE) as stored:
         try:
-            with _progress(stored) as seen:
-                verified = walk(seen(stored.pages()), written=stored.written)
+            with closing(_shown(stored.pages(), stored.head)) as pages:
+                verified = walk(pages, written=stored.written)
+            events = verified.events
+            lookups = stored.lookups(events)
+            with closing(_shown(lookups, events * len(stored.indexes))) as stretches:
+                deque(stretches, 0)
         except LogDamaged as damage:
             if not as_json:
                 raise
@@ -277,12 +280,11 @@ def verify(as_json: AsJson = False, data: Data = None) -> None:
         )
 
 
-Pages = Iterable["list[Stored]"]
+S = TypeVar("S", bound=Sized)
 
 
-@contextmanager
-def _progress(stored: "StoredLog") -> Iterator[Callable[[Pages], Pages]]:
-    """A progress bar at a terminal. Gives a function that passes the pages through."""
+def _shown(pages: Iterable[S], total: int) -> Generator[S, None, None]:
+    """The pages, with a progress bar at a terminal of how many of `total` things were in them."""
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TimeRemainingColumn
 
     screen = terminal.console(stderr=True)
@@ -294,11 +296,7 @@ def _progress(stored: "StoredLog") -> Iterator[Callable[[Pages], Pages]]:
         transient=True,
         disable=not screen.is_terminal,
     ) as progress:
-        bar = progress.add_task("verify", total=stored.head)
-
-        def seen(pages: Pages) -> Pages:
-            for page in pages:
-                yield page
-                progress.advance(bar, len(page))
-
-        yield seen
+        bar = progress.add_task("verify", total=total)
+        for page in pages:
+            yield page
+            progress.advance(bar, len(page))

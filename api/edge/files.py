@@ -4,6 +4,7 @@ can do no harm.
 
 import asyncio
 from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +22,9 @@ INLINE = frozenset(
     {"text/plain", "application/json", "image/png", "image/jpeg", "image/gif", "image/webp"}
 )
 """Types that a browser may show. All others are only for saving."""
+
+_PAGES = ThreadPoolExecutor(max_workers=1, thread_name_prefix="pages")
+"""Pages wait for each other. Jobs and crews, which use the other threads, do not wait for pages."""
 
 _PREFERRED = ("report.md", "index.md", "index.html", "index.txt")
 
@@ -74,7 +78,8 @@ async def page_answer(row: Row, store: ArtifactStore) -> Response:
         raise HTTPException(
             413, f"A file of more than {LARGEST} bytes cannot be shown: download it."
         )
-    shown = await asyncio.to_thread(_read_page, _path(row, store), row)
+    path = _path(row, store)
+    shown = await asyncio.get_running_loop().run_in_executor(_PAGES, _read_page, path, row)
     return HTMLResponse(shown, headers=_HEADERS)
 
 

@@ -1,10 +1,13 @@
 """Foreign texts as pages: a person can read what a job wrote, and it can do nothing.
 
-Markdown is rendered without its HTML and sanitised afterwards. Other text is escaped. The page's
+Markdown is rendered without its HTML and sanitised afterwards, within a time limit: a text can be
+made so that it takes time by the square of its length. Other text is escaped. The page's
 policy lets nothing run and nothing be fetched (`POLICY`).
 """
 
+import time
 from html import escape
+from typing import Any
 
 LARGEST = 1_048_576
 """Most bytes of a text that is shown as a page."""
@@ -26,6 +29,11 @@ table { border-collapse: collapse; } th, td { border: 1px solid #8886; padding: 
 blockquote { margin-left: 0; padding-left: 1rem; border-left: 3px solid #8886; }
 img { max-width: 100%; }
 """
+LIMIT_S = 2.0
+"""Seconds for reading a Markdown text. An ordinary one of half a megabyte takes less."""
+
+_TOO_SLOW = "<p>Reading this text as Markdown takes too long. This is the text itself.</p>"
+
 _SCHEMES = {"http", "https", "mailto"}
 
 
@@ -50,7 +58,7 @@ _TEXTS = frozenset(
 
 def page(title: str, mime: str, text: str) -> str:
     """A whole HTML document that shows the text."""
-    body = _rendered(text) if mime == "text/markdown" else f"<pre>{escape(text)}</pre>"
+    body = _rendered(text) if mime == "text/markdown" else _plain(text)
     return (
         '<!doctype html>\n<html lang="en">\n<head>\n<meta charset="utf-8">\n'
         '<meta name="viewport" content="width=device-width, initial-scale=1">\n'
@@ -59,13 +67,34 @@ def page(title: str, mime: str, text: str) -> str:
     )
 
 
+def _plain(text: str) -> str:
+    return f"<pre>{escape(text)}</pre>"
+
+
+class _TooSlow(Exception):
+    pass
+
+
+def _look_at_the_clock(state: Any, *_: object) -> bool:
+    """A rule of the reader, tried before all others wherever it is in the text. It applies nowhere,
+    and stops the reader in time.
+    """
+    if time.monotonic() > state.env["until"]:
+        raise _TooSlow
+    return False
+
+
 def _rendered(markdown: str) -> str:
     # Imported at first use: most servers never show a document.
     import nh3
     from markdown_it import MarkdownIt
 
     reader = MarkdownIt("commonmark", {"html": False}).enable(["table", "strikethrough"])
-    html = nh3.clean(
-        reader.render(markdown), url_schemes=_SCHEMES, link_rel="noopener noreferrer nofollow"
-    )
+    for rules in (reader.block.ruler, reader.inline.ruler):
+        rules.before(rules.get_active_rules()[0], "clock", _look_at_the_clock)
+    try:
+        read = reader.render(markdown, {"until": time.monotonic() + LIMIT_S})
+    except _TooSlow:
+        return _TOO_SLOW + _plain(markdown)
+    html = nh3.clean(read, url_schemes=_SCHEMES, link_rel="noopener noreferrer nofollow")
     return f"<article>{html}</article>"

@@ -8,7 +8,7 @@ from domain.event import Event
 from domain.job.commands import Jobs
 from domain.job.events import JobOutput, job_stream, output_stream
 from domain.log import Context, EventLog, new_events
-from domain.redaction import HIDDEN, hide_key_lines
+from domain.redaction import hide_key_lines, key_of
 from scheduler.drivers.contract import Fenced
 from scheduler.drivers.lines import Lines
 from scheduler.drivers.unfinished import Beginning, Unfinished
@@ -43,8 +43,10 @@ class OutputPump:
         self._version = 0
         self._job_version = 0
         self._cancelled = False
-        self._in_key = False
-        """Whether the last line was part of a private key that may continue."""
+        self._key: str | None = None
+        """What stands before each line of the private key of which the last line was part, if it
+        may continue.
+        """
         self.lines = 0
         self.offset = 0
 
@@ -56,11 +58,8 @@ class OutputPump:
         self.lines = last.data["first_line"] + len(last.data["lines"]) - 1 if last else 0
         same = last is not None and last.data["attempt"] == self._attempt
         self.offset = last.data["end_offset"] if last is not None and same else 0
-        # A line that may be part of a key counts as one: only lines that look like a key are
-        # hidden.
         lines = last.data["lines"] if last is not None and same else []
-        _, begins = hide_key_lines(lines[-1:], False)
-        self._in_key = begins or lines[-1:] == [HIDDEN]
+        self._key = key_of(lines[-1]) if lines else None
 
     async def _look_at_job(self) -> None:
         try:
@@ -75,9 +74,9 @@ class OutputPump:
     async def append(self, batches: Sequence[Lines]) -> None:
         """Append each batch as an event. Raises Fenced, VersionConflict, LogUnavailable."""
         events: list[Event] = []
-        count, in_key = self.lines, self._in_key
+        count, key = self.lines, self._key
         for texts, end in batches:
-            texts, in_key = hide_key_lines(texts, in_key)
+            texts, key = hide_key_lines(texts, key)
             # Not validated: the splitter returns valid text, and there may be millions of lines.
             events.append(
                 JobOutput.model_construct(
@@ -87,11 +86,13 @@ class OutputPump:
             count += len(texts)
         await self._write(events)
         self._version += len(events)
-        self.lines, self.offset, self._in_key = count, batches[-1].end, in_key
+        self.lines, self.offset, self._key = count, batches[-1].end, key
 
     def show(self, unfinished: Unfinished, text: str | None) -> None:
         """Show readers the beginning of the next line; None: it has not begun."""
-        shown = None if text is None or self._in_key else self._log.redactor.beginning(text)
+        shown = (
+            None if text is None or self._key is not None else self._log.redactor.beginning(text)
+        )
         number = self.lines + 1
         unfinished.put(self._job_id, Beginning(self._attempt, number, shown) if shown else None)
 

@@ -9,7 +9,7 @@ from typing import Any
 
 from jsonschema import Draft202012Validator
 
-from domain.numbers import LARGEST_EXACT, NOT_EXACT, wrong_numbers
+from domain.numbers import NOT_EXACT, wrong_numbers
 from scheduler.templates.expressions import BadExpression, Text
 from scheduler.templates.faults import SUFFIX, BadTemplate, TemplateFault
 from scheduler.templates.format import (
@@ -119,13 +119,12 @@ class _Checker:
         before = len(self.faults)
         default = self._default(declared.get("default"), (*place, "default"), known)
         if len(self.faults) == before and declared.get("default") is not None:
-            self._check_default(schema, declared["default"], (*place, "default"), kind == "integer")
+            self._check_default(schema, declared["default"], (*place, "default"))
         return Input(
             name=name,
             declared=declared,
             schema=schema,
             required="default" not in declared,
-            integer=kind == "integer",
             default=default,
         )
 
@@ -140,20 +139,24 @@ class _Checker:
         return value
 
     def _numbers(self, value: Any, place: Place) -> bool:
-        """Whether it has numbers that cannot be kept exactly. Each of them is a fault."""
-        wrong = list(wrong_numbers(value, place))
+        """Whether it has numbers that cannot be kept exactly. Each of them is a fault. A bound in a
+        schema is compared with only, so it may be any number.
+        """
+        wrong = [
+            (where, reason)
+            for where, reason in wrong_numbers(value, place)
+            if reason != NOT_EXACT or where[2:3] == ("default",)
+        ]
         for where, reason in wrong:
             self._fault(where, reason)
         return bool(wrong)
 
-    def _check_default(self, schema: Schema, value: Any, place: Place, integer: bool) -> None:
+    def _check_default(self, schema: Schema, value: Any, place: Place) -> None:
         """A default with expressions is checked when it is rendered."""
         if all(Text(text).is_constant for text in _texts(value)):
             wrong = schema.violation(value)
             if wrong is not None:
                 self._fault((*place, *wrong.place), f"The default {wrong.reason}.")
-            elif integer and isinstance(value, float) and abs(value) > LARGEST_EXACT:
-                self._fault(place, NOT_EXACT)
 
     def _text(self, text: str, place: Place, known: Iterable[str]) -> Text:
         inputs = frozenset(known)

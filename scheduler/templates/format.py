@@ -31,7 +31,6 @@ class Input:
     """As in the file: type, description, default, and keywords of JSON Schema."""
     schema: Schema
     required: bool
-    integer: bool
     default: Any
     """JSON, in which each text is a `Text`. None also if there is no default."""
 

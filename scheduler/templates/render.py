@@ -9,11 +9,11 @@ from typing import Any
 
 from domain.clock import format_time
 from domain.errors import BadInput
-from domain.numbers import LARGEST_EXACT, NOT_EXACT, wrong_number
+from domain.numbers import wrong_number
 from scheduler.templates.expressions import CannotRender, Text
 from scheduler.templates.format import Input, Template, TemplateJob
 from scheduler.templates.plan import CrewPlan, PlannedJob
-from scheduler.templates.schemas import Violation
+from scheduler.templates.schemas import MAX_DEPTH, Violation
 from scheduler.templates.source import Place, place_text
 
 MAX_INPUT = 256 * 1024
@@ -94,12 +94,31 @@ def _checked(wanted: Input, value: Any, place: Place) -> Any:
     wrong: Violation | None = wanted.schema.violation(value)
     if wrong is not None:
         raise BadInput(place_text((*place, *wrong.place)), f"This {wrong.reason}.")
-    if not (wanted.integer and isinstance(value, float)):
+    return _as_declared(wanted.declared, value, wanted.declared)
+
+
+def _as_declared(schema: Any, value: Any, root: Mapping[str, Any]) -> Any:
+    """JSON Schema counts 3.0 as an integer, so what must be one must also look like one, at every
+    depth. The value agrees with the schema.
+    """
+    for _ in range(MAX_DEPTH):
+        if not isinstance(schema, Mapping) or "$ref" not in schema:
+            break
+        schema = root["$defs"][schema["$ref"].rpartition("/")[2]]
+    if not isinstance(schema, Mapping):
         return value
-    if abs(value) > LARGEST_EXACT:
-        raise BadInput(place_text(place), NOT_EXACT)
-    # JSON Schema counts 3.0 as an integer, so it must also look like one.
-    return int(value)
+    if isinstance(value, float):
+        return int(value) if schema.get("type") == "integer" else value
+    if isinstance(value, dict):
+        members, others = schema.get("properties", {}), schema.get("additionalProperties")
+        return {k: _as_declared(members.get(k, others), v, root) for k, v in value.items()}
+    if isinstance(value, list):
+        first, rest = schema.get("prefixItems", []), schema.get("items")
+        return [
+            _as_declared(first[i] if i < len(first) else rest, item, root)
+            for i, item in enumerate(value)
+        ]
+    return value
 
 
 def _default(value: Any, place: Place, variables: Mapping[str, Any]) -> Any:

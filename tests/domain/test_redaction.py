@@ -2,13 +2,16 @@
 
 import base64
 import json
+import random
+import string
+import time
 from urllib.parse import quote
 
 import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from domain.redaction import HIDDEN, Redactor, hide_key_lines
+from domain.redaction import HIDDEN, Redactor, hide_key_lines, key_of
 
 GITHUB = "ghp_" + "a1B2c3D4e5F6g7H8i9J0k1L2m3N4o5P6q7R8"
 AWS_SECRET = "wJalrXUtnFEMI/K7MDENG/bPxRfiCYEXAMPLEKEY"
@@ -330,10 +333,10 @@ KEY_LINES += ["c2VjcmV0IGtleQ==", "-----END RSA PRIVATE KEY-----"]
 @pytest.mark.parametrize("edge", range(len(KEY_LINES) + 3))
 def test_a_private_key_over_many_lines_is_hidden_wherever_they_are_parted(edge: int) -> None:
     lines = ["before", *KEY_LINES, "after"]
-    first, inside = hide_key_lines(lines[:edge], False)
-    second, inside = hide_key_lines(lines[edge:], inside)
+    first, key = hide_key_lines(lines[:edge], None)
+    second, key = hide_key_lines(lines[edge:], key)
     shown = first + second
-    assert not inside
+    assert key is None
     assert len(shown) == len(lines)
     assert [shown[0], shown[-1]] == ["before", "after"]
     assert not set(shown) & set(KEY_LINES[1:])
@@ -341,7 +344,33 @@ def test_a_private_key_over_many_lines_is_hidden_wherever_they_are_parted(edge: 
 
 def test_a_line_that_only_speaks_of_private_keys_hides_nothing() -> None:
     lines = ["the file begins with -----BEGIN PRIVATE KEY----- and a line break", "abcdef"]
-    assert hide_key_lines(lines, False) == (lines, False)
+    assert hide_key_lines(lines, None) == (lines, None)
+
+
+@pytest.mark.parametrize("before", ["", "  ", "| ", "job-1 | ", "+"])
+@pytest.mark.parametrize("edge", range(len(KEY_LINES) + 1))
+def test_a_private_key_is_hidden_behind_what_stands_before_each_line(
+    before: str, edge: int
+) -> None:
+    body = KEY_TEXT * 40  # a key may be one line, however long
+    lines = [f"{before}{line}".rstrip() for line in [*KEY_LINES[:-1], body, KEY_LINES[-1]]]
+    first, key = hide_key_lines(lines[:edge], None)
+    if first:
+        assert key_of(first[-1]) == key  # as after a restart
+    second, key = hide_key_lines([*lines[edge:], f"{before}after"], key)
+    shown = first + second
+    assert key is None
+    assert shown[-1] == f"{before}after"
+    assert len(shown) == len(lines) + 1
+    assert not [line for line in shown if "KCAQEA" in line or "cmV0" in line or KEY_TEXT in line]
+    assert all(line.startswith(before.rstrip()) for line in shown)
+
+
+@pytest.mark.timeout(20)
+@pytest.mark.parametrize("piece", [" ", "A", "A ", "a: "])
+def test_a_line_of_any_length_after_a_key_takes_linear_time(piece: str) -> None:
+    line = piece * (1_048_576 // len(piece)) + "!"
+    assert hide_key_lines([KEY_LINES[0], line], None)[0][1] == line
 
 
 def test_a_row_of_what_a_secret_begins_with_is_looked_at_a_few_times_only() -> None:
@@ -355,3 +384,32 @@ def test_a_row_of_what_a_secret_begins_with_is_looked_at_a_few_times_only() -> N
 
     assert secret[:1] * 9 not in Counting([secret]).beginning(secret[:1] * 4_096)
     assert len(probes) < 20
+
+
+LONG = "".join(random.Random(1).choices(string.ascii_letters + string.digits, k=100_000))
+
+
+@pytest.mark.parametrize("length", [8_191, 12_000, 100_000])
+@pytest.mark.parametrize("missing", [1, 9, 3_000, 8_000])
+def test_no_part_of_a_long_known_secret_is_shown_where_it_is_cut(length: int, missing: int) -> None:
+    secret = LONG[:length]
+    redactor = Redactor([secret])
+    for form in redactor._secrets:
+        cut = "x" * 20_000 + " " + form[:-missing]
+        shown = redactor.cut(cut)
+        assert form[100:132] not in shown
+        assert shown.startswith("x" * 10_000)
+        assert redactor.beginning(cut) + HIDDEN == shown
+
+
+@pytest.mark.timeout(20)
+@pytest.mark.parametrize("secret", [LONG, "a" * 600_000 + "b", "ab" * 300_000 + "c"])
+@pytest.mark.parametrize("repeated", [8, 16, 40, 4_000])
+def test_a_text_full_of_what_a_long_secret_begins_with_takes_linear_time(
+    secret: str, repeated: int
+) -> None:
+    text = secret[:repeated] * (1_048_576 // repeated)
+    started = time.process_time()
+    Redactor([secret]).beginning(text + "!")
+    Redactor([secret]).beginning(text)
+    assert time.process_time() - started < 5  # work by the square would take minutes

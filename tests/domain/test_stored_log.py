@@ -1,12 +1,14 @@
 """A log read from outside: with unreadable pages, and in a place without write access."""
 
+import json
 import os
 import shutil
 import sqlite3
 import stat
+import struct
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -20,7 +22,7 @@ from domain.log.archive import verify
 from domain.log.sqlite.stored import stored_log
 from domain.redaction import Redactor
 from tests.e2e.test_read_only import bound_by_modes
-from tests.kit.server import CREWLOG
+from tests.kit.server import CREWLOG, crewlog
 
 EVENTS = 3_000
 
@@ -83,6 +85,87 @@ def test_verify_names_the_first_position_of_a_malformed_page(
     ):
         verify(stored.pages(), written=stored.written)
     assert found.value.position == truth
+
+
+def leaves_of(path: Path, name: str) -> tuple[list[int], int]:
+    """The offsets in the file of the leaves right below the root of a table or index, and the size
+    of a page.
+    """
+    connection = sqlite3.connect(path)
+    size: int = connection.execute("PRAGMA page_size").fetchone()[0]
+    root: int = connection.execute(
+        "SELECT rootpage FROM sqlite_master WHERE name = ?", (name,)
+    ).fetchone()[0]
+    connection.close()
+    with path.open("rb") as file:
+        file.seek((root - 1) * size)
+        page = file.read(size)
+    if page[0] != INTERIOR_INDEX_PAGE:
+        return [(root - 1) * size], size
+    cells = struct.unpack_from(f">{struct.unpack_from('>H', page, 3)[0]}H", page, 12)
+    numbers = [struct.unpack_from(">I", page, at)[0] for at in (*cells, 8)]
+    return [(number - 1) * size for number in numbers], size
+
+
+INTERIOR_INDEX_PAGE = 2
+
+
+def garbled(path: Path, name: str) -> None:
+    leaves, size = leaves_of(path, name)
+    with path.open("r+b") as file:
+        file.seek(leaves[len(leaves) // 2])
+        file.write(b"\xff" * size)
+
+
+def changed(path: Path, name: str) -> None:
+    """One character of one key, so that it leads to nothing."""
+    leaves, size = leaves_of(path, name)
+    with path.open("r+b") as file:
+        file.seek(leaves[len(leaves) // 2])
+        page = file.read(size)
+        at = page.rindex(b"job-") + 2
+        file.seek(leaves[len(leaves) // 2] + at)
+        file.write(b"c")
+
+
+def emptied(path: Path, name: str) -> None:
+    """All of its last leaf: nothing is malformed, but events are not found."""
+    leaves, _ = leaves_of(path, name)
+    with path.open("r+b") as file:
+        file.seek(leaves[-1] + 3)
+        file.write(bytes(2))
+
+
+BESIDE = [
+    *(
+        (kind, name, damage)
+        for kind, name in (
+            ("index", "sqlite_autoindex_events_1"),
+            ("index", "events_by_subject"),
+        )
+        for damage in (garbled, changed, emptied)
+    ),
+    ("table", "tracking", garbled),
+]
+
+
+@pytest.mark.parametrize(("kind", "name", "damage"), BESIDE)
+def test_verify_names_what_is_damaged_beside_the_events(
+    kind: str, name: str, damage: Callable[[Path, str], None], sound: Path, tmp_path: Path
+) -> None:
+    path = tmp_path / "log.db"
+    shutil.copy(sound / "log.db", path)
+    damage(path, name)
+    before = path.read_bytes()
+    with read_only(tmp_path):
+        verified = crewlog("log", "verify", "--data", tmp_path)
+        for_programs = crewlog("log", "verify", "--json", "--data", tmp_path)
+    assert (verified.returncode, verified.stdout) == (1, "")
+    assert verified.stderr.startswith(f"The {kind} {name} is damaged: ")
+    assert "crewlog log export" in verified.stderr
+    assert for_programs.returncode == 1
+    assert json.loads(for_programs.stdout)["broken"]["position"] is None
+    assert path.read_bytes() == before
 
 
 CRASHES = """

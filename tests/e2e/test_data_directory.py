@@ -13,7 +13,9 @@ from api.process.data_directory import DIRECTORIES, FILES
 from domain.catalogue import CATALOGUE
 from domain.log import open_sqlite_log
 from domain.log.leaf import leaf_hash
+from domain.log.sqlite.indexes import INDEXES
 from domain.redaction import Redactor
+from tests.domain.test_stored_log import emptied, garbled
 from tests.e2e.client import connect, ended, submit
 from tests.e2e.people import add_user, sign_in
 from tests.kit.server import Server, crewlog
@@ -210,6 +212,33 @@ def test_readyz_knows_of_a_page_that_cannot_be_read(tmp_path: Path) -> None:
             ready = http.get("/readyz")
             assert (ready.status_code, ready.json()["status"]) == (503, "not ready")
             assert "cannot be read" in ready.json()["problem"]
+
+
+@pytest.mark.parametrize("damage", [garbled, emptied])
+@pytest.mark.parametrize("index", INDEXES)
+def test_a_damaged_index_is_told_of_and_the_log_is_saved(
+    index: str, damage: Callable[[Path, str], None], tmp_path: Path
+) -> None:
+    """Before anybody has read through it, and as `crewlog log verify` says to do it."""
+    with Server(tmp_path / "data") as server:
+        with connect(server) as http:
+            for _ in range(30):
+                ended(http, submit(http, "true"))
+        server.stop()
+        damage(server.data / "log.db", index)
+        events = sqlite3.connect(server.data / "log.db")
+        count = events.execute("SELECT count(*) FROM events NOT INDEXED").fetchone()[0]
+        events.close()
+        server.restart()
+        with connect(server) as http:
+            ready = http.get("/readyz")
+            assert ready.status_code == 503
+            assert f"the index {index}" in ready.json()["problem"]
+        export = tmp_path / "saved.ndjson"
+        crewlog("log", "export", export, "--data", server.data).check_returncode()
+    crewlog("log", "import", export, "--data", tmp_path / "saved").check_returncode()
+    verified = crewlog("log", "verify", "--data", tmp_path / "saved")
+    assert verified.stdout.startswith(f"Sound: {count} events")
 
 
 # What lies in the directories, and in the files

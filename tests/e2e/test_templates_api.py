@@ -251,6 +251,33 @@ def test_a_whole_number_is_the_same_everywhere(
     assert schedule.status_code == 201
 
 
+def test_a_number_deep_in_an_input_is_not_rounded(http: httpx2.Client, data: Path) -> None:
+    file = data / "templates/n.job_workflow.yaml"
+    file.write_text(
+        "inputs: {o: {properties: {i: {type: integer}}}}\n"
+        "jobs:\n  - {id: a, title: '{{ o.i }}', argv: ['true']}\n"
+    )
+    answers = [
+        http.post(
+            path,
+            content=f'{{"templateId": "n", "inputs": {{"o": {{"i": {i}, "x": {x}}}}}{more}}}',
+            headers={"Content-Type": "application/json"},
+        )
+        for i, x in (("9007199254740993.0", 1), (1, "12345678901234567890.0"), ("3.0", 0.1))
+        for path, more in (
+            ("/api/templates/render", ""),
+            ("/api/jobs", ""),
+            ("/api/schedules", ', "name": "x", "rule": {"cadence": "daily"}'),
+        )
+    ]
+    file.unlink()
+    assert [answer.status_code for answer in answers[:6]] == [400] * 6
+    places = ["inputs.o.i"] * 3 + ["inputs.o.x"] * 3
+    assert [answer.json()["path"] for answer in answers[:6]] == places
+    assert '{"o":{"i":3,"x":0.1}}' in answers[6].text
+    assert [answer.status_code for answer in answers[6:]] == [200, 201, 201]
+
+
 def test_the_list_shows_whatever_one_file_holds(http: httpx2.Client, data: Path) -> None:
     odd = data / "templates/odd.job_workflow.yaml"
     odd.write_text(DEPLOY.replace("Puts a service in its place.", r'"\ud83d"'))

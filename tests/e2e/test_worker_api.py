@@ -5,7 +5,7 @@ artifacts.
 import json
 import socket
 from collections.abc import Iterator
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import ThreadPoolExecutor, as_completed
 from contextlib import closing
 from hashlib import sha256
 from http.client import HTTPConnection
@@ -730,6 +730,31 @@ def test_what_a_job_wrote_can_do_nothing_in_a_browser(http: httpx2.Client, fille
     assert "<script" not in shown.text
     assert "<b>" not in shown.text
     assert "href" not in shown.text.partition("<article>")[2]
+
+
+def test_a_text_that_takes_long_to_read_is_shown_as_it_is_and_nobody_waits(
+    server: Server, http: httpx2.Client
+) -> None:
+    leave = "head -c 1000000 /dev/zero | tr '\\0' '[' > \"$CREWLOG_ARTIFACTS/report.md\""
+    [job_id] = commit(http, "script", leave)
+    assert outcome(http, job_id)["status"] == "done"
+
+    def shown(_: int) -> httpx2.Response:
+        with connect(server) as client:
+            path = f"/api/jobs/{job_id}/artifact"
+            return client.get(path, params={"format": "html"}, timeout=60)
+
+    with ThreadPoolExecutor(3) as readers:
+        pages = [readers.submit(shown, n) for n in range(3)]
+        first = next(as_completed(pages)).result()
+        # Commits and what is sealed take threads too.
+        [other] = commit(http, "script", "true")
+        assert sum(page.done() for page in pages) < len(pages)
+    assert (first.status_code, first.headers["content-type"]) == (200, "text/html; charset=utf-8")
+    assert "as Markdown takes too long" in first.text
+    assert f"<pre>{'[' * 1000}" in first.text
+    assert {page.result().status_code for page in pages} == {200}
+    assert outcome(http, other)["status"] == "done"
 
 
 def test_the_file_that_a_job_is_about(http: httpx2.Client, filled: str) -> None:

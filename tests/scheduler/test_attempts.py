@@ -13,6 +13,7 @@ from domain.errors import BadInput
 from domain.job.aggregate import Job
 from domain.job.events import JobArtifactsDropped, JobArtifactStored, JobPlan
 from domain.job.result import LARGEST_RESULT, ParentResult, check_result
+from domain.numbers import NOT_EXACT
 from scheduler.workspaces.artifacts import ArtifactStore
 from scheduler.workspaces.attempt_folder import NO_RESULT, AttemptFolders, artifact_id
 from scheduler.workspaces.contract import Leavings
@@ -175,6 +176,9 @@ def test_the_artifacts_become_events_with_ids_that_stay_the_same(house: House) -
         (b"", "It is not JSON in UTF-8."),
         (b"{", "It is not JSON in UTF-8."),
         (b'{"n": NaN}', "It is not JSON in UTF-8."),
+        (b'{"n": 9007199254740993.0}', NOT_EXACT),
+        (b'{"n": [{"m": 12345678901234567890.0}]}', NOT_EXACT),
+        (b'{"n": -1e22}', NOT_EXACT),
         (b'{"n": "\xff"}', "It is not JSON in UTF-8."),
         (b"[1]", "It must be a JSON object."),
         (b'{"n": "x"}', "result.n: 'x' is not of type 'integer'"),
@@ -301,6 +305,8 @@ def test_a_sweep_keeps_what_it_is_told_to(house: House) -> None:
         ({"n": 1, "\ud800": 1}, "result"),
         ({"n": 1, "a\0b": {"c": 2**70}}, "result.a\\u0000b.c"),
         ({"n": 1, "k" * 30_000: 2**70}, f"result.{'k' * 64}…"),
+        ({"n": 1, "x": [0.1, 9007199254740993.0]}, "result.x[1]"),
+        ({"n": 1, "x": {"y": -1e22}}, "result.x.y"),
         ({"n": "x" * LARGEST_RESULT}, "result"),
         ({"n": 1.5}, "result.n"),
         ({"n": 1, "list": [{"k": 0}]}, "result.list[0].k"),

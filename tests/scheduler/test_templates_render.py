@@ -1,5 +1,6 @@
 """A template and inputs give a crew, or the path of the mistake; inputs only ever become text."""
 
+import json
 import sys
 from datetime import UTC, datetime, timedelta, timezone
 from pathlib import Path
@@ -117,6 +118,54 @@ def test_an_input_that_is_called_nominal_is_what_the_name_means(tmp_path: Path) 
 def test_a_whole_number_that_is_not_exact_is_refused(tmp_path: Path, given: float) -> None:
     path, reason = refused(tmp_path, echo("{{ n }}", "{n: {type: integer}}"), n=given)
     assert (path, "exact" in reason) == ("inputs.n", True)
+
+
+DEEP = "{o: {properties: {i: {type: integer}, l: {items: {type: number}}}}}"
+
+
+@pytest.mark.parametrize("given", [1e22, 2.0**53, -9007199254740993.0, 12345678901234567890.0])
+@pytest.mark.parametrize(
+    ("inputs", "name", "shape", "place"),
+    [
+        ("{o: {type: number}}", "o", "{}", "inputs.o"),
+        ("{o: {}}", "o", "{}", "inputs.o"),
+        ("{o: {type: object}}", "o", '{"a": [{"b": {}}]}', "inputs.o.a[0].b"),
+        (DEEP, "o", '{"i": {}}', "inputs.o.i"),
+        (DEEP, "o", '{"l": [0.5, {}]}', "inputs.o.l[1]"),
+    ],
+)
+def test_a_number_that_was_rounded_is_refused_at_any_depth(
+    tmp_path: Path, given: float, inputs: str, name: str, shape: str, place: str
+) -> None:
+    value = json.loads(shape.replace("{}", repr(given)))
+    path, reason = refused(tmp_path, echo("x", inputs), **{name: value})
+    assert (path, "exact" in reason) == (place, True)
+
+
+@pytest.mark.parametrize(
+    "inputs",
+    [
+        "{o: {properties: {i: {type: integer}, x: {type: number}}, additionalProperties: {}}}",
+        "{o: {properties: {x: {}}, additionalProperties: {type: integer}}}",
+        "{o: {properties: {i: {$ref: '#/$defs/n'}}, $defs: {n: {type: integer}}}}",
+        "{o: {properties: {i: {type: integer}}}}",
+    ],
+)
+def test_a_nested_integer_looks_like_one(tmp_path: Path, inputs: str) -> None:
+    plan = crew(tmp_path, echo("{{ o.i }} {{ o.x }}", inputs), o={"i": 3.0, "x": 1.0})
+    assert plan.jobs[0].argv[1] == "3 1.0"
+    assert plan.inputs == {"o": {"i": 3, "x": 1.0}}
+
+
+def test_the_items_of_a_list_look_like_integers(tmp_path: Path) -> None:
+    inputs = "{l: {type: array, prefixItems: [{type: number}], items: {type: integer}}}"
+    plan = crew(tmp_path, echo("{{ l|join(' ') }}", inputs), l=[1.0, 2.0, 3])
+    assert plan.jobs[0].argv[1] == "1.0 2 3"
+
+
+def test_a_bound_in_a_schema_may_be_any_number(tmp_path: Path) -> None:
+    plan = crew(tmp_path, echo("{{ n }}", "{n: {type: number, maximum: 1.0e+300}}"), n=0.1)
+    assert plan.jobs[0].argv[1] == "0.1"
 
 
 @pytest.mark.parametrize("given", [2**53 + 1, -(2**63), 2**63 - 1])

@@ -21,6 +21,7 @@ from eventsourcing.sqlite import SQLiteCursor, SQLiteTrackingRecorder
 
 from domain.log.envelope import PAGE_BYTES, subject_of
 from domain.log.leaf import leaf_hash
+from domain.log.sqlite.indexes import not_found
 from domain.log.store import Page, Query
 
 _MOST_ROWS = 256
@@ -140,6 +141,13 @@ class LogRecorder(SQLiteTrackingRecorder):
                 (after, to),
             )
             return int(cursor.fetchone()[0])
+
+    def not_found(self, index: str, after: int, to: int) -> int | None:
+        """The first event with ``after < position <= to`` to which the index does not lead."""
+        with self.datastore.transaction(commit=False) as cursor:
+            cursor.execute(not_found(index), (after, to))
+            found: int | None = cursor.fetchone()[0]
+            return found
 
     def tables(self) -> set[str]:
         """The tables in the file."""

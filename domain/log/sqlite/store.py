@@ -24,6 +24,7 @@ from domain.event import Catalogue
 from domain.log.description import FORMAT, refuse_newer
 from domain.log.judgement import judge
 from domain.log.sqlite.datastore import Datastore
+from domain.log.sqlite.indexes import INDEXES, STRETCH
 from domain.log.sqlite.lock import OwnerLock
 from domain.log.sqlite.place import Place
 from domain.log.sqlite.recorder import LogRecorder, sqlite_version
@@ -35,9 +36,6 @@ logger = logging.getLogger("crewlog.log")
 
 _READERS = 4
 _CACHED_VERSIONS = 200_000
-
-_STRETCH = 20_000
-"""Positions that are examined at once. In between it checks whether the log is being closed."""
 
 _PATIENCE_S = 1.0
 
@@ -66,7 +64,9 @@ class SQLiteStore:
         self._pool = ThreadPoolExecutor(max_workers=_READERS, thread_name_prefix="log-reader")
         self._closed = False
         self._doubt: Callable[[], object] | None = None
-        """The error of the last look at the disk, until a look succeeds."""
+        """The last look at the disk that failed, until it succeeds."""
+        self._flaw: Callable[[], object] | None = None
+        """The same of looking it through, which says more of what is wrong than a reader can."""
         self._looked_through = threading.Event()
         self._pool.submit(self._look_through)
 
@@ -230,7 +230,10 @@ class SQLiteStore:
         """Raises the error of the last failed look, and checks both ends of the log."""
         # In a log of ordinary length everything was examined by then.
         self._looked_through.wait(_PATIENCE_S)
-        doubt = self._doubt
+        flaw, doubt = self._flaw, self._doubt
+        if flaw is not None:
+            self._look(flaw)
+            self._flaw = None
         if doubt is not None:
             self._look(doubt)
             self._doubt = None
@@ -238,24 +241,40 @@ class SQLiteStore:
         self.read_blocking(Query(limit=1, newest_first=True))
 
     def _look_through(self) -> None:
-        """Read the whole table once, so that damage is known before somebody needs that part. The
-        database does all of it, at the speed of the disk.
+        """Read the whole table once and look each event up in each index, so that damage is known
+        before somebody needs that part. The database does all of it, at the speed of the disk.
         """
         head = self._head
-        for after in range(0, head, _STRETCH):
+        for after in range(0, head, STRETCH):
             if self._closed:
                 return
-            to = min(after + _STRETCH, head)
-            try:
-                self._look(partial(self._require_dense, after, to))
-            except StoreFailed as failed:
-                logger.error("The log cannot be read: %s; 'crewlog log verify' says where", failed)
+            if not self._is_whole(after, min(after + STRETCH, head)):
                 break
         self._looked_through.set()
+
+    def _is_whole(self, after: int, to: int) -> bool:
+        looks = [partial(self._require_dense, after, to)]
+        looks += [partial(self._require_found, index, after, to) for index in INDEXES]
+        for look in looks:
+            try:
+                look()
+            except PersistenceError as error:
+                self._flaw = look
+                logger.error("The log cannot be read: %s; 'crewlog log verify' says where", error)
+                return False
+        return True
 
     def _require_dense(self, after: int, to: int) -> None:
         if self._reader.count(after, to) != to - after:
             raise OperationalError(f"events between {after} and {to} are missing")
+
+    def _require_found(self, index: str, after: int, to: int) -> None:
+        try:
+            missing = self._reader.not_found(index, after, to)
+        except PersistenceError as error:
+            raise OperationalError(f"the index {index} cannot be read: {error}") from error
+        if missing is not None:
+            raise OperationalError(f"the index {index} does not lead to the event at {missing}")
 
     def watch(self, grown: Callable[[], None]) -> Callable[[], None]:
         # There is no other writer.

@@ -10,6 +10,7 @@ from domain.errors import LogDamaged, LogRefused
 from domain.event import Catalogue
 from domain.log.archive import Stored
 from domain.log.description import FORMAT
+from domain.log.sqlite.indexes import INDEXES, STRETCH, entries, not_found
 from domain.log.sqlite.recorder import page_of
 from domain.log.sqlite.upgrade import HASHED
 
@@ -17,6 +18,7 @@ _PAGE = 1_000
 _LOWEST = -(1 << 63)
 """The lowest position that a store can hold. None should be below 1."""
 _WAIT_S = 5.0
+_SMALL_TABLES = ("meta", "tracking")
 
 
 class StoredLog:
@@ -33,6 +35,8 @@ class StoredLog:
         """The highest position that was ever given out."""
         self.head = self._number("SELECT MAX(position) FROM events") or self.written
         """The newest position at the time of opening."""
+        self.indexes = [name for name in INDEXES if self._has(name)]
+        """The indexes of the events. A server makes a missing one at its start."""
 
     def _number(self, statement: str) -> int:
         try:
@@ -41,6 +45,16 @@ class StoredLog:
             self._unreadable = error
             return 0
         return int(row[0] or 0) if row else 0
+
+    def _has(self, index: str) -> bool:
+        try:
+            found = self._connection.execute(
+                "SELECT 1 FROM sqlite_master WHERE type = 'index' AND name = ?", (index,)
+            )
+            return found.fetchone() is not None
+        except sqlite3.Error as error:
+            self._unreadable = error
+            return False
 
     def pages(self) -> Iterator[list[Stored]]:
         """The log by page. Raises LogDamaged with the first position at which the file is
@@ -61,6 +75,36 @@ class StoredLog:
             start = page[-1].position + 1
         if self._unreadable is not None:
             raise _broken(max(1, start), self._unreadable)
+
+    def lookups(self, to: int) -> Iterator[range]:
+        """Looks each event up to `to` up in each index, and yields the positions of each stretch.
+
+        Raises LogDamaged with the name of the part of the file that is damaged. The events must be
+        sound: see `pages`.
+        """
+        for index in self.indexes:
+            for after in range(0, to, STRETCH):
+                stretch = range(after + 1, min(after + STRETCH, to) + 1)
+                self._require_found(index, stretch)
+                yield stretch
+            if (there := self._ask(f"index {index}", entries(index), to)) != to:
+                raise _beside(f"index {index}", f"it has {there} entries for {to} events")
+        for table in _SMALL_TABLES:
+            found = self._ask(f"table {table}", f"PRAGMA integrity_check({table})")
+            if found != "ok":
+                raise _beside(f"table {table}", str(found))
+
+    def _require_found(self, index: str, stretch: range) -> None:
+        ends = (stretch.start - 1, stretch.stop - 1)
+        missing = self._ask(f"index {index}", not_found(index), *ends)
+        if missing is not None:
+            raise _beside(f"index {index}", f"it does not lead to the event at {missing}")
+
+    def _ask(self, part: str, statement: str, *parameters: int) -> Any:
+        try:
+            return self._connection.execute(statement, parameters).fetchone()[0]
+        except sqlite3.Error as error:
+            raise _beside(part, f"{error}") from error
 
     def _one_by_one(self, start: int) -> Iterator[list[Stored]]:
         while True:
@@ -92,6 +136,15 @@ class StoredLog:
 
 def _broken(position: int, error: sqlite3.Error) -> LogDamaged:
     return LogDamaged(position, f"the file cannot be read: {error}.")
+
+
+def _beside(part: str, what: str) -> LogDamaged:
+    return LogDamaged(
+        None,
+        f"The {part} is damaged: {what}. The events themselves are whole. Start the server, export "
+        "the log with 'crewlog log export', stop the server, and import the export into another "
+        "directory.",
+    )
 
 
 def _hashed_to(meta: dict[str, str]) -> int | None:
