@@ -382,7 +382,7 @@ def _until(parts: dict[str, str], zone: ZoneInfo) -> datetime | None:
     if "UNTIL" not in parts:
         return None
     until = _local(parts["UNTIL"], zone)
-    return until if "T" in parts["UNTIL"] else until + _DAY - timedelta(seconds=1)
+    return until if "T" in parts["UNTIL"] else until.replace(hour=23, minute=59, second=59)
 
 
 def _local(value: str, zone: ZoneInfo) -> datetime:

@@ -588,3 +588,17 @@ def test_times_increase_and_none_lies_between(
     assert parsed.next_after(first - timedelta(microseconds=1)) == first
     again = parse_rule(parsed.spec, zone, BEGIN)
     assert again.next_after(after) == first
+
+
+@pytest.mark.parametrize("until", ["99991231", "99991231T235959", "99991231T235959Z", "99991230"])
+@pytest.mark.parametrize("zone", ["UTC", "America/New_York", "Pacific/Kiritimati"])
+def test_a_rule_may_go_on_to_the_last_day_of_the_calendar(until: str, zone: str) -> None:
+    given = {"rrule": f"FREQ=DAILY;UNTIL={until}"}
+    now = datetime(2026, 11, 29, tzinfo=UTC)
+    if until.endswith("Z") and zone == "Pacific/Kiritimati":
+        with pytest.raises(BadInput):  # there it is the first day of the year 10000
+            parse_rule(given, zone, now)
+    else:
+        found = parse_rule(given, zone, now).next_after(now)
+        assert found is not None
+        assert found - now <= timedelta(days=1)
