@@ -22,6 +22,7 @@ from api.doors import Door, Doors
 from api.edge.descriptors import for_connections, raise_limit
 from api.edge.http_protocol import IDLE_S, bounded, sweep
 from api.edge.middleware import SecurityHeaders
+from api.edge.socket_protocol import CalmSockets
 from api.parts import VERSION, Parts, build
 from api.people.parts import PeopleParts
 from api.people.sign_in_link import LINK_LIFETIME_S
@@ -237,6 +238,7 @@ def _run(
         timeout_graceful_shutdown=_GRACE_S,
         http=bounded(most),
         timeout_keep_alive=IDLE_S,
+        ws=CalmSockets,
         ws_max_size=64 * 1024,
         lifespan="on",
     )

@@ -8,6 +8,7 @@ from pathlib import Path
 from urllib.parse import urlsplit
 
 import httpx2
+import pytest
 
 from tests.e2e.client import connect, ended, output, shell, submit
 from tests.kit.server import Server
@@ -67,3 +68,29 @@ def test_headers_without_end_are_refused(tmp_path: Path) -> None:
         except httpx2.RemoteProtocolError:
             raise AssertionError("The refusal did not reach its client.") from None
         assert answer.status_code == 431
+
+
+@pytest.mark.parametrize("late", [False, True], ids=["at once", "once it is open"])
+def test_what_is_no_frame_closes_a_socket_and_is_no_fault(tmp_path: Path, late: bool) -> None:
+    server = Server(tmp_path / "data")
+    with server, connect(server) as http:
+        address = urlsplit(server.url)
+        key = "Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ=="
+        lines = ["GET /ws/state HTTP/1.1", f"Host: {address.netloc}", "Upgrade: websocket"]
+        lines += ["Connection: Upgrade", "Sec-WebSocket-Version: 13", key]
+        lines += [f"{name}: {value}" for name, value in server.headers.items()]
+        handshake = ("\r\n".join(lines) + "\r\n\r\n").encode()
+        garbage = b"\xff" * 100
+        with socket.create_connection(
+            (address.hostname or "", address.port or 0), timeout=DEADLINE_S
+        ) as client:
+            client.sendall(handshake if late else handshake + garbage)
+            if late:
+                assert client.recv(4096).startswith(b"HTTP/1.1 101")
+                client.sendall(garbage)
+            while client.recv(4096):
+                pass
+        assert http.get("/readyz").status_code == 200
+    said = server.output.read_text()
+    assert "Traceback" not in said
+    assert "Fatal error" not in said
