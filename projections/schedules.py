@@ -359,6 +359,28 @@ def list_firings(
     return rows[:limit], len(rows) > limit
 
 
+def newest_handled(
+    reading: Reading, schedule_id: str, until: str, *, after: int, limit: int
+) -> list[tuple[str, int]]:
+    """The times up to `until` that were fired or missed after a position, and the positions of
+    their events, newest first.
+    """
+    firings = reading.table("firings")
+    last = func.coalesce(firings.c.through, firings.c.nominal).label("last")
+    rows = reading.rows(
+        select(last, firings.c.position)
+        .where(
+            firings.c.schedule == schedule_id,
+            firings.c.position > after,
+            firings.c.manual == 0,
+            last <= until,
+        )
+        .order_by(firings.c.position.desc())
+        .limit(limit)
+    )
+    return [(row["last"], row["position"]) for row in rows]
+
+
 def open_crews(reading: Reading, schedule_id: str) -> list[str]:
     """The crews of a schedule with a job that may still go on, newest first."""
     jobs = reading.table("jobs")

@@ -80,6 +80,12 @@ class Recurring:
     frequency: str
     interval: int
     start: datetime
+    """Its steps count from here, and what it does not say for itself is taken from here."""
+    begins: bool
+    """Whether it has no time before its start. A rule that names no start and counts nothing goes
+    on in both directions: its schedule knows from when on its times count, and the clock that set
+    the start may have been ahead.
+    """
     days: CalendarDays
     """The days on which it may have a time."""
     minutes: tuple[int, ...]
@@ -102,7 +108,8 @@ class Recurring:
         if len(text) > LONGEST_TEXT:
             raise _refused(f"It is longer than {LONGEST_TEXT} characters.")
         begun = local_of(anchor, zone).replace(second=0, microsecond=0, fold=0)
-        start, parts = _read(text, timezone, zone, begun + timedelta(minutes=1))
+        named, parts = _read(text, timezone, zone)
+        start = begun + _MINUTE if named is None else named
         frequency = parts["FREQ"]
         interval = _whole(parts, "INTERVAL", 1, 1_000)
         count = _whole(parts, "COUNT", 0, MOST_COUNTED)
@@ -115,6 +122,7 @@ class Recurring:
             frequency=frequency,
             interval=interval,
             start=start,
+            begins=named is not None or count > 0,
             days=CalendarDays.of(_dated(parts, start)),
             minutes=minutes,
             allowed=frozenset(minutes),
@@ -144,7 +152,7 @@ class Recurring:
         """Its times from the minute of `local` on, or from somewhat earlier, until there is none
         within ten years of the one before.
         """
-        begin = max(self.start, local)
+        begin = max(self.start, local) if self.begins else local
         while begin < _LAST:
             found = None
             for found in self._near_times_from(begin):
@@ -333,11 +341,9 @@ def _refused(reason: str) -> BadInput:
     return BadInput("rule.rrule", reason)
 
 
-def _read(
-    text: str, timezone: str, zone: ZoneInfo, default: datetime
-) -> tuple[datetime, dict[str, str]]:
-    """The start, in local time, and the parts of the rule in capitals."""
-    start, parts = default, None
+def _read(text: str, timezone: str, zone: ZoneInfo) -> tuple[datetime | None, dict[str, str]]:
+    """The start, in local time, if it names one, and the parts of the rule in capitals."""
+    start, parts = None, None
     for line in text.replace("\\n", "\n").split():
         begins = _START.fullmatch(line)
         if begins is not None:

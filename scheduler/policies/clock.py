@@ -20,17 +20,21 @@ from domain.errors import BadInput, LogUnavailable, VersionConflict
 from domain.log import Context, EventLog, Recorded
 from domain.schedule.aggregate import (
     Schedule,
+    ScheduleEnabled,
     ScheduleEnded,
     ScheduleFired,
     ScheduleMissed,
+    ScheduleState,
     actor_of,
+    changes_by,
     firing_stream,
     schedule_id_of,
 )
 from domain.schedule.catch_up import GRACE, Due, Missed, settle
 from domain.schedule.commands import fold
 from projections.engine import Views
-from projections.schedules import schedule_of
+from projections.reading import ViewsUnavailable
+from projections.schedules import newest_handled, schedule_of
 from scheduler.follower import Follower
 from scheduler.policies.timers import Timers
 
@@ -51,6 +55,8 @@ _RETRY_S = 0.5
 _CONFLICT_S = 0.05
 _BROKEN_S = 60.0
 _MOST_PASSED = 500_000
+_MOST_AT_ONCE = 2_000
+"""More events than one clock that is ahead writes of a schedule's passed times."""
 _BREATH_S = 0.01
 """The longest computation without letting other tasks run."""
 
@@ -63,27 +69,37 @@ class _Watched:
     firings: int = 0
     reached: str = ""
     """The last time that was fired or missed."""
+    changed_at: str = ""
+    """When the schedule's own state last changed."""
     busy: bool = False
     resumed: datetime | None = None
     """Where it goes on after the machine's clock was ahead; None if it was not."""
 
-    def after(self, now: datetime) -> datetime:
-        """The time after which times are still to be handled. If a handled time lies in the future,
-        the clock was ahead: then it goes on with the next real time.
+    @property
+    def handled(self) -> datetime:
+        """Up to here no time counts, or each was handled."""
+        return parse_time(max(self.schedule.since, self.reached))
+
+    def is_ahead(self, now: datetime) -> bool:
+        """Whether a handled time lies in the future, so that the clock was ahead, and it is not
+        known yet where it goes on.
         """
-        after = parse_time(max(self.schedule.since, self.reached))
-        if self.resumed is not None and self.resumed >= after:
+        return self.resumed is None and self.handled > now + GRACE
+
+    def after(self, now: datetime) -> datetime:
+        """The time after which times are still to be handled."""
+        if self.resumed is not None and self.resumed >= self.handled:
             self.resumed = None
-        if self.resumed is None and after <= now + GRACE:
-            return after
         if self.resumed is None:
-            self.resumed = now
-            logger.warning(
-                "The clock was ahead: %s is already at %s. It goes on with its next real time.",
-                self.schedule.stream,
-                format_time(after),
-            )
+            return now if self.is_ahead(now) else self.handled
         return self.resumed
+
+    def change(self, schedule: Schedule, at: str) -> None:
+        """Take the schedule after an event of its own stream."""
+        if schedule.since != self.schedule.since:
+            # From now on other times count, so where the ones before went on says nothing.
+            self.resumed = None
+        self.schedule, self.changed_at = schedule, at
 
     def next(self, now: datetime) -> datetime | None:
         """The first time that is still to be handled. It may have passed."""
@@ -172,7 +188,9 @@ class ScheduleClock:
             position = reading.positions["schedules"]
         breath = _Breath()
         for row in rows:
-            watched = _Watched(schedule_of(row), row["firings"], row["last_nominal"] or "")
+            watched = _Watched(
+                schedule_of(row), row["firings"], row["last_nominal"] or "", row["updated_at"]
+            )
             self._watched[row["id"]] = watched
             await self._arm(watched)
             await breath.now_and_then()
@@ -198,7 +216,7 @@ class ScheduleClock:
         else:
             changed = event.version > watched.schedule.version
             if changed:
-                watched.schedule = fold(schedule_id, [event], watched.schedule)
+                watched.change(fold(schedule_id, [event], watched.schedule), event.at)
         if changed and not watched.busy:
             await self._arm(watched)
         if watched.schedule.deleted:
@@ -207,7 +225,9 @@ class ScheduleClock:
     async def _arm(self, watched: _Watched, not_before: datetime | None = None) -> None:
         # A fault in the rule is found and reported by the firing, which is then due at once.
         with contextlib.suppress(Exception):
+            await self._reopen(watched)
             await _read_rule(watched.schedule)
+            await self._look_back(watched)
         schedule = watched.schedule
         key = schedule.stream
         if not schedule.active:
@@ -225,6 +245,67 @@ class ScheduleClock:
 
         self._timers.at(key, due, fire)
 
+    async def _look_back(self, watched: _Watched) -> None:
+        """If the clock was ahead: find the last real time that was handled. It goes on from there,
+        as if the clock had been right, so that no start of the server loses what came meanwhile.
+        """
+        now = self._clock()
+        schedule = watched.schedule
+        if not schedule.active or not watched.is_ahead(now):
+            return
+        known = [parse_time(schedule.since), await self._last_real(schedule, now)]
+        watched.resumed = max((at for at in known if at is not None and at <= now), default=now)
+        logger.warning(
+            "The clock was ahead: %s is already at %s. It goes on with the next time after %s.",
+            schedule.stream,
+            format_time(watched.handled),
+            format_time(watched.resumed),
+        )
+
+    async def _last_real(self, schedule: Schedule, now: datetime) -> datetime | None:
+        """The last time up to now that was handled while the clock was right, since the schedule's
+        times count. A clock that was ahead may have recorded times up to now as missed as well.
+        """
+        own = await self._log.stream(schedule.stream)
+        begun = max((event.position for event in own if "since" in changes_by(event)), default=0)
+        until = format_time(now)
+        with self._views.reading() as reading:
+            found = newest_handled(reading, schedule.id, until, after=begun, limit=_MOST_AT_ONCE)
+        for nominal, position in found:
+            event = await self._log.event_at(position)
+            if event is not None and parse_time(event.at) <= now + GRACE:
+                return parse_time(nominal)
+        return None
+
+    async def _reopen(self, watched: _Watched) -> None:
+        """Enable a schedule again that a clock has ended that was ahead, if it has a real time
+        left that was not fired.
+        """
+        schedule, now = watched.schedule, self._clock()
+        ended = schedule.state is ScheduleState.ENDED and not schedule.deleted
+        if not ended or parse_time(watched.changed_at) <= now + GRACE:
+            return
+        nominal = await asyncio.to_thread(schedule.next_after, now, watched.firings)
+        for _ in range(_MOST_AT_ONCE):
+            if nominal is None or not await self._is_fired(watched, nominal):
+                break
+            nominal = schedule.next_after(nominal, watched.firings)
+        if nominal is None:
+            return
+        draft = Draft(Context(actor=actor_of(schedule.id)), self._clock)
+        draft.add(schedule.stream, schedule.version, [ScheduleEnabled()])
+        try:
+            recorded = await self._log.append(draft.events, draft.expected)
+        except VersionConflict:  # somebody changed it: the log will tell
+            return
+        logger.warning(
+            "The clock was ahead when it ended %s at %s. It is enabled again and goes on at %s.",
+            schedule.stream,
+            watched.changed_at,
+            format_time(nominal),
+        )
+        self._take(watched, recorded)
+
     async def _fire(self, watched: _Watched) -> None:
         """Handle every passed time of one schedule, and set the timer for the next."""
         if watched.busy:
@@ -236,7 +317,7 @@ class ScheduleClock:
         except VersionConflict:
             # Somebody else fired it, or changed the schedule: the log will tell.
             wait_s = _CONFLICT_S
-        except LogUnavailable as error:
+        except (LogUnavailable, ViewsUnavailable) as error:
             logger.error("The clock waits for the log: %s", error)
             wait_s = _RETRY_S
         except Exception:
@@ -263,6 +344,7 @@ class ScheduleClock:
             draft.add(schedule.stream, schedule.version, schedule.pause(reason, 0))
             self._take(watched, await self._log.append(draft.events, draft.expected))
             return
+        await self._look_back(watched)
         passed, following = await self._passed(watched, now)
         if following is not None and not passed:
             return
@@ -288,7 +370,7 @@ class ScheduleClock:
         """Fold in what was appended now, before the log reports it."""
         own = [event for event in recorded if event.stream == watched.schedule.stream]
         if own and own[0].version == watched.schedule.version + 1:
-            watched.schedule = fold(watched.schedule.id, own, watched.schedule)
+            watched.change(fold(watched.schedule.id, own, watched.schedule), own[-1].at)
 
     async def _passed(self, watched: _Watched, now: datetime) -> tuple[list[Due], datetime | None]:
         """The times that are due, in order, and the one after them."""
@@ -311,8 +393,9 @@ class ScheduleClock:
         """Whether this time was fired while the clock was ahead. If it was only missed, it
         is fired now.
         """
-        if watched.resumed is None:
-            return False
+        return watched.resumed is not None and await self._is_fired(watched, nominal)
+
+    async def _is_fired(self, watched: _Watched, nominal: datetime) -> bool:
         stream = firing_stream(watched.schedule.id, nominal)
         return bool(await self._log.stream(stream, types=(ScheduleFired.type,)))
 

@@ -12,6 +12,7 @@ from typing import Any
 
 import pytest
 
+from api.native.schedule_json import schedule_json
 from domain.clock import format_time, parse_time
 from domain.errors import BadInput, WrongState
 from domain.log import SYSTEM, new_events
@@ -27,7 +28,7 @@ from domain.schedule.aggregate import (
     schedule_stream,
 )
 from domain.schedule.catch_up import EACH, GRACE, MOST_AT_ONCE, Due, settle
-from domain.schedule.commands import ChangedSchedule
+from domain.schedule.commands import ChangedSchedule, checked_terms
 from domain.schedule.recurrence import Rule, parse_rule
 from scheduler.policies.clock import ScheduleClock
 from tests.kit.waiting import soon
@@ -345,6 +346,206 @@ def test_a_clock_that_was_ahead_for_a_moment_costs_no_real_time(
     play(tmp_path, right, START + timedelta(seconds=30))
     if rule != DAILY or catch_up is not CatchUp.NONE:
         assert "The clock was ahead" in caplog.text
+
+
+AHEAD = timedelta(days=2)
+
+
+async def now_due(world: World, timers: SimulatedTimers) -> None:
+    """Run what is due at the start, and no time passes."""
+    await timers.advance(timedelta(0))
+    await world.followed()
+
+
+def test_after_a_clock_was_ahead_every_start_catches_up_what_came_meanwhile(tmp_path: Path) -> None:
+    made: list[str] = []
+
+    async def first(world: World, timers: SimulatedTimers) -> None:
+        made.append(await world.schedule(MINUTELY))
+        await timers.advance(minutes(1))
+
+    async def right(world: World, timers: SimulatedTimers) -> None:
+        made.append(await world.schedule(MINUTELY))
+        await timers.advance(minutes(3))
+
+    async def again(world: World, timers: SimulatedTimers) -> None:
+        await now_due(world, timers)
+        for schedule_id in made:
+            fired = [at for at in world.fired(schedule_id) if at < format_time(START + AHEAD)]
+            missed = [
+                event.data["nominal"]
+                for event in world.events("schedule.missed")
+                if event.subject == f"schedule-{schedule_id}"
+                and event.at == format_time(timers.now)
+            ]
+            assert fired[-4:] == [format_time(START + minutes(n)) for n in (6, 7, 8, 18)]
+            assert missed == [format_time(START + minutes(n)) for n in range(9, 18)]
+
+    play(tmp_path, first)
+    play(tmp_path, now_due, START + AHEAD)
+    play(tmp_path, right, START + minutes(5))
+    play(tmp_path, again, START + minutes(18))
+
+
+@pytest.mark.parametrize("catch_up", [*CatchUp])
+def test_a_time_that_waits_for_its_jitter_is_fired_after_a_clock_was_ahead(
+    tmp_path: Path, catch_up: CatchUp
+) -> None:
+    made: list[Any] = []
+
+    async def first(world: World, timers: SimulatedTimers) -> None:
+        schedule_id = await world.schedule(HOURLY, jitter_ms=3_540_000, catch_up=catch_up)
+        nominal = await until_in_jitter(world, timers, schedule_id)
+        made.extend([schedule_id, nominal, timers.now])
+
+    async def right(world: World, timers: SimulatedTimers) -> None:
+        schedule_id, nominal, _ = made
+        await timers.advance(minutes(60))
+        [event] = [
+            event
+            for event in world.events("schedule.fired")
+            if event.data["nominal"] == format_time(nominal)
+        ]
+        assert event.at == format_time(world.schedules.load(schedule_id).due_at(nominal))
+
+    play(tmp_path, first)
+    play(tmp_path, now_due, made[2] + AHEAD)
+    play(tmp_path, right, made[2])
+
+
+def test_what_passed_while_it_was_disabled_is_not_caught_up_after_a_clock_was_ahead(
+    tmp_path: Path,
+) -> None:
+    made: list[str] = []
+
+    async def first(world: World, timers: SimulatedTimers) -> None:
+        made.append(await world.schedule(HOURLY))
+
+    async def right(world: World, timers: SimulatedTimers) -> None:
+        [schedule_id] = made
+        await timers.advance(minutes(60))
+        await world.schedules.execute(schedule_id, Schedule.disable, SYSTEM)
+        await timers.advance(minutes(210))
+        await world.schedules.enable(schedule_id, 2, SYSTEM)
+        await world.followed()
+        await timers.advance(minutes(30))
+        fired = [format_time(START + minutes(n)) for n in (60, 300)]
+        assert world.fired(schedule_id)[1:] == fired
+        assert all(
+            event.at >= format_time(START + AHEAD) for event in world.events("schedule.missed")
+        )
+
+    play(tmp_path, first)
+    play(tmp_path, now_due, START + AHEAD)
+    play(tmp_path, right)
+
+
+@pytest.mark.parametrize("changed", [False, True])
+@pytest.mark.parametrize(
+    ("rule", "within"),
+    [
+        ({"rrule": "FREQ=MINUTELY"}, minutes(1)),
+        ({"rrule": "FREQ=HOURLY;INTERVAL=5"}, minutes(300)),
+        ({"rrule": "FREQ=DAILY"}, minutes(1_440)),
+        ({"rrule": "FREQ=WEEKLY;BYDAY=TH,FR"}, minutes(2_880)),
+        ({"cadence": "hourly", "everyHours": 7}, minutes(420)),
+        ({"cron": "* * * * *"}, minutes(1)),
+    ],
+)
+def test_a_rule_that_was_made_while_the_clock_was_ahead_fires_at_the_next_real_time(
+    tmp_path: Path,
+    caplog: pytest.LogCaptureFixture,
+    rule: dict[str, Any],
+    within: timedelta,
+    changed: bool,
+) -> None:
+    made: list[str] = []
+
+    async def first(world: World, timers: SimulatedTimers) -> None:
+        if changed:
+            made.append(await world.schedule({"cron": "0 0 1 1 *"}))
+
+    async def ahead(world: World, timers: SimulatedTimers) -> None:
+        if changed:
+            await world.schedules.change(made[0], checked_terms({"rule": rule}), SYSTEM)
+        else:
+            made.append(await world.schedule(rule))
+
+    async def right(world: World, timers: SimulatedTimers) -> None:
+        assert world.fired(made[0]) == []
+        shown = schedule_json(await world.row(made[0]), timers.now)
+        await timers.advance(within)
+        fired = world.fired(made[0])
+        assert fired[0] == shown["nextRunAt"]
+        assert START < parse_time(fired[0]) <= START + within
+        await timers.advance(timedelta(days=3) - within)
+        expected = world.schedules.load(made[0]).parsed.between(START, timers.now, 10_000)
+        assert world.fired(made[0]) == list(map(format_time, expected))
+
+    play(tmp_path, first)
+    play(tmp_path, ahead, START + timedelta(days=2, minutes=7))
+    play(tmp_path, right)
+    assert "The clock was ahead" in caplog.text
+
+
+@pytest.mark.parametrize(
+    ("rule", "terms"),
+    [
+        (HOURLY, {"ends_at": "2026-01-02T00:30:00Z"}),
+        ({"rrule": "FREQ=HOURLY;BYMINUTE=0;UNTIL=20260102T003000Z"}, {}),
+        ({"rrule": "DTSTART:20260101T000000 FREQ=HOURLY;COUNT=25"}, {}),
+    ],
+)
+def test_a_schedule_that_a_clock_ended_too_early_goes_on_until_its_real_end(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture, rule: dict[str, Any], terms: dict[str, Any]
+) -> None:
+    made: list[str] = []
+
+    async def first(world: World, timers: SimulatedTimers) -> None:
+        made.append(await world.schedule(rule, **terms))
+
+    async def ahead(world: World, timers: SimulatedTimers) -> None:
+        await now_due(world, timers)
+        assert (await world.row(made[0]))["state"] == "ended"
+
+    async def right(world: World, timers: SimulatedTimers) -> None:
+        assert (await world.row(made[0]))["state"] == "active"
+        await timers.advance(timedelta(days=2))
+        expected = [format_time(START + minutes(60 * n)) for n in range(1, 25)]
+        assert sorted(world.fired(made[0])) == expected
+        assert (await world.row(made[0]))["state"] == "ended"
+
+    async def later(world: World, timers: SimulatedTimers) -> None:
+        await now_due(world, timers)
+        assert len(world.events("schedule.enabled")) == 1
+
+    play(tmp_path, first)
+    play(tmp_path, ahead, START + AHEAD)
+    play(tmp_path, right)
+    play(tmp_path, later, START + AHEAD)
+    assert "The clock was ahead when it ended" in caplog.text
+
+
+@pytest.mark.parametrize(
+    ("rule", "terms"), [({"once": "2026-01-02T00:00"}, {}), (HOURLY, {"max_firings": 1})]
+)
+def test_what_a_clock_that_was_ahead_fired_for_the_last_time_stays_ended(
+    tmp_path: Path, rule: dict[str, Any], terms: dict[str, Any]
+) -> None:
+    made: list[str] = []
+
+    async def first(world: World, timers: SimulatedTimers) -> None:
+        made.append(await world.schedule(rule, **terms))
+
+    async def right(world: World, timers: SimulatedTimers) -> None:
+        await timers.advance(timedelta(days=3))
+        assert (await world.row(made[0]))["state"] == "ended"
+        assert len(world.fired(made[0])) == 1
+        assert world.events("schedule.enabled") == []
+
+    play(tmp_path, first)
+    play(tmp_path, now_due, START + AHEAD)
+    play(tmp_path, right)
 
 
 def test_a_clock_that_is_set_back_while_the_server_runs_is_noticed(tmp_path: Path) -> None:
