@@ -14,6 +14,7 @@ from api.commands.crew_ids import resolve_crew as resolve
 from api.commands.finding import Owner, Since, Until, Web, moment_given, open_page
 from api.commands.options import API, AsJson, Data, Token, Url, connect, data_directory
 from api.commands.states import rests, state_of
+from api.commands.template_names import naming
 from domain.errors import CrewlogError
 from domain.numbers import parse_json
 
@@ -76,7 +77,8 @@ def run(
     body = {"template": template, "inputs": inputs_of(inputs, pairs or []), "notBefore": at}
     headers = {"Idempotency-Key": idempotency_key} if idempotency_key else {}
     with connect(url, token, data) as client:
-        made = client.post(f"{API}/crews", body, headers)
+        with naming(template):
+            made = client.post(f"{API}/crews", body, headers)
         _see_through(client, made, lambda: _silent(url, token, data), follow, as_json)
 
 

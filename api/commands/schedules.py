@@ -8,6 +8,7 @@ import typer
 
 from api.commands import terminal
 from api.commands.options import API, AsJson, Data, Token, Url, connect
+from api.commands.template_names import naming
 from domain.errors import CrewlogError
 from domain.numbers import parse_json
 
@@ -180,7 +181,7 @@ def create(
         "maxFirings": max_firings,
         "enabled": not disabled,
     }
-    with connect(url, token, data) as client:
+    with connect(url, token, data) as client, naming(template):
         made = client.post(_PATH, body)
     _told(made, as_json, made["id"])
 

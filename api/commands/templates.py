@@ -10,6 +10,7 @@ import typer
 
 from api.commands import terminal
 from api.commands.options import API, AsJson, Data, Token, Url, connect
+from api.commands.template_names import naming
 
 if TYPE_CHECKING:
     from scheduler.templates import TemplateFault
@@ -49,7 +50,7 @@ def show(
     data: Data = None,
 ) -> None:
     """Show a template: its inputs, and its jobs in an order in which they can run."""
-    with connect(url, token, data) as client:
+    with connect(url, token, data) as client, naming(template_id):
         template = client.get(f"{API}/templates/{quote(template_id, safe='/')}")
     if as_json:
         terminal.print_json(template)

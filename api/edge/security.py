@@ -22,8 +22,10 @@ NOT_READY = "The accounts are being read. Try again in a moment."
 NO_WRITE = "This token may only read: it was issued without the scope 'write'."
 NOT_ADMIN = "Only an administrator may do this."
 FOREIGN_PAGE = (
-    "Refused: with a session cookie, a change must come from a page of this server. Send the "
-    "Origin header of this server, or an API token in Authorization."
+    "Refused: this page was opened under an address that the server does not know as its own. "
+    "Open it under the server's own address. If a proxy is between, it must pass the address on "
+    "unchanged, or the setting cors_origins must name the address of the page. "
+    "A program uses an API token instead of a session."
 )
 WORKERS_ONLY = "The token of a running attempt is for the worker API alone."
 NOT_A_WORKER = "Only the token of a running attempt may do this."

@@ -164,7 +164,7 @@ def test_a_crew_may_be_left_alone_and_held_until_a_time(server: Server) -> None:
         (("pair", "times:=x"), 2, "The value of 'times' is not JSON"),
         (("pair", "--inputs", "[1]"), 2, "The inputs must be a JSON object."),
         (("pair", "word=a", "times=many"), 1, "input times: "),
-        (("nowhere",), 1, "Template not found"),
+        (("nowhere",), 1, "There is no template 'nowhere'."),
     ],
 )
 def test_what_cannot_be_started_says_why(

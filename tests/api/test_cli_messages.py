@@ -35,9 +35,11 @@ def test_a_template_that_is_not_there_is_named_with_its_neighbours(server: Serve
     ):
         refused = crewlog(*command, data=server.data)
         assert refused.returncode == 1
-        assert refused.stderr == "Template not found. Did you mean repository-health?\n"
+        assert refused.stderr == (
+            "There is no template 'repositry-health'. Did you mean repository-health?\n"
+        )
     far = crewlog("crews", "run", "zzz", data=server.data)
-    assert far.stderr == "Template not found\n"
+    assert far.stderr == "There is no template 'zzz'.\n"
 
 
 def test_an_event_type_that_is_none_is_refused_with_its_neighbours(server: Server) -> None:

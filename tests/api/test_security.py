@@ -32,6 +32,7 @@ from api.edge.security import (
 from api.people.passwords import PasswordStore
 from api.people.sessions import LIFETIME_S, Cookies, session_key
 from api.people.throttle import ACCOUNT_PACE, ADDRESS_PACE, MOST_KEYS, Attempts, Refused
+from api.settings import Settings
 from domain.errors import BadInput
 
 ADA = Principal(actor="user:ada", owner="user:ada", session="s")
@@ -182,6 +183,13 @@ def test_with_a_cookie_only_a_page_of_this_server_makes_changes(
     else:
         with refused(403, FOREIGN_PAGE):
             security.authenticate(sent, "POST")
+
+
+def test_the_refusal_of_a_page_is_for_whoever_opened_it() -> None:
+    for header in ("Origin", "Authorization", "Host", "header", "Sec-Fetch"):
+        assert header not in FOREIGN_PAGE
+    assert "cors_origins" in FOREIGN_PAGE
+    assert "cors_origins" in Settings.model_fields
 
 
 def test_a_header_is_stronger_than_a_cookie() -> None:

@@ -349,7 +349,7 @@ def test_list_and_show_ask_the_server(
     as_json = crewlog("templates", "list", "--json", "--data", data, cwd=tmp_path)
     assert "ops/deploy" in {t["id"] for t in json.loads(as_json.stdout)["templates"]}
     missing = crewlog("templates", "show", "none", "--data", data, cwd=tmp_path)
-    assert (missing.returncode, missing.stderr) == (1, "Template not found\n")
+    assert (missing.returncode, missing.stderr) == (1, "There is no template 'none'.\n")
 
 
 def test_check_names_file_line_and_reason_without_a_server(
