@@ -106,6 +106,38 @@ def test_what_is_put_back_is_there_again(log: Path) -> None:
     assert there.lost() is None
 
 
+def overwritten(log: Path) -> None:
+    """The same file with other content, as after `cp`."""
+    before = log.stat().st_mtime_ns
+    until(lambda: log.write_bytes(b"y") and log.stat().st_mtime_ns != before, "the clock goes on")
+
+
+def test_what_another_program_writes_into_the_log_is_noticed(log: Path) -> None:
+    there = Place(log)
+    assert there.lost() is None
+    with there.written() as foreign:
+        assert foreign is None
+    overwritten(log)
+    with there.written() as foreign:
+        assert "by another program" in str(foreign)
+    assert "by another program" in str(there.lost()), "however often it is looked at"
+
+    idle = Place(log)
+    overwritten(log)
+    assert "by another program" in str(idle.lost())
+
+
+def test_what_this_process_writes_into_the_log_is_no_loss(log: Path) -> None:
+    there = Place(log)
+    with there.written():
+        overwritten(log)
+        assert there.lost() is None
+    assert there.lost() is None
+    log.chmod(0o400)
+    os.utime(log, ns=(1, log.stat().st_mtime_ns))
+    assert there.lost() is None
+
+
 def test_another_file_in_the_folder_is_no_loss(log: Path) -> None:
     there = Place(log)
     assert there.lost() is None

@@ -5,6 +5,7 @@ import os
 import sqlite3
 import subprocess
 import sys
+import threading
 from pathlib import Path
 
 import pytest
@@ -196,6 +197,32 @@ def test_a_kill_at_any_instant_loses_nothing_that_was_acknowledged(tmp_path: Pat
             assert answered <= len(stored) <= answered + 1
         assert [e.position for e in log.blocking.read(0, 10_000)] == list(range(1, log.head + 1))
         log.close()
+
+
+def test_moving_the_write_ahead_log_into_the_log_is_no_foreign_write(tmp_path: Path) -> None:
+    log = opened(tmp_path)
+    file = tmp_path / "log.db"
+    states = {(file.stat().st_size, file.stat().st_mtime_ns)}
+    obstacles: set[str | None] = set()
+    ended = threading.Event()
+
+    def look() -> None:
+        while not ended.is_set():
+            obstacles.add(log._store.obstacle())
+
+    looking = threading.Thread(target=look)
+    looking.start()
+    try:
+        for n in range(30):
+            events = [JobMessaged(text=f"{n}" * 50_000) for _ in range(10)]
+            log.append_blocking(new_events(f"job-{n}", list(events), SYSTEM), {f"job-{n}": 0})
+            states.add((file.stat().st_size, file.stat().st_mtime_ns))
+    finally:
+        ended.set()
+        looking.join()
+    assert len(states) > 3
+    assert obstacles == {None}
+    log.close()
 
 
 def test_an_append_whose_store_fails_is_an_error_to_its_caller(tmp_path: Path) -> None:

@@ -119,6 +119,25 @@ def test_a_log_that_was_lost_acknowledges_nothing(
     log.close()
 
 
+def test_a_log_that_is_overwritten_acknowledges_nothing(tmp_path: Path) -> None:
+    """The file is the same one, as after `cp backup/log.db data/log.db`."""
+    open_sqlite_log(tmp_path / "other", redactor=Redactor(), catalogue=CATALOGUE).close()
+    with Server.start(tmp_path / "data") as server, connect(server) as http:
+        ended(http, submit(http, "true"))
+        path = server.data / "log.db"
+        inode = path.stat().st_ino
+        path.write_bytes((tmp_path / "other" / "log.db").read_bytes())
+        assert path.stat().st_ino == inode
+        answers = [http.post("/api/jobs", json={"argv": ["true"]}) for _ in range(5)]
+        assert {answer.status_code for answer in answers} == {503}
+        ready = http.get("/readyz")
+        assert ready.status_code == 503
+        assert f"{path} was written to by another program" in ready.json()["problem"]
+        foreign = path.read_bytes()
+        server.stop()
+        assert path.read_bytes() == foreign, "it may be somebody's backup"
+
+
 @pytest.mark.parametrize("parts", [("", "-wal", "-shm"), ("-wal",)])
 def test_what_lies_beside_a_replaced_log_is_left_alone(
     parts: tuple[str, ...], tmp_path: Path

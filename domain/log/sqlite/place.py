@@ -1,11 +1,15 @@
 """Where the log's database is, and whether it is still there.
 
 If a file is removed or replaced under a running server, the server goes on writing to the old one,
-and nobody will find those events. So the files are checked before anything is acknowledged.
+and nobody will find those events. If another program writes into the log's own file, such as `cp`
+over it, what is in it fits neither log. So the files are checked before anything is acknowledged.
 """
 
 import os
+import threading
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 _PARTS = ("", "-wal", "-shm")
@@ -32,8 +36,58 @@ class Place:
         one look at the folder is enough: this is done for each commit.
         """
 
+        self._writing = threading.Lock()
+        self._foreign: str | None = None
+        self._left = self._state()
+
+    @contextmanager
+    def written(self) -> Iterator[str | None]:
+        """Within it this process may write to the log's own file, which SQLite does only when it
+        moves the write-ahead log there. Gives a sentence if another program wrote to it before.
+        """
+        with self._writing:
+            self._look_for_others()
+            try:
+                yield self._foreign
+            finally:
+                self._left = self._state()
+
+    def _state(self) -> tuple[int, int] | None:
+        """Size and time of the last change of the content, which only a writer changes. None if
+        another file is there now.
+        """
+        try:
+            found = os.stat(self._files[0])
+        except OSError:
+            return None
+        if (found.st_dev, found.st_ino) != self._opened[0]:
+            return None
+        return found.st_size, found.st_mtime_ns
+
+    def _look_for_others(self) -> None:
+        now = self._state()
+        if now is None or self._foreign is not None:
+            return
+        if self._left is not None and now != self._left:
+            self._foreign = (
+                f"{self._files[0]} was written to by another program under the running server: "
+                "nobody knows what is in it now. Stop the server, remove the log's three files, "
+                "and put a backup there"
+            )
+
     def lost(self) -> str | None:
-        """A sentence if one of them is gone or was replaced; None otherwise."""
+        """A sentence if one of them is gone, was replaced or was written to by another program;
+        None otherwise.
+        """
+        # During a write of this process a change says nothing.
+        if self._writing.acquire(blocking=False):
+            try:
+                self._look_for_others()
+            finally:
+                self._writing.release()
+        return self._foreign or self._gone()
+
+    def _gone(self) -> str | None:
         folder = _changed(self._folder)  # before the files: a change in between shows next time
         if folder is not None and folder == self._unchanged:
             return None

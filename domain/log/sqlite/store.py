@@ -5,8 +5,9 @@ import logging
 import sqlite3
 import threading
 from collections import OrderedDict
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
 from typing import TypeVar
@@ -117,8 +118,9 @@ class SQLiteStore:
         if not events and not trackings:
             return
         actors = [actor for append in held for actor in append.actors]
-        self._writer.insert(events, actors, self._head + 1, trackings)
-        self._require_place()
+        with self._writing():
+            self._writer.insert(events, actors, self._head + 1, trackings)
+            self._require_place()
         self._head += len(events)
         versions = self._versions
         for event in events:
@@ -157,9 +159,18 @@ class SQLiteStore:
         try:
             self._require_place()
             self._head = self._writer.head()
-            self._writer.rewrite_meta()
+            with self._writing():
+                self._writer.rewrite_meta()
         except PersistenceError as error:
             raise StoreFailed(str(error)) from error
+
+    @contextmanager
+    def _writing(self) -> Iterator[None]:
+        """Every write is within it. Raises OperationalError if another program wrote before."""
+        with self._place.written() as foreign:
+            if foreign is not None:
+                raise OperationalError(foreign)
+            yield
 
     def _require_place(self) -> None:
         """Raises OperationalError if the written file is not the one that a later start
@@ -175,7 +186,7 @@ class SQLiteStore:
                 f"This log holds {self._head} events already: an import needs an empty one."
             )
         try:
-            with self._writer.datastore.transaction(commit=True) as cursor:
+            with self._writing(), self._writer.datastore.transaction(commit=True) as cursor:
                 count = 0
                 for page in pages:
                     events, actors = [event for event, _ in page], [actor for _, actor in page]
@@ -287,7 +298,8 @@ class SQLiteStore:
 
     def amend_meta(self, change: Callable[[dict[str, str]], dict[str, str]]) -> dict[str, str]:
         try:
-            return self._writer.amend_meta(change)
+            with self._writing():
+                return self._writer.amend_meta(change)
         except PersistenceError as error:
             raise StoreFailed(str(error)) from error
 
