@@ -66,8 +66,11 @@ checks.positive_data_acceptance.expected-statuses = [200, 201, 400, 401, 403, 40
 
 [[operations]]
 include-path-regex = "^/jobs/{job_id}"
-# If-Match of another version, or of none; a comment of control characters.
-checks.positive_data_acceptance.expected-statuses = [200, 201, 204, 401, 403, 404, 409, 412, 422]
+# If-Match of another version, or of none; a comment of control characters; a cursor that names
+# nothing.
+checks.positive_data_acceptance.expected-statuses = [
+    200, 201, 204, 400, 401, 403, 404, 409, 412, 422,
+]
 checks.negative_data_rejection.expected-statuses = [400, 401, 403, 404, 405, 409, 412, 422]
 """
 
