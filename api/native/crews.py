@@ -11,6 +11,7 @@ from api.edge.idempotency import IdempotencyHeader, key_of
 from api.edge.security import Authenticated, NameOf, Principal
 from api.edge.short_forms import bounded
 from api.native.crew_json import CrewBrief, CrewObject, crew_listed, crew_of, crew_whole
+from api.native.crew_numbers import CrewNumbers
 from api.native.crew_requests import CrewAgain, CrewQuery, NewCrew
 from api.native.job_requests import OwnerOf, moment_of, owner_named
 from api.native.pages import Page, page
@@ -24,16 +25,11 @@ from projections.crews import (
     find_crew,
     first_crew_row,
     list_crews,
-    newest_number,
-    number_of,
 )
 from projections.engine import Views
 from projections.jobs import first_rows
 from projections.projection import Row
 from scheduler.crews import CrewIntake, CrewSubmission, Occasion
-
-_NEAR = 2_000
-"""So many events behind the log, the view's position is near enough to count on from it."""
 
 
 def crew_routes(
@@ -55,6 +51,8 @@ def crew_routes(
 def _add_intake(
     router: APIRouter, log: EventLog, intake: CrewIntake, views: Views, name_of: NameOf
 ) -> None:
+    numbers = CrewNumbers(log, views)
+
     @router.post(
         "",
         status_code=201,
@@ -107,7 +105,7 @@ def _add_intake(
         if submission.replayed:
             headers["Idempotency-Replayed"] = "true"
             return await _answer(views, submission.crew_id, name_of, headers, 201)
-        row = first_crew_row(submission.events, await _number(log, views, submission))
+        row = first_crew_row(submission.events, await numbers.of(submission))
         jobs = first_rows(submission.events)
         members = [jobs[job_id] for job_id in submission.job_ids]
         return json_bytes(crew_of(row, members, name_of), 201, headers)
@@ -187,25 +185,6 @@ def _add_commands(
         await views.caught_up()
         with views.reading() as reading:
             seen_crew(reading, crew_id, principal)
-
-
-async def _number(log: EventLog, views: Views, submission: CrewSubmission) -> int:
-    """The number of a new crew: that of the view, or the one that the view will give it. To wait
-    for the view would take longer than everything else.
-    """
-    committed = submission.events[0]
-    with views.reading() as reading:
-        number = number_of(reading, submission.crew_id)
-        newest, position = newest_number(reading, committed.data["template"])
-    if number is not None:
-        return number
-    since = await log.read(position, _NEAR, types=(committed.type,))
-    if log.head < committed.position or len(since) == _NEAR:
-        await views.caught_up(goal=committed.position)
-        return await _number(log, views, submission)
-    template = committed.data["template"]
-    before = [event for event in since if event.position <= committed.position]
-    return newest + len([event for event in before if event.data["template"] == template])
 
 
 async def _answer(
