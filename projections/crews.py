@@ -89,15 +89,6 @@ def first_crew_row(events: Iterable[Recorded], number: int) -> Row:
     return {**_committed(None, committed), "number": number}
 
 
-def number_of(reading: Reading, crew_id: str) -> int | None:
-    """The number of a crew of its template; None if the view has not come to it yet."""
-    crews = reading.table("crews")
-    number: int | None = reading.connection.execute(
-        select(crews.c.number).where(crews.c.id == crew_id)
-    ).scalar()
-    return number
-
-
 def newest_number(reading: Reading, template: str) -> tuple[int, int]:
     """The number of the newest crew of a template that the view has, or 0, and the view's
     position.

@@ -3,14 +3,13 @@
 from collections.abc import Sequence
 
 from domain.log import EventLog, Recorded
-from projections.crews import newest_number, number_of
+from domain.log.envelope import PAGE_BYTES
+from projections.crews import find_crew, newest_number
 from projections.engine import Views
 from scheduler.crews import CrewSubmission
 
 _NEAR = 2_000
 """So many events away, a known number is near enough to count from."""
-
-_PAGE_BYTES = 4 * 1024 * 1024
 
 
 class CrewNumbers:
@@ -47,7 +46,7 @@ class CrewNumbers:
             return None
         position, number = self._known[template]
         low, high = sorted((position, committed.position))
-        near = self._log.read_near(low, _NEAR, None, _PAGE_BYTES)
+        near = self._log.read_near(low, _NEAR, None, PAGE_BYTES)
         if near is None or near[1] < high:
             return None
         between = len(_crews_of(template, near[0], committed.type, high))
@@ -60,9 +59,7 @@ class CrewNumbers:
 
     def _of_view(self, submission: CrewSubmission) -> int:
         with self._views.reading() as reading:
-            number = number_of(reading, submission.crew_id)
-        assert number is not None
-        return number
+            return int(find_crew(reading, submission.crew_id)["number"])
 
 
 def _crews_of(template: str, events: Sequence[Recorded], type_: str, last: int) -> list[Recorded]:

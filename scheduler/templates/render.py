@@ -13,7 +13,7 @@ from domain.numbers import wrong_number
 from scheduler.templates.expressions import CannotRender, Text
 from scheduler.templates.format import Input, Template, TemplateJob
 from scheduler.templates.plan import CrewPlan, PlannedJob
-from scheduler.templates.schemas import MAX_DEPTH, Violation
+from scheduler.templates.schemas import MAX_DEPTH, Violation, definition_of
 from scheduler.templates.source import Place, place_text
 
 MAX_INPUT = 256 * 1024
@@ -104,7 +104,7 @@ def _as_declared(schema: Any, value: Any, root: Mapping[str, Any]) -> Any:
     for _ in range(MAX_DEPTH):
         if not isinstance(schema, Mapping) or "$ref" not in schema:
             break
-        schema = root["$defs"][schema["$ref"].rpartition("/")[2]]
+        schema = root["$defs"][definition_of(schema["$ref"])]
     if not isinstance(schema, Mapping):
         return value
     if isinstance(value, float):

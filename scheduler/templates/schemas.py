@@ -132,7 +132,7 @@ def _check_references(schema: Any, place: Place, own: frozenset[str]) -> None:
             if name in _ELSEWHERE and isinstance(value, (str, bool)):
                 raise BadSchema((*place, name), f"{name} cannot be used here.")
             refers = name in _REFERENCES and isinstance(value, str)
-            if refers and _definition(value) not in own:
+            if refers and definition_of(value) not in own:
                 raise BadSchema((*place, name), _NO_DEFINITION)
             _check_references(value, (*place, name), own)
     elif isinstance(schema, list):
@@ -140,7 +140,7 @@ def _check_references(schema: Any, place: Place, own: frozenset[str]) -> None:
             _check_references(value, (*place, i), own)
 
 
-def _definition(reference: str) -> str | None:
+def definition_of(reference: str) -> str | None:
     """The name of the definition that a reference leads to; None if it leads elsewhere.
 
     The escapes are undone as the validator does it, first those of URIs (RFC 6901 section 6).

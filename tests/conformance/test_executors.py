@@ -8,7 +8,6 @@ import asyncio
 import json
 import os
 import resource
-import shutil
 import signal
 import socket
 import subprocess
@@ -365,21 +364,33 @@ def test_the_time_limit_ends_what_detached_itself(world: World, how: str) -> Non
     assert is_dead(world.pid("pid"))
 
 
-TITLED = (
-    """perl -MPOSIX -e 'exit if fork; POSIX::setsid(); """
-    """open STDOUT, ">/dev/null"; open STDERR, ">/dev/null"; $0 = "worker"; """
-    """open F, ">pid"; print F "$$\\n"; close F; sleep 60'; """
-    "while [ ! -s pid ]; do sleep 0.01; done; "
-)
+TITLED = """
+import ctypes, os, time
+if os.fork():
+    os._exit(0)
+os.setsid()
+null = os.open(os.devnull, os.O_RDWR)
+for descriptor in (0, 1, 2):
+    os.dup2(null, descriptor)
+with open("/proc/self/stat") as file:
+    begin, end = map(int, file.read().rpartition(")")[2].split()[47:49])
+ctypes.memmove(begin, b"worker".ljust(end - begin), end - begin)
+with open("pid", "w") as file:
+    print(os.getpid(), file=file)
+time.sleep(60)
+"""
+"""A daemon that does as Perl and others do when they set the title of their process."""
 
 
-@pytest.mark.skipif(shutil.which("perl") is None, reason="there is no perl")
 @pytest.mark.parametrize("end", ["exited", "cancelled", "timed_out"])
 def test_a_daemon_that_writes_its_title_over_its_environment_is_ended(
     world: World, end: str
 ) -> None:
     """It has not removed what it is known by: nobody can read it any more."""
-    script = TITLED if end == "exited" else f"{TITLED} echo up; sleep 60"
+    (world.cwd / "titled.py").write_text(TITLED)
+    script = f"{sys.executable} titled.py; while [ ! -s pid ]; do sleep 0.01; done"
+    if end != "exited":
+        script += "; echo up; sleep 60"
     spec = world.shell(script, env=NAMED, timeout_ms=2_000 if end == "timed_out" else 0)
 
     async def scenario(executor: Executor) -> None:
@@ -766,7 +777,7 @@ READER = textwrap.dedent(
     lines = os.read(heard, 10**7).splitlines()
     after = int(lines[-1].split()[0]) if lines else 0
     inbox = Inbox(Path(os.environ["CREWLOG_INBOX"]), after)
-    Path("reader").write_text(f"{os.getpid()}\\n")
+    Path("reader").write_text(f"{os.getpid()}\n")
     while True:
         frame = inbox.next()
         if frame.data == b"leave":

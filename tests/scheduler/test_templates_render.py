@@ -148,6 +148,7 @@ def test_a_number_that_was_rounded_is_refused_at_any_depth(
         "{o: {properties: {i: {type: integer}, x: {type: number}}, additionalProperties: {}}}",
         "{o: {properties: {x: {}}, additionalProperties: {type: integer}}}",
         "{o: {properties: {i: {$ref: '#/$defs/n'}}, $defs: {n: {type: integer}}}}",
+        "{o: {properties: {i: {$ref: '#/$defs/a~1b~0%25'}}, $defs: {'a/b~%': {type: integer}}}}",
         "{o: {properties: {i: {type: integer}}}}",
     ],
 )
