@@ -145,6 +145,13 @@ class Reads:
         found = await self._first(Query(subject=subject, newest_first=True, limit=1))
         return found.position if found is not None else 0
 
+    async def last_stored(self) -> int:
+        """The newest position that the store has; 0 if it is empty. `newest` may still be behind it
+        for a moment after a commit.
+        """
+        found = await self._first(Query(newest_first=True, limit=1))
+        return found.position if found is not None else 0
+
     async def checkpoint(self, name: str) -> int:
         """The position that the reader of that name has handled; 0 at first."""
         return await _answer(self._source.checkpoint(name))
@@ -166,7 +173,7 @@ class Reads:
         """Everything that is committed now, page by page, even if readers are not told yet: whoever
         knows a stream's state from the store finds the events that led to it.
         """
-        end = await self.newest() + 1
+        end = await self.last_stored() + 1
         while page := await self.walk(after, end, subject):
             yield page
             after = page[-1].position
@@ -244,13 +251,14 @@ class BlockingReads:
     last_of_stream = _blocking(Reads.last_of_stream)
     first_of_stream = _blocking(Reads.first_of_stream)
     last_about = _blocking(Reads.last_about)
+    last_stored = _blocking(Reads.last_stored)
     checkpoint = _blocking(Reads.checkpoint)
     walk = _blocking(Reads.walk)
     walk_hashed = _blocking(Reads.walk_hashed)
 
     def pages(self, after: int = 0, subject: str | None = None) -> Iterator[list[Recorded]]:
         """`Reads.pages`, for threads."""
-        end = self.newest() + 1
+        end = self.last_stored() + 1
         while page := self.walk(after, end, subject):
             yield page
             after = page[-1].position

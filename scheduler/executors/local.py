@@ -420,12 +420,17 @@ def _make(directory: Path) -> None:
     """Make the directory. The job's empty folder may just be being removed after an earlier
     attempt.
     """
+    trouble: OSError | None = None
     for _ in range(_MAKING):
-        directory.parent.mkdir(mode=0o700, exist_ok=True)
-        with suppress(FileNotFoundError):
+        try:
+            directory.parent.mkdir(mode=0o700, exist_ok=True)
             directory.mkdir(mode=0o700, exist_ok=True)
+        except (FileNotFoundError, FileExistsError) as error:  # it was removed in between
+            trouble = error
+        else:
             return
-    raise OSError(errno.ENOENT, os.strerror(errno.ENOENT))
+    assert trouble is not None
+    raise trouble
 
 
 def _environment(directory: Path, spec: AttemptSpec) -> dict[str, str]:

@@ -244,7 +244,11 @@ def test_attempts_see_nothing_of_each_other(here: World) -> None:
         assert alone.split()[2:] == [b"1", b"0", b"0"]
         for _ in range(2):
             seen = await asyncio.gather(*(one(executor, number) for number in range(1, 9)))
-            assert set(seen) == {alone}
+            for sight in map(bytes.split, seen):
+                own, of_shim, *others = alone.split()
+                assert [sight[0], *sight[2:]] == [own, *others]
+                # A shim has a file open now and then; others of the eight would be many more.
+                assert abs(int(sight[1]) - int(of_shim)) <= 2
             for number in range(1, 9):
                 adopted = await executor.adopt(f"job-{number}", 1)
                 assert adopted is not None

@@ -252,7 +252,7 @@ def test_a_whole_number_is_the_same_everywhere(
 
 
 def test_a_number_deep_in_an_input_is_not_rounded(http: httpx2.Client, data: Path) -> None:
-    file = data / "templates/n.job_workflow.yaml"
+    file = data / "templates/deep.job_workflow.yaml"
     file.write_text(
         "inputs: {o: {properties: {i: {type: integer}}}}\n"
         "jobs:\n  - {id: a, title: '{{ o.i }}', argv: ['true']}\n"
@@ -260,7 +260,7 @@ def test_a_number_deep_in_an_input_is_not_rounded(http: httpx2.Client, data: Pat
     answers = [
         http.post(
             path,
-            content=f'{{"templateId": "n", "inputs": {{"o": {{"i": {i}, "x": {x}}}}}{more}}}',
+            content=f'{{"templateId": "deep", "inputs": {{"o": {{"i": {i}, "x": {x}}}}}{more}}}',
             headers={"Content-Type": "application/json"},
         )
         for i, x in (("9007199254740993.0", 1), (1, "12345678901234567890.0"), ("3.0", 0.1))

@@ -4,12 +4,15 @@ import asyncio
 import os
 import subprocess
 import sys
+import threading
+import time
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
 
 from scheduler.executors import trees
-from scheduler.executors.local import LocalExecutor
+from scheduler.executors.local import LocalExecutor, _make
 from scheduler.executors.trees import remove_tree
 from scheduler.workspaces.attempt_folder import AttemptFolders
 from tests.kit.waiting import soon
@@ -136,3 +139,27 @@ def test_what_replaces_the_files_of_an_attempt_is_removed(tmp_path: Path, how: s
         await executor.close()
 
     asyncio.run(life())
+
+
+def test_a_folder_is_made_while_that_of_an_earlier_attempt_is_removed(tmp_path: Path) -> None:
+    """The job's folder is removed once it is empty, which it is between two attempts."""
+    over = threading.Event()
+
+    def remove() -> None:
+        while not over.is_set():
+            with suppress(OSError):
+                os.rmdir(tmp_path / "job")
+            time.sleep(0.0001)
+
+    remover = threading.Thread(target=remove)
+    remover.start()
+    try:
+        for attempt in range(2_000):
+            _make(tmp_path / "job" / str(attempt))
+            os.rmdir(tmp_path / "job" / str(attempt))
+    finally:
+        over.set()
+        remover.join()
+    (tmp_path / "file").touch()
+    with pytest.raises(FileExistsError):
+        _make(tmp_path / "file" / "1")
