@@ -119,9 +119,29 @@ ATTEMPTS = Projection(
 )
 
 
-def job_attempts(reading: Reading, job_id: str) -> list[Row]:
-    """The attempts of one job, first to last."""
+def job_attempts(
+    reading: Reading, job_id: str, *, after: int, limit: int
+) -> tuple[list[Row], bool]:
+    """The attempts of one job, first to last, and whether there are more. `after` is the number of
+    the last one on the page before.
+    """
     attempts = reading.table("attempts")
-    return reading.rows(
-        select(attempts).where(attempts.c.job_id == job_id).order_by(attempts.c.attempt)
+    rows = reading.rows(
+        select(attempts)
+        .where(attempts.c.job_id == job_id, attempts.c.attempt > after)
+        .order_by(attempts.c.attempt)
+        .limit(limit + 1)
     )
+    return rows[:limit], len(rows) > limit
+
+
+def newest_attempts(reading: Reading, job_id: str, limit: int) -> tuple[list[Row], bool]:
+    """The last attempts of one job, first to last, and whether there are earlier ones."""
+    attempts = reading.table("attempts")
+    rows = reading.rows(
+        select(attempts)
+        .where(attempts.c.job_id == job_id)
+        .order_by(attempts.c.attempt.desc())
+        .limit(limit + 1)
+    )
+    return rows[:limit][::-1], len(rows) > limit

@@ -524,6 +524,19 @@ def jobs_of_kind(reading: Reading, kind: str, after: int) -> list[Row]:
     return reading.rows(statement.order_by(jobs.c.position))
 
 
+class BoardColumn(NamedTuple):
+    """A column of the board."""
+
+    size: int
+    """How many jobs it has."""
+    waits: bool
+    """Whether one of them waits for a person."""
+    newest: list[Row]
+
+
+_CALLING = [JobState.WAITING_FOR_APPROVAL.value, JobState.BLOCKED.value]
+
+
 def board_jobs(
     reading: Reading,
     *,
@@ -531,10 +544,10 @@ def board_jobs(
     text: str | None = None,
     crew: str | None = None,
     limit: int,
-) -> dict[str, tuple[int, list[Row]]]:
-    """For each column of the board the number of its jobs, and the newest of them."""
+) -> dict[str, BoardColumn]:
+    """The columns of the board, each with its newest jobs."""
     jobs = reading.table("jobs")
-    shown: dict[str, tuple[int, list[Row]]] = {}
+    shown: dict[str, BoardColumn] = {}
     for status in (*COLUMNS, ARCHIVED):
         where = [jobs.c.deleted == 0, *in_column(jobs, status)]
         if owner is not None:
@@ -546,8 +559,13 @@ def board_jobs(
         count = reading.connection.execute(
             select(func.count()).select_from(jobs).where(*where)
         ).scalar_one()
+        if not count:
+            shown[status] = BoardColumn(0, False, [])
+            continue
         newest = in_list(jobs).where(*where).order_by(jobs.c.position.desc()).limit(limit)
-        shown[status] = (count, list(map(_overlaid, reading.rows(newest))) if count else [])
+        calling = select(jobs.c.id).where(*where, jobs.c.state.in_(_CALLING)).limit(1)
+        waits = status != ARCHIVED and bool(reading.rows(calling))
+        shown[status] = BoardColumn(count, waits, list(map(_overlaid, reading.rows(newest))))
     return shown
 
 

@@ -9,6 +9,7 @@ import orjson
 from sqlalchemy import Column, Integer, String, func, select
 
 from domain.coverage import types
+from domain.errors import InvalidCursor
 from domain.job.events import ENDED, JobState
 from domain.log import Recorded
 from domain.schedule.aggregate import (
@@ -336,13 +337,30 @@ def find_schedule(reading: Reading, schedule_id: str) -> Row:
     return rows[0]
 
 
-def list_schedules(reading: Reading, *, owner: str | None = None) -> list[Row]:
-    """All schedules, or those of one owner, newest first."""
+def list_schedules(
+    reading: Reading,
+    *,
+    owner: str | None = None,
+    cursor: str | None = None,
+    limit: int | None = None,
+) -> tuple[list[Row], bool]:
+    """All schedules, or those of one owner, newest first, and whether there are more. The cursor is
+    the id of the last one on the page before. Raises InvalidCursor for an unknown one.
+    """
     schedules = reading.table("schedules")
-    statement = select(schedules).where(schedules.c.deleted == 0)
-    if owner is not None:
-        statement = statement.where(schedules.c.owner == owner)
-    return reading.rows(statement.order_by(schedules.c.position.desc()))
+    own = schedules.c.id.is_not(None) if owner is None else schedules.c.owner == owner
+    statement = select(schedules).where(schedules.c.deleted == 0, own)
+    if cursor is not None:
+        # One that was deleted since is still a cursor.
+        seen = reading.rows(select(schedules.c.position).where(schedules.c.id == cursor, own))
+        if not seen:
+            raise InvalidCursor("The cursor is not a schedule of this server.")
+        statement = statement.where(schedules.c.position < seen[0]["position"])
+    statement = statement.order_by(schedules.c.position.desc())
+    if limit is None:
+        return reading.rows(statement), False
+    rows = reading.rows(statement.limit(limit + 1))
+    return rows[:limit], len(rows) > limit
 
 
 def list_firings(

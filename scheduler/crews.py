@@ -25,6 +25,7 @@ from domain.redaction import HIDDEN
 from domain.schedule.wall_clock import zone_of
 from scheduler.dispatch.sealed import Sealed
 from scheduler.intake import Sealing, limit_ms
+from scheduler.templates.catalog import TemplateNotFound
 from scheduler.templates.plan import CrewPlan, PlannedJob
 
 _NOT_SLUG = re.compile(r"[^a-z0-9]+")
@@ -289,7 +290,11 @@ class CrewIntake:
                 raise BadInput(
                     f"inputs.{name}", "The log has only a part of this input: give it again."
                 )
-        plan = await asyncio.to_thread(self.plan, first.data["template"], had, timezone=timezone)
+        template: str = first.data["template"]
+        try:
+            plan = await asyncio.to_thread(self.plan, template, had, timezone=timezone)
+        except TemplateNotFound as missing:
+            raise TemplateNotFound(missing.near, template) from None
         return await self.commit(plan, occasion)
 
     def not_before(self, text: str | None) -> str | None:

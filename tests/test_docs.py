@@ -455,7 +455,7 @@ DEVIATIONS = {
     "The job board": {
         "errors",
         "a body that is malformed",
-        "the list of jobs",
+        "the lists of jobs and of schedules",
         "GET /api/jobs/{job_id}/stream",
         "costSpent`, `costSaved",
     },

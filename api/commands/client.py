@@ -118,6 +118,19 @@ class Client:
         with self._sent("GET", path, params) as response:
             return _json(response)
 
+    def pages(self, path: str, **params: Any) -> Iterator[Any]:
+        """The pages of a list."""
+        page = self.get(path, **params)
+        yield page
+        while page["cursor"] is not None:
+            page = self.get(path, cursor=page["cursor"], **params)
+            yield page
+
+    def items(self, path: str, **params: Any) -> Iterator[Any]:
+        """The items of all pages of a list."""
+        for page in self.pages(path, **params):
+            yield from page["items"]
+
     def post(self, path: str, body: Any = None, headers: dict[str, str] | None = None) -> Any:
         with self._sent("POST", path, {}, body, headers) as response:
             return _json(response)

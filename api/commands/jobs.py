@@ -327,11 +327,7 @@ def show(
 
 
 def _timeline(client: "Client", job_id: str) -> Iterator[dict[str, Any]]:
-    cursor: str | None = "0"
-    while cursor is not None:
-        page = client.get(f"{API}/jobs/{job_id}/timeline", cursor=cursor, limit=1_000)
-        yield from page["items"]
-        cursor = page["cursor"]
+    return client.items(f"{API}/jobs/{job_id}/timeline", limit=1_000)
 
 
 def print_timeline(timeline: list[dict[str, Any]]) -> None:
@@ -589,14 +585,9 @@ def _as_shown(line: str, as_json: bool) -> str:
 
 def _written(client: "Client", job_id: str) -> Iterator[tuple[int, list[str]]]:
     """The output that is in the log so far: positions, and the lines at each."""
-    cursor: str | None = "0"
-    while cursor is not None:
-        page = client.get(
-            f"{API}/log", subject=f"job-{job_id}", type=_WRITTEN, cursor=cursor, limit=1_000
-        )
-        for event in page["items"]:
-            yield event["position"], _lines_of(event)
-        cursor = page["cursor"]
+    subject = f"job-{job_id}"
+    for event in client.items(f"{API}/log", subject=subject, type=_WRITTEN, limit=1_000):
+        yield event["position"], _lines_of(event)
 
 
 def _followed(client: "Client", job_id: str, after: int | None) -> Iterator[tuple[str, bool]]:

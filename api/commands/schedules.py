@@ -62,11 +62,11 @@ def list_schedules(
 ) -> None:
     """List schedules, newest first."""
     with connect(url, token, data) as client:
-        page = client.get(_PATH, mine=True if mine else None)
+        schedules = list(client.items(_PATH, mine=True if mine else None))
     if as_json:
-        terminal.print_json(page["items"])
+        terminal.print_json(schedules)
         return
-    if not page["items"]:
+    if not schedules:
         terminal.notice("No schedules.")
         return
     terminal.print_table(
@@ -80,7 +80,7 @@ def list_schedules(
                 _outcome(schedule["lastOutcome"]),
                 schedule["name"],
             )
-            for schedule in page["items"]
+            for schedule in schedules
         ),
         flexible=("NAME",),
         optional=("OUTCOME", "LAST"),
@@ -301,7 +301,7 @@ def delete(
 def _resolve(client: "Client", given: str) -> str:
     """The path of the schedule that `given` identifies."""
     if len(given) < 36:
-        schedules = client.get(_PATH)["items"]
+        schedules = list(client.items(_PATH))
         found = [s for s in schedules if s["name"] == given] or [
             s for s in schedules if s["id"].startswith(given.lower())
         ]

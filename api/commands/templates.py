@@ -24,20 +24,18 @@ def list_templates(
 ) -> None:
     """List the server's templates. Mistakes in template files go to stderr."""
     with connect(url, token, data) as client:
-        answer = client.get(f"{API}/templates")
+        pages = list(client.pages(f"{API}/templates"))
+    templates = [template for page in pages for template in page["items"]]
     if as_json:
-        faults = {"faults": answer["faults"]} if "faults" in answer else {}
-        terminal.print_json({"templates": answer["items"], **faults})
+        faults = {"faults": pages[0]["faults"]} if "faults" in pages[0] else {}
+        terminal.print_json({"templates": templates, **faults})
         return
     terminal.print_table(
         ("ID", "NAME", "INPUTS"),
-        (
-            (template["id"], template["name"], _inputs(template["inputs"]))
-            for template in answer["items"]
-        ),
+        ((template["id"], template["name"], _inputs(template["inputs"])) for template in templates),
         flexible=("NAME", "INPUTS"),
     )
-    for fault in answer.get("faults", []):
+    for fault in pages[0].get("faults", []):
         terminal.notice(_line(fault["file"], fault["line"], fault["path"], fault["reason"]))
 
 

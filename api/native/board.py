@@ -19,7 +19,7 @@ from api.native.schedule_json import schedule_json
 from domain.clock import Clock, format_time
 from projections.crews import crew_counts, list_crews
 from projections.engine import Views
-from projections.jobs import board_jobs
+from projections.jobs import BoardColumn, board_jobs
 from projections.projection import Row
 from projections.schedules import list_schedules
 from projections.summaries import approvals_summary
@@ -41,6 +41,7 @@ def board_routes(views: Views, email_of: EmailOf, name_of: NameOf, clock: Clock)
         limit: Annotated[int, Query(ge=1, le=200, description="Jobs in each column.")] = 50,
     ) -> Response:
         """`text` and `crew` select jobs as in the list of jobs, and `count` counts these.
+        `waitsForPerson` says whether one of them waits for an answer or is blocked.
         `position` is the position in the log of all this data: a stream from there misses nothing.
         The median of answers is over the last thirty days.
         """
@@ -49,12 +50,12 @@ def board_routes(views: Views, email_of: EmailOf, name_of: NameOf, clock: Clock)
         since = format_time(clock() - _MONTH)
         await views.caught_up()
 
-        def read() -> tuple[dict[str, tuple[int, list[Row]]], dict[str, Any]]:
+        def read() -> tuple[dict[str, BoardColumn], dict[str, Any]]:
             with views.reading() as reading:
                 jobs_shown = board_jobs(reading, owner=owner, text=text, crew=crew, limit=limit)
                 crews_shown, _ = list_crews(reading, owner=owner, cursor=None, limit=_CREWS)
                 counts = crew_counts(reading, [row["id"] for row in crews_shown])
-                schedules = list_schedules(reading, owner=owner)
+                schedules, _ = list_schedules(reading, owner=owner)
                 figures = approvals_summary(reading, since, owner, approver)
                 return jobs_shown, {
                     "crews": [crew_listed(row, counts[row["id"]], name_of) for row in crews_shown],
@@ -72,10 +73,11 @@ def board_routes(views: Views, email_of: EmailOf, name_of: NameOf, clock: Clock)
         columns = [
             {
                 "name": name,
-                "count": count,
-                "jobs": bounded((listed(row, name_of) for row in rows), _COLUMN)[0],
+                "count": column.size,
+                "waitsForPerson": column.waits,
+                "jobs": bounded((listed(row, name_of) for row in column.newest), _COLUMN)[0],
             }
-            for name, (count, rows) in shown.items()
+            for name, column in shown.items()
         ]
         return json_bytes({"columns": columns, **rest})
 

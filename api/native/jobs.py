@@ -44,12 +44,13 @@ from api.native.job_requests import (
 )
 from api.native.job_streams import JobStreams, Wanted
 from api.native.log import LogPage, Position, Types, envelopes_page, types_of
-from api.native.pages import Page, page
+from api.native.pages import CursorOfPage, Page, page
 from api.native.problems import SECURED, documented
+from domain.errors import InvalidCursor
 from domain.idempotency import canonical
 from domain.job.commands import Changed, Submission
 from domain.log import EventLog
-from projections.attempts import job_attempts
+from projections.attempts import job_attempts, newest_attempts
 from projections.comments import comment_at, job_comments
 from projections.engine import Views
 from projections.job_filters import JobFilter, filtered_jobs
@@ -192,12 +193,28 @@ def _add_belongings(router: APIRouter, views: Views, name_of: NameOf) -> None:
         response_model=Page[Attempt],
         responses=documented(404),
     )
-    async def get_attempts(job_id: str, principal: Authenticated) -> Response:
+    async def get_attempts(
+        job_id: str,
+        principal: Authenticated,
+        cursor: Annotated[int, Query(ge=0, le=2**62)] = 0,
+        limit: Annotated[int, Query(ge=1, le=500)] = 100,
+        newest: Annotated[
+            bool, Query(description="The last attempts. There is no cursor then.")
+        ] = False,
+    ) -> Response:
+        """Always first to last. A page has up to `limit` attempts, or as many as make 2 MiB."""
         await views.caught_up()
         with views.reading() as reading:
             seen_job(reading, job_id, principal)
-            rows = job_attempts(reading, job_id)
-        return page(list(map(attempt_json, rows)))
+            if newest:
+                rows, _ = newest_attempts(reading, job_id, limit)
+            else:
+                rows, more = job_attempts(reading, job_id, after=cursor, limit=limit)
+        if newest:
+            last, _ = bounded(map(attempt_json, reversed(rows)))
+            return page(last[::-1])
+        items, whole = bounded(map(attempt_json, rows))
+        return page(items, str(rows[len(items) - 1]["attempt"]) if more or not whole else None)
 
     @router.get(
         "/{job_id}/parents",
@@ -205,12 +222,21 @@ def _add_belongings(router: APIRouter, views: Views, name_of: NameOf) -> None:
         response_model=Page[ParentResult],
         responses=documented(404),
     )
-    async def get_parents(job_id: str, principal: Authenticated) -> Response:
+    async def get_parents(
+        job_id: str, principal: Authenticated, cursor: CursorOfPage = None
+    ) -> Response:
+        """A page has all of them, or as many as make 2 MiB."""
         await views.caught_up()
         with views.reading() as reading:
             ids: list[str] = job_json(seen_job(reading, job_id, principal), name_of)["parents"]
+            if cursor is not None:
+                if cursor not in ids:
+                    raise InvalidCursor("The cursor is not a parent of this job.")
+                ids = ids[ids.index(cursor) + 1 :]
             rows = {row["id"]: row for row in jobs_of_ids(reading, ids)}
-        return page([parent_json(rows[one]) for one in ids if one in rows])
+        known = [one for one in ids if one in rows]
+        items, whole = bounded(parent_json(rows[one]) for one in known)
+        return page(items, None if whole else known[len(items) - 1])
 
 
 def _add_timeline(router: APIRouter, views: Views, name_of: NameOf) -> None:

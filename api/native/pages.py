@@ -1,9 +1,9 @@
 """A page: the answer of every list of the native API."""
 
 from collections.abc import Sequence
-from typing import Any, Generic, TypeVar
+from typing import Annotated, Any, Generic, TypeVar
 
-from fastapi import Response
+from fastapi import Query, Response
 from pydantic import BaseModel, ConfigDict, Field
 
 from api.edge.answers import json_bytes
@@ -20,6 +20,10 @@ class Page(BaseModel, Generic[Item]):
     cursor: str | None = Field(
         description="Asks for the next page. Null on the last page, and if one page holds all."
     )
+
+
+CursorOfPage = Annotated[str | None, Query(max_length=4_096, description="From the page before.")]
+"""The parameter of a list whose pages end at an id."""
 
 
 def page(items: Sequence[Any], cursor: str | None = None, **beside: Any) -> Response:

@@ -112,10 +112,14 @@ class ScheduleActions:
         with self._views.reading() as reading:
             return seen_schedule(reading, schedule_id, principal)
 
-    async def rows(self, principal: Principal, *, mine: bool) -> list[Row]:
+    async def rows(
+        self, principal: Principal, *, mine: bool, cursor: str | None, limit: int
+    ) -> tuple[list[Row], bool]:
+        """The newest first, and whether there are more."""
         await self._views.caught_up()
         with self._views.reading() as reading:
-            return list_schedules(reading, owner=scope_of(principal, mine=mine))
+            owner = scope_of(principal, mine=mine)
+            return list_schedules(reading, owner=owner, cursor=cursor, limit=limit)
 
     async def firings(
         self, schedule_id: str, principal: Principal, before: int | None, limit: int

@@ -8,7 +8,8 @@ from pydantic import BaseModel, ConfigDict
 from api.edge.answers import json_bytes, position_header
 from api.edge.entity_tags import IfMatchHeader, etag, version_of
 from api.edge.security import Authenticated
-from api.native.pages import Page, page
+from api.edge.short_forms import bounded
+from api.native.pages import CursorOfPage, Page, page
 from api.native.problems import SECURED, documented
 from api.native.schedule_actions import ScheduleActions
 from api.native.schedule_json import (
@@ -45,9 +46,18 @@ def schedule_routes(actions: ScheduleActions) -> APIRouter:
 
 def _add_reading(router: APIRouter, actions: ScheduleActions) -> None:
     @router.get("", summary="List schedules, newest first", response_model=Page[ScheduleObject])
-    async def get_schedules(principal: Authenticated, mine: bool = False) -> Response:
-        rows = await actions.rows(principal, mine=mine)
-        return page([schedule_brief(one) for one in await actions.objects(rows)])
+    async def get_schedules(
+        principal: Authenticated,
+        mine: bool = False,
+        limit: Annotated[int, Query(ge=1, le=500)] = 100,
+        cursor: CursorOfPage = None,
+    ) -> Response:
+        """The person's own; for administrators all. A page has up to `limit` schedules, or as many
+        as make 2 MiB.
+        """
+        rows, more = await actions.rows(principal, mine=mine, cursor=cursor, limit=limit)
+        items, whole = bounded(map(schedule_brief, await actions.objects(rows)))
+        return page(items, rows[len(items) - 1]["id"] if more or not whole else None)
 
     @router.post("/preview", summary="The next times of a rule", response_model=Preview)
     async def preview_rule(body: RulePreview, principal: Authenticated) -> Response:

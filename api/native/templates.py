@@ -7,8 +7,9 @@ from pydantic import Field
 
 from api.edge.answers import json_bytes
 from api.edge.security import Authenticated
+from api.edge.short_forms import bounded
 from api.edge.texts import CARRIABLE, Body
-from api.native.pages import Page, page
+from api.native.pages import CursorOfPage, Page, page
 from api.native.problems import SECURED, documented
 from api.native.template_json import (
     TemplateFaultObject,
@@ -44,15 +45,18 @@ def template_routes(catalog: Catalog, clock: Clock = system_clock) -> APIRouter:
     router = APIRouter(prefix="/templates", tags=["templates"], responses=SECURED)
 
     @router.get("", summary="List templates", response_model=TemplatePage)
-    def get_templates(principal: Authenticated) -> Response:
-        """All templates, on one page. Administrators also see the files and, under `faults`, the
-        mistakes in files that cannot be used.
+    def get_templates(principal: Authenticated, cursor: CursorOfPage = None) -> Response:
+        """By id. A page has all of them, or as many as make 2 MiB. Administrators also see the
+        files and, under `faults`, the mistakes in files that cannot be used: all on each page, or
+        as many as make 2 MiB.
         """
         listing = catalog.listing()
-        shown = [template_json(t, files=principal.admin) for t in listing.templates]
+        left = [t for t in listing.templates if cursor is None or t.id > cursor]
+        items, whole = bounded(template_json(t, files=principal.admin) for t in left)
+        following = None if whole else left[len(items) - 1].id
         if not principal.admin:
-            return page(shown)
-        return page(shown, faults=[fault_json(fault) for fault in listing.faults])
+            return page(items, following)
+        return page(items, following, faults=bounded(map(fault_json, listing.faults))[0])
 
     @router.post(
         "/render",

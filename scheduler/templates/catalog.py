@@ -32,11 +32,15 @@ _Stamp = tuple[int, int, int] | None
 
 
 class TemplateNotFound(NotFound):
-    """There is no template of that id. `near` are similar ids."""
+    """There is no template of that id. `near` are similar ids. `known` is the id where the server
+    knows it: an answer never repeats what was sent.
+    """
 
-    def __init__(self, near: Sequence[str] = ()) -> None:
+    def __init__(self, near: Sequence[str] = (), known: str | None = None) -> None:
+        self.near = near
+        what = f"There is no template {known!r} any more" if known else "Template not found"
         meant = f". Did you mean {' or '.join(near)}?" if near else ""
-        super().__init__(f"Template not found{meant}")
+        super().__init__(f"{what}{meant}")
 
 
 @dataclass(frozen=True, slots=True)

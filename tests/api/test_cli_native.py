@@ -78,6 +78,12 @@ def test_a_crew_has_a_number_by_which_it_is_retried_run_again_and_cancelled(
     other = crewlog("crews", "run", "--no-follow", "greet", data=server.data).stdout.strip()
     changed = crewlog_process("crews", "rerun", other, "who=Grace", data=server.data)
     assert changed.stdout == "say | Grace\n"
+    write_template(server.data, "gone", job("a"))
+    gone = crewlog("crews", "run", "--no-follow", "gone", data=server.data).stdout.strip()
+    (server.data / "templates/gone.job_workflow.yaml").unlink()
+    refused = crewlog("crews", "rerun", gone, data=server.data)
+    assert (refused.returncode, refused.stdout) == (1, "")
+    assert refused.stderr == "There is no template 'gone' any more\n"
     waits = crewlog(
         "crews", "run", "--no-follow", "--at", "2100-01-01T00:00:00Z", "greet", data=server.data
     ).stdout.strip()

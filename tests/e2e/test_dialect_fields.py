@@ -65,7 +65,9 @@ BOARD = {
         "key failures gaveUp strandedBy pendingApprovals shortened",
     ),
     "jobs": Fields("jobs", "cursor"),
-    "detail": Fields("job runs events comments parentResults", "earlierEvents earlierComments"),
+    "detail": Fields(
+        "job runs events comments parentResults", "earlierRuns earlierEvents earlierComments"
+    ),
     "run": Fields(
         "id jobId outcome startedAt endedAt workerPid lastHeartbeatAt metadata error costSpent "
         "costSaved sessionName",
@@ -82,7 +84,7 @@ BOARD = {
     "dispatcher": Fields("running lastTickAt ageMs pid maxInProgress inProgress"),
     "templates": Fields("templates"),
     "template": Fields("id name description inputs"),
-    "schedules": Fields("schedules"),
+    "schedules": Fields("schedules", "cursor"),
     "scheduleAnswer": Fields("schedule"),
     "schedule": Fields(
         "id name template inputs rule timezone enabled nextRunAt lastRunAt ownerId createdAt",

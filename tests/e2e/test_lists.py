@@ -8,11 +8,12 @@ import httpx2
 import pytest
 
 from tests.e2e.client import connect, submit
-from tests.e2e.crews import commit, job
-from tests.kit.server import Server
+from tests.e2e.crews import commit, job, write_template
+from tests.kit.server import Server, crewlog
 from tests.kit.waiting import until
 
 Json = dict[str, Any]
+NATIVE = "/crewlog/v1"
 LONG = "x" * 60_000
 
 
@@ -162,6 +163,100 @@ class TestPagesAreBounded:
         shown = http.get(f"/api/jobs/{one}").json()
         assert [c["body"] for c in shown["comments"]] == [f"comment {n}" for n in range(3, 203)]
         assert shown["earlierComments"] is True
+
+    def test_every_list_has_pages(self, server: Server, http: httpx2.Client) -> None:
+        """Schedules, templates, attempts, and the results of many parents."""
+        for n in range(5):
+            wanted = {"name": f"{n}", "template": "paged", "rule": {"cron": "0 7 * * *"}}
+            write_template(server.data, "paged", job("a"))
+            assert http.post(f"{NATIVE}/schedules", json=wanted).status_code == 201
+        every = paged(http, f"{NATIVE}/schedules")
+        assert [one["name"] for one in every[:5]] == ["4", "3", "2", "1", "0"]
+        assert paged(http, f"{NATIVE}/schedules", limit=2) == every
+        assert http.get(f"{NATIVE}/schedules", params={"limit": 2}).json()["items"] == every[:2]
+        board = http.get("/api/schedules", params={"limit": 2}).json()
+        assert [one["id"] for one in board["schedules"]] == [one["id"] for one in every[:2]]
+        rest = http.get("/api/schedules", params={"cursor": board["cursor"]}).json()
+        assert [one["id"] for one in rest["schedules"]] == [one["id"] for one in every[2:]]
+        assert rest["cursor"] is None
+        http.delete(f"{NATIVE}/schedules/{every[1]['id']}")
+        following = {"cursor": every[1]["id"]}  # it was deleted since
+        assert http.get(f"{NATIVE}/schedules", params=following).json()["items"] == every[2:]
+        assert http.get(f"{NATIVE}/schedules", params={"cursor": "none"}).status_code == 400
+
+        one = submit(http, "true")
+        for n in range(1, 6):
+            until(lambda n=n: len(ended(http, one)) == n, "the attempt ends")  # type: ignore[misc]
+            http.post(f"{NATIVE}/jobs/{one}/redo")
+        until(lambda: len(ended(http, one)) == 6, "the last attempt ends")
+        attempts = paged(http, f"{NATIVE}/jobs/{one}/attempts")
+        assert [attempt["attempt"] for attempt in attempts] == [1, 2, 3, 4, 5, 6]
+        assert paged(http, f"{NATIVE}/jobs/{one}/attempts", limit=2) == attempts
+        newest = {"limit": 2, "newest": True}
+        page = http.get(f"{NATIVE}/jobs/{one}/attempts", params=newest).json()
+        assert page == {"items": attempts[-2:], "cursor": None}
+
+    def test_no_page_is_larger_than_two_megabytes(
+        self, server: Server, http: httpx2.Client
+    ) -> None:
+        script = (
+            "printf '{\"text\": \"%s\"}' $(head -c 60000 /dev/zero | tr '\\0' x) > $CREWLOG_RESULT"
+        )
+        keys = [f"p{n}" for n in range(40)]
+        crew = commit(
+            server, http, *(job(key, script) for key in keys), job("child", "true", *keys)
+        )
+        until(lambda: ended(http, crew["child"]), "the child ends")
+        path = f"{NATIVE}/jobs/{crew['child']}/parents"
+        first = http.get(path)
+        assert 2_000_000 < len(first.content) < 2_300_000
+        parents = paged(http, path)
+        assert [parent["jobId"] for parent in parents] == [crew[key] for key in keys]
+        assert {len(parent["result"]["text"]) for parent in parents} == {60_000}
+        assert http.get(path, params={"cursor": crew["child"]}).status_code == 400
+
+        wordy = {"text": {"type": "string", "default": "d" * 490_000}}
+        for n in range(6):
+            write_template(server.data, f"wordy{n}", job("a"), inputs=wordy)
+        first = http.get(f"{NATIVE}/templates")
+        assert 2_000_000 < len(first.content) < 2_700_000
+        templates = [template["id"] for template in paged(http, f"{NATIVE}/templates")]
+        assert templates == sorted(set(templates))
+        assert {f"wordy{n}" for n in range(6)} < set(templates)
+        shown = crewlog("templates", "list", "--json", "--data", server.data).stdout
+        assert [template["id"] for template in json.loads(shown)["templates"]] == templates
+        for n in range(6):
+            (server.data / f"templates/wordy{n}.job_workflow.yaml").unlink()
+
+    def test_a_column_says_whether_it_waits_for_a_person(
+        self, http: httpx2.Client, crew: dict[str, str]
+    ) -> None:
+        """A phone opens the board there, also where the job is not among the newest."""
+        columns = http.get(f"{NATIVE}/board", params={"limit": 1}).json()["columns"]
+        waits = {column["name"]: column["waitsForPerson"] for column in columns}
+        newest = {one["id"] for column in columns for one in column["jobs"]}
+        assert crew["asks"] not in newest
+        assert waits["todo"]
+        assert waits["blocked"]
+        assert not waits["done"]
+
+
+def paged(http: httpx2.Client, path: str, **asked: Any) -> list[Json]:
+    """The items of all pages."""
+    items: list[Json] = []
+    cursor: str | None = None
+    while True:
+        answer = http.get(path, params={**asked, **({"cursor": cursor} if cursor else {})})
+        assert answer.status_code == 200, answer.text
+        items += answer.json()["items"]
+        cursor = answer.json()["cursor"]
+        if cursor is None:
+            return items
+
+
+def ended(http: httpx2.Client, job_id: str) -> list[Json]:
+    attempts: list[Json] = http.get(f"{NATIVE}/jobs/{job_id}/attempts").json()["items"]
+    return [attempt for attempt in attempts if attempt["endedAt"]]
 
 
 class TestSearch:

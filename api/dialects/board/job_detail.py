@@ -7,7 +7,7 @@ import orjson
 from pydantic import BaseModel, ConfigDict, Field
 
 from api.dialects.board.job_json import JobObject, job_json
-from projections.attempts import job_attempts
+from projections.attempts import newest_attempts
 from projections.comments import job_comments
 from projections.jobs import jobs_of_ids
 from projections.projection import Row
@@ -16,6 +16,7 @@ from projections.timeline import newest_of_job
 
 _EVENTS = 500
 _COMMENTS = 200
+_RUNS = 200
 """Most entries of a job's history in one answer: the newest ones."""
 
 _BOARD_OUTCOMES = {
@@ -88,7 +89,8 @@ class JobDetail(_Object):
     """One job with everything that belongs to it (`contracts/board.md` §5.3)."""
 
     job: JobObject
-    runs: list[RunObject]
+    runs: list[RunObject] = Field(description="The last 200.")
+    earlierRuns: bool
     events: list[EventObject] = Field(description="The last 500.")
     earlierEvents: bool
     comments: list[CommentObject] = Field(description="The last 200.")
@@ -99,12 +101,14 @@ class JobDetail(_Object):
 def detail_json(reading: Reading, row: Row, name_of: Callable[[str], str]) -> dict[str, Any]:
     """The job, and everything that belongs to it."""
     job = job_json(row)
+    runs, earlier_runs = newest_attempts(reading, row["id"], _RUNS)
     entries, earlier = newest_of_job(reading, row["id"], _EVENTS)
     comments, earlier_comments = job_comments(reading, row["id"], _COMMENTS)
     parents = {parent["id"]: parent for parent in jobs_of_ids(reading, job["parents"])}
     return {
         "job": job,
-        "runs": [run_json(run) for run in job_attempts(reading, row["id"])],
+        "runs": list(map(run_json, runs)),
+        "earlierRuns": earlier_runs,
         "events": [event_json(entry, name_of) for entry in entries],
         "earlierEvents": earlier,
         "comments": [comment_json(comment, name_of) for comment in comments],

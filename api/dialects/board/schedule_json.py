@@ -42,7 +42,10 @@ class ScheduleAnswer(BaseModel):
 
 
 class ScheduleList(BaseModel):
+    """Schedules; `cursor` asks for more."""
+
     schedules: list[ScheduleObject]
+    cursor: str | None
 
 
 class RunNowAnswer(BaseModel):

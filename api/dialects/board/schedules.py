@@ -21,6 +21,7 @@ from api.edge.answers import json_bytes, position_header
 from api.edge.entity_tags import IfMatchHeader, etag, version_of
 from api.edge.errors import SECURED, documented
 from api.edge.security import Authenticated
+from api.edge.short_forms import bounded
 from api.native.schedule_actions import ScheduleActions, seen_schedule
 from api.native.schedule_json import Preview, firing_json, schedule_brief
 from api.native.schedule_requests import RulePreview, terms_of
@@ -47,10 +48,18 @@ def schedule_routes(actions: ScheduleActions, views: Views) -> APIRouter:
 
 def _add_reading(router: APIRouter, actions: ScheduleActions) -> None:
     @router.get("", summary="List schedules, newest first", response_model=ScheduleList)
-    async def get_schedules(principal: Authenticated, mine: bool = False) -> Response:
-        rows = await actions.rows(principal, mine=mine)
-        shown = [board_schedule(schedule_brief(one)) for one in await actions.objects(rows)]
-        return json_bytes({"schedules": shown})
+    async def get_schedules(
+        principal: Authenticated,
+        mine: bool = False,
+        limit: Annotated[int, Query(ge=1, le=500)] = 500,
+        cursor: Annotated[str | None, Query(max_length=200)] = None,
+    ) -> Response:
+        """A page has up to `limit` schedules, or as many as make 2 MiB."""
+        rows, more = await actions.rows(principal, mine=mine, cursor=cursor, limit=limit)
+        shown = await actions.objects(rows)
+        items, whole = bounded(board_schedule(schedule_brief(one)) for one in shown)
+        following = rows[len(items) - 1]["id"] if more or not whole else None
+        return json_bytes({"schedules": items, "cursor": following})
 
     @router.get(
         "/{schedule_id}",

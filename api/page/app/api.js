@@ -91,6 +91,18 @@ export async function request(path, { method = "GET", body, headers: extra = {},
 export const API = "/crewlog/v1"; // the page speaks nothing else
 
 export const get = (path, until = null) => request(path, { until });
+
+/** A list with the items of all its pages. `path` has no query. */
+export async function whole(path, until = null) {
+  const list = await get(path, until);
+  while (list.cursor !== null) {
+    const next = await get(query(path, { cursor: list.cursor }), until);
+    list.items.push(...next.items);
+    list.cursor = next.cursor;
+  }
+  return list;
+}
+
 export const post = (path, body, extra = {}) => request(path, { method: "POST", body, ...extra });
 export const patch = (path, body) => request(path, { method: "PATCH", body });
 export const remove = (path) => request(path, { method: "DELETE" });

@@ -5,7 +5,7 @@ import { query as withQuery } from "./api.js";
 import { number, roughly } from "./format.js";
 import { Ago, Empty, Icon, Loading, Running, Search, State, Title } from "./parts.js";
 import { lookFor } from "./place.js";
-import { COLUMNS, labelsOf, look, needsPerson, reasonOf, stateOf } from "./states.js";
+import { COLUMNS, labelsOf, look, reasonOf, stateOf } from "./states.js";
 import { columns, crews, found, me, seek, sought } from "./store.js";
 
 const ALWAYS = ["todo", "ready", "running", "blocked", "done"];
@@ -62,7 +62,7 @@ function knownCrews(wanted) {
 /** The column that a phone shows first: one in which a job waits for a person, else one with
  * jobs. */
 function opening(board) {
-  const calls = (status) => board[status]?.jobs.some(needsPerson);
+  const calls = (status) => board[status]?.waitsForPerson;
   const holds = (status) => board[status]?.count > 0;
   const order = ["running", "ready", "todo", "blocked", "done"];
   return ["todo", "running", "blocked"].find(calls) ?? order.find(holds) ?? "running";

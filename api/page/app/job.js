@@ -1,7 +1,7 @@
 // One job: its state, its actions, its log, and everything that belongs to it.
 
 import { html, useEffect, useRef, useState } from "../vendor/preact/preact.js";
-import { API, ended, post, remove, segment } from "./api.js";
+import { API, ended, post, remove, segment, whole } from "./api.js";
 import { ApprovalCard } from "./approvals.js";
 import { duration } from "./format.js";
 import { Artifacts, Attempts, Comments, Facts, Parents, Result, Timeline } from "./jobparts.js";
@@ -16,8 +16,8 @@ export function Job({ id }) {
   const { gone, away } = useAway();
   const { data: job, problem, reload } = useLoad(path, { wanted: mine, everyMs: 10_000, gone });
   const approvals = useLoad(`${path}/approvals`, { wanted: mine, gone });
-  const attempts = useLoad(`${path}/attempts`, { wanted: mine, gone });
-  const parents = useLoad(`${path}/parents`, { wanted: mine, gone });
+  const attempts = useLoad(`${path}/attempts?newest=true`, { wanted: mine, gone });
+  const parents = useLoad(`${path}/parents`, { read: whole, wanted: mine, gone });
   const comments = useLoad(`${path}/comments`, { wanted: mine, gone });
   const timeline = useLoad(`${path}/timeline?newest=true&limit=500`, { wanted: mine, gone });
   const artifacts = useLoad(`${path}/artifacts`, { wanted: mine, gone });

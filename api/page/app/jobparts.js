@@ -135,6 +135,7 @@ export function Parents({ parents }) {
 export function Attempts({ runs }) {
   if (!runs.length) return null;
   return html`<${Section} id="attempts-title" title="Attempts">
+    ${runs[0].attempt > 1 && html`<p class="soft small">Earlier attempts are not shown.</p>`}
     <ol class="plain">${runs.map((run) => html`<li key=${run.attempt} class="stacked">
       <span class="row"><strong>#${run.attempt}</strong> <${State} of=${run.outcome ?? "running"} />
         <span class="soft small">${run.runMs !== null ? duration(run.runMs) : html`<${Running} since=${run.startedAt} />`}</span></span>

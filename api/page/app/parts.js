@@ -128,9 +128,9 @@ export function useAway() {
   return { gone: controller.signal, away };
 }
 
-/** Loads a path: `{data, problem, reload}`. Loads again on each change for which `wanted(change)`
+/** Loads a path with `read`: `{data, problem, reload}`. Loads again on each change for which `wanted(change)`
  * is true, and every `everyMs`, but not after `gone`. Old data stays until new data comes. */
-export function useLoad(path, { wanted = () => false, everyMs = 0, gone = null } = {}) {
+export function useLoad(path, { read = get, wanted = () => false, everyMs = 0, gone = null } = {}) {
   const [state, setState] = useState({ path, data: null, problem: null });
   const [round, setRound] = useState(0);
   const again = useRef(null);
@@ -143,7 +143,7 @@ export function useLoad(path, { wanted = () => false, everyMs = 0, gone = null }
     const asking = new AbortController();
     const letGo = () => asking.abort();
     gone?.addEventListener("abort", letGo);
-    get(path, asking.signal).then(
+    read(path, asking.signal).then(
       (data) => asking.signal.aborted || setState({ path, data, problem: null }),
       (problem) => {
         if (problem.letGo) return;

@@ -1,7 +1,7 @@
 // All schedules, with their times and last firings, and a form for a new one.
 
 import { html, useState } from "../vendor/preact/preact.js";
-import { API, post, segment } from "./api.js";
+import { API, post, segment, whole } from "./api.js";
 import { zoned } from "./format.js";
 import { Ago, Empty, Failure, Loading, State, Title, useAction, useLoad } from "./parts.js";
 import { ScheduleForm } from "./scheduleform.js";
@@ -11,8 +11,8 @@ const LOOK_AGAIN_MS = 5_000; // no stream announces changes of schedules
 export function Schedules({ query }) {
   const wanted = query.get("template");
   const [making, setMaking] = useState(wanted !== null);
-  const { data, problem, reload } = useLoad(`${API}/schedules`, { everyMs: LOOK_AGAIN_MS });
-  const templates = useLoad(`${API}/templates`);
+  const { data, problem, reload } = useLoad(`${API}/schedules`, { read: whole, everyMs: LOOK_AGAIN_MS });
+  const templates = useLoad(`${API}/templates`, { read: whole });
   const make = async (terms) => {
     const schedule = await post(`${API}/schedules`, terms);
     location.hash = `#/schedules/${schedule.id}`;

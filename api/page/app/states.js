@@ -59,10 +59,6 @@ export function stateOf(job) {
   return job.cancelRequestedAt ? "cancelling" : job.state;
 }
 
-/** Whether the job waits for a person. */
-export const needsPerson = (job) =>
-  !job.archivedAt && (["waiting_for_approval", "blocked"].includes(job.state) || job.gaveUp);
-
 /** Whether the job is in the state in which its last attempt left it. */
 export const atRest = (job) => isOver(job) || job.column === "blocked";
 

@@ -19,7 +19,8 @@ export const me = signal(undefined);
 export const connection = signal("connecting");
 /** A sentence across the page, "" for none. */
 export const notice = signal("");
-/** The columns of the board, by status: {count, jobs}; null until loaded. */
+/** The columns of the board, by status: {count, waitsForPerson, jobs}; null until loaded. Changes do
+ * not move `waitsForPerson`: it is read when the board opens. */
 export const columns = signal(null);
 /** The filter of the board. The server searches all jobs. */
 export const sought = signal({ text: "", crew: "", mine: false });
@@ -250,7 +251,7 @@ async function loadBoard() {
   batch(() => {
     found.value = asked;
     columns.value = Object.fromEntries(
-      board.columns.map(({ name, count, jobs }) => [name, { count, jobs }]),
+      board.columns.map(({ name, ...column }) => [name, column]),
     );
   });
   needCrews(board.columns.flatMap(({ jobs }) => jobs));
@@ -284,7 +285,7 @@ function held(id) {
 /** Move jobs to their columns; newest first, as on the server. */
 function apply(jobs) {
   const next = Object.fromEntries(
-    Object.entries(columns.peek()).map(([status, { count, jobs }]) => [status, { count, jobs: [...jobs] }]),
+    Object.entries(columns.peek()).map(([status, column]) => [status, { ...column, jobs: [...column.jobs] }]),
   );
   for (const [id, job] of jobs) {
     for (const column of Object.values(next)) {

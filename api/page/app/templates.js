@@ -1,7 +1,7 @@
 // Templates, and the form to start a crew from one.
 
 import { html, useMemo, useState } from "../vendor/preact/preact.js";
-import { API, Problem, post, segment } from "./api.js";
+import { API, Problem, post, segment, whole } from "./api.js";
 import { counted } from "./format.js";
 import { Graph } from "./graph.js";
 import { Inputs, firstTexts, valuesOf } from "./inputs.js";
@@ -14,7 +14,7 @@ export function Templates({ id }) {
 }
 
 function List() {
-  const { data, problem } = useLoad(`${API}/templates`);
+  const { data, problem } = useLoad(`${API}/templates`, { read: whole });
   return html`<div class="room-head"><${Title} document="Templates">Templates<//></div>
     <${Failure} problem=${problem} />
     ${!data ? !problem && html`<${Loading} what="Loading the templates" />` : !data.items.length
