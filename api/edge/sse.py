@@ -253,7 +253,15 @@ async def read_log(
     yield RETRY
     after = cursor.after if cursor else 0
     left = _NO_LIMIT if limit is None else limit
-    tail = log.tail(after, subject, types, limit=4 * _PAGE, before=before, page_bytes=PAGE_BYTES)
+    tail = log.tail(
+        after,
+        subject,
+        types,
+        limit=4 * _PAGE,
+        before=before,
+        page_bytes=PAGE_BYTES,
+        patient=True,
+    )
     async for page in tail:
         shown = page if actor is None else [event for event in page if event.actor == actor]
         if len(shown) > left:
@@ -290,7 +298,14 @@ async def read_job(
     if end_at is not None and after >= end_at:
         return
     left = _NO_LIMIT if limit is None else limit
-    tail = log.tail(after, job_stream(job_id), limit=_PAGE, before=before, page_bytes=PAGE_BYTES)
+    tail = log.tail(
+        after,
+        job_stream(job_id),
+        limit=_PAGE,
+        before=before,
+        page_bytes=PAGE_BYTES,
+        patient=True,
+    )
     async for page in tail:
         shown = page  # the same list if nothing is filtered out, so that readers share its bytes
         if types or actor is not None:

@@ -51,7 +51,7 @@ def event_routes(
         cursor: Cursor, principal: Principal, types: tuple[str, ...]
     ) -> AsyncIterator[bytes]:
         yield RETRY
-        async for page in log.tail(cursor.after, types=types, page_bytes=PAGE_BYTES):
+        async for page in log.tail(cursor.after, types=types, page_bytes=PAGE_BYTES, patient=True):
             shown = page
             if not principal.admin:
                 email = email_of(principal)

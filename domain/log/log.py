@@ -172,12 +172,16 @@ class EventLog(Reads):
         limit: int = PAGE,
         before: int | None = None,
         page_bytes: int = PAGE_BYTES,
+        *,
+        patient: bool = False,
     ) -> "Tail":
         """Pages of events after `after`: first from the store, then live, without gap or repeat.
         Ends when the log has reached `before`; without `before` it never ends. A page ends once its
         events reach `page_bytes`. Readers at the same place share a page, so do not change it.
+        `patient` readers, the streams of clients, may be told of a commit up to 0.1 s later if
+        there are many of them.
         """
-        return Tail(self, after, subject, types, limit, before, page_bytes)
+        return Tail(self, after, subject, types, limit, before, page_bytes, patient)
 
     def read_near(
         self, after: int, limit: int, subject: str | None, page_bytes: int
@@ -271,8 +275,10 @@ class Tail:
         limit: int,
         before: int | None,
         page_bytes: int,
+        patient: bool,
     ) -> None:
         self._log = log
+        self._patient = patient
         self._subject = subject
         self._types = types
         self._limit = limit
@@ -316,7 +322,7 @@ class Tail:
         # A reader with an end position stops there, even if the last event does not match its
         # filter.
         subject = self._subject if self._before is None else None
-        waiter = side.waiter(subject)
+        waiter = side.waiter(subject, patient=self._patient)
         try:
             await waiter
         except asyncio.CancelledError:

@@ -8,9 +8,47 @@ import threading
 from domain.errors import CrewlogError
 from domain.log.appender import AppendCommand
 
+_LONGEST_REST_S = 0.1
+"""The longest that patient readers wait for a commit that has happened."""
+
+
+class _Waiting:
+    """Futures of readers, by subject; None waits for any commit."""
+
+    def __init__(self) -> None:
+        self._by_subject: dict[str | None, set[asyncio.Future[None]]] = {}
+
+    def add(self, subject: str | None, future: "asyncio.Future[None]") -> None:
+        waiting = self._by_subject.get(subject)
+        if waiting is None:
+            waiting = self._by_subject[subject] = set()
+        waiting.add(future)
+
+    def forget(self, subject: str | None, future: "asyncio.Future[None]") -> None:
+        waiting = self._by_subject.get(subject)
+        if waiting is not None:
+            waiting.discard(future)
+            if not waiting:
+                del self._by_subject[subject]
+
+    def wake(self, subjects: set[str]) -> bool:
+        """Wake those of these subjects, and those of any. Whether there were some."""
+        woken = [self._by_subject.pop(None, set())]
+        woken += [self._by_subject.pop(one) for one in subjects & self._by_subject.keys()]
+        for futures in woken:
+            for future in futures:
+                if not future.done():
+                    future.set_result(None)
+        return any(woken)
+
 
 class LoopSide:
-    """One event loop's waiting readers, by subject, and its unanswered appends."""
+    """One event loop's waiting readers, by subject, and its unanswered appends.
+
+    Patient readers, the streams of clients, are woken in rounds. After a round they rest for as
+    long as it has taken. So hundreds of streams take at most half of the loop's time, and if
+    commits come faster than they can be sent, each stream gets several with one write.
+    """
 
     def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
         self.loop = loop
@@ -18,28 +56,26 @@ class LoopSide:
         self._woken: set[str] = set()
         self._answered: list[AppendCommand] = []
         self._scheduled = False
-        self._waiting: dict[str | None, set[asyncio.Future[None]]] = {}
+        self._prompt = _Waiting()
+        self._patient = _Waiting()
+        self._due: set[str] = set()
+        """Subjects that the patient readers are still to be told."""
+        self._resting = False
 
-    def waiter(self, subject: str | None) -> "asyncio.Future[None]":
+    def waiter(self, subject: str | None, *, patient: bool = False) -> "asyncio.Future[None]":
         """A future that is done after the next commit about `subject` (None: any commit).
 
         The caller must have read the log in the same step, without an await in between. It must
         `forget` the waiter if it is cancelled.
         """
         future: asyncio.Future[None] = self.loop.create_future()
-        waiting = self._waiting.get(subject)
-        if waiting is None:
-            waiting = self._waiting[subject] = set()
-        waiting.add(future)
+        (self._patient if patient else self._prompt).add(subject, future)
         return future
 
     def forget(self, subject: str | None, waiter: "asyncio.Future[None]") -> None:
         """Drop a waiter that is not needed any more."""
-        waiting = self._waiting.get(subject)
-        if waiting is not None:
-            waiting.discard(waiter)
-            if not waiting:
-                del self._waiting[subject]
+        self._prompt.forget(subject, waiter)
+        self._patient.forget(subject, waiter)
 
     def tell(self, subjects: set[str], batch: list[AppendCommand]) -> None:
         """Let the loop wake the readers of these subjects and answer its own callers of the batch.
@@ -66,10 +102,10 @@ class LoopSide:
             woken, self._woken = self._woken, set()
             answered, self._answered = self._answered, []
         if woken:
-            for subject in [None, *(woken & self._waiting.keys())]:
-                for waiting in self._waiting.pop(subject, ()):
-                    if not waiting.done():
-                        waiting.set_result(None)
+            self._prompt.wake(woken)
+            self._due |= woken
+            if not self._resting:
+                self._begin_round()
         for command in answered:
             if isinstance(command.answer, threading.Event):
                 continue
@@ -80,6 +116,23 @@ class LoopSide:
                 future.set_exception(command.outcome)
             else:
                 future.set_result(command.outcome or [])
+
+    def _begin_round(self) -> None:
+        """Wake the patient readers. They run before what is scheduled after them."""
+        due, self._due = self._due, set()
+        began = self.loop.time()
+        self._resting = self._patient.wake(due)
+        if self._resting:
+            self.loop.call_soon(self._rest, began)
+
+    def _rest(self, began: float) -> None:
+        taken = self.loop.time() - began
+        self.loop.call_later(min(taken, _LONGEST_REST_S), self._end_rest)
+
+    def _end_rest(self) -> None:
+        self._resting = False
+        if self._due:
+            self._begin_round()
 
 
 def _side_of(command: AppendCommand) -> object:

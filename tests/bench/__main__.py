@@ -23,7 +23,7 @@ from tests.bench.start import cold_start, idle_memory
 REACH = {
     "append_group_commit_vs_raw_sqlite": 0.35,
     "http_create_vs_bare_fastapi_post": 0.35,
-    "sse_fanout_vs_bare_asgi": 0.6,
+    "sse_fanout_vs_bare_asgi": 0.65,
     "rebuild_vs_raw_scan": 0.12,
     "list_page_100k_vs_1k": 0.8,
     "job_stream_1m_vs_1k": 0.8,

@@ -53,7 +53,7 @@ def event_routes(log: EventLog, jobs: Jobs, owners: Owners, email_of: EmailOf) -
         cursor: Cursor, principal: Principal, job_id: str | None
     ) -> AsyncIterator[bytes]:
         yield HEARTBEAT
-        tail = aiter(log.tail(cursor.after, types=TYPES, page_bytes=PAGE_BYTES))
+        tail = aiter(log.tail(cursor.after, types=TYPES, page_bytes=PAGE_BYTES, patient=True))
         coming = asyncio.ensure_future(anext(tail))
         try:
             while True:
