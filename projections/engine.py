@@ -26,7 +26,7 @@ from domain.log import EventLog
 from domain.log.sqlite.reserve import Reserve
 from projections.counting import Counting
 from projections.database import damage, identities, make_engine, remove
-from projections.filling import CannotFold, Filling
+from projections.filling import CannotFold, Filling, works_of
 from projections.generations import Generations
 from projections.projection import Projection
 from projections.reading import Reading, ViewsUnavailable, at_the_moment
@@ -223,16 +223,17 @@ class Views:
         group = [f for f in healthy if f.position == position]
         page = self._log.blocking.read(position, limit)
         covered = page[-1].position if page else head
-        folding = group[0]
         try:
+            works = works_of(page, group)
             with self._engine.begin() as connection:
-                for folding in group:
-                    folding.fold(connection, page, covered)
+                for work in works:
+                    work.filling.fold(connection, work, covered)
                 self._generations.save(connection, group)
         except CannotFold as failed:
             # Nothing of the page was written for any of them: the others fold it again.
-            logger.exception("The view of %s has failed %s", folding.projection.name, failed.what)
-            folding.failure = failed
+            name = failed.filling.projection.name
+            logger.exception("The view of %s has failed %s", name, failed.what)
+            failed.filling.failure = failed
             self._roll_back()
         else:
             for filling in group:

@@ -6,7 +6,7 @@ updated row by row.
 """
 
 from collections import OrderedDict
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from hashlib import blake2b
 from itertools import chain, takewhile
 from operator import itemgetter
@@ -52,12 +52,50 @@ def _at(event: Recorded) -> str:
 
 
 class CannotFold(Exception):
-    """A projection cannot fold an event."""
+    """A filling cannot fold an event."""
 
-    def __init__(self, where: str, cause: Exception) -> None:
+    def __init__(self, filling: "Filling", where: str, cause: Exception) -> None:
         super().__init__(f"{where}: {cause!r}")
+        self.filling = filling
         self.what = f"{where} ({type(cause).__name__})"
         """The same without the text of the error, which may contain data of the event."""
+
+
+class Work:
+    """What one filling has to do for a page: the events that it folds, each with its row's key."""
+
+    def __init__(self, filling: "Filling") -> None:
+        self.filling = filling
+        self.items: list[tuple[Any, Fold, Recorded]] = []
+        self.unknown = 0
+
+    def takes(self, event_type: str) -> "_Taking | None":
+        projection = self.filling.projection
+        fold = projection.folds.get(event_type)
+        return fold and (self, self.items.append, projection.key, fold)
+
+
+_Taking = tuple[Work, Callable[[tuple[Any, Fold, Recorded]], None], Callable[[Recorded], Any], Fold]
+
+
+def works_of(page: list[Recorded], fillings: Sequence["Filling"]) -> list[Work]:
+    """The work of each filling, found in one walk over the page. Raises CannotFold."""
+    works = [Work(filling) for filling in fillings]
+    taking: dict[str, list[_Taking]] = {}
+    for event in page:
+        takers = taking.get(event.type)
+        if takers is None:
+            found = (work.takes(event.type) for work in works)
+            takers = taking[event.type] = [one for one in found if one is not None]
+        for work, add, key_of, fold in takers:
+            try:
+                add((key_of(event), fold, event))
+            except Exception as error:
+                raise CannotFold(work.filling, _at(event), error) from error
+        if not takers and event.type not in event.catalogue:
+            for work in works:
+                work.unknown += 1
+    return works
 
 
 class Filling:
@@ -102,25 +140,14 @@ class Filling:
         """
         self.committed = Committed(self.position, self.digest, self.unknown)
 
-    def fold(self, connection: Connection, page: list[Recorded], covered: int) -> None:
+    def fold(self, connection: Connection, work: Work, covered: int) -> None:
         """Fold a page in order and write the changed rows. `covered` is the position after it.
 
         After any error the caller rolls the transaction back and calls `resume`. CannotFold names
         the event that caused it.
         """
-        projection = self.projection
-        folds, key_of = projection.folds, projection.key
-        work: list[tuple[Any, Fold, Recorded]] = []
-        for event in page:
-            fold = folds.get(event.type)
-            if fold is not None:
-                try:
-                    work.append((key_of(event), fold, event))
-                except Exception as error:
-                    raise CannotFold(_at(event), error) from error
-            elif event.type not in event.catalogue:
-                self.unknown += 1
-        changed = self._apply(connection, work)
+        self.unknown += work.unknown
+        changed = self._apply(connection, work.items)
         if changed:
             try:
                 self._write(connection, changed)
@@ -128,7 +155,7 @@ class Filling:
                 raise
             except Exception as error:
                 # An event of this page has a value that no column can store.
-                raise CannotFold(f"by event {covered}", error) from error
+                raise CannotFold(self, f"by event {covered}", error) from error
         self.position = covered
 
     def _apply(
@@ -141,7 +168,7 @@ class Filling:
             try:
                 after = fold(row, event)
             except Exception as error:
-                raise CannotFold(_at(event), error) from error
+                raise CannotFold(self, _at(event), error) from error
             if row is None and after is not None and self.projection.numbered is not None:
                 after = self._numbered(connection, after, *self.projection.numbered)
             now[key] = after

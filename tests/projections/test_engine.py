@@ -31,7 +31,7 @@ from domain.job.events import (
 from domain.log import SYSTEM, EventLog, Recorded, new_events, open_sqlite_log
 from domain.redaction import Redactor
 from projections.engine import RebuildRuns, UnknownProjection, Views
-from projections.filling import Filling
+from projections.filling import Filling, works_of
 from projections.jobs import find_job, list_jobs
 from projections.projection import Projection, Row
 from projections.reading import ViewFailed, ViewsUnavailable
@@ -249,7 +249,8 @@ def fold(path: Path, pages: list[list[Recorded]]) -> list[tuple[str, list[tuple[
         for page in pages:
             if page:
                 with engine.begin() as connection:
-                    filling.fold(connection, page, page[-1].position)
+                    [work] = works_of(page, [filling])
+                    filling.fold(connection, work, page[-1].position)
         with engine.begin() as connection:
             rows = [tuple(row) for row in connection.execute(select(table).order_by(*table.c[:1]))]
             assert filling.recount(connection) == filling.digest
