@@ -47,15 +47,15 @@ def assemble(parts: Parts) -> ASGIApp:
         workdir=parts.settings.workdir,
         default_timeout_s=parts.settings.job_timeout_s,
     )
+    crews = crew_routes(
+        parts.log,
+        parts.crews,
+        parts.crew_intake,
+        parts.views,
+        parts.name_of,
+        parts.owner_by_email,
+    )
     others = (
-        crew_routes(
-            parts.log,
-            parts.crews,
-            parts.crew_intake,
-            parts.views,
-            parts.name_of,
-            parts.owner_by_email,
-        ),
         approval_routes(
             parts.log, parts.jobs, parts.approvals, parts.views, parts.email_of, parts.name_of
         ),
@@ -75,7 +75,7 @@ def assemble(parts: Parts) -> ASGIApp:
         analytics_routes(parts.views, parts.clock, parts.email_of),
         system_of(parts.settings),
     )
-    return native_app(jobs, others, parts.security, VERSION)
+    return native_app(jobs, crews, others, parts.security, VERSION)
 
 
 def schedule_actions(parts: Parts) -> ScheduleActions:

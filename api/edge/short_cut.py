@@ -1,8 +1,8 @@
-"""A short cut to one endpoint. It is called so often that the framework's way to it would cost more
-than its work.
+"""A short cut to endpoints that are called so often that the framework's way to them would cost
+more than their work.
 """
 
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
 from inspect import isawaitable
 
 from fastapi import APIRouter, FastAPI, HTTPException, Request, Response
@@ -16,33 +16,29 @@ from api.edge.security import Principal, Security, allow
 Endpoint = Callable[[BaseModel, Request, Principal, None], Awaitable[Response]]
 """Takes the body, the request, the principal, and None for the missing Idempotency-Key."""
 
+Takers = Mapping[str, tuple[type[BaseModel], Endpoint]]
+"""The body and the endpoint of each path."""
+
 
 class ShortCut:
-    """Middleware that passes a valid POST to `path` straight to its endpoint.
+    """Middleware that passes a valid POST to one of these paths straight to its endpoint.
 
     It takes JSON requests without an Idempotency-Key that have a valid token and body. Every other
     request goes to the framework, which alone knows how to refuse it. The endpoint is declared,
     documented and reachable there like any other. Its errors are those that `app` presents.
     """
 
-    def __init__(
-        self,
-        app: FastAPI,
-        path: str,
-        endpoint: Endpoint,
-        model: type[BaseModel],
-        security: Security,
-    ) -> None:
+    def __init__(self, app: FastAPI, takers: Takers, security: Security) -> None:
         self.app = app
-        self.path = path
-        self.endpoint = endpoint
-        self.model = model
+        self.takers = takers
         self.security = security
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        if scope["type"] != "http" or scope["path"] != self.path or scope["method"] != "POST":
+        taker = self.takers.get(scope["path"]) if scope["type"] == "http" else None
+        if taker is None or scope["method"] != "POST":
             await self.app(scope, receive, send)
             return
+        model, endpoint = taker
         headers = dict(scope["headers"])
         if (
             headers.get(b"content-type") != b"application/json"
@@ -58,13 +54,13 @@ class ShortCut:
         try:
             principal = self.security.resolve(headers[b"authorization"].decode("latin-1"))
             allow(principal, "POST")
-            valid = self.model.model_validate_json(body)
+            valid = model.model_validate_json(body)
         except (HTTPException, ValidationError):
             await self.app(scope, given_again(body, receive), send)
             return
         request = Request(scope, receive)
         try:
-            response = await self._response(valid, request, principal)
+            response = await self._response(endpoint, valid, request, principal)
         except Exception as error:
             # As the framework does it: the client gets its answer, and the error goes on, to be
             # logged.
@@ -73,10 +69,12 @@ class ShortCut:
             raise
         await response(scope, receive, send)
 
-    async def _response(self, body: BaseModel, request: Request, principal: Principal) -> Response:
+    async def _response(
+        self, endpoint: Endpoint, body: BaseModel, request: Request, principal: Principal
+    ) -> Response:
         """The endpoint's, or that to its error. Raises an error that nobody expected."""
         try:
-            return await self.endpoint(body, request, principal, None)
+            return await endpoint(body, request, principal, None)
         except Exception as error:
             kind = next(k for k in type(error).__mro__ if k in self.app.exception_handlers)
             if kind is Exception:

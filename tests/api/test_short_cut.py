@@ -47,7 +47,7 @@ def things() -> ASGIApp:
 
     security = Security(lambda: TOKEN)
     app = application("things", "Things.", "1", security, (router,), problem, Problem)
-    short = ShortCut(app, "/things", endpoint_named("make", router), Thing, security)
+    short = ShortCut(app, {"/things": (Thing, endpoint_named("make", router))}, security)
     return RequestContext(short)
 
 

@@ -14,7 +14,7 @@ from api.dialects.codeplane.timeline import timeline_routes
 from api.edge.applications import application
 from api.edge.owners import Owners
 from api.edge.security import EmailOf, NameOf, Security
-from api.edge.short_cut import ShortCut, endpoint_named
+from api.edge.short_cut import ShortCut, Takers, endpoint_named
 from api.native.job_requests import NewJob
 from domain.approval.commands import Approvals
 from domain.job.commands import Jobs
@@ -57,5 +57,5 @@ def codeplane_app(
     )
     summary = "The API of CodePlane, as far as crewlog speaks it."
     app = application("CodePlane", summary, version, security, routers, also=DOCUMENT)
-    endpoint = endpoint_named("create_job", job_router)
-    return ShortCut(app, "/api/jobs", endpoint, NewJob, security)
+    takers: Takers = {"/api/jobs": (NewJob, endpoint_named("create_job", job_router))}
+    return ShortCut(app, takers, security)
