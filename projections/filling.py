@@ -22,6 +22,8 @@ from projections.projection import Fold, Projection, Row
 
 _MODULUS = 1 << 128
 _CACHED_ROWS = 20_000
+_CACHED_BYTES = 16 * 1024 * 1024
+"""Rows are as large as what clients send, so their number is no bound."""
 _LOOK_UP = 400
 _AT_ONCE = (64, 8, 1)
 """Rows in one statement."""
@@ -31,7 +33,13 @@ _Values = tuple[Any, ...]
 
 def row_hash(values: _Values) -> int:
     """The hash of one row: its column values in order, as one JSON array."""
-    return int.from_bytes(blake2b(orjson.dumps(values), digest_size=16).digest(), "big")
+    return _hashed(values)[0]
+
+
+def _hashed(values: _Values) -> tuple[int, int]:
+    """The hash of a row, and the bytes of its JSON."""
+    row = orjson.dumps(values)
+    return int.from_bytes(blake2b(row, digest_size=16).digest(), "big"), len(row)
 
 
 def digest_of(rows: Iterable[_Values]) -> str:
@@ -98,6 +106,39 @@ def works_of(page: list[Recorded], fillings: Sequence["Filling"]) -> list[Work]:
     return works
 
 
+class _Rows:
+    """The rows that changed last, with their hashes and sizes."""
+
+    def __init__(self) -> None:
+        self._kept: OrderedDict[Any, tuple[Row, int, int]] = OrderedDict()
+        self._bytes = 0
+
+    def get(self, key: Any) -> Row | None:
+        kept = self._kept.get(key)
+        return kept and kept[0]
+
+    def add(self, key: Any, row: Row, hashed: int, size: int) -> None:
+        self._kept[key] = (row, hashed, size)
+        self._bytes += size
+
+    def take(self, key: Any) -> int | None:
+        """Remove a row. Its hash; None if it is not here."""
+        kept = self._kept.pop(key, None)
+        if kept is None:
+            return None
+        self._bytes -= kept[2]
+        return kept[1]
+
+    def trim(self) -> None:
+        """Drop the rows that changed first, down to the bounds."""
+        while len(self._kept) > _CACHED_ROWS or self._bytes > _CACHED_BYTES:
+            self._bytes -= self._kept.popitem(last=False)[1][2]
+
+    def clear(self) -> None:
+        self._kept.clear()
+        self._bytes = 0
+
+
 class Filling:
     """Folds pages of events into its table. Each page and its position are in the caller's
     transaction.
@@ -112,7 +153,7 @@ class Filling:
         self.committed = Committed(0, "0" * 32, 0)
         self.failure: CannotFold | None = None
         self._sum = 0
-        self._rows: OrderedDict[Any, tuple[Row, int]] = OrderedDict()
+        self._rows = _Rows()
         self._numbers: dict[Any, int] = {}
         self._columns = [column.name for column in table.columns]
         self._values: Callable[[Row], _Values] = itemgetter(*self._columns)
@@ -199,7 +240,7 @@ class Filling:
             seen.add(key)
             cached = self._rows.get(key)
             if cached is not None:
-                rows[key] = cached[0]
+                rows[key] = cached
             elif event.type not in births:
                 missing[key] = None
         wanted = list(missing)
@@ -211,7 +252,7 @@ class Filling:
                 values = tuple(found)
                 row = dict(zip(self._columns, values, strict=True))
                 rows[row[self._key_name]] = row
-                self._rows[row[self._key_name]] = (row, row_hash(values))
+                self._rows.add(row[self._key_name], row, *_hashed(values))
         return rows
 
     def _write(self, connection: Connection, changed: dict[Any, Row | None]) -> None:
@@ -220,17 +261,17 @@ class Filling:
         total = self._sum
         cache, values_of = self._rows, self._values
         for key, row in changed.items():
-            old = cache.pop(key, None)
+            old = cache.take(key)
             if old is not None:
-                total -= old[1]
+                total -= old
             if row is None:
                 if old is not None:
                     gone.append(key)
                 continue
             values = values_of(row)
-            hashed = row_hash(values)
+            hashed, size = _hashed(values)
             total += hashed
-            cache[key] = (row, hashed)
+            cache.add(key, row, hashed, size)
             written.append(values)
         self._sum = total % _MODULUS
         if written:
@@ -238,8 +279,7 @@ class Filling:
         if gone:
             statement = delete(self.table).where(self.table.c[self._key_name] == bindparam("gone"))
             connection.execute(statement, [{"gone": key} for key in gone])
-        while len(cache) > _CACHED_ROWS:
-            cache.popitem(last=False)
+        cache.trim()
 
     def _upsert(self, connection: Connection, rows: list[_Values]) -> None:
         """Write rows with as few statements as possible. The driver lets other threads run at each

@@ -7,6 +7,7 @@ import random
 import sqlite3
 import threading
 import time
+import tracemalloc
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from functools import partial
@@ -683,3 +684,22 @@ def test_a_rebuild_counts_what_the_live_table_holds(log: EventLog, tmp_path: Pat
     assert rebuilt() is True
     assert views.recount() == digests(views)
     views.close()
+
+
+def test_what_the_views_keep_in_memory_is_bounded_in_bytes(log: EventLog, tmp_path: Path) -> None:
+    """300 jobs with commands of a megabyte each: they took all of it for good, in each view that
+    shows a command.
+    """
+    argv = ["x" * 1_000_000]
+    for number in range(300):
+        new = new_events(f"job-{number}", [submitted(argv=argv)], SYSTEM)
+        log.append_blocking(new, {f"job-{number}": 0})
+    tracemalloc.start()
+    try:
+        views = started(log, tmp_path / "views.db")
+        until(lambda: views.position == log.head)
+        kept, _ = tracemalloc.get_traced_memory()
+        views.close()
+    finally:
+        tracemalloc.stop()
+    assert kept < 100_000_000
