@@ -178,7 +178,7 @@ class EventLog(Reads):
         """Pages of events after `after`: first from the store, then live, without gap or repeat.
         Ends when the log has reached `before`; without `before` it never ends. A page ends once its
         events reach `page_bytes`. Readers at the same place share a page, so do not change it.
-        `patient` readers, the streams of clients, may be told of a commit up to 0.1 s later if
+        `patient` readers, the streams of clients, may be told of a commit up to 8 ms later if
         there are many of them.
         """
         return Tail(self, after, subject, types, limit, before, page_bytes, patient)
