@@ -16,6 +16,7 @@ from collections.abc import AsyncIterator, Callable, Collection
 from contextlib import suppress
 from functools import partial
 from pathlib import Path
+from threading import Lock
 from typing import Any
 from uuid import uuid4
 
@@ -42,7 +43,6 @@ LOOK_INTERVAL_S = 0.5
 
 _INBOX = "inbox"
 _LARGEST_EXIT = 4 * 1_048_576  # an end may name an argument of 128 KiB, escaped
-_MAKING = 10
 _REMOVED = "~"  # begins the names of directories to be removed; no job id begins so
 
 
@@ -58,6 +58,8 @@ class LocalExecutor:
         self._runs: dict[tuple[str, int], _LocalRun] = {}
         self._forks = Forks(self._root)
         self._removals = Removals()
+        self._job_folders = Lock()
+        """Held while a job's folder is made with an attempt in it, or removed once it is empty."""
 
     async def start(self, spec: AttemptSpec) -> Running:
         key = (spec.job_id, spec.attempt)
@@ -66,7 +68,7 @@ class LocalExecutor:
         if key in self._runs or (directory / "started").exists():
             return self._follow(key)
         try:
-            _prepare(directory, spec)
+            _prepare(directory, spec, self._job_folders)
             shim = self._forks.begin(
                 "main",
                 f"{spec.job_id}/{spec.attempt}",
@@ -134,7 +136,7 @@ class LocalExecutor:
         removed = self._root / f"{_REMOVED}{uuid4().hex}"
         with suppress(OSError):
             directory.rename(removed)  # `sweep` removes what stays
-        self._removals.put(partial(_remove, removed, directory.parent))
+        self._removals.put(partial(_remove, removed, directory.parent, self._job_folders))
 
     def _directory(self, job_id: str, attempt: int) -> Path:
         return self._root / job_id / str(attempt)
@@ -400,9 +402,9 @@ class _NeverBegan:
         pass
 
 
-def _prepare(directory: Path, spec: AttemptSpec) -> None:
+def _prepare(directory: Path, spec: AttemptSpec, job_folders: Lock) -> None:
     directory.parent.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-    _make(directory)
+    _make(directory, job_folders)
     for fifo in ("bell", "control"):
         with suppress(FileExistsError):
             os.mkfifo(directory / fifo, 0o600)
@@ -416,21 +418,11 @@ def _prepare(directory: Path, spec: AttemptSpec) -> None:
     fresh.rename(directory / "spec")
 
 
-def _make(directory: Path) -> None:
-    """Make the directory. The job's empty folder may just be being removed after an earlier
-    attempt.
-    """
-    trouble: OSError | None = None
-    for _ in range(_MAKING):
-        try:
-            directory.parent.mkdir(mode=0o700, exist_ok=True)
-            directory.mkdir(mode=0o700, exist_ok=True)
-        except (FileNotFoundError, FileExistsError) as error:  # it was removed in between
-            trouble = error
-        else:
-            return
-    assert trouble is not None
-    raise trouble
+def _make(directory: Path, job_folders: Lock) -> None:
+    """Make an attempt's directory, in the job's folder or with it."""
+    with job_folders:
+        directory.parent.mkdir(mode=0o700, exist_ok=True)
+        directory.mkdir(mode=0o700, exist_ok=True)
 
 
 def _environment(directory: Path, spec: AttemptSpec) -> dict[str, str]:
@@ -491,8 +483,8 @@ def _withdraw(directory: Path) -> bool:
         os.close(lock)
 
 
-def _remove(removed: Path, job: Path) -> None:
-    with suppress(OSError):
+def _remove(removed: Path, job: Path, job_folders: Lock) -> None:
+    with suppress(OSError), job_folders:
         job.rmdir()  # fails if it holds another attempt
     try:
         for name in os.listdir(removed):

@@ -5,14 +5,12 @@ import os
 import subprocess
 import sys
 import threading
-import time
-from contextlib import suppress
 from pathlib import Path
 
 import pytest
 
 from scheduler.executors import trees
-from scheduler.executors.local import LocalExecutor, _make
+from scheduler.executors.local import LocalExecutor, _make, _remove
 from scheduler.executors.trees import remove_tree
 from scheduler.workspaces.attempt_folder import AttemptFolders
 from tests.kit.waiting import soon
@@ -144,22 +142,23 @@ def test_what_replaces_the_files_of_an_attempt_is_removed(tmp_path: Path, how: s
 def test_a_folder_is_made_while_that_of_an_earlier_attempt_is_removed(tmp_path: Path) -> None:
     """The job's folder is removed once it is empty, which it is between two attempts."""
     over = threading.Event()
+    job_folders = threading.Lock()
 
     def remove() -> None:
         while not over.is_set():
-            with suppress(OSError):
-                os.rmdir(tmp_path / "job")
-            time.sleep(0.0001)
+            _remove(tmp_path / "~removed", tmp_path / "job", job_folders)
 
-    remover = threading.Thread(target=remove)
-    remover.start()
+    removers = [threading.Thread(target=remove) for _ in range(2)]
+    for remover in removers:
+        remover.start()
     try:
         for attempt in range(2_000):
-            _make(tmp_path / "job" / str(attempt))
+            _make(tmp_path / "job" / str(attempt), job_folders)
             os.rmdir(tmp_path / "job" / str(attempt))
     finally:
         over.set()
-        remover.join()
+        for remover in removers:
+            remover.join()
     (tmp_path / "file").touch()
     with pytest.raises(FileExistsError):
-        _make(tmp_path / "file" / "1")
+        _make(tmp_path / "file" / "1", job_folders)
