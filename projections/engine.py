@@ -18,7 +18,7 @@ import time
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
-from sqlalchemy import Engine
+from sqlalchemy import Connection, Engine
 from sqlalchemy.exc import DatabaseError, SQLAlchemyError
 
 from domain.errors import LogUnavailable, NotFound, WrongState
@@ -76,6 +76,8 @@ class Views:
         self._wanted = threading.Event()
         self._waiters = Waiters()
         self._engine = self._open()
+        self._given_up: Engine | None = None
+        """The engine of the files that were there before; readers may still use it."""
         self._thread = threading.Thread(target=self._run, name="projections", daemon=True)
 
     # Lifetime
@@ -94,6 +96,7 @@ class Views:
             self._thread.join()
         for slot in self._slots.values():
             slot.stop_counting()
+        self._given_up = self._engine
         self._engine.dispose()
 
     def _open(self) -> Engine:
@@ -128,6 +131,7 @@ class Views:
             return
         for slot in self._slots.values():
             slot.stop_counting()
+        self._given_up = self._engine
         self._engine.dispose()
         # The remaining files may be incomplete.
         remove(self._path)
@@ -350,7 +354,7 @@ class Views:
 
     @contextlib.contextmanager
     def _read(self) -> Iterator[Reading]:
-        with self._engine.connect() as connection, connection.begin():
+        with self._connected() as connection, connection.begin():
             states = self._generations.live(connection)
             tables = {
                 name: self._generations.table(self._slots[name].projection, generation)
@@ -362,6 +366,19 @@ class Views:
             }
             positions = {name: at for name, _, at in states}
             yield Reading(connection, tables, positions, failures)
+
+    @contextlib.contextmanager
+    def _connected(self) -> Iterator[Connection]:
+        engine = self._engine
+        pool = engine.pool
+        try:
+            with engine.connect() as connection:
+                yield connection
+        finally:
+            # To dispose of an engine closes what is in its pool then: this came back later.
+            if engine is self._given_up or engine is not self._engine:
+                pool.dispose()
+                engine.dispose()
 
     # Status and rebuilds
 

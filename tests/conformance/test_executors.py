@@ -13,6 +13,7 @@ import socket
 import subprocess
 import sys
 import textwrap
+import threading
 from collections.abc import Awaitable, Callable, Coroutine, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import replace
@@ -1100,7 +1101,7 @@ def here(tmp_path: Path) -> World:
 def prepared(world: World, spec: AttemptSpec) -> Path:
     """The directory of an attempt just before its shim starts."""
     directory = world.root / spec.job_id / str(spec.attempt)
-    local._prepare(directory, spec)
+    local._prepare(directory, spec, threading.Lock())
     return directory
 
 

@@ -3,12 +3,16 @@ view, and nothing stops for ever.
 """
 
 import asyncio
+import gc
+import os
 import random
 import sqlite3
+import sys
 import threading
 import time
 import tracemalloc
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from dataclasses import replace
 from functools import partial
 from itertools import pairwise
@@ -172,6 +176,36 @@ def test_a_damaged_table_is_made_again_from_the_log(
     assert views.error is None
     views.close()
     fresh.close()
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="looks at /proc")
+def test_a_reader_of_files_that_were_replaced_leaves_nothing_open(
+    log: EventLog, tmp_path: Path
+) -> None:
+    path = tmp_path / "views.db"
+    views = started(log, path)
+    until_caught_up(views)
+    gc.disable()  # it would close what was forgotten
+    try:
+        with views.reading():
+            first = path.stat().st_ino
+            path.unlink()
+            views.rebuild("jobs")
+            until(lambda: path.exists() and path.stat().st_ino != first, "the views are made again")
+            until_caught_up(views)
+        assert [link for link in open_files() if "views.db" in link and "(deleted)" in link] == []
+    finally:
+        gc.enable()
+    views.close()
+
+
+def open_files() -> list[str]:
+    """What the descriptors of this process lead to."""
+    found = []
+    for fd in os.listdir("/proc/self/fd"):
+        with suppress(OSError):  # the listing's own is gone
+            found.append(os.readlink(f"/proc/self/fd/{fd}"))
+    return found
 
 
 def test_every_digest_is_the_digest_of_the_rows(log: EventLog, tmp_path: Path) -> None:
