@@ -14,9 +14,11 @@ import subprocess
 import sys
 import textwrap
 import threading
+import time
 from collections.abc import Awaitable, Callable, Coroutine, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from secrets import token_hex
 from typing import Any
@@ -1166,6 +1168,32 @@ def test_two_shims_of_an_attempt_run_it_once(here: World) -> None:
     reap(shims(directory, 1))
     assert (here.cwd / "ran").read_text() == "ran\n"
     assert not (directory / "spec").exists()
+
+
+@pytest.mark.skipif(not Path("/proc/self/task").exists(), reason="looks at /proc")
+def test_no_program_begins_before_the_marker_is_there(here: World) -> None:
+    """The first process is forked earlier, and the shim may be killed in between."""
+    for number in range(60):
+        job = f"{JOB}-{number}"
+        directory = prepared(here, here.shell(f"echo ran > {number}", job=job))
+        [shim] = shims(directory)
+        children, child = Path(f"/proc/{shim}/task/{shim}/children"), ""
+        while not child and not (directory / "exit.json").exists():  # it may be too late for this
+            child = children.read_text()
+        time.sleep(0.0002 * (number % 20))  # to kill it at another instruction each time
+        os.kill(shim, signal.SIGKILL)
+        reap([shim])
+        until(partial(is_dead, int(child or shim)), "the first process ends too")
+        assert (directory / "started").exists() or not (here.cwd / str(number)).exists()
+
+
+def test_a_job_that_is_cancelled_before_the_marker_is_there_never_runs(here: World) -> None:
+    directory = prepared(here, here.shell("echo ran > ran"))
+    (directory / "cancel").touch()
+    reap(shims(directory))
+    assert json.loads((directory / "exit.json").read_text())["reason"] == "cancelled"
+    assert (directory / "started").exists()
+    assert not (here.cwd / "ran").exists()
 
 
 def test_a_shim_begun_before_adopt_says_never_began_runs_nothing(here: World) -> None:

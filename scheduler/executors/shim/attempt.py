@@ -1,4 +1,4 @@
-"""One attempt, from the fork of its first process to the end of every process that it began."""
+"""One attempt: its first process, which waits until `run`, to the end of all that it began."""
 
 import os
 import select
@@ -33,10 +33,16 @@ class Attempt:
         self.channels = channels_of(spec.env, spec.output_limit)
         self.limit = TimeLimit(spec.timeout_s, time.monotonic())
         self.processes = Processes(spec, self.channels)
-        reserve_exit()  # not earlier: the child should start first
+
+    def drop(self) -> None:
+        """Ends the child before it has become the program."""
+        self.processes.drop()
 
     def run(self) -> None:
         """Returns when no process of the attempt is alive and its end is on disk."""
+        self.limit.began = time.monotonic()
+        self.processes.begin()
+        reserve_exit()  # not earlier: the program should start first
         self.follow()
         ended_at = time.monotonic() if self.ended_at is None else self.ended_at
         duration_ms = round((ended_at - self.limit.began) * 1000)

@@ -14,8 +14,10 @@ from scheduler.executors.shim.spec import Spec
 PR_SET_PDEATHSIG = 1
 
 
-def become(spec: Spec, shim: int, channels: list[Channel], trouble: int) -> None:
-    """In the child: becomes the program, or reports at which stage that failed. Never returns."""
+def become(spec: Spec, shim: int, channels: list[Channel], trouble: int, waits: int) -> None:
+    """In the child: becomes the program once a byte comes from `waits`, or reports at which stage
+    that failed. Never returns.
+    """
     stage = b"session"
     try:
         os.setsid()
@@ -31,6 +33,8 @@ def become(spec: Spec, shim: int, channels: list[Channel], trouble: int) -> None
         for channel in channels:
             for target in channel.targets:
                 os.dup2(channel.child, target)
+        if not os.read(waits, 1):
+            os._exit(127)  # it is not to run
         restore_signals()
         execute(spec.argv, spec.env)
     except OSError as error:

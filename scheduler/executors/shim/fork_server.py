@@ -18,6 +18,7 @@ import _signal as signal  # type: ignore[import-not-found]
 import _socket as socket
 import gc
 import os
+import resource  # noqa: F401 - so that no shim has to load it
 import select
 import time
 

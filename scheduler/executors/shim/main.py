@@ -40,26 +40,31 @@ def main(directory: str, descriptors: str = "-1") -> None:
     spec = read_spec()
     if spec is None:
         return
-    mark_started()
-    forget_spec()
     control = os.open("control", os.O_RDWR | os.O_NONBLOCK | os.O_NOFOLLOW)
     bell = Bell()
+    attempt, trouble = prepared(spec, control, bell)
+    mark_started()
+    forget_spec()
     bell.ring()
     if os.path.exists("cancel"):
+        if attempt is not None:
+            attempt.drop()
         write_exit("cancelled", None, 0, 0, 0)
+    elif attempt is None:
+        write_exit("spawn_failed", None, 0, 0, 0, trouble)
     else:
-        attempt(spec, control, bell)
+        attempt.run()
     bell.ring()
 
 
-def attempt(spec: Spec, control: int, bell: Bell) -> None:
+def prepared(spec: Spec, control: int, bell: Bell) -> tuple[Attempt | None, str]:
+    """The attempt, with a child that waits: it is forked while the marker goes to the disk. Or why
+    there is none.
+    """
     try:
-        child = Attempt(spec, control, bell)
+        return Attempt(spec, control, bell), ""
     except OSError as error:
-        why = failure(b"process", error.errno or 0, spec.argv[0])
-        write_exit("spawn_failed", None, 0, 0, 0, why)
-    else:
-        child.run()
+        return None, failure(b"process", error.errno or 0, spec.argv[0])
 
 
 def end_left(job: str, attempt: str) -> None:

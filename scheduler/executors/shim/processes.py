@@ -1,5 +1,7 @@
 """The first process of an attempt, and every process that it began."""
 
+# ruff: noqa: SIM105
+
 import _signal as signal  # type: ignore[import-not-found]
 import os
 
@@ -16,17 +18,33 @@ class Processes:
         self.status: int | None = None
         self.trouble, trouble = os.pipe()
         os.set_blocking(self.trouble, False)
+        waits, self.go = os.pipe()
         self.kin = become_reaper(marks_of(spec.env))
         self.news = hear_of_children()
         shim = os.getpid()
         self.pid = os.fork()
         if self.pid == 0:
-            become(spec, shim, channels, trouble)
+            os.close(self.go)
+            become(spec, shim, channels, trouble, waits)
         os.close(trouble)
+        os.close(waits)
         for channel in channels:
             os.close(channel.child)
         if self.kin is not None:
             self.kin.session = self.pid
+
+    def begin(self) -> None:
+        """Lets the first process become the program."""
+        try:
+            os.write(self.go, b".")
+        except BrokenPipeError:
+            pass  # it has found a trouble, or was killed
+        os.close(self.go)
+
+    def drop(self) -> None:
+        """Ends the first process without letting it become the program."""
+        os.close(self.go)
+        self.reap()
 
     def has_ended(self) -> bool:
         """Looks at the first process. If only its number leads to its group, it is not reaped yet,
