@@ -29,8 +29,8 @@ from domain.catalogue import CATALOGUE
 from domain.log import Context, new_events, open_sqlite_log
 from domain.redaction import Redactor
 from projections.views import PROJECTIONS
-from tests.e2e.client import connect
 from tests.kit import server as kit_server
+from tests.kit.client import Native
 from tests.kit.server import CREWLOG, Server, environment
 from tests.kit.waiting import until
 
@@ -302,7 +302,7 @@ def test_a_job_that_is_done_again_is_followed_to_its_last_end(
     job_id = json.loads(crewlog("jobs", "list", "--json", data=server.data).stdout)[0]["id"]
 
     gate.unlink()
-    with connect(server) as http:
+    with Native(server) as http:
         assert http.post(f"/api/jobs/{job_id}/redo", json={"feedback": ""}).status_code == 200
     followers = [
         begin("jobs", "logs", "--follow", job_id, data=server.data),

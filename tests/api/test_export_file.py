@@ -9,16 +9,16 @@ from pathlib import Path
 
 import pytest
 
-from tests.e2e.client import connect, ended, submit
 from tests.kit import server as kit_server
+from tests.kit.client import Native
 from tests.kit.server import CREWLOG, Server, environment
 
 
 @pytest.fixture(scope="module")
 def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
     with Server.start(tmp_path_factory.mktemp("server") / "data") as running:
-        with connect(running) as http:
-            ended(http, submit(http, "echo", "one line"))
+        with Native(running) as http:
+            http.ended(http.submit("echo", "one line"))
         yield running
 
 
@@ -31,7 +31,7 @@ def begun(*arguments: str | Path, data: Path) -> "subprocess.Popen[bytes]":
 
 
 def exported(server: Server) -> bytes:
-    with connect(server) as http:
+    with Native(server) as http:
         return http.get("/crewlog/v1/log/export").content
 
 

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from api.native.lmstudio import LMStudioHealth, probe
-from tests.e2e.client import connect
+from tests.kit.client import Native
 from tests.kit.server import Server
 
 Reply = Callable[[BaseHTTPRequestHandler], None]
@@ -107,7 +107,7 @@ def test_the_server_asks_for_the_model_of_its_settings(
         Server.start(
             tmp_path / "data", "--capacity=0", LM_STUDIO_BASE_URL=url, LM_STUDIO_MODEL=wanted
         ) as server,
-        connect(server) as http,
+        Native(server) as http,
     ):
         studio = http.get("/api/v1/health").json()["lm_studio"]
     assert studio["level"] == level

@@ -1,4 +1,4 @@
-"""The browser and its visitors, for the tests that look at the page."""
+"""A client of the module's server; the browser and its visitors, for the tests of the page."""
 
 from collections.abc import Iterator
 
@@ -7,6 +7,14 @@ from playwright.sync_api import Browser, sync_playwright
 
 from tests.browser import ARGUMENTS, chromium
 from tests.e2e.visits import Visitors
+from tests.kit.client import Native
+from tests.kit.server import Server
+
+
+@pytest.fixture
+def http(server: Server) -> Iterator[Native]:
+    with Native(server) as client:
+        yield client
 
 
 @pytest.fixture(scope="module")

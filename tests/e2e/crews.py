@@ -5,6 +5,7 @@ import shlex
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 from uuid import uuid4
@@ -12,7 +13,7 @@ from uuid import uuid4
 import httpx2
 
 from api.edge.worker_tokens import WorkerTokens, load_key
-from tests.e2e.client import events
+from tests.kit.client import Native
 from tests.kit.server import Server
 from tests.kit.waiting import until
 
@@ -53,7 +54,7 @@ class Crew:
 
 def commit(
     server: Server,
-    http: httpx2.Client,
+    http: Native,
     *jobs: Json,
     params: Mapping[str, str] | None = None,
     headers: Mapping[str, str] | None = None,
@@ -70,7 +71,7 @@ def commit(
         path.unlink()
     assert answer.status_code == 201, answer.text
     made = answer.json()
-    members = http.get(f"/crewlog/v1/crews/{made['crewId']}").json()["jobs"]
+    members = http.crew(made["crewId"])["jobs"]
     assert [member["id"] for member in members] == made["jobIds"]
     return Crew(made["crewId"], {one["key"]: one["id"] for one in members}, answer)
 
@@ -98,11 +99,11 @@ def stands(http: httpx2.Client, job_id: str, *statuses: str) -> Json:
         raise AssertionError(f"{never} {told}") from never
 
 
-def all_done(http: httpx2.Client, crew: Crew) -> list[Json]:
+def all_done(http: Native, crew: Crew) -> list[Json]:
     """The jobs of a crew, in its order, once all of them are done."""
 
     def now() -> list[Json] | None:
-        nodes: list[Json] = http.get(f"/crewlog/v1/crews/{crew.id}").json()["jobs"]
+        nodes: list[Json] = http.crew(crew.id)["jobs"]
         return nodes if all(node["column"] == "done" for node in nodes) else None
 
     return until(now, "all of the crew is done", DEADLINE_S)
@@ -118,40 +119,20 @@ def attempt_runs(http: httpx2.Client, job_id: str, attempt: int = 1) -> None:
     until(now, f"attempt {attempt} runs", DEADLINE_S)
 
 
-def kinds(http: httpx2.Client, job_id: str) -> list[str]:
+def kinds(http: Native, job_id: str) -> list[str]:
     """The types of all events of a job, without its output."""
-    return [e["type"] for e in events(http, job_id) if e["type"] != "job.output"]
+    return [e["type"] for e in http.events(job_id) if e["type"] != "job.output"]
 
 
-def told(http: httpx2.Client, job_id: str, *types: str) -> list[Json]:
-    """The events of a job of these types."""
-    return [event for event in events(http, job_id) if event["type"] in types]
-
-
-def printed_by(http: httpx2.Client, job_id: str) -> list[str]:
-    """The lines that a job wrote, over all attempts."""
-    return [
-        line
-        for event in events(http, job_id)
-        if event["type"] == "job.output"
-        for line in event["data"]["lines"]
-    ]
-
-
-def head(http: httpx2.Client) -> int:
-    """The newest position of the log."""
-    return int(http.get("/crewlog/v1/log", params={"limit": 1}).json()["head"])
-
-
-def since(http: httpx2.Client, position: int, *types: str) -> list[Json]:
-    """The events of the whole log after a position, of these types or all."""
-    found: list[Json] = []
-    cursor: str | None = str(position)
-    while cursor is not None:
-        page = http.get("/crewlog/v1/log", params={"cursor": cursor, "limit": 1000}).json()
-        found += page["items"]
-        cursor = page["cursor"]
-    return [event for event in found if not types or event["type"] in types]
+def scheduled_soon(http: httpx2.Client, seconds: float, **fields: Any) -> Json:
+    """A schedule for a time this many seconds away, or for a later one on a slow machine."""
+    while True:
+        rule = {"once": (datetime.now(UTC) + timedelta(seconds=seconds)).isoformat()}
+        answer = http.post("/api/schedules", json={**fields, "rule": rule})
+        if answer.status_code != 400 or seconds > 60:
+            assert answer.status_code == 201, answer.text
+            return dict(answer.json()["schedule"])
+        seconds *= 2
 
 
 def post(http: httpx2.Client, path: str, body: Json | None = None) -> httpx2.Response:

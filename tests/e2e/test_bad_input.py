@@ -11,22 +11,11 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-import httpx2
 import pytest
 
-from tests.e2e.client import (
-    REPOSITORY,
-    cancel,
-    connect,
-    ended,
-    events,
-    frames,
-    is_alive,
-    output,
-    running,
-    shell,
-    submit,
-)
+from tests.e2e.gitoma import REPOSITORY, cancel, ended, frames, output
+from tests.kit.client import Native
+from tests.kit.processes import is_alive
 from tests.kit.server import Server, crewlog
 from tests.kit.waiting import until
 
@@ -50,24 +39,15 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
 
 
 @pytest.fixture(scope="module")
-def http(server: Server) -> Iterator[httpx2.Client]:
-    with connect(server) as client:
-        yield client
-
-
-@pytest.fixture(scope="module")
-def done(http: httpx2.Client) -> str:
+def done(server: Server) -> str:
     """A job that has ended."""
-    job_id = submit(http, "seq", "3")
-    ended(http, job_id)
+    with Native(server) as http:
+        job_id = http.submit("seq", "3")
+        http.ended(job_id)
     return job_id
 
 
-def head(http: httpx2.Client) -> int:
-    return int(http.get("/crewlog/v1/log?limit=1").json()["head"])
-
-
-def code_of(http: httpx2.Client, path: str, last_event_id: str | None = None) -> int:
+def code_of(http: Native, path: str, last_event_id: str | None = None) -> int:
     """The status of an answer that may be a stream without an end."""
     headers = {} if last_event_id is None else {"Last-Event-ID": last_event_id}
     with http.stream("GET", path, headers=headers) as answer:
@@ -89,7 +69,7 @@ def code_of(http: httpx2.Client, path: str, last_event_id: str | None = None) ->
     ],
 )
 def test_a_rule_that_no_text_can_carry_is_refused_at_its_place(
-    http: httpx2.Client, rule: str, place: str
+    http: Native, rule: str, place: str
 ) -> None:
     template = http.get("/crewlog/v1/templates").json()["items"][0]["id"]
     body = f'{{"name": "n", "template": "{template}", "templateId": "{template}", "rule": {rule}}}'
@@ -144,7 +124,7 @@ def test_a_rule_that_no_text_can_carry_is_refused_at_its_place(
     ],
     ids=lambda content: repr(content[:40]),
 )
-def test_a_body_that_is_not_valid_makes_no_job(http: httpx2.Client, content: bytes) -> None:
+def test_a_body_that_is_not_valid_makes_no_job(http: Native, content: bytes) -> None:
     before = http.get("/api/v1/jobs").json().keys()
 
     answer = http.post("/api/jobs", content=content, headers=AS_JSON)
@@ -175,13 +155,13 @@ def test_a_body_that_is_not_valid_makes_no_job(http: httpx2.Client, content: byt
         "/api/v1/jobs?limit=-1",
     ],
 )
-def test_a_parameter_that_is_not_valid(http: httpx2.Client, path: str) -> None:
+def test_a_parameter_that_is_not_valid(http: Native, path: str) -> None:
     answer = http.get(path)
     assert answer.status_code == 422
     assert answer.json()["error_id"] == answer.headers["x-request-id"]
 
 
-def test_keys_that_are_not_valid(http: httpx2.Client) -> None:
+def test_keys_that_are_not_valid(http: Native) -> None:
     for key in (b"x" * 256, b"caf\xe9", b"a\tb"):
         headers = {b"idempotency-key": key}
         answer = http.post("/api/jobs", json={"argv": ["true"]}, headers=headers)
@@ -192,7 +172,7 @@ def test_keys_that_are_not_valid(http: httpx2.Client) -> None:
 
 
 @pytest.mark.parametrize("cursor", [UNKNOWN, "x", "%00", "'%20OR%201=1", "%F0%9F%90%8D"])
-def test_a_cursor_of_no_list(http: httpx2.Client, cursor: str) -> None:
+def test_a_cursor_of_no_list(http: Native, cursor: str) -> None:
     answer = http.get(f"/api/v1/jobs?before={cursor}")
     assert answer.status_code == 400
     assert set(answer.json()) == {"detail"}
@@ -208,7 +188,7 @@ def test_a_cursor_of_no_list(http: httpx2.Client, cursor: str) -> None:
     "cursor",
     ["x", "-1", "1.5", "0x1", "1:", ":1", "1:x", "1:-1", "01", "9" * 18, "9" * 5000, "0:1"],
 )
-def test_a_cursor_of_no_stream(http: httpx2.Client, done: str, cursor: str) -> None:
+def test_a_cursor_of_no_stream(http: Native, done: str, cursor: str) -> None:
     for path in (
         f"/api/v1/stream/{done}",
         "/crewlog/v1/log/stream",
@@ -220,17 +200,21 @@ def test_a_cursor_of_no_stream(http: httpx2.Client, done: str, cursor: str) -> N
             assert code_of(http, f"{path}{joined}last_event_id={cursor}") == 400
 
 
-def test_a_cursor_beyond_what_there_is(http: httpx2.Client, done: str) -> None:
+def test_a_cursor_beyond_what_there_is(http: Native, done: str) -> None:
     position, _, index = frames(http, done)[-1].id.partition(":")
     path = f"/api/v1/stream/{done}"
 
-    for beyond in (f"{position}:{int(index) + 1}", str(head(http) + 1), f"{head(http) + 1}:0"):
+    for beyond in (
+        f"{position}:{int(index) + 1}",
+        str(http.log_head() + 1),
+        f"{http.log_head() + 1}:0",
+    ):
         assert code_of(http, path, beyond) == 400
     several = f"{position}:{index}"  # the dialect's, whose events may give several frames
     assert code_of(http, "/crewlog/v1/log/stream", several) == 400
 
 
-def test_unknown_things(http: httpx2.Client) -> None:
+def test_unknown_things(http: Native) -> None:
     for job_id in (UNKNOWN, "x", "%00", "%ED%A0%80", "x" * 500):
         assert http.get(f"/api/jobs/{job_id}").status_code == 404
         assert http.get(f"/api/jobs/{job_id}/timeline").status_code == 404
@@ -243,9 +227,9 @@ def test_unknown_things(http: httpx2.Client) -> None:
     assert http.post("/crewlog/v1/projections/nothing/rebuild").status_code == 404
 
 
-def test_what_the_state_does_not_allow(http: httpx2.Client, done: str) -> None:
-    job_id = shell(http, "sleep 300")
-    running(http, job_id)
+def test_what_the_state_does_not_allow(http: Native, done: str) -> None:
+    job_id = http.shell("sleep 300")
+    http.running(job_id)
 
     for refused in (
         http.delete(f"/api/jobs/{job_id}"),
@@ -255,13 +239,13 @@ def test_what_the_state_does_not_allow(http: httpx2.Client, done: str) -> None:
     ):
         assert refused.status_code == 409
         assert set(refused.json()) - {"error"} == {"detail"}
-    cancel(http, job_id)
-    ended(http, job_id)
+    http.cancel(job_id)
+    http.ended(job_id)
 
 
-def test_if_match_is_kept(http: httpx2.Client) -> None:
-    job_id = submit(http, "true")
-    ended(http, job_id)
+def test_if_match_is_kept(http: Native) -> None:
+    job_id = http.submit("true")
+    http.ended(job_id)
     path = f"/api/jobs/{job_id}"
     tag = http.get(path).headers["etag"]
 
@@ -277,7 +261,7 @@ def test_if_match_is_kept(http: httpx2.Client) -> None:
     assert http.get(path).status_code == 404
 
 
-def test_a_key_is_for_one_request(http: httpx2.Client) -> None:
+def test_a_key_is_for_one_request(http: Native) -> None:
     key = {"Idempotency-Key": "bad-input ~ 1"}
     first = http.post("/api/jobs", json={"argv": ["true"], "env": {"A": "1"}}, headers=key)
 
@@ -292,12 +276,12 @@ def test_a_key_is_for_one_request(http: httpx2.Client) -> None:
 # Size and origin
 
 
-def test_a_foreign_host_is_refused(http: httpx2.Client) -> None:
+def test_a_foreign_host_is_refused(http: Native) -> None:
     answer = http.get("/api/jobs", headers={"Host": "evil.example"})
     assert (answer.status_code, answer.text) == (400, "Invalid host header")
 
 
-def test_bodies_over_a_mebibyte_are_refused(http: httpx2.Client) -> None:
+def test_bodies_over_a_mebibyte_are_refused(http: Native) -> None:
     def padded(size: int) -> bytes:
         body = b'{"argv": ["true"]}'
         return body + b" " * (size - len(body))
@@ -319,7 +303,7 @@ def test_bodies_over_a_mebibyte_are_refused(http: httpx2.Client) -> None:
 # Programs that cannot be started
 
 
-def test_a_job_that_cannot_start_fails_with_a_sentence(http: httpx2.Client, tmp_path: Path) -> None:
+def test_a_job_that_cannot_start_fails_with_a_sentence(http: Native, tmp_path: Path) -> None:
     plain = tmp_path / "plain"
     plain.write_text("not a program")
     headless = tmp_path / "headless"
@@ -358,12 +342,12 @@ def files_with(directory: Path, secret: str) -> list[str]:
     ]
 
 
-def test_values_of_the_environment_are_nowhere(server: Server, http: httpx2.Client) -> None:
+def test_values_of_the_environment_are_nowhere(server: Server, http: Native) -> None:
     value = "swordfish-of-the-environment"
-    job_id = shell(http, "echo ${#HARMLESS}", env={"HARMLESS": value})
+    job_id = http.shell("echo ${#HARMLESS}", env={"HARMLESS": value})
 
     assert output(http, job_id) == [str(len(value))]
-    ended(http, job_id)
+    http.ended(job_id)
     assert http.get(f"/api/jobs/{job_id}").json()["env"] == ["HARMLESS"]
     for path in (
         f"/api/jobs/{job_id}",
@@ -374,17 +358,17 @@ def test_values_of_the_environment_are_nowhere(server: Server, http: httpx2.Clie
     until(lambda: files_with(server.data, value) == [], "a data directory without the value")
 
 
-def test_secrets_in_arguments_are_hidden_and_passed_on(server: Server, http: httpx2.Client) -> None:
+def test_secrets_in_arguments_are_hidden_and_passed_on(server: Server, http: Native) -> None:
     secret = "ghp_0123456789abcdefghijABCDEFGHIJ012345"
     arguments = (f"--token={secret}", f"https://u:{secret}@crew.example/x", f"key {TOKEN}")
     script = (
         "import hashlib,sys; print(hashlib.sha256('|'.join(sys.argv[1:]).encode()).hexdigest())"
     )
 
-    job_id = submit(http, sys.executable, "-c", script, *arguments)
+    job_id = http.submit(sys.executable, "-c", script, *arguments)
 
     assert output(http, job_id) == [hashlib.sha256("|".join(arguments).encode()).hexdigest()]
-    ended(http, job_id)
+    http.ended(job_id)
     shown = http.get(f"/api/jobs/{job_id}").text + http.get(f"/api/v1/stream/{job_id}").text
     assert "REDACTED" in shown
     for hidden in (secret, TOKEN):
@@ -403,20 +387,20 @@ def serve(data: Path) -> subprocess.CompletedProcess[str]:
     return crewlog("serve", "--port", "0", "--data", data)
 
 
-def test_a_second_server_on_the_same_data_is_refused(server: Server, http: httpx2.Client) -> None:
+def test_a_second_server_on_the_same_data_is_refused(server: Server, http: Native) -> None:
     refused = serve(server.data)
 
     assert refused.returncode == 2
     assert f"pid {server.pid}" in refused.stderr
     assert "Traceback" not in refused.stderr
     assert http.get("/readyz").status_code == 200
-    submit(http, "true")
+    http.submit("true")
 
 
 def test_a_log_of_a_newer_version_is_refused_untouched(tmp_path: Path) -> None:
     data = tmp_path / "data"
-    with Server.start(data) as server, connect(server) as http:
-        ended(http, submit(http, "true"))
+    with Server.start(data) as server, Native(server) as http:
+        http.ended(http.submit("true"))
     for key, value, named in (
         ("format", "99", "format 99"),
         ("schemas", json.dumps({"job.submitted": 99}), "job.submitted"),
@@ -434,7 +418,7 @@ def test_a_log_of_a_newer_version_is_refused_untouched(tmp_path: Path) -> None:
         with sqlite3.connect(data / "log.db") as database:
             database.execute("UPDATE meta SET value=? WHERE key=?", (kept, key))
         database.close()
-    with Server.start(data) as server, connect(server) as http:
+    with Server.start(data) as server, Native(server) as http:
         assert len(http.get("/api/v1/jobs").json()) == 1
 
 
@@ -446,12 +430,12 @@ def fill_disk(server: Server, full: bool) -> None:
 
 def test_a_full_disk_refuses_and_loses_nothing(tmp_path: Path) -> None:
     with Server.start(tmp_path / "data", "--stop-jobs", CREWLOG_GITOMA_COMMAND="true") as server:
-        with connect(server) as http:
-            done = submit(http, "echo", "before")
-            ended(http, done)
+        with Native(server) as http:
+            done = http.submit("echo", "before")
+            http.ended(done)
             gate = tmp_path / "gate"
             script = f"echo $$; until [ -e {gate} ]; do sleep 0.02; done; seq 2000; exit 5"
-            job_id = shell(http, script)
+            job_id = http.shell(script)
             pid = int(until(lambda: _first_line(http, job_id), "the job's first line"))
 
             fill_disk(server, True)
@@ -475,8 +459,8 @@ def test_a_full_disk_refuses_and_loses_nothing(tmp_path: Path) -> None:
             assert server.running
 
             fill_disk(server, False)
-            shown = ended(http, job_id)
-            assert (shown["status"], shown["exit_code"]) == ("failed", 5)
+            shown = http.ended(job_id)
+            assert (shown["state"], shown["exitCode"]) == ("failed", 5)
             assert output(http, job_id)[1:] == [str(n) for n in range(1, 2001)]
             known = [done, job_id]
             assert list(http.get("/api/v1/jobs").json()) == known
@@ -485,25 +469,25 @@ def test_a_full_disk_refuses_and_loses_nothing(tmp_path: Path) -> None:
             )
             assert again.status_code == 201
             known.append(again.json()["id"])
-            ended(http, known[-1])
-            kept = {job: events(http, job) for job in known}
+            http.ended(known[-1])
+            kept = {job: http.events(job) for job in known}
         server.kill()
         server.restart()
-        with connect(server) as http:
-            assert {job: events(http, job) for job in known} == kept
+        with Native(server) as http:
+            assert {job: http.events(job) for job in known} == kept
             assert list(http.get("/api/v1/jobs").json()) == known
             assert "Traceback" not in server.output.read_text()
 
 
 def test_readiness_comes_back_with_the_room(tmp_path: Path) -> None:
     """Even if nothing is appended meanwhile."""
-    with Server.start(tmp_path / "data", "--stop-jobs") as server, connect(server) as http:
+    with Server.start(tmp_path / "data", "--stop-jobs") as server, Native(server) as http:
 
         def answered_with(status: int) -> dict[str, Any] | None:
             answer = http.get("/readyz")
             return answer.json() if answer.status_code == status else None
 
-        ended(http, submit(http, "true"))
+        http.ended(http.submit("true"))
         head = until(lambda: answered_with(200), "that it is ready")["head"]
         fill_disk(server, True)
         assert http.post("/api/jobs", json={"argv": ["true"]}).status_code == 503
@@ -514,11 +498,11 @@ def test_readiness_comes_back_with_the_room(tmp_path: Path) -> None:
         assert http.get("/healthz").text == "ok"
         fill_disk(server, False)
         assert until(lambda: answered_with(200), "that it is ready again")["head"] == head
-        ended(http, submit(http, "true"))
+        http.ended(http.submit("true"))
 
 
-def _first_line(http: httpx2.Client, job_id: str) -> str | None:
-    written = [e["data"]["lines"] for e in events(http, job_id) if e["type"] == "job.output"]
+def _first_line(http: Native, job_id: str) -> str | None:
+    written = [e["data"]["lines"] for e in http.events(job_id) if e["type"] == "job.output"]
     return str(written[0][0]) if written else None
 
 

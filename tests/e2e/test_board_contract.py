@@ -15,7 +15,6 @@ import httpx2
 import pytest
 
 from domain.job.result import LARGEST_RESULT
-from tests.e2e.client import connect, is_alive, made_soon
 from tests.e2e.crews import (
     DEADLINE_S,
     Crew,
@@ -26,23 +25,23 @@ from tests.e2e.crews import (
     commit,
     following,
     frames,
-    head,
     job,
     kinds,
     pending,
     pid_in,
     post,
-    printed_by,
     read_until,
     resolve,
+    scheduled_soon,
     shown,
-    since,
     stands,
     until_there,
     worker,
     write_template,
 )
 from tests.e2e.people import PASSWORD, add_user, client, issue_token, sign_in
+from tests.kit.client import Native
+from tests.kit.processes import is_alive
 from tests.kit.server import Server
 from tests.kit.waiting import until
 
@@ -57,12 +56,6 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
     with Server.start(data, *options) as started:
         write_template(data, "greeting", job("greet", "echo hello"))
         yield started
-
-
-@pytest.fixture
-def http(server: Server) -> Iterator[httpx2.Client]:
-    with connect(server) as found:
-        yield found
 
 
 @pytest.fixture
@@ -118,7 +111,7 @@ def asked(found: httpx2.Client, method: str, path: str, body: Json | None) -> tu
     return answer.status_code, content
 
 
-def test_case_01_another_persons_things_are_not_there(server: Server, http: httpx2.Client) -> None:
+def test_case_01_another_persons_things_are_not_there(server: Server, http: Native) -> None:
     ann, bob = add_user(server, "ann@example.org"), add_user(server, "bob@example.org")
     tokens = [issue_token(server, user["id"], "read", "write") for user in (ann, bob)]
     with client(server, tokens[0]) as anns, client(server, tokens[1]) as bobs:
@@ -133,7 +126,7 @@ def test_case_01_another_persons_things_are_not_there(server: Server, http: http
             "schedule": schedule["id"],
         }
         missing = dict.fromkeys(named, UNKNOWN)
-        before = head(http)
+        before = http.log_head()
         for method, path, sent in VERBS:
             foreign = asked(bobs, method, path.format(**named), sent)
             assert foreign[0] == 404, (method, path, foreign)
@@ -141,7 +134,7 @@ def test_case_01_another_persons_things_are_not_there(server: Server, http: http
         for method, path in EMPTY:
             foreign = asked(bobs, method, path.format(**named), None)
             assert foreign == asked(bobs, method, path.format(**missing), None), path
-        assert [e for e in since(http, before) if e["actor"].startswith("token:")] == []
+        assert [e for e in http.since(before) if e["actor"].startswith("token:")] == []
 
         with client(server) as nobody:
             for method, path, sent in VERBS:
@@ -152,7 +145,7 @@ def test_case_01_another_persons_things_are_not_there(server: Server, http: http
                 assert http.get(path.format(**named)).status_code == 200, path
 
 
-def test_case_01_lists_are_scoped(server: Server, http: httpx2.Client) -> None:
+def test_case_01_lists_are_scoped(server: Server, http: Native) -> None:
     cyd = add_user(server, "cyd@example.org")
     mine = commit(server, http, job("a"))
     with client(server, issue_token(server, cyd["id"], "read", "write")) as cyds:
@@ -178,9 +171,7 @@ def test_case_01_lists_are_scoped(server: Server, http: httpx2.Client) -> None:
 # 2. Identity
 
 
-def test_case_02_one_is_told_who_one_is_and_never_the_hash(
-    server: Server, http: httpx2.Client
-) -> None:
+def test_case_02_one_is_told_who_one_is_and_never_the_hash(server: Server, http: Native) -> None:
     user = add_user(server, "dee@example.org", name="Dee")
     with client(server) as nobody:
         assert (nobody.get("/auth/me").status_code, nobody.get("/auth/me").json()) == (200, None)
@@ -210,7 +201,7 @@ def kinds_of(seen: list[Frame]) -> list[str]:
 
 @pytest.mark.parametrize("outcome", ["done", "no such program", "cancelled"])
 def test_case_03_a_stream_is_chunks_and_then_one_end(
-    server: Server, http: httpx2.Client, outcome: str
+    server: Server, http: Native, outcome: str
 ) -> None:
     planned = job(
         "a", "echo one; echo two" + ("; exec sleep 600" if outcome == "cancelled" else "")
@@ -237,7 +228,7 @@ def test_case_03_a_stream_is_chunks_and_then_one_end(
 
 
 def test_case_04_a_replay_is_what_was_live_in_its_order(
-    server: Server, http: httpx2.Client, gate: Path
+    server: Server, http: Native, gate: Path
 ) -> None:
     script = f"echo one; {until_there(gate)}; printf torn"
     made = commit(server, http, job("a", script, body="Do it."))
@@ -258,7 +249,7 @@ def test_case_04_a_replay_is_what_was_live_in_its_order(
 
 
 def test_case_05_roots_are_ready_and_children_wait_for_the_last_parent(
-    server: Server, http: httpx2.Client, tmp_path: Path
+    server: Server, http: Native, tmp_path: Path
 ) -> None:
     gates = {key: tmp_path / key for key in "abc"}
     made = commit(
@@ -292,7 +283,7 @@ def test_case_05_roots_are_ready_and_children_wait_for_the_last_parent(
 
 
 def test_case_06_a_result_is_refused_and_then_taken(
-    server: Server, http: httpx2.Client, gate: Path
+    server: Server, http: Native, gate: Path
 ) -> None:
     schema = {"type": "object", "required": ["t"], "properties": {"t": {"type": "string"}}}
     made = commit(server, http, job("a", until_there(gate), result_schema=schema))
@@ -313,7 +304,7 @@ def test_case_06_a_result_is_refused_and_then_taken(
 
 @pytest.mark.parametrize("how", ["no result", "exit code", "kill -9"])
 def test_case_07_a_failure_is_tried_again_and_then_given_up(
-    server: Server, http: httpx2.Client, tmp_path: Path, how: str
+    server: Server, http: Native, tmp_path: Path, how: str
 ) -> None:
     pid = tmp_path / "pid"
     script, more = {
@@ -341,7 +332,7 @@ def test_case_07_a_failure_is_tried_again_and_then_given_up(
 
 def test_case_07_a_worker_outlives_the_server(server: Server, tmp_path: Path, gate: Path) -> None:
     pid = tmp_path / "pid"
-    with connect(server) as before:
+    with Native(server) as before:
         made = commit(server, before, job("a", f"echo $$ > {pid}; {until_there(gate)}; echo end"))
         attempt_runs(before, made["a"])
         worker = pid_in(pid)
@@ -349,15 +340,15 @@ def test_case_07_a_worker_outlives_the_server(server: Server, tmp_path: Path, ga
     assert is_alive(worker)
     gate.touch()
     server.restart()
-    with connect(server) as after:
+    with Native(server) as after:
         done = stands(after, made["a"], "done")
-        assert (done["attempts"], printed_by(after, made["a"])) == (1, ["end"])
+        assert (done["attempts"], after.printed(made["a"])) == (1, ["end"])
 
 
 # 8. Actions by state
 
 
-def in_columns(server: Server, http: httpx2.Client, gate: Path, count: int) -> dict[str, Crew]:
+def in_columns(server: Server, http: Native, gate: Path, count: int) -> dict[str, Crew]:
     """One crew for each column, with this many jobs each."""
     keys = [f"j{n}" for n in range(count)]
 
@@ -394,7 +385,7 @@ GUARDS = {
 """The columns that allow each action (`contracts/board.md` §5.1); archiving twice does nothing."""
 
 
-def test_case_08_guards_in_every_column(server: Server, http: httpx2.Client, gate: Path) -> None:
+def test_case_08_guards_in_every_column(server: Server, http: Native, gate: Path) -> None:
     found = in_columns(server, http, gate, len(GUARDS))
     for number, (verb, columns) in enumerate(GUARDS.items()):
         for column, crew in found.items():
@@ -415,7 +406,7 @@ def test_case_08_guards_in_every_column(server: Server, http: httpx2.Client, gat
 
 
 def test_case_08_feedback_is_seen_by_the_next_attempt(
-    server: Server, http: httpx2.Client, gate: Path
+    server: Server, http: Native, gate: Path
 ) -> None:
     gate.touch()
     made = commit(server, http, job("a", until_there(gate)))
@@ -432,15 +423,15 @@ def test_case_08_feedback_is_seen_by_the_next_attempt(
 
 
 def test_case_08_one_column_is_cleared_and_only_by_an_admin(
-    server: Server, http: httpx2.Client, gate: Path
+    server: Server, http: Native, gate: Path
 ) -> None:
     user = add_user(server, "eve@example.org")
     with client(server, issue_token(server, user["id"], "read", "write")) as eve:
         own = commit(server, eve, job("a"))
         stands(eve, own["a"], "done")
-        before = head(http)
+        before = http.log_head()
         assert eve.post("/api/jobs/clear", json={"status": "done"}).status_code == 403
-        assert since(http, before, "job.deleted") == []
+        assert http.since(before, "job.deleted") == []
     kept = commit(server, http, job("a", "false", maxRetries=0), job("b", until_there(gate)))
     stands(http, kept["a"], "blocked")
     attempt_runs(http, kept["b"])
@@ -464,7 +455,7 @@ def test_case_08_one_column_is_cleared_and_only_by_an_admin(
 # 9. Schedules
 
 
-def scheduled(http: httpx2.Client, rule: Json, **fields: Any) -> Json:
+def scheduled(http: Native, rule: Json, **fields: Any) -> Json:
     body = {"name": "s", "templateId": "greeting", "rule": rule, "timezone": "UTC", **fields}
     answer = http.post("/api/schedules", json=body)
     assert answer.status_code == 201, answer.text
@@ -485,7 +476,7 @@ def scheduled(http: httpx2.Client, rule: Json, **fields: Any) -> Json:
         ({"cadence": "minutely", "everyMinutes": 5}, lambda t: t.second == 0),
     ],
 )
-def test_case_09_five_cadences_in_their_zone(http: httpx2.Client, rule: Json, wanted: Any) -> None:
+def test_case_09_five_cadences_in_their_zone(http: Native, rule: Json, wanted: Any) -> None:
     zone = "America/New_York"
     made = scheduled(http, rule, timezone=zone)
     previewed = http.get(f"/api/schedules/{made['id']}/preview?n=20").json()["times"]
@@ -497,7 +488,7 @@ def test_case_09_five_cadences_in_their_zone(http: httpx2.Client, rule: Json, wa
     http.delete(f"/api/schedules/{made['id']}")
 
 
-def test_case_09_disabled_run_by_hand_and_deleted(http: httpx2.Client) -> None:
+def test_case_09_disabled_run_by_hand_and_deleted(http: Native) -> None:
     made = scheduled(http, {"cadence": "daily", "at": "09:00"})
     path = f"/api/schedules/{made['id']}"
     assert post(http, f"{path}/disable").json()["schedule"]["nextRunAt"] is None
@@ -519,27 +510,24 @@ def test_case_09_disabled_run_by_hand_and_deleted(http: httpx2.Client) -> None:
         {"templateId": None},
     ],
 )
-def test_case_09_a_schedule_that_cannot_be_is_refused(http: httpx2.Client, wrong: Json) -> None:
+def test_case_09_a_schedule_that_cannot_be_is_refused(http: Native, wrong: Json) -> None:
     body = {"name": "s", "templateId": "greeting", "rule": {"cadence": "daily"}, **wrong}
-    before = head(http)
+    before = http.log_head()
     assert http.post("/api/schedules", json=body).status_code == 400
-    assert since(http, before, "schedule.created") == []
+    assert http.since(before, "schedule.created") == []
 
 
 def test_case_09_and_10_a_restart_when_one_is_due_fires_it_once(server: Server) -> None:
     """The dispatcher's status also ends with its server, and returns with the next one."""
-    with connect(server) as before:
+    with Native(server) as before:
         assert before.get("/api/dispatcher/status").json()["running"] is True
-        body = {"name": "s", "templateId": "greeting", "timezone": "UTC"}
-        made = made_soon(
-            lambda at: before.post("/api/schedules", json={**body, "rule": {"once": at}}), 2.0
-        )
+        made = scheduled_soon(before, 2.0, name="s", templateId="greeting", timezone="UTC")
         server.kill()
         with pytest.raises(httpx2.TransportError):
             before.get("/api/dispatcher/status")
     until(lambda: datetime.now(UTC).isoformat() > made["nextRunAt"], "its time passes")
     server.restart()
-    with connect(server) as http:
+    with Native(server) as http:
         status: Json = until(
             lambda: (
                 found if (found := http.get("/api/dispatcher/status").json())["running"] else None
@@ -566,7 +554,7 @@ SYMBOLS = "é€😀"
 
 
 def test_case_11_the_stream_is_open_before_the_first_run_and_goes_on_across_a_retry(
-    server: Server, http: httpx2.Client, tmp_path: Path
+    server: Server, http: Native, tmp_path: Path
 ) -> None:
     flag = tmp_path / "flag"
     script = f"echo attempt; if [ -e {flag} ]; then exit 0; fi; touch {flag}; exit 1"
@@ -583,7 +571,7 @@ def test_case_11_the_stream_is_open_before_the_first_run_and_goes_on_across_a_re
 
 
 def test_case_11_a_reader_resumes_at_every_id_and_is_told_when_all_was_seen(
-    server: Server, http: httpx2.Client
+    server: Server, http: Native
 ) -> None:
     made = commit(server, http, job("a", "seq 5; sleep 0.2; seq 6 8"))
     seen = frames(http, made["a"])
@@ -595,10 +583,10 @@ def test_case_11_a_reader_resumes_at_every_id_and_is_told_when_all_was_seen(
     assert http.get(path, headers=headers).status_code == 204
     post(http, f"/api/jobs/{made['a']}/archive")
     assert http.get(path, headers=headers).status_code == 204
-    assert http.get(path, headers={"Last-Event-ID": str(head(http) + 1)}).status_code == 400
+    assert http.get(path, headers={"Last-Event-ID": str(http.log_head() + 1)}).status_code == 400
 
 
-def test_case_11_text_may_be_split_at_every_byte(server: Server, http: httpx2.Client) -> None:
+def test_case_11_text_may_be_split_at_every_byte(server: Server, http: Native) -> None:
     one_by_one = "; sleep 0.06; ".join(f"printf '\\{byte:03o}'" for byte in SYMBOLS.encode())
     made = commit(server, http, job("a", f"{one_by_one}; echo; {one_by_one}"))
     texts = [frame.text.rstrip("\n") for frame in frames(http, made["a"]) if frame.kind == "text"]

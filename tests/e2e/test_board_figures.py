@@ -7,11 +7,9 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
-import httpx2
 import pytest
 
 from domain.clock import elapsed_ms
-from tests.e2e.client import connect
 from tests.e2e.crews import (
     Json,
     all_done,
@@ -20,11 +18,11 @@ from tests.e2e.crews import (
     only_after,
     pending,
     resolve,
-    since,
     stands,
     write_template,
 )
 from tests.e2e.people import add_user, client, issue_token
+from tests.kit.client import Native
 from tests.kit.server import Server
 from tests.kit.waiting import until
 
@@ -34,19 +32,13 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
     """A server with crews, firings and answers of every kind."""
     data = tmp_path_factory.mktemp("figures") / "data"
     with Server.start(data, "--capacity=6", "--stop-jobs") as running:
-        with connect(running) as http:
+        with Native(running) as http:
             _crews_and_approvals(running, http)
             _schedules(running, http)
         yield running
 
 
-@pytest.fixture
-def http(server: Server) -> Iterator[httpx2.Client]:
-    with connect(server) as operator:
-        yield operator
-
-
-def _crews_and_approvals(server: Server, http: httpx2.Client) -> None:
+def _crews_and_approvals(server: Server, http: Native) -> None:
     never = server.data / "never"
     done = commit(server, http, job("a"), job("b", "true", "a"))
     blocked = commit(server, http, job("a", only_after(never), maxRetries=0))
@@ -63,7 +55,7 @@ def _crews_and_approvals(server: Server, http: httpx2.Client) -> None:
     stands(http, blocked["a"], "blocked")
 
 
-def _schedules(server: Server, http: httpx2.Client) -> None:
+def _schedules(server: Server, http: Native) -> None:
     write_template(server.data, "quick", job("a"))
     gone = write_template(server.data, "gone", job("a"))
     waits = write_template(server.data, "waits", job("a", approval="required"))
@@ -79,7 +71,7 @@ def _schedules(server: Server, http: httpx2.Client) -> None:
         made[name] = answer.json()["schedule"]["id"]
     assert http.post(f"/api/schedules/{made['skipped']}/run-now").is_success
     gone.unlink()
-    until(lambda: len(since(http, 0, "schedule.fired")) == 4, "all have fired")
+    until(lambda: len(http.since(0, "schedule.fired")) == 4, "all have fired")
     until(lambda: len(_outcomes(http)) == 4, "each has its outcome")
     assert waits.exists()
     http.post(
@@ -92,8 +84,8 @@ def _soon() -> str:
     return (datetime.now(UTC) + timedelta(seconds=2)).isoformat()
 
 
-def _outcomes(http: httpx2.Client) -> list[Json]:
-    return since(http, 0, "schedule.spawned", "schedule.failed", "schedule.skipped")
+def _outcomes(http: Native) -> list[Json]:
+    return http.since(0, "schedule.spawned", "schedule.failed", "schedule.skipped")
 
 
 def percentile(values: list[int], share: int) -> int | None:
@@ -111,15 +103,15 @@ def answer_times(log: list[Json]) -> list[int]:
     ]
 
 
-def overview(http: httpx2.Client, **query: Any) -> Json:
+def overview(http: Native, **query: Any) -> Json:
     answer = http.get("/crewlog/v1/analytics/overview", params=query)
     assert answer.status_code == 200, answer.text
     told: Json = answer.json()
     return told
 
 
-def test_crews_are_counted_by_state_and_by_template(http: httpx2.Client) -> None:
-    committed = since(http, 0, "crew.committed")
+def test_crews_are_counted_by_state_and_by_template(http: Native) -> None:
+    committed = http.since(0, "crew.committed")
     crews = [http.get(f"/crewlog/v1/crews/{event['stream'][5:]}").json() for event in committed]
     told = overview(http)["crews"]
     assert told["total"] == len(committed) == 9
@@ -129,7 +121,7 @@ def test_crews_are_counted_by_state_and_by_template(http: httpx2.Client) -> None
 
 
 def test_a_job_that_gave_up_has_failed_until_it_goes_on(tmp_path: Path) -> None:
-    with Server.start(tmp_path / "data", "--stop-jobs") as own, connect(own) as http:
+    with Server.start(tmp_path / "data", "--stop-jobs") as own, Native(own) as http:
         made = commit(own, http, job("a", "exit 3", maxRetries=0), job("b"))
         stands(http, made["a"], "blocked")
         stands(http, made["b"], "done")
@@ -147,8 +139,8 @@ def test_a_job_that_gave_up_has_failed_until_it_goes_on(tmp_path: Path) -> None:
         assert overview(http)["byOutcome"] == {"failed": 1, "completed": 1, "open": 1}
 
 
-def test_approvals_are_counted_and_waits_ranked(http: httpx2.Client) -> None:
-    log = since(http, 0)
+def test_approvals_are_counted_and_waits_ranked(http: Native) -> None:
+    log = http.since(0)
     told = overview(http)["approvals"]
     states = Counter(
         event["data"]["resolution"] for event in log if event["type"] == "approval.resolved"
@@ -166,11 +158,11 @@ def test_approvals_are_counted_and_waits_ranked(http: httpx2.Client) -> None:
     }
 
 
-def test_firings_are_counted_by_what_came_of_them_and_lateness_ranked(http: httpx2.Client) -> None:
+def test_firings_are_counted_by_what_came_of_them_and_lateness_ranked(http: Native) -> None:
     told = overview(http)["schedules"]
     assert (told["firings"], told["spawned"], told["failed"], told["skipped"]) == (4, 2, 1, 1)
     assert (told["missed"], told["caughtUp"]) == (0, 0)
-    by_rule = [e for e in since(http, 0, "schedule.fired") if not e["data"]["manual"]]
+    by_rule = [e for e in http.since(0, "schedule.fired") if not e["data"]["manual"]]
     late = [event["data"]["late_ms"] for event in by_rule]
     assert told["latenessMs"] == {
         "count": 3,
@@ -188,9 +180,9 @@ def test_what_others_own_is_not_counted(server: Server) -> None:
     assert told["approvals"]["waitMs"]["count"] == 0
 
 
-def test_the_board_shows_the_wait_for_answers_and_the_next_firing(http: httpx2.Client) -> None:
+def test_the_board_shows_the_wait_for_answers_and_the_next_firing(http: Native) -> None:
     board = http.get("/crewlog/v1/board").json()
-    waits = answer_times(since(http, 0))
+    waits = answer_times(http.since(0))
     assert board["approvals"]["medianWaitMs"] == percentile(waits, 50)
     assert board["approvals"]["pending"] == overview(http)["approvals"]["pending"]
     listed = http.get("/api/schedules").json()["schedules"]

@@ -9,10 +9,8 @@ from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
-import httpx2
 import pytest
 
-from tests.e2e.client import connect, is_alive
 from tests.e2e.crews import (
     DEADLINE_S,
     KEEP_PARENTS,
@@ -23,23 +21,21 @@ from tests.e2e.crews import (
     following,
     frames,
     gives,
-    head,
     job,
     kinds,
     parents_of,
     pid_in,
     post,
-    printed_by,
     read_until,
     shown,
-    since,
     stands,
-    told,
     until_there,
     worker,
     write_template,
 )
 from tests.e2e.people import add_user, client, issue_token
+from tests.kit.client import Native
+from tests.kit.processes import is_alive
 from tests.kit.server import Server, crewlog
 from tests.kit.waiting import until
 
@@ -55,12 +51,6 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
 
 
 @pytest.fixture
-def http(server: Server) -> Iterator[httpx2.Client]:
-    with connect(server) as found:
-        yield found
-
-
-@pytest.fixture
 def gate(tmp_path: Path) -> Path:
     return tmp_path / "gate"
 
@@ -70,7 +60,7 @@ def test_weakness_01_the_board_is_made_from_the_log_and_a_wipe_destroys_no_histo
 ) -> None:
     """State was mutable rows beside a log; a wipe destroyed history."""
 
-    def board(http: httpx2.Client, crew_id: str) -> list[Json]:
+    def board(http: Native, crew_id: str) -> list[Json]:
         crew = http.get(f"/crewlog/v1/crews/{crew_id}").json()
         return [
             http.get("/crewlog/v1/board").json(),
@@ -79,7 +69,7 @@ def test_weakness_01_the_board_is_made_from_the_log_and_a_wipe_destroys_no_histo
         ]
 
     with Server.start(tmp_path / "data", "--stop-jobs") as server:
-        with connect(server) as http:
+        with Native(server) as http:
             gone = commit(server, http, job("gone"))
             all_done(http, gone)
             post(http, "/api/jobs/clear", {"status": "done"})
@@ -94,15 +84,15 @@ def test_weakness_01_the_board_is_made_from_the_log_and_a_wipe_destroys_no_histo
         for file in (tmp_path / "data").glob("views.db*"):
             file.unlink()
         server.restart()
-        with connect(server) as http:
+        with Native(server) as http:
             assert board(http, made.id) == before
 
 
-def test_weakness_02_many_write_and_one_appends(server: Server, http: httpx2.Client) -> None:
+def test_weakness_02_many_write_and_one_appends(server: Server, http: Native) -> None:
     """Every worker and server wrote to the same database file."""
     made = commit(server, http, job("a"))
     stands(http, made["a"], "done")
-    before = head(http)
+    before = http.log_head()
 
     def say(number: int) -> int:
         """Comment; on a 409, another writer was first: try again."""
@@ -114,15 +104,15 @@ def test_weakness_02_many_write_and_one_appends(server: Server, http: httpx2.Cli
 
     with ThreadPoolExecutor(8) as pool:
         positions = list(pool.map(say, range(40)))
-    everything = since(http, before)
-    assert [e["position"] for e in everything] == list(range(before + 1, head(http) + 1))
+    everything = http.since(before)
+    assert [e["position"] for e in everything] == list(range(before + 1, http.log_head() + 1))
     written = [event for event in everything if event["type"] == "job.commented"]
     assert [event["position"] for event in written] == sorted(positions)
     assert sorted(e["data"]["text"] for e in written) == sorted(f"c{n}" for n in range(40))
 
 
 def test_weakness_03_a_worker_that_is_there_and_does_nothing_is_found_by_its_lease(
-    server: Server, http: httpx2.Client, tmp_path: Path
+    server: Server, http: Native, tmp_path: Path
 ) -> None:
     """A process that existed was never recovered, one that did not after 4 hours."""
     pid, once = tmp_path / "pid", tmp_path / "once"
@@ -138,7 +128,7 @@ def test_weakness_03_a_worker_that_is_there_and_does_nothing_is_found_by_its_lea
 
 
 def test_weakness_04_a_late_worker_cannot_finish_what_was_handed_on(
-    server: Server, http: httpx2.Client, tmp_path: Path, gate: Path
+    server: Server, http: Native, tmp_path: Path, gate: Path
 ) -> None:
     pid = tmp_path / "pid"
     made = commit(server, http, job("a", f"echo $$ > {pid}; {until_there(gate)}"))
@@ -154,7 +144,7 @@ def test_weakness_04_a_late_worker_cannot_finish_what_was_handed_on(
 
 
 def test_weakness_05_what_runs_away_is_stopped(
-    server: Server, http: httpx2.Client, tmp_path: Path
+    server: Server, http: Native, tmp_path: Path
 ) -> None:
     """There was no cancel, and a running job could not be deleted."""
     pid = tmp_path / "pid"
@@ -170,7 +160,7 @@ def test_weakness_05_what_runs_away_is_stopped(
 
 
 def test_weakness_06_a_stream_resumes_and_goes_on_across_attempts(
-    server: Server, http: httpx2.Client, tmp_path: Path
+    server: Server, http: Native, tmp_path: Path
 ) -> None:
     """No ids and no resume; a retry in the middle was lost."""
     once, gate = tmp_path / "once", tmp_path / "gate"
@@ -185,7 +175,7 @@ def test_weakness_06_a_stream_resumes_and_goes_on_across_attempts(
 
 
 def test_weakness_07_a_failing_launch_is_an_end_and_the_server_lives(
-    server: Server, http: httpx2.Client
+    server: Server, http: Native
 ) -> None:
     """Any failure of the runner hung the work for ever, or ended the process."""
     absent = job("a", maxRetries=1) | {"argv": ["/no/such/program"]}
@@ -203,23 +193,23 @@ def test_weakness_07_a_failing_launch_is_an_end_and_the_server_lives(
 
 
 def test_weakness_08_text_that_is_cut_within_a_character_is_whole(
-    server: Server, http: httpx2.Client
+    server: Server, http: Native
 ) -> None:
     made = commit(server, http, job("a", r"printf 'a\360\237'; sleep 0.4; printf '\230\200z\n'"))
     stands(http, made["a"], "done")
-    assert printed_by(http, made["a"]) == ["a😀z"]
+    assert http.printed(made["a"]) == ["a😀z"]
     assert "a😀z\n" in [frame.text for frame in frames(http, made["a"])]
 
 
 def test_weakness_09_what_was_acknowledged_is_in_the_log_before_anybody_sees_it(
-    server: Server, http: httpx2.Client
+    server: Server, http: Native
 ) -> None:
     """One failed append poisoned a log, and most were never waited for."""
     made = commit(server, http, job("a"))
     for number in range(5):
         answer = post(http, f"/api/jobs/{made['a']}/comments", {"body": f"c{number}"})
         position = int(answer.headers["x-event-position"])
-        [event] = since(http, position - 1)[:1]
+        [event] = http.since(position - 1)[:1]
         assert (event["position"], event["data"]["text"]) == (position, f"c{number}")
         assert shown(http, made["a"])["comments"][-1]["body"] == f"c{number}"
     bad = http.post(f"/api/jobs/{made['a']}/comments", json={"body": "\0"})
@@ -228,7 +218,7 @@ def test_weakness_09_what_was_acknowledged_is_in_the_log_before_anybody_sees_it(
 
 
 def test_weakness_10_two_who_change_a_job_at_once_do_so_one_after_the_other(
-    server: Server, http: httpx2.Client
+    server: Server, http: Native
 ) -> None:
     """Two turns of one session were interleaved."""
     made = commit(server, http, job("a", "false", maxRetries=0))
@@ -245,12 +235,12 @@ def test_weakness_10_two_who_change_a_job_at_once_do_so_one_after_the_other(
     assert set(statuses[1:]) <= {409, 412}
     assert kinds(http, made["a"]).count("job.redone") == 1
     stands(http, made["a"], "blocked")
-    own = [e for e in since(http, 0) if e["stream"] == f"job-{made['a']}"]
+    own = [e for e in http.since(0) if e["stream"] == f"job-{made['a']}"]
     assert [e["version"] for e in own] == list(range(1, len(own) + 1))
 
 
 def test_weakness_11_and_13_names_that_look_alike_share_nothing(
-    server: Server, http: httpx2.Client
+    server: Server, http: Native
 ) -> None:
     """Logs were found by a slug of the name, or under one fixed user."""
     names = ("ann.lee@example.org", "ann_lee@example.org", "анна@example.org", "åsa@example.org")
@@ -264,7 +254,7 @@ def test_weakness_11_and_13_names_that_look_alike_share_nothing(
             made[user["id"]] = (token, crew["my.chat"])
     assert len({job_id for _, job_id in made.values()}) == len(names)
     for user_id, (token, job_id) in made.items():
-        [first] = told(http, job_id, "job.submitted")
+        [first] = http.events(job_id, "job.submitted")
         assert (first["data"]["owner"], first["actor"][:6]) == (f"user:{user_id}", "token:")
         with client(server, token) as own:
             assert [one["id"] for one in own.get("/api/jobs").json()["items"]] == [job_id]
@@ -276,25 +266,23 @@ def test_weakness_11_and_13_names_that_look_alike_share_nothing(
 
 
 def test_weakness_12_stream_detail_and_timeline_come_from_one_log(
-    server: Server, http: httpx2.Client, tmp_path: Path
+    server: Server, http: Native, tmp_path: Path
 ) -> None:
     """The model's input and the people's view were written separately."""
     once = tmp_path / "once"
     made = commit(server, http, job("a", f"echo x; [ -e {once} ] || {{ touch {once}; exit 1; }}"))
     detail = stands(http, made["a"], "done")
     seen = frames(http, made["a"])
-    assert [f.text for f in seen if f.kind == "text"] == [
-        f"{x}\n" for x in printed_by(http, made["a"])
-    ]
+    assert [f.text for f in seen if f.kind == "text"] == [f"{x}\n" for x in http.printed(made["a"])]
     assert [f.kind for f in seen].count("agent_start") == len(detail["runs"]) == 2
-    positions = {event["position"] for event in told(http, made["a"], *kinds(http, made["a"]))}
+    positions = {event["position"] for event in http.events(made["a"], *kinds(http, made["a"]))}
     assert {event["id"] for event in detail["events"]} <= positions
     timeline = http.get(f"/crewlog/v1/jobs/{made['a']}/timeline").json()["items"]
     assert [e["position"] for e in timeline] == [e["id"] for e in detail["events"]]
 
 
 def test_weakness_14_children_of_one_that_gave_up_are_not_stranded_in_silence(
-    server: Server, http: httpx2.Client
+    server: Server, http: Native
 ) -> None:
     made = commit(
         server, http, job("a", "false", maxRetries=0), job("b", "true", "a"), job("c", "true", "b")
@@ -302,13 +290,13 @@ def test_weakness_14_children_of_one_that_gave_up_are_not_stranded_in_silence(
     stands(http, made["a"], "blocked")
     for key in "bc":
         until(lambda key=key: shown(http, made[key])["strandedBy"], "it is told")  # type: ignore[misc]
-        [event] = told(http, made[key], "job.stranded")
+        [event] = http.events(made[key], "job.stranded")
         assert event["data"] == {"parent": made["a"], "reason": "“Job a” gave up."}
         assert event["actor"] == "system:crews"
 
 
 def test_weakness_15_what_was_made_of_a_redone_parent_is_made_anew(
-    server: Server, http: httpx2.Client
+    server: Server, http: Native
 ) -> None:
     script = 'printf "{\\"attempt\\": $CREWLOG_ATTEMPT}" > "$CREWLOG_RESULT"'
     made = commit(server, http, job("a", script), job("b", KEEP_PARENTS, "a"))
@@ -317,25 +305,25 @@ def test_weakness_15_what_was_made_of_a_redone_parent_is_made_anew(
     until(lambda: shown(http, made["b"])["attempt"] == 2, "the child runs again", DEADLINE_S)
     all_done(http, made)
     assert parents_of(http, made["b"])[0]["metadata"] == {"attempt": 2}
-    queued = told(http, made["b"], "job.queued")
+    queued = http.events(made["b"], "job.queued")
     assert [event["data"]["after"] for event in queued] == [{made["a"]: 1}, {made["a"]: 2}]
 
 
 def test_weakness_16_what_an_attempt_left_is_kept_and_crews_do_not_share_it(
-    server: Server, http: httpx2.Client
+    server: Server, http: Native
 ) -> None:
     """Only the latest run's file was kept, in a folder that all crews of a template shared."""
     script = 'ls -A; echo $CREWLOG_JOB_ID > mine; cp mine "$CREWLOG_ARTIFACTS/a.txt"'
     crews = [commit(server, http, job("a", script)) for _ in range(2)]
     for crew in crews:
         all_done(http, crew)
-        assert printed_by(http, crew["a"]) == []
+        assert http.printed(crew["a"]) == []
         answer = http.get(f"/api/jobs/{crew['a']}/artifact")
         assert answer.text == f"{crew['a']}\n"
 
 
 def test_weakness_17_a_crew_that_is_asked_for_twice_is_made_once(
-    server: Server, http: httpx2.Client
+    server: Server, http: Native
 ) -> None:
     write_template(server.data, "once", job("a"))
     headers = {"Idempotency-Key": "weakness 17"}
@@ -347,26 +335,24 @@ def test_weakness_17_a_crew_that_is_asked_for_twice_is_made_once(
         answers = [one.result() for one in asked]
     assert {answer.status_code for answer in answers} == {201}
     assert len({answer.json()["crewId"] for answer in answers}) == 1
-    made = since(http, 0, "crew.committed")
+    made = http.since(0, "crew.committed")
     assert sum(event["data"]["template"] == "once" for event in made) == 1
 
 
-def test_weakness_18_a_place_is_taken_before_the_work_begins(
-    server: Server, http: httpx2.Client
-) -> None:
+def test_weakness_18_a_place_is_taken_before_the_work_begins(server: Server, http: Native) -> None:
     """The budget was checked only after workers had ended, so it was exceeded."""
-    before = head(http)
+    before = http.log_head()
     made = commit(server, http, *(job(f"j{n}", "sleep 0.05") for n in range(12)))
     all_done(http, made)
     running = most = 0
-    for event in since(http, before):
+    for event in http.since(before):
         running += {"job.started": 1, "job.finished": -1}.get(event["type"], 0)
         most = max(most, running)
     assert 1 <= most <= CAPACITY
 
 
 def test_weakness_19_a_second_dispatcher_is_refused_and_the_board_is_pushed(
-    server: Server, http: httpx2.Client
+    server: Server, http: Native
 ) -> None:
     """Two dispatchers could not be distinguished; pages polled each second."""
     second = crewlog("serve", "--port", "0", "--data", server.data)
@@ -383,7 +369,7 @@ def test_weakness_19_a_second_dispatcher_is_refused_and_the_board_is_pushed(
 def test_weakness_20_nobody_is_there_before_somebody_is_added(tmp_path: Path) -> None:
     """A well-known administrator with a public password came with the installation."""
     with Server.start(tmp_path / "data") as server:
-        with connect(server) as http:
+        with Native(server) as http:
             assert http.get("/crewlog/v1/users").json()["items"] == []
         with client(server) as nobody:
             for email, password in (

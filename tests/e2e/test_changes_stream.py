@@ -8,15 +8,12 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-import httpx2
 import pytest
 
-from tests.e2e.client import connect
 from tests.e2e.crews import (
     Json,
     all_done,
     commit,
-    head,
     job,
     only_after,
     pending,
@@ -27,6 +24,7 @@ from tests.e2e.crews import (
     until_there,
 )
 from tests.e2e.people import add_user, client, issue_token, sign_in
+from tests.kit.client import Native
 from tests.kit.server import Server
 from tests.kit.waiting import until
 
@@ -37,12 +35,6 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
         tmp_path_factory.mktemp("changes") / "data", "--capacity=6", "--stop-jobs"
     ) as running:
         yield running
-
-
-@pytest.fixture
-def http(server: Server) -> Iterator[httpx2.Client]:
-    with connect(server) as operator:
-        yield operator
 
 
 @dataclass(frozen=True)
@@ -68,9 +60,7 @@ def parse(lines: Iterable[str]) -> Iterator[Change]:
 
 
 @contextmanager
-def changes(
-    http: httpx2.Client, after: int | None = None, **query: str
-) -> Iterator[Iterator[Change]]:
+def changes(http: Native, after: int | None = None, **query: str) -> Iterator[Iterator[Change]]:
     """The open stream, from a position or from now on."""
     headers = {} if after is None else {"Last-Event-ID": str(after)}
     with http.stream("GET", "/api/events", headers=headers, params=query) as answer:
@@ -90,7 +80,7 @@ def up_to(stream: Iterator[Change], position: int) -> list[Change]:
     raise AssertionError(f"The stream ended after {seen[-3:]}.")
 
 
-def marker(http: httpx2.Client, job_id: str) -> int:
+def marker(http: Native, job_id: str) -> int:
     """The position of a comment, which every reader of the job gets as a change."""
     commented = post(http, f"/api/jobs/{job_id}/comments", {"body": "That is all."})
     return int(commented.headers["x-event-position"])
@@ -105,10 +95,8 @@ def short(changes: Iterable[Change], job_id: str) -> list[str]:
     ]
 
 
-def test_each_change_has_the_name_and_the_fields_of_codeplane(
-    http: httpx2.Client, server: Server
-) -> None:
-    begin = head(http)
+def test_each_change_has_the_name_and_the_fields_of_codeplane(http: Native, server: Server) -> None:
+    begin = http.log_head()
     asks = commit(server, http, job("asks", 'crewlog worker ask "Go on?" --action "rm -r"; true'))
     approval = pending(http, asks["asks"])
     resolve(http, approval["id"], "approved")
@@ -157,8 +145,8 @@ def test_each_change_has_the_name_and_the_fields_of_codeplane(
     assert short(seen, fails["fails"])[-3:] == ["job_failed", "failed", "job_archived"]
 
 
-def test_live_and_from_the_beginning_it_is_the_same(http: httpx2.Client, server: Server) -> None:
-    begin = head(http)
+def test_live_and_from_the_beginning_it_is_the_same(http: Native, server: Server) -> None:
+    begin = http.log_head()
     with changes(http) as live:
         made = commit(server, http, job("a"), job("b", "exit 1", "a", maxRetries=0))
         stands(http, made["b"], "blocked")
@@ -179,10 +167,8 @@ def _behind(seen: list[Change], position: int) -> int:
     return 1 + [change.id for change in seen].index(str(position))
 
 
-def test_of_one_job_it_shows_that_one_and_its_questions(
-    http: httpx2.Client, server: Server
-) -> None:
-    begin = head(http)
+def test_of_one_job_it_shows_that_one_and_its_questions(http: Native, server: Server) -> None:
+    begin = http.log_head()
     made = commit(server, http, job("a", 'crewlog worker ask "Go on?"'), job("b"))
     resolve(http, pending(http, made["a"])["id"], "approved")
     all_done(http, made)
@@ -194,10 +180,10 @@ def test_of_one_job_it_shows_that_one_and_its_questions(
 
 
 def test_a_job_with_a_second_question_open_does_not_run(
-    http: httpx2.Client, server: Server, tmp_path: Path
+    http: Native, server: Server, tmp_path: Path
 ) -> None:
     """CodePlane's client drops the questions of jobs that do not wait."""
-    begin = head(http)
+    begin = http.log_head()
     script = 'crewlog worker ask "One?" & crewlog worker ask "Two?"; wait'
     made = commit(server, http, job("a", script))
 
@@ -220,7 +206,7 @@ def test_a_job_with_a_second_question_open_does_not_run(
 
 
 def test_others_see_nothing_but_the_questions_they_are_named_for(
-    http: httpx2.Client, server: Server, tmp_path: Path
+    http: Native, server: Server, tmp_path: Path
 ) -> None:
     ann, bob, eve = (add_user(server, f"{name}@changes.org") for name in ("ann", "bob", "eve"))
     gate = tmp_path / "gate"
@@ -230,7 +216,7 @@ def test_others_see_nothing_but_the_questions_they_are_named_for(
         client(server, issue_token(server, eve["id"], "read")) as nobodys,
     ):
         own = commit(server, his, job("own", until_there(gate)))["own"]
-        begin = head(http)
+        begin = http.log_head()
         with changes(his) as live:
             asks = commit(
                 server,
@@ -260,7 +246,7 @@ def test_others_see_nothing_but_the_questions_they_are_named_for(
 @pytest.mark.parametrize("way", ["disabled", "revoked", "signed out", "no admin any more"])
 @pytest.mark.parametrize("path", ["/api/events", "/crewlog/v1/log/stream", "of a job"])
 def test_a_stream_ends_with_the_standing_of_its_reader(
-    http: httpx2.Client, server: Server, tmp_path: Path, way: str, path: str
+    http: Native, server: Server, tmp_path: Path, way: str, path: str
 ) -> None:
     email = f"{way}.{path}@changes.org".replace(" ", ".").replace("/", "")
     user = add_user(server, email, role="admin")
@@ -298,7 +284,7 @@ def test_a_stream_ends_with_the_standing_of_its_reader(
 
 
 def test_a_stream_goes_on_while_others_come_and_go(
-    http: httpx2.Client, server: Server, tmp_path: Path
+    http: Native, server: Server, tmp_path: Path
 ) -> None:
     user = add_user(server, "stays@changes.org")
     with client(server, issue_token(server, user["id"], "write")) as reader:

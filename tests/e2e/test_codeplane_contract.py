@@ -9,8 +9,8 @@ import httpx2
 import pytest
 
 from api.dialects.codeplane.job_json import ABSENT
-from tests.e2e.client import connect, ended, submit
 from tests.e2e.crews import commit, job
+from tests.kit.client import Native
 from tests.kit.server import Server
 
 JOB = {
@@ -34,25 +34,20 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
 
 
 @pytest.fixture(scope="module")
-def http(server: Server) -> Iterator[httpx2.Client]:
-    with connect(server) as connected:
-        yield connected
-
-
-@pytest.fixture(scope="module")
-def done(http: httpx2.Client) -> str:
-    job_id = submit(http, "true", title="Say yes")
-    ended(http, job_id)
+def done(server: Server) -> str:
+    with Native(server) as http:
+        job_id = http.submit("true", title="Say yes")
+        http.ended(job_id)
     return job_id
 
 
-def read(http: httpx2.Client, path: str) -> Any:
+def read(http: Native, path: str) -> Any:
     answer = http.get(path)
     assert answer.status_code == 200, answer.text
     return answer.json()
 
 
-def test_every_job_object_has_every_field(http: httpx2.Client, done: str) -> None:
+def test_every_job_object_has_every_field(http: Native, done: str) -> None:
     made = http.post("/api/jobs", json={"argv": ["true"]}).json()
     shown = read(http, f"/api/jobs/{done}")
     listed = read(http, "/api/jobs?limit=1")["items"][0]
@@ -65,16 +60,16 @@ def test_every_job_object_has_every_field(http: httpx2.Client, done: str) -> Non
 
 
 def test_a_page_is_items_cursor_and_more_and_an_unknown_cursor_is_an_empty_one(
-    http: httpx2.Client, done: str
+    http: Native, done: str
 ) -> None:
     assert read(http, "/api/jobs?limit=1").keys() == {"items", "cursor", "hasMore"}
     empty: dict[str, Any] = {"items": [], "cursor": None, "hasMore": False}
     assert read(http, f"/api/jobs?cursor={done}x") == empty
 
 
-def test_archive_is_204_also_again(http: httpx2.Client) -> None:
-    job_id = submit(http, "true")
-    ended(http, job_id)
+def test_archive_is_204_also_again(http: Native) -> None:
+    job_id = http.submit("true")
+    http.ended(job_id)
 
     for _ in range(2):
         answer = http.post(f"/api/jobs/{job_id}/archive")
@@ -82,7 +77,7 @@ def test_archive_is_204_also_again(http: httpx2.Client) -> None:
     assert read(http, f"/api/jobs/{job_id}")["archivedAt"] is not None
 
 
-def test_the_timeline_is_headlines(http: httpx2.Client, done: str) -> None:
+def test_the_timeline_is_headlines(http: Native, done: str) -> None:
     told = read(http, f"/api/jobs/{done}/timeline")
 
     assert [one["headline"] for one in told][:2] == ["Submitted: Say yes", "Queued."]
@@ -95,7 +90,7 @@ def test_the_timeline_is_headlines(http: httpx2.Client, done: str) -> None:
 
 
 def test_at_the_main_address_one_object_is_what_codeplane_and_the_board_publish(
-    server: Server, http: httpx2.Client, done: str
+    server: Server, http: Native, done: str
 ) -> None:
     both = read(http, f"/api/jobs/{done}")
     assert both.keys() >= JOB | DETAIL
@@ -109,7 +104,7 @@ def test_at_the_main_address_one_object_is_what_codeplane_and_the_board_publish(
             assert nobody.get(path).status_code == 401
 
 
-def test_a_body_that_names_a_template_is_the_boards(server: Server, http: httpx2.Client) -> None:
+def test_a_body_that_names_a_template_is_the_boards(server: Server, http: Native) -> None:
     crew = commit(server, http, job("one"))
     assert crew.answer.json() == {"jobIds": [crew["one"]], "crewId": crew.id}
     refused = http.post("/api/jobs", json={"templateId": "not-there"})

@@ -10,7 +10,8 @@ from urllib.parse import urlsplit
 import httpx2
 import pytest
 
-from tests.e2e.client import connect, ended, output, shell, submit
+from tests.e2e.gitoma import output
+from tests.kit.client import Native
 from tests.kit.server import Server
 from tests.kit.waiting import DEADLINE_S, until
 
@@ -20,7 +21,7 @@ DESCRIPTORS = 256
 def test_silent_connections_take_no_descriptor_from_jobs(tmp_path: Path) -> None:
     server = Server(tmp_path / "data", "--stop-jobs", "--log-level=warning", "--capacity=2")
     server.prefix = ("prlimit", f"--nofile={DESCRIPTORS}:{DESCRIPTORS}")
-    with server, ExitStack() as held, connect(server) as http:
+    with server, ExitStack() as held, Native(server) as http:
         assert http.get("/healthz").status_code == 200
         address = urlsplit(server.url)
         assert address.hostname is not None
@@ -29,16 +30,16 @@ def test_silent_connections_take_no_descriptor_from_jobs(tmp_path: Path) -> None
             held.enter_context(
                 socket.create_connection((address.hostname, address.port), timeout=DEADLINE_S)
             )
-        assert ended(http, submit(http, "true"))["status"] == "completed"
+        assert http.ended(http.submit("true"))["state"] == "completed"
 
-        with connect(server) as late:
+        with Native(server) as late:
             answer = late.get("/healthz")
             assert answer.status_code == 503
             assert answer.headers["Retry-After"]
             assert "too many connections" in answer.json()["detail"]
 
         def served() -> bool:
-            with connect(server) as next_one:
+            with Native(server) as next_one:
                 return next_one.get("/healthz").status_code == 200
 
         until(served, "silent connections were closed", 60)
@@ -52,14 +53,14 @@ def test_the_server_raises_its_own_limit_of_descriptors_and_not_that_of_jobs(
     server.prefix = ("prlimit", "--nofile=128:4096")
     with server:
         limits = Path(f"/proc/{server.pid}/limits").read_text()
-        with connect(server) as http:
-            assert output(http, shell(http, "ulimit -Sn; ulimit -Hn")) == ["128", "4096"]
+        with Native(server) as http:
+            assert output(http, http.shell("ulimit -Sn; ulimit -Hn")) == ["128", "4096"]
     (line,) = [line for line in limits.splitlines() if line.startswith("Max open files")]
     assert line.split()[3:5] == ["4096", "4096"]
 
 
 def test_headers_without_end_are_refused(tmp_path: Path) -> None:
-    with Server.start(tmp_path / "data", "--log-level=warning") as server, connect(server) as http:
+    with Server.start(tmp_path / "data", "--log-level=warning") as server, Native(server) as http:
         answer = http.get("/healthz", headers={"X-Long": "a" * 70_000})
         assert answer.status_code == 431
         assert answer.headers["content-type"] == "application/json"
@@ -73,7 +74,7 @@ def test_headers_without_end_are_refused(tmp_path: Path) -> None:
 @pytest.mark.parametrize("late", [False, True], ids=["at once", "once it is open"])
 def test_what_is_no_frame_closes_a_socket_and_is_no_fault(tmp_path: Path, late: bool) -> None:
     server = Server(tmp_path / "data")
-    with server, connect(server) as http:
+    with server, Native(server) as http:
         address = urlsplit(server.url)
         key = "Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ=="
         lines = ["GET /ws/state HTTP/1.1", f"Host: {address.netloc}", "Upgrade: websocket"]

@@ -13,7 +13,6 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
-import httpx2
 import pytest
 
 from domain.approval.commands import Approvals
@@ -24,7 +23,6 @@ from domain.job.commands import Jobs
 from domain.job.result import LARGEST_RESULT
 from domain.log import Context, open_sqlite_log
 from domain.redaction import Redactor
-from tests.e2e.client import connect, is_alive, parent_of
 from tests.e2e.crews import (
     DEADLINE_S,
     KEEP_PARENTS,
@@ -33,7 +31,6 @@ from tests.e2e.crews import (
     attempt_runs,
     commit,
     gives,
-    head,
     job,
     kinds,
     only_after,
@@ -41,17 +38,16 @@ from tests.e2e.crews import (
     pending,
     pid_in,
     post,
-    printed_by,
     resolve,
     shown,
-    since,
     stands,
-    told,
     until_there,
     worker,
     write_template,
 )
 from tests.e2e.people import add_user, client, issue_token
+from tests.kit.client import Native
+from tests.kit.processes import is_alive, parent_of
 from tests.kit.server import Server
 from tests.kit.waiting import until
 
@@ -61,12 +57,6 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
     data = tmp_path_factory.mktemp("crews") / "data"
     with Server.start(data, "--stop-jobs", "--log-level=warning", "--capacity=8") as started:
         yield started
-
-
-@pytest.fixture
-def http(server: Server) -> Iterator[httpx2.Client]:
-    with connect(server) as client:
-        yield client
 
 
 @pytest.fixture
@@ -112,7 +102,7 @@ def in_an_hour() -> str:
     ],
 )
 def test_a_crew_is_committed_as_a_whole_or_not_at_all(
-    server: Server, http: httpx2.Client, body: Json, status: int, path: str | None
+    server: Server, http: Native, body: Json, status: int, path: str | None
 ) -> None:
     who = {"who": {"type": "string"}}
     write_template(server.data, "good", job("a"), job("b", "true", "a"), inputs=who)
@@ -121,7 +111,7 @@ def test_a_crew_is_committed_as_a_whole_or_not_at_all(
     write_template(
         server.data, "blank", job("a"), job("b", "true", "a") | {"title": "{{ who }}"}, inputs=who
     )
-    before = head(http)
+    before = http.log_head()
 
     answer = http.post("/api/jobs", json=body)
 
@@ -129,29 +119,27 @@ def test_a_crew_is_committed_as_a_whole_or_not_at_all(
     refusal = answer.json()
     assert refusal.get("path") == path
     assert refusal["detail"]
-    assert since(http, before, "crew.committed", "job.submitted") == []
+    assert http.since(before, "crew.committed", "job.submitted") == []
 
 
-def test_a_crew_is_one_append_and_the_answer_says_where(
-    server: Server, http: httpx2.Client
-) -> None:
-    before = head(http)
+def test_a_crew_is_one_append_and_the_answer_says_where(server: Server, http: Native) -> None:
+    before = http.log_head()
     made = commit(server, http, job("a"), job("b", "true", "a"))
     position = int(made.answer.headers["x-event-position"])
     types = ["crew.committed", "job.submitted", "job.queued", "job.submitted"]
-    events = [e for e in since(http, before) if e["position"] <= position][-len(types) :]
+    events = [e for e in http.since(before) if e["position"] <= position][-len(types) :]
     assert [event["type"] for event in events] == types
     assert len({event["request_id"] for event in events}) == 1
     assert made.answer.headers["location"] == f"/crewlog/v1/crews/{made.id}"
     all_done(http, made)
 
 
-def test_the_same_key_makes_one_crew(server: Server, http: httpx2.Client) -> None:
+def test_the_same_key_makes_one_crew(server: Server, http: Native) -> None:
     write_template(server.data, "keyed", job("a"), inputs={"n": {"type": "integer"}})
     key = {"Idempotency-Key": "crew-1"}
     body = {"templateId": "keyed", "inputs": {"n": 1}}
     first = http.post("/api/jobs", json=body, headers=key)
-    after = head(http)
+    after = http.log_head()
     again = http.post("/api/jobs", json=body, headers=key)
     other = http.post("/api/jobs", json={**body, "inputs": {"n": 2}}, headers=key)
     elsewhen = http.post(
@@ -163,12 +151,12 @@ def test_the_same_key_makes_one_crew(server: Server, http: httpx2.Client) -> Non
     assert again.json() == first.json()
     assert again.headers["Idempotency-Replayed"] == "true"
     assert [other.status_code, elsewhen.status_code, command.status_code] == [422, 422, 422]
-    assert since(http, after, "crew.committed") == []
+    assert http.since(after, "crew.committed") == []
     stands(http, first.json()["jobIds"][0], "done")
 
 
 @pytest.mark.parametrize("where", ["body", "query"])
-def test_nothing_starts_before_its_time(server: Server, http: httpx2.Client, where: str) -> None:
+def test_nothing_starts_before_its_time(server: Server, http: Native, where: str) -> None:
     due = (datetime.now(UTC) + timedelta(seconds=3)).isoformat()
     given: dict[str, Any] = (
         {"scheduledAt": due} if where == "body" else {"params": {"scheduledAt": due}}
@@ -184,7 +172,7 @@ def test_nothing_starts_before_its_time(server: Server, http: httpx2.Client, whe
 # Dependencies
 
 
-def test_a_fan_of_twenty_opens_and_closes(server: Server, http: httpx2.Client) -> None:
+def test_a_fan_of_twenty_opens_and_closes(server: Server, http: Native) -> None:
     leaves = [f"leaf{n}" for n in range(20)]
     made = commit(
         server,
@@ -198,7 +186,7 @@ def test_a_fan_of_twenty_opens_and_closes(server: Server, http: httpx2.Client) -
     assert [parent["key"] for parent in given] == leaves
     assert [parent["metadata"] for parent in given] == [{"leaf": leaf} for leaf in leaves]
     ends = {node["id"]: node["endedAt"] for node in done}
-    [queued] = told(http, made["sink"], "job.queued")
+    [queued] = http.events(made["sink"], "job.queued")
     assert max(ends[made[leaf]] for leaf in leaves) <= queued["at"]
     assert queued["data"]["after"] == {made[leaf]: 1 for leaf in leaves}
     detail = shown(http, made["sink"])["parentResults"]
@@ -206,7 +194,7 @@ def test_a_fan_of_twenty_opens_and_closes(server: Server, http: httpx2.Client) -
 
 
 def test_how_a_crew_stands_follows_from_its_jobs(
-    server: Server, http: httpx2.Client, gate: Path, tmp_path: Path
+    server: Server, http: Native, gate: Path, tmp_path: Path
 ) -> None:
     def state() -> str:
         return str(http.get(f"/crewlog/v1/crews/{made.id}").json()["state"])
@@ -248,7 +236,7 @@ def test_how_a_crew_stands_follows_from_its_jobs(
 
 
 def test_a_result_that_does_not_fit_is_a_failure_that_is_tried_again(
-    server: Server, http: httpx2.Client, tmp_path: Path
+    server: Server, http: Native, tmp_path: Path
 ) -> None:
     flag = tmp_path / "flag"
     schema = {"type": "object", "required": ["n"], "properties": {"n": {"type": "integer"}}}
@@ -261,9 +249,7 @@ def test_a_result_that_does_not_fit_is_a_failure_that_is_tried_again(
     assert "result.n: 'x' is not of type 'integer'" in first["error"]
 
 
-def test_the_largest_result_is_taken_and_one_byte_more_is_not(
-    server: Server, http: httpx2.Client
-) -> None:
+def test_the_largest_result_is_taken_and_one_byte_more_is_not(server: Server, http: Native) -> None:
     def of(size: int) -> str:
         fill = size - len('{"t":""}')
         return (
@@ -283,7 +269,7 @@ def test_the_largest_result_is_taken_and_one_byte_more_is_not(
     assert refused["result"] is None
 
 
-def test_files_are_kept_per_attempt(server: Server, http: httpx2.Client) -> None:
+def test_files_are_kept_per_attempt(server: Server, http: Native) -> None:
     script = 'echo "# Attempt $CREWLOG_ATTEMPT" > "$CREWLOG_ARTIFACTS/report.md"'
     made = commit(server, http, job("a", script))
     stands(http, made["a"], "done")
@@ -307,7 +293,7 @@ def test_files_are_kept_per_attempt(server: Server, http: httpx2.Client) -> None
 
 @pytest.mark.parametrize("again", ["unblock", "redo"])
 def test_whoever_waits_for_one_that_gave_up_is_told_and_runs_when_it_is_done_after_all(
-    server: Server, http: httpx2.Client, tmp_path: Path, again: str
+    server: Server, http: Native, tmp_path: Path, again: str
 ) -> None:
     flag = tmp_path / "flag"
     made = commit(
@@ -334,7 +320,7 @@ def test_whoever_waits_for_one_that_gave_up_is_told_and_runs_when_it_is_done_aft
 
 @pytest.mark.parametrize("how", ["cancel", "archive", "delete"])
 def test_whoever_waits_for_one_that_was_put_away_is_told(
-    server: Server, http: httpx2.Client, how: str
+    server: Server, http: Native, how: str
 ) -> None:
     made = commit(server, http, job("a"), job("b", "true", "a"), scheduledAt=in_an_hour())
     if how == "delete":
@@ -348,7 +334,7 @@ def test_whoever_waits_for_one_that_was_put_away_is_told(
 
 
 def test_what_was_made_of_an_old_result_is_made_anew_and_what_runs_is_ended(
-    server: Server, http: httpx2.Client, gate: Path, tmp_path: Path
+    server: Server, http: Native, gate: Path, tmp_path: Path
 ) -> None:
     number = tmp_path / "number"
     counts = f"n=$(cat {number} 2>/dev/null || echo 0); n=$((n+1)); echo $n > {number}; "
@@ -376,9 +362,7 @@ def test_what_was_made_of_an_old_result_is_made_anew_and_what_runs_is_ended(
     assert [c["body"] for c in shown(http, made["a"])["comments"]] == ["Count on."]
 
 
-def test_feedback_reaches_the_next_attempt(
-    server: Server, http: httpx2.Client, tmp_path: Path
-) -> None:
+def test_feedback_reaches_the_next_attempt(server: Server, http: Native, tmp_path: Path) -> None:
     done_once = tmp_path / "once"
     show = "crewlog worker show"
     made = commit(
@@ -388,12 +372,10 @@ def test_feedback_reaches_the_next_attempt(
     post(http, f"/api/jobs/{made['a']}/redo", {"feedback": "Täglich, bitte."})
     until(lambda: shown(http, made["a"])["attempt"] == 2, "the second attempt")
     stands(http, made["a"], "done")
-    assert "Feedback: Täglich, bitte." in printed_by(http, made["a"])
+    assert "Feedback: Täglich, bitte." in http.printed(made["a"])
 
 
-def test_a_late_attempt_is_fenced(
-    server: Server, http: httpx2.Client, gate: Path, tmp_path: Path
-) -> None:
+def test_a_late_attempt_is_fenced(server: Server, http: Native, gate: Path, tmp_path: Path) -> None:
     pid = tmp_path / "pid"
     made = commit(server, http, job("a", f"echo $$ > {pid}; {until_there(gate)}"))
     attempt_runs(http, made["a"])
@@ -416,7 +398,7 @@ def test_a_late_attempt_is_fenced(
 
 @pytest.mark.parametrize("what", ["worker", "shim"])
 def test_a_process_that_is_killed_is_a_crash_that_is_tried_again(
-    server: Server, http: httpx2.Client, gate: Path, tmp_path: Path, what: str
+    server: Server, http: Native, gate: Path, tmp_path: Path, what: str
 ) -> None:
     pid = tmp_path / "pid"
     made = commit(server, http, job("a", f"echo $$ > {pid}; {until_there(gate)}"))
@@ -435,7 +417,7 @@ def test_a_process_that_is_killed_is_a_crash_that_is_tried_again(
 
 
 def test_a_worker_that_hangs_is_ended_and_one_that_gives_signs_is_not(
-    server: Server, http: httpx2.Client, tmp_path: Path
+    server: Server, http: Native, tmp_path: Path
 ) -> None:
     once = tmp_path / "once"
     hangs = f"[ -e {once} ] && exit 0; touch {once}; exec sleep 600"
@@ -463,7 +445,7 @@ def narrow(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
 
 
 def test_a_job_that_waits_for_its_approval_holds_no_place(narrow: Server) -> None:
-    with connect(narrow) as http:
+    with Native(narrow) as http:
         asking = commit(narrow, http, job("a", "true", approval="required"), job("b", "true", "a"))
         approval = pending(http, asking["a"])
         assert approval["description"] == "May “Job a” start?"
@@ -478,7 +460,7 @@ def test_a_job_that_waits_for_its_approval_holds_no_place(narrow: Server) -> Non
 
 
 def test_a_worker_that_asks_holds_no_place(narrow: Server) -> None:
-    with connect(narrow) as http:
+    with Native(narrow) as http:
         asking = commit(narrow, http, job("a", 'crewlog worker ask "Go on?"; echo "code $?"'))
         approval = pending(http, asking["a"])
         status = http.get("/crewlog/v1/dispatcher").json()
@@ -487,13 +469,13 @@ def test_a_worker_that_asks_holds_no_place(narrow: Server) -> None:
         assert shown(http, asking["a"])["state"] == "waiting_for_approval"
         resolve(http, approval["id"], "rejected", comment="No.")
         stands(http, asking["a"], "done")
-        assert "code 3" in printed_by(http, asking["a"])
+        assert "code 3" in http.printed(asking["a"])
 
 
 def test_an_owner_has_no_more_places_than_allowed(narrow: Server, gate: Path) -> None:
     user = add_user(narrow, "ann@example.org")
     token = issue_token(narrow, user["id"], "read", "write")
-    with connect(narrow) as http, client(narrow, token) as ann:
+    with Native(narrow) as http, client(narrow, token) as ann:
         mine = commit(narrow, http, *(job(f"j{n}", until_there(gate)) for n in range(3)))
         attempt_runs(http, mine["j0"])
         hers = commit(narrow, ann, job("a", until_there(gate)))
@@ -508,7 +490,7 @@ def test_an_owner_has_no_more_places_than_allowed(narrow: Server, gate: Path) ->
 
 @pytest.mark.parametrize(("on_reject", "state"), [("answer", "waiting"), ("fail", "failed")])
 def test_a_rejection_before_the_start_blocks_or_fails_as_the_template_says(
-    server: Server, http: httpx2.Client, on_reject: str, state: str
+    server: Server, http: Native, on_reject: str, state: str
 ) -> None:
     made = commit(
         server,
@@ -531,7 +513,7 @@ def test_a_rejection_before_the_start_blocks_or_fails_as_the_template_says(
 
 
 def test_a_rejection_of_a_worker_ends_it_where_the_template_says_so(
-    server: Server, http: httpx2.Client
+    server: Server, http: Native
 ) -> None:
     script = 'crewlog worker ask "Go on?"; exec sleep 600'
     made = commit(server, http, job("a", script, on_reject="fail"), job("b", "true", "a"))
@@ -541,18 +523,18 @@ def test_a_rejection_of_a_worker_ends_it_where_the_template_says_so(
     assert failed["failureReason"] == "Approval rejected by operator"
 
 
-def test_a_question_that_nobody_answers_expires(server: Server, http: httpx2.Client) -> None:
+def test_a_question_that_nobody_answers_expires(server: Server, http: Native) -> None:
     made = commit(
         server, http, job("a", 'crewlog worker ask "Go on?" --expires 1s; echo "code $?"')
     )
     stands(http, made["a"], "done")
-    assert "code 4" in printed_by(http, made["a"])
+    assert "code 4" in http.printed(made["a"])
     [asked] = http.get(f"/api/jobs/{made['a']}/approvals").json()
     assert (asked["state"], asked["resolvedBy"]) == ("expired", "system:clock")
     assert resolve(http, asked["id"], "approved").status_code == 409
 
 
-def test_a_trusted_job_is_not_held_up(server: Server, http: httpx2.Client) -> None:
+def test_a_trusted_job_is_not_held_up(server: Server, http: Native) -> None:
     made = commit(
         server,
         http,
@@ -561,13 +543,13 @@ def test_a_trusted_job_is_not_held_up(server: Server, http: httpx2.Client) -> No
     pending(http, made["a"])
     assert post(http, f"/api/jobs/{made['a']}/trust").json() == {"resolved": 1}
     stands(http, made["a"], "done")
-    assert "code 0" in printed_by(http, made["a"])
+    assert "code 0" in http.printed(made["a"])
     asked = http.get(f"/api/jobs/{made['a']}/approvals").json()
     assert [one["state"] for one in asked] == ["approved", "approved"]
 
 
 def test_what_a_worker_that_was_killed_asked_is_withdrawn(
-    server: Server, http: httpx2.Client, gate: Path, tmp_path: Path
+    server: Server, http: Native, gate: Path, tmp_path: Path
 ) -> None:
     pid, once = tmp_path / "pid", tmp_path / "once"
     script = (
@@ -591,7 +573,7 @@ def test_what_a_worker_that_was_killed_asked_is_withdrawn(
 
 def test_what_waits_goes_on_waiting_over_a_kill_and_goes_on_after_it(tmp_path: Path) -> None:
     with Server.start(tmp_path / "data", "--stop-jobs") as server:
-        with connect(server) as http:
+        with Native(server) as http:
             held = commit(server, http, job("hour"), scheduledAt=in_an_hour())
             asked = commit(server, http, job("asked", "true", approval="required"))
             script = 'crewlog worker ask "Go on?"; echo "code $?"'
@@ -607,15 +589,15 @@ def test_what_waits_goes_on_waiting_over_a_kill_and_goes_on_after_it(tmp_path: P
         server.kill()
         assert datetime.now(UTC) < datetime.fromisoformat(due)
         server.restart()
-        with connect(server) as http:
+        with Native(server) as http:
             assert shown(http, asked["asked"])["status"] == "todo"
             assert resolve(http, pending(http, asked["asked"])["id"], "approved").is_success
             all_done(http, asked)
             assert resolve(http, pending(http, asks["asks"])["id"], "approved").is_success
             all_done(http, asks)
-            assert "code 0" in printed_by(http, asks["asks"])
+            assert "code 0" in http.printed(asks["asks"])
             all_done(http, told_late)
-            assert "code 0" in printed_by(http, told_late["late"])
+            assert "code 0" in http.printed(told_late["late"])
             assert resolve(http, answered["id"], "rejected").status_code == 409
             [done] = all_done(http, planned)
             assert parse_time(done["startedAt"]) >= datetime.fromisoformat(due)
@@ -636,7 +618,7 @@ async def redo(data: Path, job_id: str) -> None:
 def test_an_attempt_that_was_made_stale_as_the_server_died_is_ended(tmp_path: Path) -> None:
     pid, gate = tmp_path / "pid", tmp_path / "gate"
     with Server.start(tmp_path / "data", "--stop-jobs") as server:
-        with connect(server) as http:
+        with Native(server) as http:
             waits = f"echo $$ > {pid}; {until_there(gate)}"
             made = commit(server, http, job("a"), job("b", waits, "a"))
             attempt_runs(http, made["b"])
@@ -646,7 +628,7 @@ def test_an_attempt_that_was_made_stale_as_the_server_died_is_ended(tmp_path: Pa
         assert is_alive(old)
         pid.unlink()
         server.restart()
-        with connect(server) as http:
+        with Native(server) as http:
             until(lambda: not is_alive(old), "the end of the old process", DEADLINE_S)
             attempt_runs(http, made["b"], 2)
             assert pid_in(pid) != old
@@ -666,13 +648,13 @@ def test_a_crew_of_thirty_comes_through_many_kills(tmp_path: Path) -> None:
         parents = sorted({f"j{dice.randrange(index)}" for _ in range(2)}) if index else []
         jobs.append(job(f"j{index}", script.replace("{}", str(dice.randrange(1, 9))), *parents))
     with Server.start(tmp_path / "data", "--capacity=6") as server:
-        with connect(server) as http:
+        with Native(server) as http:
             made = commit(server, http, *jobs)
         for _ in range(4):
             time.sleep(dice.uniform(0.0, 0.4))
             server.kill()
             server.restart()
-        with connect(server) as http:
+        with Native(server) as http:
             all_done(http, made)
             executions = Counter(ran.read_text().split())
             for key, job_id in made.ids.items():

@@ -6,7 +6,6 @@ import sqlite3
 from collections.abc import Callable
 from pathlib import Path
 
-import httpx2
 import pytest
 
 from api.process.data_directory import DIRECTORIES, FILES
@@ -16,8 +15,8 @@ from domain.log.leaf import leaf_hash
 from domain.log.sqlite.indexes import INDEXES
 from domain.redaction import Redactor
 from tests.domain.test_stored_log import emptied, garbled
-from tests.e2e.client import connect, ended, submit
 from tests.e2e.people import add_user, sign_in
+from tests.kit.client import Native
 from tests.kit.server import Server, crewlog
 from tests.kit.waiting import until
 
@@ -52,8 +51,8 @@ def test_a_link_that_leads_nowhere_and_a_data_directory_that_is_none(tmp_path: P
 
 
 def test_what_a_server_makes_is_all_in_the_list(tmp_path: Path) -> None:
-    with Server.start(tmp_path / "data") as server, connect(server) as http:
-        ended(http, submit(http, "true"))
+    with Server.start(tmp_path / "data") as server, Native(server) as http:
+        http.ended(http.submit("true"))
         made = {path.name: path.is_dir() for path in server.data.iterdir()}
     assert {name for name, folder in made.items() if folder} <= set(DIRECTORIES)
     assert {name for name, folder in made.items() if not folder} <= set(FILES)
@@ -96,9 +95,9 @@ def directory_put_back(file: Path) -> None:
 def test_a_log_that_was_lost_acknowledges_nothing(
     name: str, lose: Callable[[Path], None], restore: Callable[[Path], None], tmp_path: Path
 ) -> None:
-    with Server.start(tmp_path / "data") as server, connect(server) as http:
-        first = submit(http, "true")
-        ended(http, first)
+    with Server.start(tmp_path / "data") as server, Native(server) as http:
+        first = http.submit("true")
+        http.ended(first)
         lose(server.data / name)
         idle = http.get("/readyz")
         assert idle.status_code == 503
@@ -112,8 +111,8 @@ def test_a_log_that_was_lost_acknowledges_nothing(
 
         restore(server.data / name)
         until(lambda: http.get("/readyz").status_code == 200, "ready again")
-        after = submit(http, "true")
-        ended(http, after)
+        after = http.submit("true")
+        http.ended(after)
     log = open_sqlite_log(tmp_path / "data", redactor=Redactor(), catalogue=CATALOGUE)
     assert [log.blocking.stream(f"job-{id}") != [] for id in (first, after)] == [True, True]
     log.close()
@@ -122,8 +121,8 @@ def test_a_log_that_was_lost_acknowledges_nothing(
 def test_a_log_that_is_overwritten_acknowledges_nothing(tmp_path: Path) -> None:
     """The file is the same one, as after `cp backup/log.db data/log.db`."""
     open_sqlite_log(tmp_path / "other", redactor=Redactor(), catalogue=CATALOGUE).close()
-    with Server.start(tmp_path / "data") as server, connect(server) as http:
-        ended(http, submit(http, "true"))
+    with Server.start(tmp_path / "data") as server, Native(server) as http:
+        http.ended(http.submit("true"))
         path = server.data / "log.db"
         inode = path.stat().st_ino
         path.write_bytes((tmp_path / "other" / "log.db").read_bytes())
@@ -145,8 +144,8 @@ def test_what_lies_beside_a_replaced_log_is_left_alone(
     """SQLite removes the write-ahead log by name when it closes, but by then the file belongs to
     another log. SQLite notices a replaced log.db, but not a replaced write-ahead log alone.
     """
-    with Server.start(tmp_path / "data") as server, connect(server) as http:
-        submit(http, "true")
+    with Server.start(tmp_path / "data") as server, Native(server) as http:
+        http.submit("true")
         for part in parts:
             replaced(server.data / f"log.db{part}")
         kept = [server.data / f"log.db{part}" for part in parts if part != "-shm"]
@@ -186,22 +185,22 @@ def event_row(data: Path, type_name: str, stream: str, body: bytes) -> None:
     connection.close()
 
 
-def listed(http: httpx2.Client) -> set[str]:
+def listed(http: Native) -> set[str]:
     return {job["id"] for job in http.get("/api/jobs").json()["items"]}
 
 
 def test_a_failed_view_is_named_and_the_server_goes_on(tmp_path: Path) -> None:
     server = Server(tmp_path / "data")
     with server:
-        with connect(server) as http:
-            job = submit(http, "true")
-            ended(http, job)
+        with Native(server) as http:
+            job = http.submit("true")
+            http.ended(job)
         server.stop()
         event_row(server.data, "job.artifact_stored", f"job-{job}", b"{}")
         server.restart()
-        with connect(server) as http:
-            later = submit(http, "true")
-            ended(http, later)
+        with Native(server) as http:
+            later = http.submit("true")
+            http.ended(later)
             assert listed(http) == {job, later}
             broken = http.get(f"/api/jobs/{job}/artifacts")
             assert broken.status_code == 503
@@ -217,9 +216,9 @@ def test_readyz_knows_of_a_page_that_cannot_be_read(tmp_path: Path) -> None:
     """Before any request needs the page."""
     server = Server(tmp_path / "data")
     with server:
-        with connect(server) as http:
-            job = submit(http, "sh", "-c", "seq 20000")
-            ended(http, job)
+        with Native(server) as http:
+            job = http.submit("sh", "-c", "seq 20000")
+            http.ended(job)
         server.stop()
         path = server.data / "log.db"
         page = os.stat(path).st_size // 4096 // 2
@@ -227,7 +226,7 @@ def test_readyz_knows_of_a_page_that_cannot_be_read(tmp_path: Path) -> None:
             file.seek(page * 4096)
             file.write(bytes(4096 * 3))
         server.restart()
-        with connect(server) as http:
+        with Native(server) as http:
             ready = http.get("/readyz")
             assert (ready.status_code, ready.json()["status"]) == (503, "not ready")
             assert "cannot be read" in ready.json()["problem"]
@@ -240,16 +239,16 @@ def test_a_damaged_index_is_told_of_and_the_log_is_saved(
 ) -> None:
     """Before anybody has read through it, and as `crewlog log verify` says to do it."""
     with Server(tmp_path / "data") as server:
-        with connect(server) as http:
+        with Native(server) as http:
             for _ in range(30):
-                ended(http, submit(http, "true"))
+                http.ended(http.submit("true"))
         server.stop()
         damage(server.data / "log.db", index)
         events = sqlite3.connect(server.data / "log.db")
         count = events.execute("SELECT count(*) FROM events NOT INDEXED").fetchone()[0]
         events.close()
         server.restart()
-        with connect(server) as http:
+        with Native(server) as http:
             ready = http.get("/readyz")
             assert ready.status_code == 503
             assert f"the index {index}" in ready.json()["problem"]
@@ -280,8 +279,8 @@ def test_a_stray_entry_stops_nothing(make: Callable[[Path], object], tmp_path: P
     for name in ("attempts/abc", "spool/~abc", "spool/abc", "templates/abc"):
         (data / name).parent.mkdir(parents=True, exist_ok=True)
         make(data / name)
-    with Server.start(data) as server, connect(server) as http:
-        assert ended(http, submit(http, "true", env={"NAME": "value"}))["status"] == "completed"
+    with Server.start(data) as server, Native(server) as http:
+        assert http.ended(http.submit("true", env={"NAME": "value"}))["state"] == "completed"
         assert http.get("/readyz").status_code == 200
         add_user(server, "ada@example.org")
         sign_in(server, "ada@example.org").close()
@@ -319,7 +318,7 @@ def test_what_is_in_the_place_of_the_nodes_name_is_named(
 def test_any_key_of_sessions_is_one(tmp_path: Path) -> None:
     """It is only mixed into signatures: with another one, everybody signs in again."""
     tmp_path.joinpath("session.key").write_bytes(b"\xff\xfe")
-    with Server.start(tmp_path) as server, connect(server) as http:
+    with Server.start(tmp_path) as server, Native(server) as http:
         assert http.get("/readyz").status_code == 200
 
 

@@ -9,8 +9,8 @@ from typing import Any, NamedTuple
 import httpx2
 import pytest
 
-from tests.e2e.client import connect
 from tests.e2e.crews import Crew, commit, job, stands
+from tests.kit.client import Native
 from tests.kit.server import Server
 from tests.kit.waiting import until
 
@@ -113,7 +113,7 @@ def alone(server: Server, dialect: str) -> httpx2.Client:
 @pytest.fixture(scope="module")
 def crew(server: Server) -> Crew:
     """A completed job with a file and a comment, and a job that waits for a person."""
-    with connect(server) as http:
+    with Native(server) as http:
         made = commit(
             server,
             http,
@@ -202,7 +202,7 @@ def test_the_board_answers_the_fields_of_its_contract(server: Server, crew: Crew
 def test_at_the_main_address_a_job_has_the_fields_of_both_and_no_other(
     server: Server, crew: Crew
 ) -> None:
-    with connect(server) as http:
+    with Native(server) as http:
         both = read(http, f"/api/jobs/{crew['first']}")
         listed = read(http, "/api/jobs")
     fields = CODEPLANE["job"].all | BOARD["job"].all

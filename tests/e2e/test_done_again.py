@@ -5,12 +5,12 @@ the very end of the stream.
 from collections.abc import Iterator
 from pathlib import Path
 
-import httpx2
 import pytest
 
-from tests.e2e.client import connect, ended, following, frames, running, shell, status
 from tests.e2e.crews import frames as board_frames
 from tests.e2e.crews import only_after, post, until_there
+from tests.e2e.gitoma import following, frames, status
+from tests.kit.client import Native
 from tests.kit.server import Server
 from tests.kit.waiting import until
 
@@ -21,25 +21,19 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
         yield running
 
 
-@pytest.fixture
-def http(server: Server) -> Iterator[httpx2.Client]:
-    with connect(server) as client:
-        yield client
-
-
-def done_twice(http: httpx2.Client, tmp_path: Path) -> str:
+def done_twice(http: Native, tmp_path: Path) -> str:
     """A job whose first attempt failed and that was redone."""
     flag = tmp_path / "flag"
-    job = shell(http, f"echo tried; {only_after(flag)}")
-    assert ended(http, job)["status"] == "failed"
+    job = http.shell(f"echo tried; {only_after(flag)}")
+    assert http.ended(job)["state"] == "failed"
     flag.touch()
     post(http, f"/api/jobs/{job}/redo", {"feedback": "Once more."})
-    until(lambda: status(http, job)["status"] == "completed", "the second end")
+    until(lambda: http.state(job) == "completed", "the second end")
     return job
 
 
 def test_a_late_reader_of_lines_sees_one_sentinel_and_it_is_the_last(
-    http: httpx2.Client, tmp_path: Path
+    http: Native, tmp_path: Path
 ) -> None:
     whole = frames(http, done_twice(http, tmp_path))
     lines = [frame.line for frame in whole]
@@ -52,7 +46,7 @@ def test_a_late_reader_of_lines_sees_one_sentinel_and_it_is_the_last(
 
 
 def test_a_reader_of_lines_resumes_at_every_id_also_at_the_first_end(
-    http: httpx2.Client, tmp_path: Path
+    http: Native, tmp_path: Path
 ) -> None:
     job = done_twice(http, tmp_path)
     whole = frames(http, job)
@@ -60,11 +54,9 @@ def test_a_reader_of_lines_resumes_at_every_id_also_at_the_first_end(
         assert frames(http, job, frame.id) == whole[at + 1 :]
 
 
-def test_who_read_the_first_end_live_reads_on_behind_it(
-    http: httpx2.Client, tmp_path: Path
-) -> None:
+def test_who_read_the_first_end_live_reads_on_behind_it(http: Native, tmp_path: Path) -> None:
     flag = tmp_path / "flag"
-    job = shell(http, f"echo tried; {only_after(flag)}")
+    job = http.shell(f"echo tried; {only_after(flag)}")
     first = frames(http, job)
     assert first[-1].line == "__END__:failed"
     flag.touch()
@@ -75,9 +67,7 @@ def test_who_read_the_first_end_live_reads_on_behind_it(
     ]
 
 
-def test_the_boards_stream_has_one_result_and_it_is_the_last(
-    http: httpx2.Client, tmp_path: Path
-) -> None:
+def test_the_boards_stream_has_one_result_and_it_is_the_last(http: Native, tmp_path: Path) -> None:
     whole = board_frames(http, done_twice(http, tmp_path))
     assert [frame.kind for frame in whole].count("final_result") == 1
     assert whole[-1].kind == "final_result"
@@ -85,15 +75,13 @@ def test_the_boards_stream_has_one_result_and_it_is_the_last(
     assert "Ended: failed\n" in [frame.text for frame in whole if frame.kind == "text"]
 
 
-def test_while_it_is_done_again_the_stream_is_open(http: httpx2.Client, tmp_path: Path) -> None:
+def test_while_it_is_done_again_the_stream_is_open(http: Native, tmp_path: Path) -> None:
     flag, gate = tmp_path / "flag", tmp_path / "gate"
-    job = shell(
-        http, f"if {only_after(flag)}; then {until_there(gate)}; echo more; else exit 1; fi"
-    )
-    ended(http, job)
+    job = http.shell(f"if {only_after(flag)}; then {until_there(gate)}; echo more; else exit 1; fi")
+    http.ended(job)
     flag.touch()
     post(http, f"/api/jobs/{job}/redo", {"feedback": ""})
-    until(lambda: status(http, job)["status"] == "running", "the second attempt")
+    until(lambda: http.state(job) == "running", "the second attempt")
     gate.touch()
     assert [frame.line for frame in frames(http, job)][-2:] == ["more", "__END__:completed"]
 
@@ -103,11 +91,11 @@ def test_a_job_that_waits_to_be_done_again_tells_no_exit_code_and_counts_every_l
 ) -> None:
     with (
         Server.start(tmp_path / "data", "--capacity=1", "--stop-jobs") as narrow,
-        connect(narrow) as http,
+        Native(narrow) as http,
     ):
-        job = shell(http, "echo tried; exit 7")
-        assert ended(http, job)["exit_code"] == 7
-        running(http, shell(http, "sleep 300"))
+        job = http.shell("echo tried; exit 7")
+        assert http.ended(job)["exitCode"] == 7
+        http.running(http.shell("sleep 300"))
         post(http, f"/api/jobs/{job}/redo", {"feedback": "Once more."})
         waiting = status(http, job)
         assert (waiting["status"], waiting["exit_code"]) == ("queued", None)

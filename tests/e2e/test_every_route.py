@@ -26,6 +26,7 @@ from domain.delivery.aggregate import DeliveryRequested, delivery_stream
 from domain.log import SYSTEM, new_events, open_sqlite_log
 from domain.redaction import Redactor
 from tests.e2e.people import PASSWORD, add_user, client, issue_token, sign_in
+from tests.kit.client import Native
 from tests.kit.server import Server
 from tests.kit.waiting import until
 from tests.routes import every_route
@@ -301,7 +302,7 @@ class World:
         self.clients["writer"] = self._kept(client(server, writes))
         self._samples()
 
-    def _kept(self, http: httpx2.Client) -> httpx2.Client:
+    def _kept(self, http: Native) -> Native:
         return self._stack.enter_context(http)
 
     def _samples(self) -> None:
@@ -340,10 +341,7 @@ class World:
 
     def crew(self) -> str:
         """A crew that only waits."""
-        body = {"template": "every", "notBefore": "2100-01-01T00:00:00Z"}
-        answer = self.clients["owner"].post("/crewlog/v1/crews", json=body)
-        assert answer.status_code == 201, answer.text
-        return str(answer.json()["id"])
+        return str(self.clients["owner"].commit("every", notBefore="2100-01-01T00:00:00Z")["id"])
 
     def schedule(self) -> str:
         body = {"name": "yearly", "templateId": "every", "rule": YEARLY, "timezone": "UTC"}
@@ -377,7 +375,7 @@ class World:
 
     def _token(self, path: str) -> str:
         whose = self.victim["id"] if path.startswith("/crewlog/v1/users") else self.owner["id"]
-        with client(self.server, self.server.token) as operator:
+        with Native(self.server) as operator:
             answer = operator.post(f"/crewlog/v1/users/{whose}/tokens", json={"name": "x"})
         return str(answer.json()["id"])
 

@@ -9,8 +9,10 @@ from typing import Any
 import httpx2
 import pytest
 
-from tests.e2e.client import connect, ended, events, is_alive, output, shell, submit
 from tests.e2e.crews import job, write_template
+from tests.e2e.gitoma import output
+from tests.kit.client import Native
+from tests.kit.processes import is_alive
 from tests.kit.server import Server
 from tests.kit.waiting import until
 
@@ -48,11 +50,6 @@ def server(tmp_path: Path) -> Iterator[Server]:
         yield running
 
 
-def lines(http: httpx2.Client, job_id: str) -> list[str]:
-    found = events(http, job_id)
-    return [line for e in found if e["type"] == "job.output" for line in e["data"]["lines"]]
-
-
 def changes(running: str) -> list[tuple[str, str, dict[str, Any]]]:
     """A change of each kind."""
     return [
@@ -78,17 +75,17 @@ def test_a_job_that_fills_the_disk_can_be_cancelled_and_all_else_is_503(
     server: Server, tmp_path: Path
 ) -> None:
     gate, seen, fill = tmp_path / "gate", tmp_path / "seen", server.data / "fill"
-    with connect(server) as http:
+    with Native(server) as http:
         write_template(tmp_path, "one", job("a"))
         folder = server.data / "templates"
-        copied = shell(http, f"mkdir -p {folder}; cp {tmp_path}/templates/* {folder}")
-        assert ended(http, copied)["exit_code"] == 0
-        tidies = shell(http, f"until [ -e {gate} ]; do sleep 0.02; done; rm {fill}")
+        copied = http.shell(f"mkdir -p {folder}; cp {tmp_path}/templates/* {folder}")
+        assert http.ended(copied)["exitCode"] == 0
+        tidies = http.shell(f"until [ -e {gate} ]; do sleep 0.02; done; rm {fill}")
         waits = f"until [ -e {seen} ]; do sleep 0.02; done"
         fills = f"cat /dev/zero > {fill}; echo full > {tmp_path}/full; exec sleep 600"
-        filling = shell(http, f"echo $$; {waits}; {fills}")
-        until(lambda: lines(http, filling), "its first line is there")
-        pid = int(lines(http, filling)[0])
+        filling = http.shell(f"echo $$; {waits}; {fills}")
+        until(lambda: http.printed(filling), "its first line is there")
+        pid = int(http.printed(filling)[0])
         seen.touch()
         until((tmp_path / "full").exists, "the disk is full")
         assert http.get("/readyz").status_code == 503  # also before the first write
@@ -103,13 +100,13 @@ def test_a_job_that_fills_the_disk_can_be_cancelled_and_all_else_is_503(
 
         cancelled = http.post(f"/api/jobs/{filling}/cancel")
         assert cancelled.status_code == 200, cancelled.text
-        assert ended(http, filling)["status"] == "cancelled"
+        assert http.ended(filling)["state"] == "cancelled"
         assert not is_alive(pid)
 
         gate.touch()
-        ended(http, tidies)
+        http.ended(tidies)
         until(lambda: http.get("/readyz").status_code == 200, "there is room again")
-        assert ended(http, submit(http, "true"))["status"] == "completed"
+        assert http.ended(http.submit("true"))["state"] == "completed"
         for method, path, body in changes(filling)[:-1]:
             taken = http.request(method, path, json=body)
             assert taken.status_code in (201, 202), (path, taken.text)

@@ -23,27 +23,25 @@ from websockets.typing import Subprotocol
 from api.app import create_app, edge
 from api.parts import build
 from api.settings import Settings
-from tests.e2e.client import (
+from tests.e2e.gitoma import (
     REPOSITORY,
     cancel,
-    connect,
     dispatch,
     ended,
     following,
     frames,
     output,
     running,
-    shell,
     status,
-    submit,
 )
 from tests.e2e.people import add_user, client, issue_token
+from tests.kit.client import Native
 from tests.kit.server import Server, crewlog
 from tests.kit.waiting import DEADLINE_S, until
 
 TOKEN = "a-token-of-the-contract"
 PAGE = "http://cockpit.example"
-STAND_IN = f"{sys.executable} -S {Path(__file__).with_name('gitoma.py')}"
+STAND_IN = f"{sys.executable} -S {Path(__file__).with_name('gitoma_program.py')}"
 MISSING = {"detail": "Missing or malformed Authorization header."}
 WRONG = {"detail": "Invalid authentication token."}
 UNKNOWN = "01a20000-0000-7000-8000-000000000000"
@@ -77,12 +75,6 @@ def server(directory: Path) -> Iterator[Server]:
         CREWLOG_WORKDIR=str(directory / "work"),
     ) as started:
         yield started
-
-
-@pytest.fixture(scope="module")
-def http(server: Server) -> Iterator[httpx2.Client]:
-    with connect(server) as client:
-        yield client
 
 
 @pytest.fixture(scope="module")
@@ -192,7 +184,7 @@ def test_order_of_auth_routing_and_validation(stranger: httpx2.Client) -> None:
     ],
 )
 def test_every_answer_carries_the_request_id(
-    http: httpx2.Client, method: str, path: str, code: int, headers: dict[str, str]
+    http: Native, method: str, path: str, code: int, headers: dict[str, str]
 ) -> None:
     given = "an id of its own " + "x" * 300
     content = b"x" * 1_048_577 if code == 413 else b""
@@ -230,7 +222,7 @@ MUST_NOT = "Value error, resume and reset are mutually exclusive"
     ],
 )
 def test_what_is_not_valid_is_named_and_not_repeated(
-    http: httpx2.Client, content: bytes, loc: list[str | int], kind: str
+    http: Native, content: bytes, loc: list[str | int], kind: str
 ) -> None:
     answer = http.post("/api/v1/run", content=content, headers={"content-type": "application/json"})
 
@@ -242,7 +234,7 @@ def test_what_is_not_valid_is_named_and_not_repeated(
     assert kind != "value_error" or problem["msg"].startswith("Value error, ")
 
 
-def test_a_body_that_is_not_declared_as_json_is_no_object(http: httpx2.Client) -> None:
+def test_a_body_that_is_not_declared_as_json_is_no_object(http: Native) -> None:
     answer = http.post("/api/v1/run", content=b"{}", headers={"content-type": "text/plain"})
     assert answer.json()["detail"][0]["type"] == "model_attributes_type"
 
@@ -261,13 +253,13 @@ def test_a_body_that_is_not_declared_as_json_is_no_object(http: httpx2.Client) -
         "https://github.com/a/b --yes",
     ],
 )
-def test_only_repositories_of_github_are_taken(http: httpx2.Client, url: str) -> None:
+def test_only_repositories_of_github_are_taken(http: Native, url: str) -> None:
     answer = http.post("/api/v1/analyze", json={"repo_url": url})
     assert answer.status_code == 422
     assert url not in answer.text
 
 
-def test_unknown_paths_and_methods(http: httpx2.Client) -> None:
+def test_unknown_paths_and_methods(http: Native) -> None:
     assert (http.get("/nothing").status_code, http.get("/nothing").json()) == (
         404,
         {"detail": "Not Found"},
@@ -302,7 +294,7 @@ def test_hosts(stranger: httpx2.Client, host: str, code: int) -> None:
         assert answer.headers["content-type"].startswith("text/plain")
 
 
-def test_cors_is_for_the_named_origins(http: httpx2.Client) -> None:
+def test_cors_is_for_the_named_origins(http: Native) -> None:
     asks = {
         "Access-Control-Request-Method": "DELETE",
         "Access-Control-Request-Headers": "Authorization",
@@ -327,8 +319,8 @@ def test_cors_is_for_the_named_origins(http: httpx2.Client) -> None:
     )
 
 
-def test_large_answers_are_compressed_and_streams_never(http: httpx2.Client) -> None:
-    job_id = submit(http, "seq", "5000")
+def test_large_answers_are_compressed_and_streams_never(http: Native) -> None:
+    job_id = http.submit("seq", "5000")
     ended(http, job_id)
     gzip = {"Accept-Encoding": "gzip"}
 
@@ -368,7 +360,7 @@ ARGUMENTS: list[tuple[str, dict[str, Any], list[str], str, str]] = [
 
 @pytest.mark.parametrize(("kind", "body", "tail", "label", "message"), ARGUMENTS)
 def test_each_dispatch_runs_the_program_with_its_arguments(
-    http: httpx2.Client, kind: str, body: dict[str, Any], tail: list[str], label: str, message: str
+    http: Native, kind: str, body: dict[str, Any], tail: list[str], label: str, message: str
 ) -> None:
     answer = http.post(f"/api/v1/{kind}", json={"repo_url": REPOSITORY, **body})
 
@@ -386,7 +378,7 @@ def test_each_dispatch_runs_the_program_with_its_arguments(
     assert ended(http, job_id)["label"] == label
 
 
-def test_refused_dispatches_start_nothing(http: httpx2.Client) -> None:
+def test_refused_dispatches_start_nothing(http: Native) -> None:
     before = list(http.get("/api/v1/jobs").json())
 
     both = http.post("/api/v1/run", json={"repo_url": REPOSITORY, "resume": True, "reset": True})
@@ -401,7 +393,7 @@ def test_refused_dispatches_start_nothing(http: httpx2.Client) -> None:
     assert list(http.get("/api/v1/jobs").json()) == before
 
 
-def test_what_the_program_gets_from_the_server(http: httpx2.Client, directory: Path) -> None:
+def test_what_the_program_gets_from_the_server(http: Native, directory: Path) -> None:
     job_id = dispatch(http, "analyze")
 
     start = json.loads(output(http, job_id)[0])
@@ -422,7 +414,7 @@ def test_what_the_program_gets_from_the_server(http: httpx2.Client, directory: P
 def test_a_program_that_is_absent_fails_with_what_to_do(tmp_path: Path) -> None:
     with (
         Server.start(tmp_path / "data", CREWLOG_GITOMA_COMMAND="gitoma-that-is-not-here") as server,
-        connect(server) as http,
+        Native(server) as http,
     ):
         job_id = dispatch(http, "run")
         shown = ended(http, job_id)
@@ -455,10 +447,8 @@ STATUS = {
         ("kill -9 $$", "failed", -signal.SIGKILL),
     ],
 )
-def test_status_and_entry_of_a_job(
-    http: httpx2.Client, script: str, outcome: str, code: int
-) -> None:
-    job_id = shell(http, f"echo one; {script}")
+def test_status_and_entry_of_a_job(http: Native, script: str, outcome: str, code: int) -> None:
+    job_id = http.shell(f"echo one; {script}")
     shown = ended(http, job_id)
 
     assert set(shown) == STATUS
@@ -474,8 +464,8 @@ def test_status_and_entry_of_a_job(
     assert frames(http, job_id)[-1].line == f"__END__:{outcome}"
 
 
-def test_jobs_come_in_the_order_of_their_coming(http: httpx2.Client) -> None:
-    known = [submit(http, "true") for _ in range(6)]
+def test_jobs_come_in_the_order_of_their_coming(http: Native) -> None:
+    known = [http.submit("true") for _ in range(6)]
 
     def page(**asked: Any) -> list[str]:
         return list(http.get("/api/v1/jobs", params=asked).json())
@@ -488,10 +478,10 @@ def test_jobs_come_in_the_order_of_their_coming(http: httpx2.Client) -> None:
     assert http.get(f"/api/v1/jobs?before={UNKNOWN}").status_code == 400
 
 
-def test_cancel(http: httpx2.Client, tmp_path: Path) -> None:
+def test_cancel(http: Native, tmp_path: Path) -> None:
     gate = tmp_path / "gate"
     lingers = f"until [ -e {gate} ]; do sleep 0.05; done; exit 0"
-    job_id = shell(http, f"trap '{lingers}' TERM; echo ready; while :; do sleep 0.05; done")
+    job_id = http.shell(f"trap '{lingers}' TERM; echo ready; while :; do sleep 0.05; done")
     with following(http, job_id) as stream:
         assert [next(stream).line, next(stream).line][1] == "ready"
         for _ in range(2):
@@ -510,7 +500,7 @@ def test_cancel(http: httpx2.Client, tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("method", "path"), [("GET", "status"), ("GET", "stream"), ("POST", "jobs")]
 )
-def test_unknown_jobs(http: httpx2.Client, method: str, path: str) -> None:
+def test_unknown_jobs(http: Native, method: str, path: str) -> None:
     tail = "/cancel" if path == "jobs" else ""
     for job_id in (UNKNOWN, "nothing", "%00", "..%2f..", "%ED%A0%80"):
         answer = http.request(method, f"/api/v1/{path}/{job_id}{tail}")
@@ -518,8 +508,8 @@ def test_unknown_jobs(http: httpx2.Client, method: str, path: str) -> None:
         assert answer.json() in ({"detail": "Job not found"}, {"detail": "Not Found"})
 
 
-def test_every_dialect_shows_every_job(http: httpx2.Client) -> None:
-    ours, theirs = shell(http, "sleep 300"), dispatch(http, "analyze")
+def test_every_dialect_shows_every_job(http: Native) -> None:
+    ours, theirs = http.shell("sleep 300"), dispatch(http, "analyze")
     ended(http, theirs)
     running(http, ours)
 
@@ -533,7 +523,7 @@ def test_every_dialect_shows_every_job(http: httpx2.Client) -> None:
     assert [entry["type"] for entry in timeline][:2] == ["job.submitted", "job.queued"]
 
 
-def test_an_idempotency_key_makes_one_job(http: httpx2.Client) -> None:
+def test_an_idempotency_key_makes_one_job(http: Native) -> None:
     key, body = {"Idempotency-Key": "contract-1"}, {"argv": ["true"]}
 
     first = http.post("/api/jobs", json=body, headers=key)
@@ -549,7 +539,7 @@ def test_an_idempotency_key_makes_one_job(http: httpx2.Client) -> None:
 # §3 Health
 
 
-def test_health(http: httpx2.Client) -> None:
+def test_health(http: Native) -> None:
     answer = http.get("/api/v1/health")
 
     assert answer.status_code == 200
@@ -568,7 +558,7 @@ def test_health_waits_for_nobody(tmp_path: Path) -> None:
         url = f"http://127.0.0.1:{silent.getsockname()[1]}/v1"
         with (
             Server.start(tmp_path / "data", LM_STUDIO_BASE_URL=url) as server,
-            connect(server) as http,
+            Native(server) as http,
         ):
             studio = http.get("/api/v1/health").json()["lm_studio"]
     assert studio["level"] == "error"
@@ -581,7 +571,7 @@ def test_health_waits_for_nobody(tmp_path: Path) -> None:
 def test_dispatches_are_limited_for_a_principal(tmp_path: Path) -> None:
     with (
         Server.start(tmp_path / "data", "--capacity=0", CREWLOG_GITOMA_RATE_LIMIT="3") as server,
-        connect(server) as http,
+        Native(server) as http,
     ):
         body = {"repo_url": REPOSITORY}
         for _ in range(5):  # invalid requests do not count
@@ -611,7 +601,7 @@ def test_a_person_has_one_limit_however_many_tokens(tmp_path: Path) -> None:
 # §6 The stream
 
 
-def test_a_line_is_cut_at_4096_bytes_and_never_within_a_character(http: httpx2.Client) -> None:
+def test_a_line_is_cut_at_4096_bytes_and_never_within_a_character(http: Native) -> None:
     cut = "…(truncated)"
     long = {
         "€" * 1365 + "x": "€" * 1365 + "x",  # exactly 4,096 bytes
@@ -619,14 +609,13 @@ def test_a_line_is_cut_at_4096_bytes_and_never_within_a_character(http: httpx2.C
         "x" * 4095 + "éx": "x" * 4095 + cut,
         "x" * 4094 + "éx": "x" * 4094 + "é" + cut,
     }
-    job_id = submit(http, "printf", "%s\\n", *long)
+    job_id = http.submit("printf", "%s\\n", *long)
 
     assert output(http, job_id) == list(long.values())
 
 
-def test_the_stream_byte_by_byte(http: httpx2.Client) -> None:
-    job_id = submit(
-        http,
+def test_the_stream_byte_by_byte(http: Native) -> None:
+    job_id = http.submit(
         "printf",
         "one\\n\\nd\\303\\251j\\303\\240 \\342\\202\\254 \\360\\237\\220\\215\\nlast",
     )
@@ -650,8 +639,8 @@ def test_the_stream_byte_by_byte(http: httpx2.Client) -> None:
     assert lines[1:] == ["one", "", "déjà € 🐍", "last", "__END__:completed"]
 
 
-def test_the_stream_goes_on_after_every_frame(http: httpx2.Client) -> None:
-    job_id = shell(http, "echo 1; echo 2; sleep 0.2; echo 3; exit 4")
+def test_the_stream_goes_on_after_every_frame(http: Native) -> None:
+    job_id = http.shell("echo 1; echo 2; sleep 0.2; echo 3; exit 4")
     everything = frames(http, job_id)
 
     assert len({frame.id for frame in everything}) == len(everything) == 5
@@ -665,7 +654,7 @@ def test_the_stream_goes_on_after_every_frame(http: httpx2.Client) -> None:
         path, params={"last_event_id": last}, headers={"Last-Event-ID": everything[-2].id}
     )
     assert b"__END__:failed" in both.content
-    other = submit(http, "true")
+    other = http.submit("true")
     ended(http, other)
     beyond = frames(http, other)[-1].id
     assert [frame.line for frame in frames(http, job_id, beyond)] == ["__END__:failed"]
@@ -674,7 +663,7 @@ def test_the_stream_goes_on_after_every_frame(http: httpx2.Client) -> None:
 # §8 State
 
 
-def test_deleting_a_state(http: httpx2.Client, directory: Path) -> None:
+def test_deleting_a_state(http: Native, directory: Path) -> None:
     path = directory / "states" / "crew__log.json"
     path.write_text("{}")
 
@@ -691,7 +680,7 @@ def test_deleting_a_state(http: httpx2.Client, directory: Path) -> None:
     assert http.delete("/api/v1/state/crew/..%2f..%2fetc").status_code == 404
 
 
-def test_the_state_socket(server: Server, http: httpx2.Client) -> None:
+def test_the_state_socket(server: Server, http: Native) -> None:
     url = f"ws{server.url.removeprefix('http')}/ws/state"
     encoded = base64.urlsafe_b64encode(TOKEN.encode()).decode().rstrip("=")
     offered = Subprotocol(f"gitoma-bearer.{encoded}")
@@ -719,13 +708,13 @@ def test_the_state_socket(server: Server, http: httpx2.Client) -> None:
 
 
 def test_the_socket_tells_when_a_job_starts_and_when_it_ends(
-    server: Server, http: httpx2.Client, tmp_path: Path
+    server: Server, http: Native, tmp_path: Path
 ) -> None:
     gate = tmp_path / "gate"
     url = f"ws{server.url.removeprefix('http')}/ws/state"
     with open_websocket(url, additional_headers=server.headers, proxy=None) as ws:
         ws.recv(timeout=DEADLINE_S)
-        job_id = shell(http, f"until [ -e {gate} ]; do sleep 0.05; done")
+        job_id = http.shell(f"until [ -e {gate} ]; do sleep 0.05; done")
         ws.recv(timeout=DEADLINE_S)
         running(http, job_id)
         with pytest.raises(TimeoutError):
@@ -749,7 +738,7 @@ def test_a_token_is_made_once_and_is_for_its_owner_only(tmp_path: Path) -> None:
         assert token not in printed
         server.restart()
         assert server.token == token
-        with connect(server) as http:
+        with Native(server) as http:
             assert http.get("/api/v1/jobs").status_code == 200
 
 
@@ -774,7 +763,7 @@ def test_gitomas_token_variable_works(tmp_path: Path) -> None:
 
 
 def test_by_default_no_page_of_another_origin_may_call(tmp_path: Path) -> None:
-    with Server.start(tmp_path / "data", "--capacity=0") as server, connect(server) as http:
+    with Server.start(tmp_path / "data", "--capacity=0") as server, Native(server) as http:
         asks = {"Origin": PAGE, "Access-Control-Request-Method": "POST"}
         refused = http.options("/api/v1/run", headers=asks)
         assert refused.status_code == 405

@@ -22,28 +22,24 @@ import pytest
 from websockets.sync.client import ClientConnection
 from websockets.sync.client import connect as open_websocket
 
-from tests.e2e.client import (
+from tests.e2e.gitoma import (
     REPOSITORY,
     cancel,
-    connect,
     dispatch,
     ended,
-    events,
     following,
     frames,
-    is_alive,
     output,
     parse,
-    processes_with,
     running,
-    shell,
     status,
-    submit,
 )
+from tests.kit.client import Native
+from tests.kit.processes import is_alive, processes_with
 from tests.kit.server import Server, crewlog
 from tests.kit.waiting import DEADLINE_S, until
 
-STAND_IN = f"{sys.executable} -S {Path(__file__).with_name('gitoma.py')}"
+STAND_IN = f"{sys.executable} -S {Path(__file__).with_name('gitoma_program.py')}"
 
 
 @pytest.fixture(scope="module")
@@ -66,12 +62,6 @@ def server(tmp_path_factory: pytest.TempPathFactory, states: Path) -> Iterator[S
         yield started
 
 
-@pytest.fixture
-def http(server: Server) -> Iterator[httpx2.Client]:
-    with connect(server) as client:
-        yield client
-
-
 def websocket(server: Server) -> AbstractContextManager[ClientConnection]:
     return open_websocket(
         f"ws{server.url.removeprefix('http')}/ws/state",
@@ -80,7 +70,7 @@ def websocket(server: Server) -> AbstractContextManager[ClientConnection]:
     )
 
 
-def pid_of(http: httpx2.Client, job_id: str) -> int:
+def pid_of(http: Native, job_id: str) -> int:
     """The pid that a job's script prints first, with `echo $$`."""
     with following(http, job_id) as stream:
         next(stream)
@@ -91,8 +81,8 @@ def ends(pid: int) -> None:
     until(lambda: not is_alive(pid), f"the end of process {pid}")
 
 
-def finishes(http: httpx2.Client, job_id: str) -> int:
-    return sum(event["type"] == "job.finished" for event in events(http, job_id))
+def finishes(http: Native, job_id: str) -> int:
+    return sum(event["type"] == "job.finished" for event in http.events(job_id))
 
 
 def lines_of(shown: list[str], count: int) -> None:
@@ -103,12 +93,12 @@ def lines_of(shown: list[str], count: int) -> None:
 def test_failing_01_jobs_outlive_the_server(tmp_path: Path) -> None:
     """Jobs only in RAM: after SIGKILL no job was known, and none could be cancelled."""
     with Server.start(tmp_path / "data", "--stop-jobs") as server:
-        with connect(server) as http:
-            done = submit(http, "seq", "3")
+        with Native(server) as http:
+            done = http.submit("seq", "3")
             before = ended(http, done)
-            quiet = shell(http, "echo $$; sleep 300")
-            chatty = shell(
-                http, "i=0; while [ $i -lt 400 ]; do echo $i; i=$((i+1)); sleep 0.002; done"
+            quiet = http.shell("echo $$; sleep 300")
+            chatty = http.shell(
+                "i=0; while [ $i -lt 400 ]; do echo $i; i=$((i+1)); sleep 0.002; done"
             )
             pid = pid_of(http, quiet)
             running(http, chatty)
@@ -116,7 +106,7 @@ def test_failing_01_jobs_outlive_the_server(tmp_path: Path) -> None:
         server.kill()
         assert is_alive(pid)
         server.restart()
-        with connect(server) as http:
+        with Native(server) as http:
             assert list(http.get("/api/v1/jobs").json()) == listed == [done, quiet, chatty]
             assert status(http, done) == before
             lines_of(output(http, done), 3)
@@ -128,9 +118,9 @@ def test_failing_01_jobs_outlive_the_server(tmp_path: Path) -> None:
             ends(pid)
 
 
-def test_failing_02_history_stays_however_much_comes_after(http: httpx2.Client) -> None:
+def test_failing_02_history_stays_however_much_comes_after(http: Native) -> None:
     """History destroyed while busy: after 100 quick jobs 49 were forgotten."""
-    known = [submit(http, "echo", f"job {number}") for number in range(100)]
+    known = [http.submit("echo", f"job {number}") for number in range(100)]
 
     for number, job_id in enumerate(known):
         assert ended(http, job_id)["status"] == "completed"
@@ -168,12 +158,10 @@ def test_failing_03_whoever_joins_while_it_runs_gets_every_line_and_the_end(
         lines_of(seen[1:-1], 490)
 
 
-def test_failing_04_live_readers_lose_no_line_of_a_fast_job(
-    http: httpx2.Client, tmp_path: Path
-) -> None:
+def test_failing_04_live_readers_lose_no_line_of_a_fast_job(http: Native, tmp_path: Path) -> None:
     """Live subscriber: a fifth of 20,000 lines was dropped."""
     gate = tmp_path / "gate"
-    job_id = shell(http, f"until [ -e {gate} ]; do sleep 0.05; done; seq 20000")
+    job_id = http.shell(f"until [ -e {gate} ]; do sleep 0.05; done; seq 20000")
     joined = Barrier(3, action=gate.touch, timeout=DEADLINE_S)
 
     def read() -> list[str]:
@@ -189,19 +177,17 @@ def test_failing_04_live_readers_lose_no_line_of_a_fast_job(
             lines_of(shown, 20_000)
 
 
-def test_failing_05_who_joins_late_gets_the_beginning_too(http: httpx2.Client) -> None:
+def test_failing_05_who_joins_late_gets_the_beginning_too(http: Native) -> None:
     """Late join: the first 1,500 of 2,000 lines were gone."""
-    job_id = submit(http, "seq", "2000")
+    job_id = http.submit("seq", "2000")
     assert ended(http, job_id)["lines_buffered"] == 2002
     lines_of(output(http, job_id), 2000)
 
 
-def test_failing_06_output_cannot_forge_the_end(http: httpx2.Client, tmp_path: Path) -> None:
+def test_failing_06_output_cannot_forge_the_end(http: Native, tmp_path: Path) -> None:
     """Forged end: a line beginning with __END__ closed every stream, for ever."""
     gate = tmp_path / "gate"
-    job_id = shell(
-        http, f"echo __END__:completed; until [ -e {gate} ]; do sleep 0.05; done; exit 3"
-    )
+    job_id = http.shell(f"echo __END__:completed; until [ -e {gate} ]; do sleep 0.05; done; exit 3")
     with following(http, job_id) as stream:
         next(stream)
         assert next(stream).line == "\\__END__:completed"
@@ -212,10 +198,10 @@ def test_failing_06_output_cannot_forge_the_end(http: httpx2.Client, tmp_path: P
     assert output(http, job_id) == ["\\__END__:completed"]
 
 
-def test_failing_07_a_long_line_breaks_nothing(http: httpx2.Client) -> None:
+def test_failing_07_a_long_line_breaks_nothing(http: Native) -> None:
     """One line of 70 kB: the job was `failed`, but its process lived and could not be cancelled."""
     script = "head -c 70000 /dev/zero | tr '\\0' x; echo; echo after; sleep 300"
-    job_id = shell(http, f"echo $$; {script}")
+    job_id = http.shell(f"echo $$; {script}")
     with following(http, job_id) as stream:
         shown = [next(stream).line for _ in range(4)]
         assert shown[2:] == ["x" * 4096 + "…(truncated)", "after"]
@@ -223,14 +209,14 @@ def test_failing_07_a_long_line_breaks_nothing(http: httpx2.Client) -> None:
         assert cancel(http, job_id).status_code == 200
         assert [frame.line for frame in stream] == ["__END__:cancelled"]
     ends(int(shown[1]))
-    written = [e["data"]["lines"] for e in events(http, job_id) if e["type"] == "job.output"]
+    written = [e["data"]["lines"] for e in http.events(job_id) if e["type"] == "job.output"]
     assert "x" * 70_000 in [line for lines in written for line in lines]
 
 
-def test_failing_08_the_time_limit_ends_chatty_and_stubborn_jobs(http: httpx2.Client) -> None:
+def test_failing_08_the_time_limit_ends_chatty_and_stubborn_jobs(http: Native) -> None:
     """Timeout leaks: a chatty job never timed out, and one that ignored TERM lived on."""
-    chatty = shell(http, "echo $$; while :; do echo tick; sleep 0.1; done", timeout_s=1)
-    stubborn = shell(http, "trap '' TERM; echo $$; while :; do sleep 0.1; done", timeout_s=0.3)
+    chatty = http.shell("echo $$; while :; do echo tick; sleep 0.1; done", timeout_s=1)
+    stubborn = http.shell("trap '' TERM; echo $$; while :; do sleep 0.1; done", timeout_s=0.3)
     for job_id in (chatty, stubborn):
         pid = pid_of(http, job_id)
         shown = ended(http, job_id)
@@ -241,14 +227,14 @@ def test_failing_08_the_time_limit_ends_chatty_and_stubborn_jobs(http: httpx2.Cl
         assert end == "__END__:timed_out"
 
 
-def test_failing_09_a_cancel_at_any_instant_ends_the_job_once(http: httpx2.Client) -> None:
+def test_failing_09_a_cancel_at_any_instant_ends_the_job_once(http: Native) -> None:
     """Cancel in the spawn window: `running` for ever, the process alive, the stream endless."""
     marks = [f"{300_000 + os.getpid()}.{number}" for number in range(24)]
-    known = [submit(http, "sleep", mark) for mark in marks[:12]]
+    known = [http.submit("sleep", mark) for mark in marks[:12]]
     for job_id in known:
         assert cancel(http, job_id).status_code == 200
     for mark in marks[12:]:
-        known.append(submit(http, "sleep", mark))
+        known.append(http.submit("sleep", mark))
         assert cancel(http, known[-1]).status_code == 200
 
     for job_id in known:
@@ -266,8 +252,8 @@ def test_failing_10_sigterm_stops_the_server_whatever_is_connected(tmp_path: Pat
     gate = tmp_path / "gate"
     with Server.start(tmp_path / "data") as server, ExitStack() as open_things:
         open_things.callback(gate.touch)  # in any case, because the job outlives the server
-        http = open_things.enter_context(connect(server))
-        job_id = shell(http, f"echo begun; until [ -e {gate} ]; do sleep 0.05; done; echo over")
+        http = open_things.enter_context(Native(server))
+        job_id = http.shell(f"echo begun; until [ -e {gate} ]; do sleep 0.05; done; echo over")
         readers = [open_things.enter_context(following(http, job_id)) for _ in range(5)]
         for reader in readers:
             assert [next(reader).line, next(reader).line][1] == "begun"
@@ -281,7 +267,7 @@ def test_failing_10_sigterm_stops_the_server_whatever_is_connected(tmp_path: Pat
         assert server.stop() in (0, -signal.SIGTERM)
 
         server.restart()
-        with connect(server) as later:
+        with Native(server) as later:
             assert status(later, job_id)["status"] == "running"
             gate.touch()
             assert ended(later, job_id)["status"] == "completed"
@@ -391,7 +377,7 @@ def test_failing_12_a_push_means_that_something_changed(server: Server, states: 
     path.unlink()
 
 
-def test_failing_13_the_same_request_twice_is_one_job(http: httpx2.Client) -> None:
+def test_failing_13_the_same_request_twice_is_one_job(http: Native) -> None:
     """No idempotency key: a repeated request made a second job."""
     key = {"Idempotency-Key": f"once-{os.getpid()}"}
 
@@ -411,10 +397,10 @@ def test_failing_13_the_same_request_twice_is_one_job(http: httpx2.Client) -> No
 
 
 def test_failing_14_a_cancel_is_on_record_and_a_state_names_its_job(
-    server: Server, http: httpx2.Client
+    server: Server, http: Native
 ) -> None:
     """A cancel looked like a crash, and nothing linked a job to its state file."""
-    sleeping = shell(http, "echo $$; sleep 300")
+    sleeping = http.shell("echo $$; sleep 300")
     pid_of(http, sleeping)
     cancel(http, sleeping)
     assert ended(http, sleeping)["status"] == "cancelled"
@@ -432,7 +418,7 @@ def test_failing_14_a_cancel_is_on_record_and_a_state_names_its_job(
 
 
 def test_failing_14_a_state_that_a_cancel_left_is_no_orphan(
-    server: Server, http: httpx2.Client, states: Path
+    server: Server, http: Native, states: Path
 ) -> None:
     """The same for a state in the middle of its work, which does not name the job."""
     url = "https://github.com/crew/cut"
@@ -478,7 +464,7 @@ def test_failing_15_no_header_no_file_no_url_gets_round_a_rule(tmp_path: Path) -
             CREWLOG_GITOMA_COMMAND=STAND_IN,
             CREWLOG_GITOMA_STATE_DIR=str(states),
         ) as server,
-        connect(server) as http,
+        Native(server) as http,
     ):
         answers = [
             http.post(
@@ -506,7 +492,7 @@ def test_failing_15_no_header_no_file_no_url_gets_round_a_rule(tmp_path: Path) -
         assert list(states.iterdir()) == []
 
         url = "https://ghp_0123456789abcdefghijABCDEFGHIJ012345@github.com/crew/log"
-        job_id = submit(http, "echo", url)
+        job_id = http.submit("echo", url)
         assert output(http, job_id) == ["https://REDACTED@github.com/crew/log"]
         assert b"ghp_0123" not in http.get(f"/crewlog/v1/log?subject=job-{job_id}").content
 
@@ -525,7 +511,7 @@ def test_failing_16_every_setting_is_read(tmp_path: Path) -> None:
             GITOMA_ALLOWED_HOSTS="127.0.0.1, crew.example",
             CREWLOG_GITOMA_COMMAND=STAND_IN,
         ) as server,
-        connect(server) as http,
+        Native(server) as http,
     ):
         assert http.get("/readyz").json()["capacity"] == 7
         assert http.get("/healthz", headers={"Host": "crew.example"}).status_code == 200
@@ -541,11 +527,10 @@ def test_failing_16_every_setting_is_read(tmp_path: Path) -> None:
         assert name in refused.stderr
 
 
-def test_failing_17_a_job_ends_with_its_process(http: httpx2.Client) -> None:
+def test_failing_17_a_job_ends_with_its_process(http: Native) -> None:
     """The end depended on the pipe: a grandchild that held it kept the job `running`."""
-    kept = shell(http, "sleep 300 & echo $!; exit 0")
-    escaped = submit(
-        http,
+    kept = http.shell("sleep 300 & echo $!; exit 0")
+    escaped = http.submit(
         sys.executable,
         "-Sc",
         "from subprocess import Popen; "

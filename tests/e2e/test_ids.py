@@ -2,11 +2,11 @@
 
 from collections.abc import Iterator
 
-import httpx2
 import pytest
 
-from tests.e2e.client import connect, dispatch, submit
 from tests.e2e.crews import commit, job
+from tests.e2e.gitoma import dispatch
+from tests.kit.client import Native
 from tests.kit.server import Server
 
 SHOWN = 8
@@ -19,29 +19,23 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
         yield started
 
 
-@pytest.fixture
-def http(server: Server) -> Iterator[httpx2.Client]:
-    with connect(server) as client:
-        yield client
-
-
 def beginnings(ids: list[str]) -> set[str]:
     return {one[:SHOWN] for one in ids}
 
 
-def test_eight_characters_name_one_job(http: httpx2.Client) -> None:
-    made = [submit(http, "true") for _ in range(20)]
+def test_eight_characters_name_one_job(http: Native) -> None:
+    made = [http.submit("true") for _ in range(20)]
     assert len(beginnings(made)) == 20
 
 
-def test_eight_characters_name_one_job_in_gitomas_cockpit(http: httpx2.Client) -> None:
+def test_eight_characters_name_one_job_in_gitomas_cockpit(http: Native) -> None:
     made = [dispatch(http, "analyze") for _ in range(3)]
     shown = list(http.get("/api/v1/jobs").json())
     assert set(made) <= set(shown)
     assert len(beginnings(shown)) == len(shown)
 
 
-def test_eight_characters_name_one_job_of_one_crew(server: Server, http: httpx2.Client) -> None:
+def test_eight_characters_name_one_job_of_one_crew(server: Server, http: Native) -> None:
     keys = [f"step-{n}" for n in range(9)]
     crews = [commit(server, http, *(job(key) for key in keys)) for _ in range(2)]
     made = [crew[key] for crew in crews for key in keys]
@@ -50,9 +44,7 @@ def test_eight_characters_name_one_job_of_one_crew(server: Server, http: httpx2.
     assert len(beginnings([crew.id for crew in crews])) == 2
 
 
-def test_eight_characters_name_one_schedule_and_one_question(
-    server: Server, http: httpx2.Client
-) -> None:
+def test_eight_characters_name_one_schedule_and_one_question(server: Server, http: Native) -> None:
     crew = commit(server, http, *(job(f"ask-{n}", approval="required") for n in range(9)))
     asked = [http.get(f"/api/jobs/{crew[f'ask-{n}']}/approvals").json()[0]["id"] for n in range(9)]
     assert len(beginnings(asked)) == 9

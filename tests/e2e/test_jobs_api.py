@@ -12,18 +12,8 @@ import httpx2
 import pytest
 
 from domain.clock import elapsed_ms
-from tests.e2e.client import (
-    cancel,
-    connect,
-    dispatch,
-    ended,
-    events,
-    following,
-    running,
-    shell,
-    status,
-    submit,
-)
+from tests.e2e.gitoma import cancel, dispatch, ended, following, status
+from tests.kit.client import Native
 from tests.kit.server import Server
 from tests.kit.waiting import until
 
@@ -38,12 +28,6 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
         yield started
 
 
-@pytest.fixture
-def http(server: Server) -> Iterator[httpx2.Client]:
-    with connect(server) as client:
-        yield client
-
-
 @pytest.fixture(scope="module")
 def holding(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
     """A server that starts nothing: its jobs stay queued."""
@@ -54,33 +38,23 @@ def holding(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
 
 
 @pytest.fixture
-def held(holding: Server) -> Iterator[httpx2.Client]:
-    with connect(holding) as client:
+def held(holding: Server) -> Iterator[Native]:
+    with Native(holding) as client:
         yield client
 
 
-def job(http: httpx2.Client, job_id: str) -> Json:
+def job(http: Native, job_id: str) -> Json:
     answer = http.get(f"/api/jobs/{job_id}")
     assert answer.status_code == 200, answer.text
     shown: Json = answer.json()
     return shown
 
 
-def all_events(http: httpx2.Client) -> list[Json]:
-    found: list[Json] = []
-    cursor: str | None = "0"
-    while cursor is not None:
-        page = http.get("/crewlog/v1/log", params={"cursor": cursor, "limit": 1000}).json()
-        found += page["items"]
-        cursor = page["cursor"]
-    return found
+def types_of(http: Native, job_id: str) -> list[str]:
+    return [event["type"] for event in http.events(job_id)]
 
 
-def types_of(http: httpx2.Client, job_id: str) -> list[str]:
-    return [event["type"] for event in events(http, job_id)]
-
-
-def list_all(http: httpx2.Client, **asked: Any) -> list[str]:
+def list_all(http: Native, **asked: Any) -> list[str]:
     """Every id of a list, page by page."""
     found: list[str] = []
     while True:
@@ -95,7 +69,7 @@ def list_all(http: httpx2.Client, **asked: Any) -> list[str]:
 # Create and read
 
 
-def test_a_new_job_is_told_whole(held: httpx2.Client, tmp_path: Path) -> None:
+def test_a_new_job_is_told_whole(held: Native, tmp_path: Path) -> None:
     answer = held.post(
         "/api/jobs",
         json={
@@ -141,13 +115,13 @@ def test_a_new_job_is_told_whole(held: httpx2.Client, tmp_path: Path) -> None:
     assert {name: read[name] for name in shown} == shown
 
 
-def test_both_spellings_of_a_field_mean_the_same(held: httpx2.Client) -> None:
+def test_both_spellings_of_a_field_mean_the_same(held: Native) -> None:
     for name in ("timeoutS", "timeout_s"):
         answer = held.post("/api/jobs", json={"argv": ["true"], name: 7})
         assert answer.json()["timeoutS"] == 7
 
 
-def test_what_is_not_said_has_a_default(held: httpx2.Client) -> None:
+def test_what_is_not_said_has_a_default(held: Native) -> None:
     shown = held.post("/api/jobs", json={"argv": ["printf", "%s", "a b"]}).json()
 
     assert (shown["kind"], shown["label"], shown["labels"]) == ("command", "command", [])
@@ -157,11 +131,11 @@ def test_what_is_not_said_has_a_default(held: httpx2.Client) -> None:
 # Mutations
 
 
-def test_every_mutation_tells_its_position_and_version(http: httpx2.Client) -> None:
+def test_every_mutation_tells_its_position_and_version(http: Native) -> None:
     """Position: of the mutation's newest event. ETag: the version of the job's stream."""
 
     def newest(job_id: str) -> Json:
-        return [e for e in events(http, job_id) if e["stream"] == f"job-{job_id}"][-1]
+        return [e for e in http.events(job_id) if e["stream"] == f"job-{job_id}"][-1]
 
     def check(answer: httpx2.Response, event: Json) -> None:
         assert answer.headers["x-event-position"] == str(event["position"])
@@ -169,13 +143,13 @@ def test_every_mutation_tells_its_position_and_version(http: httpx2.Client) -> N
 
     created = http.post("/api/jobs", json={"argv": ["sleep", "300"]})
     job_id = created.json()["id"]
-    check(created, events(http, job_id)[1])
-    running(http, job_id)
+    check(created, http.events(job_id)[1])
+    http.running(job_id)
     path = f"/api/jobs/{job_id}"
     asked = http.post(f"{path}/cancel")
-    (request,) = [e for e in events(http, job_id) if e["type"] == "job.cancel_requested"]
+    (request,) = http.events(job_id, "job.cancel_requested")
     check(asked, request)
-    ended(http, job_id)
+    http.ended(job_id)
     check(http.post(f"{path}/archive"), newest(job_id))
     assert newest(job_id)["type"] == "job.archived"
     shown = http.get(path)
@@ -186,11 +160,11 @@ def test_every_mutation_tells_its_position_and_version(http: httpx2.Client) -> N
     assert newest(job_id)["type"] == "job.deleted"
     assert deleted.headers["x-event-position"] == str(newest(job_id)["position"])
     dispatched = http.post("/api/v1/analyze", json={"repo_url": "https://github.com/crew/log"})
-    theirs = events(http, dispatched.json()["job_id"])
+    theirs = http.events(dispatched.json()["job_id"])
     assert dispatched.headers["x-event-position"] == str(theirs[1]["position"])
 
 
-def test_a_cancel_with_if_match_is_for_that_version_only(held: httpx2.Client) -> None:
+def test_a_cancel_with_if_match_is_for_that_version_only(held: Native) -> None:
     created = held.post("/api/jobs", json={"argv": ["true"]})
     path = f"/api/jobs/{created.json()['id']}/cancel"
 
@@ -200,11 +174,11 @@ def test_a_cancel_with_if_match_is_for_that_version_only(held: httpx2.Client) ->
         assert "version 2" in refused.json()["detail"]
     done = held.post(path, headers={"If-Match": created.headers["etag"]})
     assert (done.status_code, done.json()["outcome"]) == (200, "cancelled")
-    other = submit(held, "true")
+    other = held.submit("true")
     assert held.post(f"/api/jobs/{other}/cancel", headers={"If-Match": "*"}).status_code == 200
 
 
-def test_of_two_that_act_on_the_same_version_one_wins(held: httpx2.Client) -> None:
+def test_of_two_that_act_on_the_same_version_one_wins(held: Native) -> None:
     created = held.post("/api/jobs", json={"argv": ["true"]})
     path = f"/api/jobs/{created.json()['id']}/cancel"
     headers = {"If-Match": created.headers["etag"]}
@@ -228,7 +202,7 @@ def test_twenty_identical_requests_at_once_make_one_job(holding: Server) -> None
                 *(http.post("/api/jobs", json=body, headers=key) for _ in range(20))
             )
 
-    with connect(holding) as http:
+    with Native(holding) as http:
         before = len(list_all(http))
         answers = asyncio.run(all_at_once())
         assert {answer.status_code for answer in answers} == {201}
@@ -239,18 +213,18 @@ def test_twenty_identical_requests_at_once_make_one_job(holding: Server) -> None
         assert len(list_all(http)) == before + 1
     sealed = [path.stem for path in (holding.data / "sealed").iterdir()]
     assert answers[0].json()["id"] in sealed
-    with connect(holding) as http:
+    with Native(holding) as http:
         assert set(sealed) <= set(list_all(http)), "A private file without a job is left."
 
 
 def test_the_same_key_gives_the_same_answer_after_a_restart(holding: Server) -> None:
     body, key = {"argv": ["echo", "once"]}, {"Idempotency-Key": "over the restart"}
-    with connect(holding) as http:
+    with Native(holding) as http:
         first = http.post("/api/jobs", json=body, headers=key)
     holding.kill()
     holding.restart()
-    with connect(holding) as http:
-        cancel(http, first.json()["id"])
+    with Native(holding) as http:
+        http.cancel(first.json()["id"])
         again = http.post("/api/jobs", json=body, headers=key)
         assert (again.status_code, again.content) == (201, first.content)
         for name in ("etag", "x-event-position", "location"):
@@ -263,14 +237,14 @@ def test_the_same_key_gives_the_same_answer_after_a_restart(holding: Server) -> 
 # Lists
 
 
-def test_lists_select_by_state_in_both_spellings(http: httpx2.Client) -> None:
-    good, bad = submit(http, "true"), submit(http, "false")
-    late, stopped = shell(http, "sleep 300", timeout_s=0.1), shell(http, "sleep 300")
-    cancel(http, stopped)
+def test_lists_select_by_state_in_both_spellings(http: Native) -> None:
+    good, bad = http.submit("true"), http.submit("false")
+    late, stopped = http.shell("sleep 300", timeout_s=0.1), http.shell("sleep 300")
+    http.cancel(stopped)
     for job_id in (good, bad, late, stopped):
-        ended(http, job_id)
-    going = shell(http, "sleep 300")
-    running(http, going)
+        http.ended(job_id)
+    going = http.shell("sleep 300")
+    http.running(going)
     mine = {good, bad, late, stopped, going}
 
     for spelling, selected in {
@@ -287,16 +261,16 @@ def test_lists_select_by_state_in_both_spellings(http: httpx2.Client) -> None:
     }.items():
         assert set(list_all(http, state=spelling)) & mine == selected, spelling
     assert http.get("/api/jobs", params={"state": "of_no_meaning"}).status_code == 422
-    cancel(http, going)
-    ended(http, going)
+    http.cancel(going)
+    http.ended(going)
 
 
-def test_lists_select_by_label_and_by_archive(http: httpx2.Client) -> None:
-    first = submit(http, "true", labels=["by-label", 'odd "%_\\'])
-    second = submit(http, "true", labels=["other", "by-label"])
-    third = submit(http, "true", labels=["by-label-too"])
+def test_lists_select_by_label_and_by_archive(http: Native) -> None:
+    first = http.submit("true", labels=["by-label", 'odd "%_\\'])
+    second = http.submit("true", labels=["other", "by-label"])
+    third = http.submit("true", labels=["by-label-too"])
     for job_id in (first, second, third):
-        ended(http, job_id)
+        http.ended(job_id)
 
     assert list_all(http, label="by-label") == [second, first]
     assert list_all(http, label='odd "%_\\') == [first]
@@ -311,9 +285,9 @@ def test_lists_select_by_label_and_by_archive(http: httpx2.Client) -> None:
     assert types_of(http, first).count("job.archived") == 1
 
 
-def test_clients_of_the_board_find_their_list_and_know_no_pages(held: httpx2.Client) -> None:
+def test_clients_of_the_board_find_their_list_and_know_no_pages(held: Native) -> None:
     """``jobs``, without parameters or with the board's; CodePlane's page with CodePlane's."""
-    made = [submit(held, "true", title=str(number)) for number in range(120)][::-1]
+    made = [held.submit("true", title=str(number)) for number in range(120)][::-1]
     bare = held.get("/api/jobs").json()
     assert [job["id"] for job in bare["jobs"]][:120] == made
     assert [item["id"] for item in bare["items"]] == made[:50]
@@ -328,9 +302,9 @@ def test_clients_of_the_board_find_their_list_and_know_no_pages(held: httpx2.Cli
 
 
 def test_one_job_shows_the_newest_of_what_happened_and_says_that_there_is_more(
-    held: httpx2.Client,
+    held: Native,
 ) -> None:
-    job_id = submit(held, "true")
+    job_id = held.submit("true")
     few = held.get(f"/api/jobs/{job_id}").json()
     assert few["earlierEvents"] is False
     for number in range(501):
@@ -344,8 +318,8 @@ def test_one_job_shows_the_newest_of_what_happened_and_says_that_there_is_more(
     ]
 
 
-def test_pages_neither_repeat_nor_skip_while_jobs_come_in(held: httpx2.Client) -> None:
-    before = [submit(held, "true", labels=["paged"]) for _ in range(23)]
+def test_pages_neither_repeat_nor_skip_while_jobs_come_in(held: Native) -> None:
+    before = [held.submit("true", labels=["paged"]) for _ in range(23)]
     for size in (1, 4, 23, 100):
         seen: list[str] = []
         asked: dict[str, Any] = {"label": "paged", "limit": size}
@@ -354,7 +328,7 @@ def test_pages_neither_repeat_nor_skip_while_jobs_come_in(held: httpx2.Client) -
             page = held.get("/api/jobs", params=asked).json()
             assert len(page["items"]) <= size
             seen += [item["id"] for item in page["items"]]
-            submit(held, "true", labels=["paged"])
+            held.submit("true", labels=["paged"])
             if not page["hasMore"]:
                 assert page["cursor"] is None
                 break
@@ -363,11 +337,11 @@ def test_pages_neither_repeat_nor_skip_while_jobs_come_in(held: httpx2.Client) -
         assert seen[-len(before) :] == before[::-1]
 
 
-def test_a_page_goes_on_after_a_job_that_was_deleted(held: httpx2.Client) -> None:
-    known = [submit(held, "true", labels=["vanishing"]) for _ in range(5)]
+def test_a_page_goes_on_after_a_job_that_was_deleted(held: Native) -> None:
+    known = [held.submit("true", labels=["vanishing"]) for _ in range(5)]
     page = held.get("/api/jobs", params={"label": "vanishing", "limit": 2}).json()
     assert page["cursor"] == known[3]
-    cancel(held, known[3])
+    held.cancel(known[3])
     assert held.delete(f"/api/jobs/{known[3]}").status_code == 200
 
     rest = list_all(held, label="vanishing", cursor=page["cursor"])
@@ -377,8 +351,8 @@ def test_a_page_goes_on_after_a_job_that_was_deleted(held: httpx2.Client) -> Non
 # Cancel and delete
 
 
-def test_a_queued_job_is_cancelled_at_once(held: httpx2.Client) -> None:
-    job_id = submit(held, "true")
+def test_a_queued_job_is_cancelled_at_once(held: Native) -> None:
+    job_id = held.submit("true")
 
     answer = held.post(f"/api/jobs/{job_id}/cancel")
     assert (answer.status_code, answer.json()["state"]) == (200, "canceled")
@@ -390,25 +364,25 @@ def test_a_queued_job_is_cancelled_at_once(held: httpx2.Client) -> None:
     assert (refused.status_code, refused.json()) == (409, {"detail": "Job is already cancelled"})
 
 
-def test_a_cancel_says_who_and_a_second_only_acknowledges(http: httpx2.Client) -> None:
-    job_id = shell(http, "trap 'sleep 0.5; exit 0' TERM; echo on; while :; do sleep 0.02; done")
+def test_a_cancel_says_who_and_a_second_only_acknowledges(http: Native) -> None:
+    job_id = http.shell("trap 'sleep 0.5; exit 0' TERM; echo on; while :; do sleep 0.02; done")
     until(lambda: "job.output" in types_of(http, job_id), "its first line")
 
     first, second = (http.post(f"/api/jobs/{job_id}/cancel") for _ in range(2))
     assert (first.status_code, second.status_code) == (200, 200)
     assert first.json()["cancelRequestedAt"] == second.json()["cancelRequestedAt"]
-    assert ended(http, job_id)["status"] == "cancelled"
+    assert http.ended(job_id)["state"] == "cancelled"
     types = types_of(http, job_id)
     assert (types.count("job.cancel_requested"), types.count("job.finished")) == (1, 1)
-    (asked,) = [e for e in events(http, job_id) if e["type"] == "job.cancel_requested"]
+    (asked,) = http.events(job_id, "job.cancel_requested")
     assert asked["actor"] == "operator"
     assert asked["request_id"] == first.headers["x-request-id"]
 
 
-def test_a_deleted_job_is_hidden_and_the_log_keeps_it(http: httpx2.Client) -> None:
-    job_id = shell(http, "echo still here")
-    ended(http, job_id)
-    before = events(http, job_id)
+def test_a_deleted_job_is_hidden_and_the_log_keeps_it(http: Native) -> None:
+    job_id = http.shell("echo still here")
+    http.ended(job_id)
+    before = http.events(job_id)
     assert http.delete(f"/api/jobs/{job_id}").status_code == 200
 
     for path in (
@@ -428,7 +402,7 @@ def test_a_deleted_job_is_hidden_and_the_log_keeps_it(http: httpx2.Client) -> No
         assert http.request(method, path).status_code == 404, path
     assert job_id not in list_all(http)
     assert job_id not in http.get("/api/v1/jobs").json()
-    assert events(http, job_id)[:-1] == before
+    assert http.events(job_id)[:-1] == before
     assert types_of(http, job_id)[-1] == "job.deleted"
     assert "still here" in http.get(f"/crewlog/v1/log/export?subject=job-{job_id}").text
 
@@ -436,15 +410,15 @@ def test_a_deleted_job_is_hidden_and_the_log_keeps_it(http: httpx2.Client) -> No
 # Timeline and dialects
 
 
-def test_the_timeline_tells_what_happened_in_order(http: httpx2.Client) -> None:
-    job_id = shell(http, "echo on; sleep 300", title="A nap")
+def test_the_timeline_tells_what_happened_in_order(http: Native) -> None:
+    job_id = http.shell("echo on; sleep 300", title="A nap")
     until(lambda: "job.output" in types_of(http, job_id), "its first line")
-    cancel(http, job_id)
-    ended(http, job_id)
+    http.cancel(job_id)
+    http.ended(job_id)
     http.post(f"/api/jobs/{job_id}/archive")
 
     told = http.get(f"/crewlog/v1/jobs/{job_id}/timeline").json()["items"]
-    recorded = [event for event in events(http, job_id) if event["type"] != "job.output"]
+    recorded = [event for event in http.events(job_id) if event["type"] != "job.output"]
     assert [(e["position"], e["at"], e["actorId"], e["type"]) for e in told] == [
         (e["position"], e["at"], e["actor"], e["type"]) for e in recorded
     ]
@@ -465,9 +439,9 @@ def test_the_timeline_tells_what_happened_in_order(http: httpx2.Client) -> None:
 
 
 def test_a_job_is_streamed_and_cancelled_through_the_other_dialect(
-    http: httpx2.Client,
+    http: Native,
 ) -> None:
-    ours = shell(http, "echo ours; sleep 300")
+    ours = http.shell("echo ours; sleep 300")
     with following(http, ours) as stream:
         assert [next(stream).line, next(stream).line][1] == "ours"
         assert cancel(http, ours).status_code == 200
@@ -552,45 +526,43 @@ def spread(values: list[int]) -> Json:
 BOARD = ("crews", "schedules", "approvals")
 
 
-def test_the_overview_is_what_the_log_adds_up_to(http: httpx2.Client, tmp_path: Path) -> None:
+def test_the_overview_is_what_the_log_adds_up_to(http: Native, tmp_path: Path) -> None:
     gate = tmp_path / "gate"
     known = [
-        shell(
-            http, f"seq {number}; sleep 0.0{number}; exit {number % 3}", labels=[f"l{number % 2}"]
-        )
+        http.shell(f"seq {number}; sleep 0.0{number}; exit {number % 3}", labels=[f"l{number % 2}"])
         for number in range(9)
     ]
-    known.append(submit(http, "no-such-program-here", labels=["l0"]))
-    known.append(shell(http, "echo x; sleep 300", timeout_s=0.1, labels=["late"]))
-    stopped = shell(http, "sleep 300", labels=["stopped"])
-    cancel(http, stopped)
+    known.append(http.submit("no-such-program-here", labels=["l0"]))
+    known.append(http.shell("echo x; sleep 300", timeout_s=0.1, labels=["late"]))
+    stopped = http.shell("sleep 300", labels=["stopped"])
+    http.cancel(stopped)
     for job_id in [*known, stopped]:
-        ended(http, job_id)
+        http.ended(job_id)
     # An open job, silent so that it does not change between the two reads.
-    going = shell(http, f"until [ -e {gate} ]; do sleep 0.02; done", labels=["open"])
-    running(http, going)
+    going = http.shell(f"until [ -e {gate} ]; do sleep 0.02; done", labels=["open"])
+    http.running(going)
 
     shown = http.get("/crewlog/v1/analytics/overview").json()
     of_jobs = {name: told for name, told in shown.items() if name not in BOARD}
-    assert of_jobs == {"period": 7, **sums(all_events(http))}
+    assert of_jobs == {"period": 7, **sums(http.since(0))}
     assert [shown[name]["total"] for name in ("crews", "approvals")] == [0, 0]
     assert shown["schedules"]["firings"] == 0
     assert shown["byOutcome"]["open"] == 1
     assert http.get("/crewlog/v1/analytics/overview?period=365").json() == {**shown, "period": 365}
     gate.touch()
-    ended(http, going)
+    http.ended(going)
 
 
 def test_an_overview_of_nothing_has_no_rates(tmp_path: Path) -> None:
-    with Server.start(tmp_path / "data") as server, connect(server) as http:
+    with Server.start(tmp_path / "data") as server, Native(server) as http:
         shown = http.get("/crewlog/v1/analytics/overview?period=1").json()
     assert shown["totalJobs"] == 0
     assert shown["successRate"] is None
     assert shown["runTimeMs"] == {"p50": None, "p95": None, "count": 0}
 
 
-def test_who_wrote_reads_it_at_once_however_busy_it_is(http: httpx2.Client) -> None:
-    busy = [shell(http, "seq 200000") for _ in range(2)]
+def test_who_wrote_reads_it_at_once_however_busy_it_is(http: Native) -> None:
+    busy = [http.shell("seq 200000") for _ in range(2)]
     for number in range(200):
         created = http.post("/api/jobs", json={"argv": ["true"], "title": str(number)})
         job_id = created.json()["id"]
@@ -599,4 +571,4 @@ def test_who_wrote_reads_it_at_once_however_busy_it_is(http: httpx2.Client) -> N
         newest = http.get("/api/jobs?limit=1").json()["items"]
         assert [item["id"] for item in newest] == [job_id]
     for job_id in busy:
-        assert ended(http, job_id)["status"] == "completed"
+        assert http.ended(job_id)["state"] == "completed"

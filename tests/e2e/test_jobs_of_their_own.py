@@ -5,11 +5,11 @@ those of a crew can, but the exit code decides how the job ends.
 from collections.abc import Iterator
 from pathlib import Path
 
-import httpx2
 import pytest
 
-from tests.e2e.client import cancel, connect, ended, events, output, shell, submit
-from tests.e2e.test_worker_api import Json, pending
+from tests.e2e.crews import Json, pending
+from tests.e2e.gitoma import output
+from tests.kit.client import Native
 from tests.kit.server import CREWLOG, Server
 from tests.kit.waiting import until
 
@@ -21,35 +21,29 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
         yield started
 
 
-@pytest.fixture
-def http(server: Server) -> Iterator[httpx2.Client]:
-    with connect(server) as client:
-        yield client
-
-
-def shown(http: httpx2.Client, job_id: str) -> Json:
+def shown(http: Native, job_id: str) -> Json:
     found: Json = http.get(f"/api/jobs/{job_id}").json()
     return found
 
 
-def timeline(http: httpx2.Client, job_id: str) -> list[str]:
+def timeline(http: Native, job_id: str) -> list[str]:
     return [e["sentence"] for e in http.get(f"/crewlog/v1/jobs/{job_id}/timeline").json()["items"]]
 
 
-def kinds(http: httpx2.Client, job_id: str) -> list[str]:
-    return [event["type"] for event in events(http, job_id)]
+def kinds(http: Native, job_id: str) -> list[str]:
+    return [event["type"] for event in http.events(job_id)]
 
 
-def answer(http: httpx2.Client, approval: Json, decision: str, comment: str = "") -> None:
+def answer(http: Native, approval: Json, decision: str, comment: str = "") -> None:
     body = {"decision": decision, "comment": comment}
     assert http.post(f"/api/approvals/{approval['id']}/resolve", json=body).status_code == 200
 
 
-def test_files_and_a_result_are_kept(http: httpx2.Client) -> None:
-    job_id = shell(
-        http, 'echo "# r" > "$CREWLOG_ARTIFACTS/report.md"; echo \'{"n": 3}\' > "$CREWLOG_RESULT"'
+def test_files_and_a_result_are_kept(http: Native) -> None:
+    job_id = http.shell(
+        'echo "# r" > "$CREWLOG_ARTIFACTS/report.md"; echo \'{"n": 3}\' > "$CREWLOG_RESULT"'
     )
-    assert ended(http, job_id)["status"] == "completed"
+    assert http.ended(job_id)["state"] == "completed"
     [kept] = http.get(f"/api/jobs/{job_id}/artifacts").json()["items"]
     assert (kept["name"], kept["mimeType"]) == ("report.md", "text/markdown")
     assert http.get(f"/api/artifacts/{kept['id']}").text == "# r\n"
@@ -57,19 +51,19 @@ def test_files_and_a_result_are_kept(http: httpx2.Client) -> None:
     assert shown(http, job_id)["result"] == {"n": 3}
 
 
-def test_files_of_one_that_fails_or_is_cancelled_are_kept_too(http: httpx2.Client) -> None:
-    failed = shell(http, 'echo why > "$CREWLOG_ARTIFACTS/why.txt"; exit 3')
-    assert ended(http, failed)["exit_code"] == 3
-    cut = shell(http, 'echo half > "$CREWLOG_ARTIFACTS/why.txt"; echo made; sleep 600')
+def test_files_of_one_that_fails_or_is_cancelled_are_kept_too(http: Native) -> None:
+    failed = http.shell('echo why > "$CREWLOG_ARTIFACTS/why.txt"; exit 3')
+    assert http.ended(failed)["exitCode"] == 3
+    cut = http.shell('echo half > "$CREWLOG_ARTIFACTS/why.txt"; echo made; sleep 600')
     until(lambda: "job.output" in kinds(http, cut), "it has written")
-    cancel(http, cut)
-    assert ended(http, cut)["status"] == "cancelled"
+    http.cancel(cut)
+    assert http.ended(cut)["state"] == "cancelled"
     for job_id in (failed, cut):
         items = http.get(f"/api/jobs/{job_id}/artifacts").json()["items"]
         assert [item["name"] for item in items] == ["why.txt"]
 
 
-def test_the_command_line_says_all_of_it(http: httpx2.Client) -> None:
+def test_the_command_line_says_all_of_it(http: Native) -> None:
     script = """
         crewlog worker show --json > show.json; grep -c '"title": "Alone"' show.json; rm show.json
         crewlog worker result
@@ -78,8 +72,8 @@ def test_the_command_line_says_all_of_it(http: httpx2.Client) -> None:
         crewlog worker complete n:=1; echo "complete $?"
         crewlog worker block 'No.'; echo "block $?"
     """
-    job_id = shell(http, script, title="Alone")
-    assert ended(http, job_id)["status"] == "completed"
+    job_id = http.shell(script, title="Alone")
+    assert http.ended(job_id)["state"] == "completed"
     printed = output(http, job_id)
     refused = "Only a job of a crew can be blocked; this one ends with its process."
     assert printed == ["1", "{}", "beat 0", "comment 0", "complete 0", refused, "block 1"]
@@ -87,10 +81,10 @@ def test_the_command_line_says_all_of_it(http: httpx2.Client) -> None:
     assert shown(http, job_id)["result"] == {"n": 1}
 
 
-def test_the_exit_code_says_how_it_ended_whatever_it_handed_in(http: httpx2.Client) -> None:
-    job_id = shell(http, "crewlog worker complete n:=1; exit 4")
-    status = ended(http, job_id)
-    assert (status["status"], status["exit_code"]) == ("failed", 4)
+def test_the_exit_code_says_how_it_ended_whatever_it_handed_in(http: Native) -> None:
+    job_id = http.shell("crewlog worker complete n:=1; exit 4")
+    job = http.ended(job_id)
+    assert (job["state"], job["exitCode"]) == ("failed", 4)
     assert shown(http, job_id)["result"] == {"n": 1}
 
 
@@ -106,10 +100,10 @@ def test_the_exit_code_says_how_it_ended_whatever_it_handed_in(http: httpx2.Clie
     ],
 )
 def test_a_result_file_that_is_none_is_told_and_changes_nothing(
-    http: httpx2.Client, content: str, why: str
+    http: Native, content: str, why: str
 ) -> None:
-    job_id = submit(http, "sh", "-c", 'printf %s "$1" > "$CREWLOG_RESULT"', "sh", content)
-    assert ended(http, job_id)["status"] == "completed"
+    job_id = http.submit("sh", "-c", 'printf %s "$1" > "$CREWLOG_RESULT"', "sh", content)
+    assert http.ended(job_id)["state"] == "completed"
     assert shown(http, job_id)["result"] is None
     [told] = [line for line in timeline(http, job_id) if "result" in line]
     assert told == f"Artifacts not kept: result.json. Its result file is not valid. {why}"
@@ -118,41 +112,41 @@ def test_a_result_file_that_is_none_is_told_and_changes_nothing(
 def test_it_waits_for_a_person_and_holds_no_place(tmp_path: Path) -> None:
     script = 'printed=$(crewlog worker ask "May I?" --action "rm -r"); echo "$? $printed"'
     with Server.start(tmp_path / "data", "--capacity=1") as server:
-        with connect(server) as http:
-            asking = shell(http, script, timeoutS=30)
+        with Native(server) as http:
+            asking = http.shell(script, timeoutS=30)
             asked = pending(http, asking)
             assert (asked["description"], asked["proposedAction"]) == ("May I?", "rm -r")
             assert shown(http, asking)["state"] == "waiting_for_approval"
-            assert ended(http, submit(http, "true"))["status"] == "completed"
+            assert http.ended(http.submit("true"))["state"] == "completed"
         for stopped in (server.kill, server.stop):
             stopped()
             server.restart()
-            with connect(server) as http:
+            with Native(server) as http:
                 assert pending(http, asking) == asked
-        with connect(server) as http:
+        with Native(server) as http:
             answer(http, asked, "approve", "Go on.")
-            assert ended(http, asking)["status"] == "completed"
+            assert http.ended(asking)["state"] == "completed"
             printed = output(http, asking)
             assert "0 Go on." in printed
             told = kinds(http, asking)
             assert told.count("job.started") == told.count("job.approval_requested") == 1
 
 
-def test_a_no_is_for_the_program_and_a_cancel_withdraws_the_question(http: httpx2.Client) -> None:
-    rejected = shell(http, 'crewlog worker ask "May I?"; code=$?; exit $((code + 40))')
+def test_a_no_is_for_the_program_and_a_cancel_withdraws_the_question(http: Native) -> None:
+    rejected = http.shell('crewlog worker ask "May I?"; code=$?; exit $((code + 40))')
     answer(http, pending(http, rejected), "reject")
-    assert ended(http, rejected)["exit_code"] == 43
+    assert http.ended(rejected)["exitCode"] == 43
 
-    cancelled = shell(http, 'crewlog worker ask "May I?"')
+    cancelled = http.shell('crewlog worker ask "May I?"')
     asked = pending(http, cancelled)
-    cancel(http, cancelled)
-    assert ended(http, cancelled)["status"] == "cancelled"
+    http.cancel(cancelled)
+    assert http.ended(cancelled)["state"] == "cancelled"
     found = http.get(f"/api/approvals/{asked['id']}").json()
     assert found["state"] == "withdrawn"
 
 
 def test_one_that_is_done_again_has_a_folder_and_a_result_of_its_own_attempt(
-    http: httpx2.Client, tmp_path: Path
+    http: Native, tmp_path: Path
 ) -> None:
     script = """
         ls -A "$CREWLOG_ARTIFACTS"
@@ -160,8 +154,8 @@ def test_one_that_is_done_again_has_a_folder_and_a_result_of_its_own_attempt(
         [ "$CREWLOG_ATTEMPT" = 2 ] && exit 0
         crewlog worker complete attempt:=1
     """
-    job_id = shell(http, script)
-    ended(http, job_id)
+    job_id = http.shell(script)
+    http.ended(job_id)
     assert http.post(f"/api/jobs/{job_id}/redo", json={"feedback": "Anew."}).status_code == 200
     until(lambda: kinds(http, job_id).count("job.finished") == 2, "it has ended again")
     items = http.get(f"/crewlog/v1/jobs/{job_id}/artifacts").json()["items"]
@@ -173,7 +167,7 @@ def test_one_that_is_done_again_has_a_folder_and_a_result_of_its_own_attempt(
 def test_nothing_of_it_stays_on_the_disk(tmp_path: Path) -> None:
     with (
         Server.start(tmp_path / "data", "--log-level=warning") as server,
-        connect(server) as http,
+        Native(server) as http,
     ):
         for script in (
             "true",
@@ -181,13 +175,13 @@ def test_nothing_of_it_stays_on_the_disk(tmp_path: Path) -> None:
             'touch "$CREWLOG_ARTIFACTS/a"',
             'rm -r "$CREWLOG_ARTIFACTS"',
         ):
-            ended(http, shell(http, script))
+            http.ended(http.shell(script))
         folders = server.data / "attempts"
         until(lambda: not list(folders.iterdir()), "the folders are removed")
 
 
 def test_a_server_within_a_job_gives_its_jobs_its_own_surroundings(
-    http: httpx2.Client, tmp_path: Path
+    http: Native, tmp_path: Path
 ) -> None:
     """A command that names a data directory uses the server there."""
     script = f"""
@@ -203,8 +197,8 @@ def test_a_server_within_a_job_gives_its_jobs_its_own_surroundings(
         kill $!
         wait
     """
-    job_id = submit(http, "bash", "-c", script)
-    assert ended(http, job_id, 120)["status"] == "completed"
+    job_id = http.submit("bash", "-c", script)
+    assert http.ended(job_id, 120)["state"] == "completed"
     printed = output(http, job_id)
     given = [line for line in printed if line.startswith("CREWLOG_")]
     assert given == [

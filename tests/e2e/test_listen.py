@@ -8,7 +8,7 @@ from pathlib import Path
 import httpx2
 import pytest
 
-from tests.e2e.client import connect, submit
+from tests.kit.client import Native
 from tests.kit.server import Server, crewlog
 
 
@@ -40,8 +40,14 @@ def alone(server: Server) -> Iterator[dict[str, httpx2.Client]]:
         client.close()
 
 
+def submitted(codeplane: httpx2.Client) -> str:
+    answer = codeplane.post("/api/jobs", json={"argv": ["true"]})
+    assert answer.status_code == 201, answer.text
+    return str(answer.json()["id"])
+
+
 def test_the_main_address_has_the_dialects_that_are_switched_on(server: Server) -> None:
-    with connect(server) as http:
+    with Native(server) as http:
         assert http.get("/api/v1/jobs").status_code == 200
         assert http.get("/crewlog/v1/log").status_code == 200
         for path in ("/api/jobs", "/api/schedules", "/api/events"):
@@ -78,10 +84,10 @@ def test_an_address_of_its_own_has_one_dialect_and_nothing_else(
 def test_all_addresses_show_one_log_to_the_same_people(
     server: Server, alone: dict[str, httpx2.Client]
 ) -> None:
-    job_id = submit(alone["codeplane"], "true")
+    job_id = submitted(alone["codeplane"])
 
-    with connect(server) as http:
-        assert http.get(f"/api/v1/status/{job_id}").json()["status"] == "queued"
+    with Native(server) as main:
+        assert main.get(f"/api/v1/status/{job_id}").json()["status"] == "queued"
     assert job_id in {job["id"] for job in alone["board"].get("/api/jobs").json()["jobs"]}
     for http in alone.values():
         nobody = httpx2.get(http.base_url.join("/api/jobs"), trust_env=False)
@@ -94,7 +100,7 @@ def test_at_its_own_address_each_answers_as_its_own_clients_read_it(
     alone: dict[str, httpx2.Client],
 ) -> None:
     board, codeplane = alone["board"], alone["codeplane"]
-    job_id = submit(codeplane, "true")
+    job_id = submitted(codeplane)
     assert "job" not in codeplane.get(f"/api/jobs/{job_id}").json()
     detail = board.get(f"/api/jobs/{job_id}").json()
     assert detail["job"]["id"] == job_id

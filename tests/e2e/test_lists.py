@@ -4,11 +4,10 @@ import json
 from collections.abc import Iterator
 from typing import Any
 
-import httpx2
 import pytest
 
-from tests.e2e.client import connect, submit
 from tests.e2e.crews import commit, job, write_template
+from tests.kit.client import Native
 from tests.kit.server import Server, crewlog
 from tests.kit.waiting import until
 
@@ -24,13 +23,7 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
         yield started
 
 
-@pytest.fixture
-def http(server: Server) -> Iterator[httpx2.Client]:
-    with connect(server) as client:
-        yield client
-
-
-def listed(http: httpx2.Client, **asked: Any) -> list[Json]:
+def listed(http: Native, **asked: Any) -> list[Json]:
     answer = http.get("/api/jobs", params=asked)
     assert answer.status_code == 200, answer.text
     items: list[Json] = answer.json()["items"]
@@ -40,14 +33,14 @@ def listed(http: httpx2.Client, **asked: Any) -> list[Json]:
 @pytest.fixture(scope="module")
 def heavy(server: Server) -> list[str]:
     """Jobs with nearly a megabyte of arguments each."""
-    with connect(server) as http:
-        return [submit(http, "true", *[LONG] * 15, labels=["heavy"]) for _ in range(12)]
+    with Native(server) as http:
+        return [http.submit("true", *[LONG] * 15, labels=["heavy"]) for _ in range(12)]
 
 
 @pytest.fixture(scope="module")
 def crew(server: Server) -> Iterator[dict[str, str]]:
     """A job in each state that only jobs of crews have, and one that waits for a person."""
-    with connect(server) as http:
+    with Native(server) as http:
         crew = commit(
             server,
             http,
@@ -84,14 +77,14 @@ class TestPagesAreBounded:
         "path", ["/api/jobs?limit=100", "/api/jobs", "/crewlog/v1/board?limit=200"]
     )
     def test_a_page_of_jobs_with_long_commands_is_small(
-        self, http: httpx2.Client, heavy: list[str], path: str
+        self, http: Native, heavy: list[str], path: str
     ) -> None:
         answer = http.get(path)
         assert answer.status_code == 200
         assert len(answer.content) < 500_000
 
     def test_what_is_shortened_is_named_and_whole_in_the_job(
-        self, http: httpx2.Client, heavy: list[str]
+        self, http: Native, heavy: list[str]
     ) -> None:
         [short, *_] = listed(http, label="heavy")
         assert set(short["shortened"]) == {"argv", "prompt"}
@@ -101,7 +94,7 @@ class TestPagesAreBounded:
         assert whole["shortened"] == []
 
     def test_results_bodies_and_environments_are_shortened_too(
-        self, server: Server, http: httpx2.Client
+        self, server: Server, http: Native
     ) -> None:
         script = (
             "printf '{\"text\": \"%s\"}' $(head -c 40000 /dev/zero | tr '\\0' x) > $CREWLOG_RESULT"
@@ -123,7 +116,7 @@ class TestPagesAreBounded:
         assert len(whole["env"]) == 60
 
     def test_crews_and_schedules_with_large_inputs_make_small_lists(
-        self, server: Server, http: httpx2.Client
+        self, server: Server, http: Native
     ) -> None:
         declared = {"text": {"type": "string"}}
         path = server.data / "templates" / "large-input.job_workflow.yaml"
@@ -155,8 +148,8 @@ class TestPagesAreBounded:
         assert whole["inputs"] == {"text": LONG}
         assert whole["shortened"] == []
 
-    def test_the_newest_comments_are_shown(self, http: httpx2.Client) -> None:
-        one = submit(http, "true")
+    def test_the_newest_comments_are_shown(self, http: Native) -> None:
+        one = http.submit("true")
         for n in range(203):
             answer = http.post(f"/api/jobs/{one}/comments", json={"body": f"comment {n}"})
             assert answer.json()["comment"]["body"] == f"comment {n}"
@@ -164,15 +157,15 @@ class TestPagesAreBounded:
         assert [c["body"] for c in shown["comments"]] == [f"comment {n}" for n in range(3, 203)]
         assert shown["earlierComments"] is True
 
-    def test_every_list_has_pages(self, server: Server, http: httpx2.Client) -> None:
+    def test_every_list_has_pages(self, server: Server, http: Native) -> None:
         """Schedules, templates, attempts, and the results of many parents."""
         for n in range(5):
             wanted = {"name": f"{n}", "template": "paged", "rule": {"cron": "0 7 * * *"}}
             write_template(server.data, "paged", job("a"))
             assert http.post(f"{NATIVE}/schedules", json=wanted).status_code == 201
-        every = paged(http, f"{NATIVE}/schedules")
+        every = http.items("/schedules")
         assert [one["name"] for one in every[:5]] == ["4", "3", "2", "1", "0"]
-        assert paged(http, f"{NATIVE}/schedules", limit=2) == every
+        assert http.items("/schedules", limit=2) == every
         assert http.get(f"{NATIVE}/schedules", params={"limit": 2}).json()["items"] == every[:2]
         board = http.get("/api/schedules", params={"limit": 2}).json()
         assert [one["id"] for one in board["schedules"]] == [one["id"] for one in every[:2]]
@@ -184,21 +177,19 @@ class TestPagesAreBounded:
         assert http.get(f"{NATIVE}/schedules", params=following).json()["items"] == every[2:]
         assert http.get(f"{NATIVE}/schedules", params={"cursor": "none"}).status_code == 400
 
-        one = submit(http, "true")
+        one = http.submit("true")
         for n in range(1, 6):
             until(lambda n=n: len(ended(http, one)) == n, "the attempt ends")  # type: ignore[misc]
             http.post(f"{NATIVE}/jobs/{one}/redo")
         until(lambda: len(ended(http, one)) == 6, "the last attempt ends")
-        attempts = paged(http, f"{NATIVE}/jobs/{one}/attempts")
+        attempts = http.items(f"/jobs/{one}/attempts")
         assert [attempt["attempt"] for attempt in attempts] == [1, 2, 3, 4, 5, 6]
-        assert paged(http, f"{NATIVE}/jobs/{one}/attempts", limit=2) == attempts
+        assert http.items(f"/jobs/{one}/attempts", limit=2) == attempts
         newest = {"limit": 2, "newest": True}
         page = http.get(f"{NATIVE}/jobs/{one}/attempts", params=newest).json()
         assert page == {"items": attempts[-2:], "cursor": None}
 
-    def test_no_page_is_larger_than_two_megabytes(
-        self, server: Server, http: httpx2.Client
-    ) -> None:
+    def test_no_page_is_larger_than_two_megabytes(self, server: Server, http: Native) -> None:
         script = (
             "printf '{\"text\": \"%s\"}' $(head -c 60000 /dev/zero | tr '\\0' x) > $CREWLOG_RESULT"
         )
@@ -210,7 +201,7 @@ class TestPagesAreBounded:
         path = f"{NATIVE}/jobs/{crew['child']}/parents"
         first = http.get(path)
         assert 2_000_000 < len(first.content) < 2_300_000
-        parents = paged(http, path)
+        parents = http.items(f"/jobs/{crew['child']}/parents")
         assert [parent["jobId"] for parent in parents] == [crew[key] for key in keys]
         assert {len(parent["result"]["text"]) for parent in parents} == {60_000}
         assert http.get(path, params={"cursor": crew["child"]}).status_code == 400
@@ -220,7 +211,7 @@ class TestPagesAreBounded:
             write_template(server.data, f"wordy{n}", job("a"), inputs=wordy)
         first = http.get(f"{NATIVE}/templates")
         assert 2_000_000 < len(first.content) < 2_700_000
-        templates = [template["id"] for template in paged(http, f"{NATIVE}/templates")]
+        templates = [template["id"] for template in http.items("/templates")]
         assert templates == sorted(set(templates))
         assert {f"wordy{n}" for n in range(6)} < set(templates)
         shown = crewlog("templates", "list", "--json", "--data", server.data).stdout
@@ -229,7 +220,7 @@ class TestPagesAreBounded:
             (server.data / f"templates/wordy{n}.job_workflow.yaml").unlink()
 
     def test_a_column_says_whether_it_waits_for_a_person(
-        self, http: httpx2.Client, crew: dict[str, str]
+        self, http: Native, crew: dict[str, str]
     ) -> None:
         """A phone opens the board there, also where the job is not among the newest."""
         columns = http.get(f"{NATIVE}/board", params={"limit": 1}).json()["columns"]
@@ -241,20 +232,7 @@ class TestPagesAreBounded:
         assert not waits["done"]
 
 
-def paged(http: httpx2.Client, path: str, **asked: Any) -> list[Json]:
-    """The items of all pages."""
-    items: list[Json] = []
-    cursor: str | None = None
-    while True:
-        answer = http.get(path, params={**asked, **({"cursor": cursor} if cursor else {})})
-        assert answer.status_code == 200, answer.text
-        items += answer.json()["items"]
-        cursor = answer.json()["cursor"]
-        if cursor is None:
-            return items
-
-
-def ended(http: httpx2.Client, job_id: str) -> list[Json]:
+def ended(http: Native, job_id: str) -> list[Json]:
     attempts: list[Json] = http.get(f"{NATIVE}/jobs/{job_id}/attempts").json()["items"]
     return [attempt for attempt in attempts if attempt["endedAt"]]
 
@@ -263,52 +241,45 @@ class TestSearch:
     @pytest.mark.parametrize(
         "text", ["quarterly", "QUARTERLY", "second-label", "--needle", 'say "it"', "%_odd"]
     )
-    def test_a_text_is_found_in_titles_labels_and_commands(
-        self, http: httpx2.Client, text: str
-    ) -> None:
-        one = submit(
-            http,
+    def test_a_text_is_found_in_titles_labels_and_commands(self, http: Native, text: str) -> None:
+        one = http.submit(
             *("echo", "--needle", 'say "it"', "%_odd"),
             title="The quarterly report",
             labels=["first-label", "second-label"],
         )
-        submit(http, "true")
+        http.submit("true")
         assert one in [item["id"] for item in listed(http, text=text)]
         columns = http.get("/crewlog/v1/board", params={"text": text}).json()["columns"]
         assert one in [item["id"] for column in columns for item in column["jobs"]]
         assert sum(column["count"] for column in columns) == len(listed(http, text=text))
 
-    def test_every_label_counts(self, http: httpx2.Client) -> None:
-        one = submit(http, "true", labels=["counted-first", "counted-second"])
+    def test_every_label_counts(self, http: Native) -> None:
+        one = http.submit("true", labels=["counted-first", "counted-second"])
         for label in ("counted-first", "counted-second"):
             assert [item["id"] for item in listed(http, label=label)] == [one]
 
-    def test_a_job_beyond_the_first_page_is_found(self, http: httpx2.Client) -> None:
-        old = submit(http, "true", title="An old needle of its own")
+    def test_a_job_beyond_the_first_page_is_found(self, http: Native) -> None:
+        old = http.submit("true", title="An old needle of its own")
         for _ in range(120):
-            submit(http, "true")
+            http.submit("true")
         assert [item["id"] for item in listed(http, text="old needle")] == [old]
         columns = http.get("/crewlog/v1/board", params={"text": "old needle", "limit": 50}).json()[
             "columns"
         ]
         assert [item["id"] for column in columns for item in column["jobs"]] == [old]
 
-    def test_jobs_are_found_by_their_crew_and_their_id(
-        self, server: Server, http: httpx2.Client
-    ) -> None:
+    def test_jobs_are_found_by_their_crew_and_their_id(self, server: Server, http: Native) -> None:
         crew = commit(server, http, job("wake", title="Wake"), job("up", "true", "wake"))
         name = http.get(f"/crewlog/v1/crews/{crew.id}").json()["name"]
         assert {item["id"] for item in listed(http, text=name)} == set(crew.ids.values())
         assert [item["id"] for item in listed(http, text=crew["up"][:8])] == [crew["up"]]
 
-    def test_nothing_is_found_for_a_text_that_is_nowhere(self, http: httpx2.Client) -> None:
+    def test_nothing_is_found_for_a_text_that_is_nowhere(self, http: Native) -> None:
         assert listed(http, text="nowhere-at-all") == []
 
 
 class TestStates:
-    def test_json_and_filters_use_the_same_words(
-        self, http: httpx2.Client, crew: dict[str, str]
-    ) -> None:
+    def test_json_and_filters_use_the_same_words(self, http: Native, crew: dict[str, str]) -> None:
         for key, state in EXPECTED.items():
             shown = http.get(f"/api/jobs/{crew[key]}").json()
             assert shown["state"] == state, key
@@ -317,15 +288,15 @@ class TestStates:
                 assert (crew[key] in ids) == (asked == state), (key, asked)
 
     def test_only_what_waits_for_a_person_waits_for_approval(
-        self, http: httpx2.Client, crew: dict[str, str]
+        self, http: Native, crew: dict[str, str]
     ) -> None:
         waiting = listed(http, state="waiting_for_approval", limit=100)
         assert all(item["pendingApprovals"] for item in waiting)
         assert [item["id"] for item in waiting] == [crew["asks"]]
 
-    def test_a_filter_of_both_spellings_of_cancelled(self, http: httpx2.Client) -> None:
-        one = submit(http, "sleep", "60")
+    def test_a_filter_of_both_spellings_of_cancelled(self, http: Native) -> None:
+        one = http.submit("sleep", "60")
         http.post(f"/api/jobs/{one}/cancel")
-        until(lambda: http.get(f"/api/jobs/{one}").json()["outcome"], "it ends")
+        http.ended(one)
         for spelling in ("cancelled", "canceled"):
             assert one in [item["id"] for item in listed(http, state=spelling)]

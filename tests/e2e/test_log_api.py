@@ -13,23 +13,11 @@ from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any, NamedTuple
 
-import httpx2
 import pytest
 
 from projections.views import PROJECTIONS
-from tests.e2e.client import (
-    cancel,
-    connect,
-    ended,
-    events,
-    following,
-    frames,
-    output,
-    parse,
-    running,
-    shell,
-    submit,
-)
+from tests.e2e.gitoma import following, frames, output, parse
+from tests.kit.client import Native
 from tests.kit.server import Server
 from tests.kit.waiting import until
 
@@ -50,16 +38,10 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
 
 
 @pytest.fixture
-def http(server: Server) -> Iterator[httpx2.Client]:
-    with connect(server) as client:
-        yield client
-
-
-@pytest.fixture
-def done(http: httpx2.Client) -> str:
+def done(http: Native) -> str:
     """A job that has ended, with some events of output."""
-    job_id = shell(http, "for n in 1 2 3 4; do echo $n; echo and $n; sleep 0.08; done; exit 3")
-    ended(http, job_id)
+    job_id = http.shell("for n in 1 2 3 4; do echo $n; echo and $n; sleep 0.08; done; exit 3")
+    http.ended(job_id)
     return job_id
 
 
@@ -84,7 +66,7 @@ def parsed(lines: Iterable[str]) -> Iterator[Frame]:
 
 @contextmanager
 def streaming(
-    http: httpx2.Client, seen: str | None = None, **asked: str | int
+    http: Native, seen: str | None = None, **asked: str | int
 ) -> Iterator[Iterator[Frame]]:
     """An open stream past the id `seen`, frame by frame."""
     headers = {} if seen is None else {"Last-Event-ID": seen}
@@ -93,34 +75,29 @@ def streaming(
         yield parsed(answer.iter_lines())
 
 
-def streamed(http: httpx2.Client, seen: str | None = None, **asked: str | int) -> list[Frame]:
+def streamed(http: Native, seen: str | None = None, **asked: str | int) -> list[Frame]:
     """A whole stream, until the server ends it."""
     with streaming(http, seen, **asked) as stream:
         return list(stream)
 
 
-def walk(http: httpx2.Client, **asked: Any) -> list[Json]:
+def walk(http: Native, **asked: Any) -> list[Json]:
     """Every event that matches, page by page."""
     found: list[Json] = []
-    cursor: str | None = "0"
-    while cursor is not None:
-        page = http.get("/crewlog/v1/log", params={**asked, "cursor": cursor}).json()
+    for page in http.pages("/log", cursor=0, **asked):
         assert set(page) == {"items", "cursor", "head"}
         assert len(page["items"]) <= asked.get("limit", 100)
         found += page["items"]
-        cursor = page["cursor"]
     return found
 
 
 # Pages
 
 
-def test_pages_are_the_log_from_its_first_position_to_its_head(
-    http: httpx2.Client, done: str
-) -> None:
+def test_pages_are_the_log_from_its_first_position_to_its_head(http: Native, done: str) -> None:
     everything = walk(http, limit=7)
 
-    head = http.get("/crewlog/v1/log?limit=1").json()["head"]
+    head = http.log_head()
     assert [event["position"] for event in everything] == list(range(1, head + 1))
     assert set(everything[0]) == {
         *("position", "id", "stream", "version", "type", "schema"),
@@ -135,7 +112,7 @@ def test_pages_are_the_log_from_its_first_position_to_its_head(
     assert (len(last["items"]), last["cursor"]) == (3, None)
 
 
-def test_filters_select_what_they_name(http: httpx2.Client, done: str) -> None:
+def test_filters_select_what_they_name(http: Native, done: str) -> None:
     everything = walk(http)
 
     def check(chosen: list[Json], **asked: str) -> None:
@@ -160,14 +137,14 @@ def test_filters_select_what_they_name(http: httpx2.Client, done: str) -> None:
     check([], actor="nobody")
 
 
-def test_every_position_can_be_looked_up(http: httpx2.Client, done: str) -> None:
-    for event in events(http, done):
+def test_every_position_can_be_looked_up(http: Native, done: str) -> None:
+    for event in http.events(done):
         answer = http.get(f"/crewlog/v1/log/{event['position']}")
         assert (answer.status_code, answer.json()) == (200, event)
 
 
-def test_an_event_names_who_and_why(http: httpx2.Client, done: str) -> None:
-    found = events(http, done)
+def test_an_event_names_who_and_why(http: Native, done: str) -> None:
+    found = http.events(done)
     submitted, queued, started = found[:3]
 
     assert {e["actor"] for e in (submitted, queued)} == {"operator"}
@@ -179,7 +156,7 @@ def test_an_event_names_who_and_why(http: httpx2.Client, done: str) -> None:
 # Export
 
 
-def test_an_export_is_the_log_line_by_line(http: httpx2.Client, done: str) -> None:
+def test_an_export_is_the_log_line_by_line(http: Native, done: str) -> None:
     answer = http.get("/crewlog/v1/log/export")
 
     assert answer.headers["content-type"] == "application/x-ndjson"
@@ -187,7 +164,7 @@ def test_an_export_is_the_log_line_by_line(http: httpx2.Client, done: str) -> No
     everything = walk(http)
     assert unhashed(answer.text) == everything
     about = http.get(f"/crewlog/v1/log/export?subject=job-{done}").text
-    assert unhashed(about) == events(http, done)
+    assert unhashed(about) == http.events(done)
     rest = http.get("/crewlog/v1/log/export?after=5").text
     assert unhashed(rest) == everything[5:]
     assert unhashed(http.get("/crewlog/v1/log/export?subject=job-nothing").text) == []
@@ -204,9 +181,7 @@ def unhashed(export: str) -> list[dict[str, Any]]:
 # Streams
 
 
-def test_a_stream_of_an_ended_job_is_its_envelopes_and_an_end(
-    http: httpx2.Client, done: str
-) -> None:
+def test_a_stream_of_an_ended_job_is_its_envelopes_and_an_end(http: Native, done: str) -> None:
     answer = http.get("/crewlog/v1/log/stream", params={"subject": f"job-{done}"})
 
     assert answer.headers["content-type"] == "text/event-stream; charset=utf-8"
@@ -214,7 +189,7 @@ def test_a_stream_of_an_ended_job_is_its_envelopes_and_an_end(
     assert answer.headers["x-accel-buffering"] == "no"
     assert "content-encoding" not in answer.headers
     assert re.match(r"retry: \d+\n\n", answer.text)
-    found = events(http, done)
+    found = http.events(done)
     assert list(parsed(answer.text.split("\n"))) == [
         Frame(str(event["position"]), event["type"], event) for event in found
     ]
@@ -222,7 +197,7 @@ def test_a_stream_of_an_ended_job_is_its_envelopes_and_an_end(
     assert [line[6:] for line in answer.text.split("\n") if line.startswith("data: ")] == raw
 
 
-def test_a_stream_goes_on_after_every_id(http: httpx2.Client, done: str) -> None:
+def test_a_stream_goes_on_after_every_id(http: Native, done: str) -> None:
     everything = streamed(http, subject=f"job-{done}")
 
     assert len(everything) >= 5  # its lines may have come as one event
@@ -235,12 +210,10 @@ def test_a_stream_goes_on_after_every_id(http: httpx2.Client, done: str) -> None
     assert streamed(http, "0", subject=f"job-{done}") == everything
 
 
-def test_a_stream_goes_on_after_any_position_of_another_subject(
-    http: httpx2.Client, done: str
-) -> None:
-    first, second = (shell(http, "for n in 1 2 3; do echo $n; sleep 0.06; done") for _ in range(2))
-    ended(http, first)
-    ended(http, second)
+def test_a_stream_goes_on_after_any_position_of_another_subject(http: Native, done: str) -> None:
+    first, second = (http.shell("for n in 1 2 3; do echo $n; sleep 0.06; done") for _ in range(2))
+    http.ended(first)
+    http.ended(second)
     everything = streamed(http, subject=f"job-{first}")
 
     begin, end = int(everything[0].id), int(everything[-1].id)
@@ -249,7 +222,7 @@ def test_a_stream_goes_on_after_any_position_of_another_subject(
         assert streamed(http, str(position), subject=f"job-{first}") == rest
 
 
-def test_once_all_was_seen_there_is_nothing(http: httpx2.Client, done: str) -> None:
+def test_once_all_was_seen_there_is_nothing(http: Native, done: str) -> None:
     asked = {"subject": f"job-{done}"}
     last = {"Last-Event-ID": streamed(http, **asked)[-1].id}
 
@@ -268,20 +241,20 @@ def test_once_all_was_seen_there_is_nothing(http: httpx2.Client, done: str) -> N
     assert archived.event == "job.archived"
 
 
-def test_a_live_stream_of_a_job_ends_with_it(http: httpx2.Client, tmp_path: Path) -> None:
+def test_a_live_stream_of_a_job_ends_with_it(http: Native, tmp_path: Path) -> None:
     gate = tmp_path / "gate"
-    job_id = shell(http, f"echo on; until [ -e {gate} ]; do sleep 0.02; done; echo off")
+    job_id = http.shell(f"echo on; until [ -e {gate} ]; do sleep 0.02; done; echo off")
     seen: list[Frame] = []
     with streaming(http, subject=f"job-{job_id}") as stream:
         for frame in stream:
             seen.append(frame)
             if frame.event == "job.output":
                 gate.touch()
-    assert [frame.data for frame in seen] == events(http, job_id)
+    assert [frame.data for frame in seen] == http.events(job_id)
     assert seen[-1].event == "job.finished"
 
 
-def test_a_stream_ends_where_it_is_told_to(http: httpx2.Client, done: str) -> None:
+def test_a_stream_ends_where_it_is_told_to(http: Native, done: str) -> None:
     everything = streamed(http, before=walk(http)[-1]["position"] + 1)
     about = streamed(http, subject=f"job-{done}")
     first, last = int(about[0].id), int(about[-1].id)
@@ -309,9 +282,9 @@ def test_a_stream_ends_where_it_is_told_to(http: httpx2.Client, done: str) -> No
     assert http.get("/crewlog/v1/log/stream", params={"limit": 0}).status_code == 422
 
 
-def test_a_stream_ends_at_a_position_that_is_to_come(http: httpx2.Client, done: str) -> None:
+def test_a_stream_ends_at_a_position_that_is_to_come(http: Native, done: str) -> None:
     """Even if the event there has another subject."""
-    archived = http.get("/crewlog/v1/log?limit=1").json()["head"] + 1
+    archived = http.log_head() + 1
     with (
         streaming(http, subject="approval-none", before=archived + 1) as nothing,
         streaming(http, after=archived - 1, before=archived + 1) as one,
@@ -321,13 +294,13 @@ def test_a_stream_ends_at_a_position_that_is_to_come(http: httpx2.Client, done: 
         assert list(nothing) == []
 
 
-def test_a_live_stream_has_only_what_its_filter_names(http: httpx2.Client) -> None:
-    head = http.get("/crewlog/v1/log?limit=1").json()["head"]
+def test_a_live_stream_has_only_what_its_filter_names(http: Native) -> None:
+    head = http.log_head()
     with (
         streaming(http, type="job.finished", after=head) as ends,
         streaming(http, actor="operator", after=head) as asked,
     ):
-        known = [submit(http, "seq", "100") for _ in range(3)]
+        known = [http.submit("seq", "100") for _ in range(3)]
         finished = [next(ends) for _ in known]
         mine = [next(asked) for _ in range(2 * len(known))]
     assert {frame.event for frame in finished} == {"job.finished"}
@@ -337,24 +310,24 @@ def test_a_live_stream_has_only_what_its_filter_names(http: httpx2.Client) -> No
 
 
 def test_a_stream_of_the_log_has_every_position_once_from_any_start(
-    http: httpx2.Client, done: str
+    http: Native, done: str
 ) -> None:
     """Replay and live part join without a gap, although jobs write all the time."""
-    known = [shell(http, "seq 300; sleep 0.1; seq 300") for _ in range(4)]
-    head = http.get("/crewlog/v1/log?limit=1").json()["head"]
+    known = [http.shell("seq 300; sleep 0.1; seq 300") for _ in range(4)]
+    head = http.log_head()
     for start in (0, 1, head // 2, head - 1, head):
         with streaming(http, str(start)) as stream:
             seen = [next(stream) for _ in range(max(0, head + 4 - start))]
         assert [int(frame.id) for frame in seen] == list(range(start + 1, head + 5))
         assert [frame.data["position"] for frame in seen] == [int(frame.id) for frame in seen]
     for job_id in known:
-        ended(http, job_id)
+        http.ended(job_id)
 
 
-def test_the_lines_of_a_job_go_on_after_every_id(http: httpx2.Client) -> None:
+def test_the_lines_of_a_job_go_on_after_every_id(http: Native) -> None:
     """If one event gave several lines, the id says which of them was seen."""
-    job_id = shell(http, "seq 5; sleep 0.15; seq 6 9; exec sleep 300", timeout_s=0.6)
-    ended(http, job_id)
+    job_id = http.shell("seq 5; sleep 0.15; seq 6 9; exec sleep 300", timeout_s=0.6)
+    http.ended(job_id)
     everything = frames(http, job_id)
 
     assert [frame.line for frame in everything[1:10]] == [str(n) for n in range(1, 10)]
@@ -411,7 +384,7 @@ class Sleeper:
 
 
 def test_readers_that_do_not_read_cost_nothing_and_lose_nothing(
-    server: Server, http: httpx2.Client
+    server: Server, http: Native
 ) -> None:
     with ExitStack() as stack:
         before = resident(server)
@@ -419,14 +392,14 @@ def test_readers_that_do_not_read_cost_nothing_and_lose_nothing(
         for sleeper in sleepers:
             stack.callback(sleeper.close)
         line = "x" * 999
-        job_id = shell(
-            http, f"n=0; while [ $n -lt 30 ]; do n=$((n+1)); yes {line} | head -500; done"
+        job_id = http.shell(
+            f"n=0; while [ $n -lt 30 ]; do n=$((n+1)); yes {line} | head -500; done"
         )
         assert output(http, job_id) == [line] * 15_000  # others are not delayed
-        assert ended(http, job_id)["status"] == "completed"
+        assert http.ended(job_id)["state"] == "completed"
         # Kept for each of twenty readers, it would be 15 MB for each.
         assert resident(server) - before < 120 * MIB
-        head = http.get("/crewlog/v1/log?limit=1").json()["head"]
+        head = http.log_head()
         for sleeper in sleepers[:2]:
             assert sleeper.positions(head) == list(range(1, head + 1))
 
@@ -445,10 +418,10 @@ def test_long_lines_do_not_fill_the_memory(tmp_path: Path) -> None:
     line = "x" * 1_000_000
     with Server.start(tmp_path / "data", "--stop-jobs", "--log-level=warning") as server:
         idle = most_resident(server)
-        with connect(server) as http, ExitStack() as stack:
+        with Native(server) as http, ExitStack() as stack:
             one = "head -c 1000000 /dev/zero | tr '\\0' x; echo"
-            job_id = shell(http, f"n=0; while [ $n -lt 60 ]; do n=$((n+1)); {one}; done")
-            assert ended(http, job_id, 60)["status"] == "completed"
+            job_id = http.shell(f"n=0; while [ $n -lt 60 ]; do n=$((n+1)); {one}; done")
+            assert http.ended(job_id, 60)["state"] == "completed"
             sleepers = [Sleeper(server) for _ in range(5)]
             for sleeper in sleepers:
                 stack.callback(sleeper.close)
@@ -467,7 +440,7 @@ def test_long_lines_do_not_fill_the_memory(tmp_path: Path) -> None:
         for file in server.data.glob("views.db*"):
             file.unlink()
         server.restart()
-        with connect(server) as http:
+        with Native(server) as http:
             assert http.get(f"/api/jobs/{job_id}").status_code == 200
             settled(http)
             assert most_resident(server) - idle < 60 * MIB
@@ -476,13 +449,13 @@ def test_long_lines_do_not_fill_the_memory(tmp_path: Path) -> None:
 # Views
 
 
-def projections(http: httpx2.Client) -> dict[str, Json]:
+def projections(http: Native) -> dict[str, Json]:
     answer = http.get("/crewlog/v1/projections").json()
     assert set(answer) == {"items", "cursor", "head"}
     return {shown["name"]: {**shown, "head": answer["head"]} for shown in answer["items"]}
 
 
-def settled(http: httpx2.Client) -> dict[str, Json]:
+def settled(http: Native) -> dict[str, Json]:
     """The views once all show the head."""
 
     def now() -> dict[str, Json] | None:
@@ -493,7 +466,7 @@ def settled(http: httpx2.Client) -> dict[str, Json]:
     return until(now, "every view at the head")
 
 
-def test_each_view_says_where_it_stands(http: httpx2.Client, done: str) -> None:
+def test_each_view_says_where_it_stands(http: Native, done: str) -> None:
     shown = settled(http)
 
     assert set(shown) == {projection.name for projection in PROJECTIONS}
@@ -504,12 +477,12 @@ def test_each_view_says_where_it_stands(http: httpx2.Client, done: str) -> None:
 
 
 def test_a_rebuild_is_accepted_once_at_a_time_and_comes_out_the_same(
-    server: Server, http: httpx2.Client, done: str
+    server: Server, http: Native, done: str
 ) -> None:
     before = settled(http)["timeline"]
 
     def ask() -> int:
-        with connect(server) as client:
+        with Native(server) as client:
             return client.post("/crewlog/v1/projections/timeline/rebuild").status_code
 
     def both() -> set[int] | None:
@@ -530,17 +503,17 @@ def test_a_rebuild_is_accepted_once_at_a_time_and_comes_out_the_same(
 
 def test_views_that_are_deleted_come_back_the_same(tmp_path: Path) -> None:
     with Server.start(tmp_path / "data", "--stop-jobs") as server:
-        with connect(server) as http:
-            known = [shell(http, f"seq {n}; exit {n % 2}") for n in range(1, 6)]
+        with Native(server) as http:
+            known = [http.shell(f"seq {n}; exit {n % 2}") for n in range(1, 6)]
             for job_id in known:
-                ended(http, job_id)
+                http.ended(job_id)
             before = settled(http)
             shown = http.get("/api/jobs").content
         server.stop()
         for file in server.data.glob("views.db*"):
             file.unlink()
         server.restart()
-        with connect(server) as http:
+        with Native(server) as http:
             assert http.get("/api/jobs").content == shown
             after = settled(http)
     assert {n: v["digest"] for n, v in after.items()} == {n: v["digest"] for n, v in before.items()}
@@ -552,7 +525,7 @@ def test_views_that_are_deleted_under_a_running_server_come_back_the_same(tmp_pa
 
     def reader(server: Server, right: bytes, quiet: list[int], number: int) -> set[int]:
         statuses: set[int] = set()
-        with connect(server) as http:
+        with Native(server) as http:
             while not stop.is_set():
                 answer = http.get("/api/jobs")
                 statuses.add(answer.status_code)
@@ -566,11 +539,11 @@ def test_views_that_are_deleted_under_a_running_server_come_back_the_same(tmp_pa
 
     with (
         Server.start(tmp_path / "data", "--stop-jobs") as server,
-        connect(server) as http,
+        Native(server) as http,
         ThreadPoolExecutor(6) as pool,
     ):
         for n in range(1, 6):
-            ended(http, shell(http, f"seq {n}; exit {n % 2}"))
+            http.ended(http.shell(f"seq {n}; exit {n % 2}"))
         before = settled(http)
         shown = http.get("/api/jobs").content
         quiet = [0] * 6
@@ -591,7 +564,7 @@ def test_views_that_are_deleted_under_a_running_server_come_back_the_same(tmp_pa
             n: v["digest"] for n, v in before.items()
         }
         assert http.get("/readyz").status_code == 200
-        ended(http, submit(http, "true"))
+        http.ended(http.submit("true"))
         with sqlite3.connect(server.data / "views.db") as database:
             (stored,) = database.execute("SELECT count(*) FROM fillings WHERE live").fetchone()
         database.close()
@@ -599,8 +572,8 @@ def test_views_that_are_deleted_under_a_running_server_come_back_the_same(tmp_pa
 
 
 def test_views_that_cannot_be_made_are_said_by_readyz_until_they_can(tmp_path: Path) -> None:
-    with Server.start(tmp_path / "data", "--stop-jobs") as server, connect(server) as http:
-        ended(http, submit(http, "true"))
+    with Server.start(tmp_path / "data", "--stop-jobs") as server, Native(server) as http:
+        http.ended(http.submit("true"))
         settled(http)
         for file in server.data.glob("views.db*"):
             file.unlink()
@@ -619,7 +592,7 @@ def test_views_that_cannot_be_made_are_said_by_readyz_until_they_can(tmp_path: P
         assert len(http.get("/api/jobs").json()["items"]) == 1
 
 
-def test_readyz_tells_the_kinds_of_readers_apart(http: httpx2.Client) -> None:
+def test_readyz_tells_the_kinds_of_readers_apart(http: Native) -> None:
     readers = http.get("/readyz").json()["readers"]
 
     kinds = [(reader["kind"], reader["name"]) for reader in readers]
@@ -643,12 +616,12 @@ def test_readyz_tells_the_kinds_of_readers_apart(http: httpx2.Client) -> None:
 # Two readers of two kinds
 
 
-def test_both_kinds_of_stream_tell_the_same_job(http: httpx2.Client) -> None:
-    job_id = shell(http, "for n in 1 2 3; do echo $n; sleep 0.06; done; sleep 300")
-    running(http, job_id)
+def test_both_kinds_of_stream_tell_the_same_job(http: Native) -> None:
+    job_id = http.shell("for n in 1 2 3; do echo $n; sleep 0.06; done; sleep 300")
+    http.running(job_id)
     with following(http, job_id) as lines, streaming(http, subject=f"job-{job_id}") as envelopes:
         shown = [next(lines).line for _ in range(4)]
-        cancel(http, job_id)
+        http.cancel(job_id)
         shown += [frame.line for frame in lines]
         told = list(envelopes)
     written = [x for f in told if f.event == "job.output" for x in f.data["data"]["lines"]]
@@ -659,15 +632,15 @@ def test_both_kinds_of_stream_tell_the_same_job(http: httpx2.Client) -> None:
 @pytest.mark.parametrize(
     "path", ["/crewlog/v1/log", "/crewlog/v1/log/stream", "/crewlog/v1/log/export"]
 )
-def test_a_sub_stream_is_no_subject(http: httpx2.Client, path: str) -> None:
+def test_a_sub_stream_is_no_subject(http: Native, path: str) -> None:
     """It would match nothing, and an empty stream would stay open for ever."""
     assert http.get(path, params={"subject": "job-a/output"}).status_code == 422
 
 
-def test_a_stream_starts_at_any_line(http: httpx2.Client) -> None:
+def test_a_stream_starts_at_any_line(http: Native) -> None:
     """The output index knows the place of each line, however lines are split into events."""
-    job = shell(http, "for n in 1 2 3 4; do seq $n 10 $((n * 10 + 200)); sleep 0.08; done; exit 0")
-    ended(http, job)
+    job = http.shell("for n in 1 2 3 4; do seq $n 10 $((n * 10 + 200)); sleep 0.08; done; exit 0")
+    http.ended(job)
     everything = following_all(http, job)
     lines = everything[1:-1]
     for number in (1, 2, len(lines) // 2, len(lines)):
@@ -679,7 +652,7 @@ def test_a_stream_starts_at_any_line(http: httpx2.Client) -> None:
     assert http.get(f"/api/v1/stream/{job}", params={"from_line": 0}).status_code == 422
 
 
-def following_all(http: httpx2.Client, job: str, **params: int) -> list[tuple[str, str]]:
+def following_all(http: Native, job: str, **params: int) -> list[tuple[str, str]]:
     """Ids and lines of a stream that ends."""
     text = http.get(f"/api/v1/stream/{job}", params=params).text
     return [(frame.id, frame.line) for frame in parse(text.splitlines())]

@@ -4,19 +4,14 @@ events, the dispatcher and health.
 
 import json
 from collections.abc import Iterator
-from typing import Any
 
-import httpx2
 import pytest
 
-from tests.e2e.client import connect
 from tests.e2e.crews import job, write_template
 from tests.e2e.people import add_user, sign_in
+from tests.kit.client import ROOT, Json, Native
 from tests.kit.server import Server
-from tests.kit.waiting import until
 
-Json = dict[str, Any]
-ROOT = "/crewlog/v1"
 YEARLY = {"cron": "0 0 1 1 *"}
 
 
@@ -30,42 +25,20 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
 
 
 @pytest.fixture(scope="module")
-def http(server: Server) -> Iterator[httpx2.Client]:
-    with connect(server) as client:
-        yield client
-
-
-def get(http: httpx2.Client, path: str, **query: Any) -> Json:
-    answer = http.get(f"{ROOT}{path}", params=query)
-    assert answer.status_code == 200, answer.text
-    found: Json = answer.json()
-    return found
-
-
-@pytest.fixture(scope="module")
-def crew(http: httpx2.Client) -> Json:
+def crew(server: Server) -> Json:
     """A crew whose first job has left a file, and whose second one waits for a person."""
-    answer = http.post(f"{ROOT}/crews", json={"template": "asks"})
-    assert answer.status_code == 201, answer.text
-    made: str = answer.json()["id"]
-
-    def asked() -> Json | None:
-        now = get(http, f"/crews/{made}")
-        return now if now["state"] == "waiting_for_approval" else None
-
-    return until(asked, "an approval is asked for")
+    with Native(server) as http:
+        return http.stands(http.commit("asks")["id"], "waiting_for_approval")
 
 
-def test_an_approval_is_found_by_its_crew_and_answered_once(
-    http: httpx2.Client, crew: Json
-) -> None:
-    page = get(http, "/approvals", crew=crew["id"], state="pending")
+def test_an_approval_is_found_by_its_crew_and_answered_once(http: Native, crew: Json) -> None:
+    page = http.shown("/approvals", crew=crew["id"], state="pending")
     assert (page["count"], page["cursor"]) == (1, None)
     (asked,) = page["items"]
-    of_job = get(http, f"/jobs/{asked['jobId']}/approvals")
-    assert of_job["items"] == [asked] == [get(http, f"/approvals/{asked['id']}")]
-    assert get(http, "/approvals", crew="none")["items"] == []
-    assert get(http, "/approvals", state="rejected,expired")["items"] == []
+    of_job = http.shown(f"/jobs/{asked['jobId']}/approvals")
+    assert of_job["items"] == [asked] == [http.shown(f"/approvals/{asked['id']}")]
+    assert http.shown("/approvals", crew="none")["items"] == []
+    assert http.shown("/approvals", state="rejected,expired")["items"] == []
     assert http.get(f"{ROOT}/approvals", params={"state": "open"}).status_code == 400
     assert asked.keys().isdisjoint({"requiresExplicitApproval", "hasMore"})
 
@@ -79,12 +52,10 @@ def test_an_approval_is_found_by_its_crew_and_answered_once(
     assert trusted.json() == {"approved": 0}
 
 
-def test_a_file_has_a_description_of_its_own_beside_its_bytes(
-    http: httpx2.Client, crew: Json
-) -> None:
-    (file,) = get(http, f"/jobs/{crew['jobIds'][0]}/artifacts")["items"]
+def test_a_file_has_a_description_of_its_own_beside_its_bytes(http: Native, crew: Json) -> None:
+    (file,) = http.shown(f"/jobs/{crew['jobIds'][0]}/artifacts")["items"]
     assert (file["name"], file["mime"], file["size"]) == ("report.md", "text/markdown", 5)
-    assert get(http, f"/artifacts/{file['id']}") == file
+    assert http.shown(f"/artifacts/{file['id']}") == file
     content = http.get(f"{ROOT}/artifacts/{file['id']}/content")
     assert (content.content, content.headers["etag"]) == (b"# Hi\n", f'"{file["sha256"]}"')
     assert "sandbox" in content.headers["content-security-policy"]
@@ -93,16 +64,16 @@ def test_a_file_has_a_description_of_its_own_beside_its_bytes(
     assert http.get(f"{ROOT}/jobs/nowhere/artifacts").status_code == 404
 
 
-def test_templates_are_listed_shown_and_rendered(http: httpx2.Client) -> None:
-    assert "asks" in [template["id"] for template in get(http, "/templates")["items"]]
-    assert [one["id"] for one in get(http, "/templates/asks")["jobs"]] == ["leaves", "asked"]
+def test_templates_are_listed_shown_and_rendered(http: Native) -> None:
+    assert "asks" in [template["id"] for template in http.shown("/templates")["items"]]
+    assert [one["id"] for one in http.shown("/templates/asks")["jobs"]] == ["leaves", "asked"]
     rendered = http.post(f"{ROOT}/templates/render", json={"template": "asks"}).json()
     assert (rendered["template"], len(rendered["jobs"])) == ("asks", 2)
     wrong = http.post(f"{ROOT}/templates/render", json={"template": "asks", "inputs": {"x": 1}})
     assert wrong.json()["errors"][0]["path"] == "inputs.x"
 
 
-def test_a_schedule_is_made_changed_fired_and_deleted(http: httpx2.Client) -> None:
+def test_a_schedule_is_made_changed_fired_and_deleted(http: Native) -> None:
     made = http.post(
         f"{ROOT}/schedules", json={"template": "asks", "name": "yearly", "rule": YEARLY}
     )
@@ -111,7 +82,7 @@ def test_a_schedule_is_made_changed_fired_and_deleted(http: httpx2.Client) -> No
     path = f"/schedules/{schedule['id']}"
     assert made.headers["location"] == ROOT + path
     assert (schedule["state"], schedule["template"]) == ("active", "asks")
-    assert get(http, "/schedules") == {"items": [get(http, path)], "cursor": None}
+    assert http.shown("/schedules") == {"items": [http.shown(path)], "cursor": None}
 
     stale = {"If-Match": made.headers["etag"]}
     changed = http.patch(f"{ROOT}{path}", json={"name": "every year"}, headers=stale)
@@ -121,26 +92,26 @@ def test_a_schedule_is_made_changed_fired_and_deleted(http: httpx2.Client) -> No
     assert (off["state"], off["nextRunAt"]) == ("disabled", None)
     assert http.post(f"{ROOT}{path}/enable").json()["state"] == "active"
     fired = http.post(f"{ROOT}{path}/run-now").json()
-    assert [crew["id"] for crew in get(http, "/crews", schedule=schedule["id"])["items"]] == [
+    assert [crew["id"] for crew in http.shown("/crews", schedule=schedule["id"])["items"]] == [
         fired["crewId"]
     ]
-    firing, *others = get(http, f"{path}/firings")["items"]
+    firing, *others = http.shown(f"{path}/firings")["items"]
     assert (firing["crewId"], firing["manual"], others) == (fired["crewId"], True, [])
-    assert len(get(http, f"{path}/preview", n=3)["times"]) == 3
+    assert len(http.shown(f"{path}/preview", n=3)["times"]) == 3
     asked = http.post(f"{ROOT}/schedules/preview", json={"rule": YEARLY, "n": 2}).json()
     assert len(asked["times"]) == 2
     assert http.delete(f"{ROOT}{path}").json() == {"ok": True}
     assert http.get(f"{ROOT}{path}").status_code == 404
 
 
-def test_every_list_answers_as_its_description_says(http: httpx2.Client, crew: Json) -> None:
+def test_every_list_answers_as_its_description_says(http: Native, crew: Json) -> None:
     schedule = http.post(
         f"{ROOT}/schedules",
         json={"template": "asks", "name": "listed", "rule": YEARLY, "enabled": False},
     ).json()
     user = http.post(f"{ROOT}/users", json={"email": "listed@example.org"}).json()
     things = {"job_id": crew["jobIds"][0], "schedule_id": schedule["id"], "user_id": user["id"]}
-    document = get(http, "/openapi.json")
+    document = http.shown("/openapi.json")
     schemas = document["components"]["schemas"]
     asked = []
     for path, operations in document["paths"].items():
@@ -148,7 +119,7 @@ def test_every_list_answers_as_its_description_says(http: httpx2.Client, crew: J
         described = answers.get("content", {}).get("application/json", {}).get("schema", {})
         schema = schemas.get(described.get("$ref", "").rpartition("/")[2], {})
         if "cursor" in schema.get("properties", {}) and not path.startswith("/worker"):
-            page = get(http, path.format(**things))
+            page = http.shown(path.format(**things))
             assert page.keys() == schema["properties"].keys(), path
             assert isinstance(page["items"], list), path
             assert page["cursor"] is None or isinstance(page["cursor"], str), path
@@ -157,8 +128,8 @@ def test_every_list_answers_as_its_description_says(http: httpx2.Client, crew: J
     http.delete(f"{ROOT}/schedules/{schedule['id']}")
 
 
-def test_the_board_shows_columns_of_short_jobs(http: httpx2.Client, crew: Json) -> None:
-    board = get(http, "/board", crew=crew["id"])
+def test_the_board_shows_columns_of_short_jobs(http: Native, crew: Json) -> None:
+    board = http.shown("/board", crew=crew["id"])
     columns = {column["name"]: column for column in board["columns"]}
     shown = [one for column in board["columns"] for one in column["jobs"]]
     assert {one["id"] for one in shown} == set(crew["jobIds"])
@@ -169,9 +140,9 @@ def test_the_board_shows_columns_of_short_jobs(http: httpx2.Client, crew: Json) 
     assert board["crews"][0]["number"] >= 1
 
 
-def test_events_are_those_of_what_one_may_see(server: Server, http: httpx2.Client) -> None:
+def test_events_are_those_of_what_one_may_see(server: Server, http: Native) -> None:
     add_user(server, "watcher@example.org")
-    head = get(http, "/health")["head"]
+    head = http.shown("/health")["head"]
     with sign_in(server, "watcher@example.org") as watcher:
         http.post(f"{ROOT}/jobs", json={"argv": ["true"], "title": "Foreign"})
         mine = watcher.post(f"{ROOT}/jobs", json={"argv": ["true"], "title": "Mine"}).json()["id"]
@@ -187,8 +158,8 @@ def test_events_are_those_of_what_one_may_see(server: Server, http: httpx2.Clien
     assert http.get(f"{ROOT}/events/stream", headers={"Last-Event-ID": "1:2"}).status_code == 400
 
 
-def test_the_dispatcher_and_the_server_say_how_they_are(http: httpx2.Client) -> None:
-    assert get(http, "/dispatcher")["running"] is True
-    health = get(http, "/health")
+def test_the_dispatcher_and_the_server_say_how_they_are(http: Native) -> None:
+    assert http.shown("/dispatcher")["running"] is True
+    health = http.shown("/health")
     assert health["status"] == "ready"
     assert {"dispatcher", "jobs"} <= {reader["name"] for reader in health["readers"]}

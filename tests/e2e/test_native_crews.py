@@ -4,16 +4,14 @@ from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
-import httpx2
 import pytest
 
-from tests.e2e.client import connect
 from tests.e2e.crews import job, write_template
+from tests.kit.client import ROOT, Json, Native
 from tests.kit.server import Server
 from tests.kit.waiting import until
 
-Json = dict[str, Any]
-CREWS = "/crewlog/v1/crews"
+CREWS = f"{ROOT}/crews"
 
 
 @pytest.fixture(scope="module")
@@ -27,36 +25,14 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
         yield started
 
 
-@pytest.fixture(scope="module")
-def http(server: Server) -> Iterator[httpx2.Client]:
-    with connect(server) as client:
-        yield client
-
-
-def make(http: httpx2.Client, template: str, **body: Any) -> Json:
-    answer = http.post(CREWS, json={"template": template, **body})
-    assert answer.status_code == 201, answer.text
-    made: Json = answer.json()
-    assert answer.headers["location"] == f"{CREWS}/{made['id']}"
-    return made
-
-
-def stands(http: httpx2.Client, crew_id: str, state: str) -> Json:
-    def now() -> Json | None:
-        crew: Json = http.get(f"{CREWS}/{crew_id}").json()
-        return crew if crew["state"] == state else None
-
-    return until(now, f"the crew is {state}")
-
-
-def listed(http: httpx2.Client, **query: Any) -> list[str]:
+def listed(http: Native, **query: Any) -> list[str]:
     answer = http.get(CREWS, params=query)
     assert answer.status_code == 200, answer.text
     return [crew["id"] for crew in answer.json()["items"]]
 
 
-def test_crews_of_a_template_are_numbered_as_they_are_made(http: httpx2.Client) -> None:
-    made = [make(http, name) for name in ("greet", "other", "greet", "greet", "other")]
+def test_crews_of_a_template_are_numbered_as_they_are_made(http: Native) -> None:
+    made = [http.commit(name) for name in ("greet", "other", "greet", "greet", "other")]
     numbers = [(crew["template"], crew["number"]) for crew in made]
     assert numbers == [("greet", 1), ("other", 1), ("greet", 2), ("greet", 3), ("other", 2)]
     assert listed(http, template="greet", number=2) == [made[2]["id"]]
@@ -67,32 +43,25 @@ def test_crews_of_a_template_are_numbered_as_they_are_made(http: httpx2.Client) 
     assert again.headers["idempotency-replayed"] == "true"
 
 
-def test_filters_select_by_state_template_label_owner_and_time(http: httpx2.Client) -> None:
-    waits = make(http, "other", notBefore="2100-01-01T00:00:00Z")
-    done = make(http, "greet", inputs={"who": "Grace"})
-    stands(http, done["id"], "completed")
+def test_filters_select_by_state_template_label_owner_and_time(http: Native) -> None:
+    waits = http.commit("other", notBefore="2100-01-01T00:00:00Z")
+    done = http.commit("greet", inputs={"who": "Grace"})
+    http.stands(done["id"], "completed")
     assert listed(http, state="held") == [waits["id"]]
     assert done["id"] in listed(http, state="completed,failed", label="polite")
     assert waits["id"] not in listed(http, label="polite")
     assert waits["id"] in listed(http, owner="me", text="OTH")
     assert listed(http, owner="nobody@example.org") == []
     assert listed(http, created_after=done["createdAt"]) == [done["id"]]
-    seen: list[str] = []
-    cursor: str | None = None
-    while True:
-        params: Json = {"template": "greet", "state": "completed", "limit": 2}
-        page = http.get(CREWS, params=params | ({"cursor": cursor} if cursor else {})).json()
-        seen += [crew["id"] for crew in page["items"]]
-        cursor = page["cursor"]
-        if cursor is None:
-            break
+    pages = http.items("/crews", template="greet", state="completed", limit=2)
+    seen = [crew["id"] for crew in pages]
     assert len(seen) == len(set(seen)) == 4
     for wrong in ({"state": "done"}, {"created_after": "now"}, {"cursor": "none"}):
         assert http.get(CREWS, params=wrong).status_code == 400
 
 
-def test_cancel_ends_what_has_not_ended_and_retry_sets_it_going_again(http: httpx2.Client) -> None:
-    crew = make(http, "other", notBefore="2100-01-01T00:00:00Z")
+def test_cancel_ends_what_has_not_ended_and_retry_sets_it_going_again(http: Native) -> None:
+    crew = http.commit("other", notBefore="2100-01-01T00:00:00Z")
     assert http.post(f"{CREWS}/{crew['id']}/retry").status_code == 409
     cancelled = http.post(f"{CREWS}/{crew['id']}/cancel")
     assert (cancelled.status_code, cancelled.json()["counts"]) == (200, {"cancelled": 1})
@@ -102,7 +71,7 @@ def test_cancel_ends_what_has_not_ended_and_retry_sets_it_going_again(http: http
 
 
 def test_retry_does_what_failed_again_and_what_waits_for_it_follows(
-    server: Server, http: httpx2.Client
+    server: Server, http: Native
 ) -> None:
     marker = server.data.parent / "open"
     write_template(
@@ -112,9 +81,9 @@ def test_retry_does_what_failed_again_and_what_waits_for_it_follows(
         job("second", "true", "first"),
         job("third"),
     )
-    crew = make(http, "gate")
+    crew = http.commit("gate")
     failed = until(
-        lambda: next((c for c in [http.get(f"{CREWS}/{crew['id']}").json()] if _still(c)), None),
+        lambda: next((c for c in [http.crew(crew["id"])] if _still(c)), None),
         "the crew stands still",
     )
     first, second, third = failed["jobs"]
@@ -128,7 +97,7 @@ def test_retry_does_what_failed_again_and_what_waits_for_it_follows(
     assert [one["counts"] for one in listed if one["id"] == crew["id"]] == [failed["counts"]]
     marker.touch()
     assert http.post(f"{CREWS}/{crew['id']}/retry").status_code == 200
-    done = stands(http, crew["id"], "completed")
+    done = http.stands(crew["id"], "completed")
     assert [one["attempt"] for one in done["jobs"]] == [2, 1, 1]
 
 
@@ -138,8 +107,8 @@ def _still(crew: Json) -> bool:
     return bool(first["gaveUp"] and second["strandedBy"] and third["outcome"])
 
 
-def test_rerun_takes_the_inputs_that_it_had_or_others(http: httpx2.Client) -> None:
-    first = make(http, "greet", inputs={"who": "Grace"})
+def test_rerun_takes_the_inputs_that_it_had_or_others(http: Native) -> None:
+    first = http.commit("greet", inputs={"who": "Grace"})
     same = http.post(f"{CREWS}/{first['id']}/rerun").json()
     assert (same["inputs"], same["number"]) == (first["inputs"], first["number"] + 1)
     other = http.post(f"{CREWS}/{first['id']}/rerun", json={"inputs": {"who": "Alan"}}).json()
@@ -147,32 +116,30 @@ def test_rerun_takes_the_inputs_that_it_had_or_others(http: httpx2.Client) -> No
     wrong = http.post(f"{CREWS}/{first['id']}/rerun", json={"inputs": {"whom": "Alan"}})
     assert (wrong.status_code, wrong.json()["errors"][0]["path"]) == (400, "inputs.whom")
 
-    secret = make(http, "greet", inputs={"who": "ghp_0123456789abcdefghijABCDEFGHIJ012345"})
+    secret = http.commit("greet", inputs={"who": "ghp_0123456789abcdefghijABCDEFGHIJ012345"})
     refused = http.post(f"{CREWS}/{secret['id']}/rerun")
     assert (refused.status_code, refused.json()["errors"][0]["path"]) == (400, "inputs.who")
 
 
-def test_the_answer_to_a_new_crew_is_the_crew_as_it_is_shown(
-    server: Server, http: httpx2.Client
-) -> None:
+def test_the_answer_to_a_new_crew_is_the_crew_as_it_is_shown(server: Server, http: Native) -> None:
     asks = {**job("asks"), "approval": "required", "labels": ["careful"]}
     long = {**job("long", "true", "asks"), "argv": ["echo", "x" * 5_000]}
     write_template(server.data, "careful", asks, long, job("other", "true", "asks", "long"))
     for body in ({}, {"notBefore": "2100-01-01T00:00:00Z"}):
-        made = make(http, "careful", **body)
-        assert made == http.get(f"{CREWS}/{made['id']}").json()
+        made = http.commit("careful", **body)
+        assert made == http.crew(made["id"])
         assert len(made["jobs"]) == 3
 
 
 def test_crews_made_at_once_have_the_numbers_that_the_view_gives_them(
-    server: Server, http: httpx2.Client
+    server: Server, http: Native
 ) -> None:
     for name in ("many", "others"):
         write_template(server.data, name, job("one"))
 
     def ten(_: int) -> list[Json]:
-        with connect(server) as client:
-            return [make(client, name) for name in ("many", "others") * 5]
+        with Native(server) as client:
+            return [client.commit(name) for name in ("many", "others") * 5]
 
     with ThreadPoolExecutor(6) as pool:
         made = [crew for crews in pool.map(ten, range(6)) for crew in crews]
@@ -219,7 +186,7 @@ ODD = [
 
 @pytest.mark.parametrize("body", ODD)
 def test_a_crew_is_made_and_refused_the_same_way_on_both_ways(
-    server: Server, http: httpx2.Client, body: str
+    server: Server, http: Native, body: str
 ) -> None:
     """A plain request takes the short cut, one that names its charset the framework's way."""
     write_template(server.data, "any", job("a"), inputs={"value": {}})

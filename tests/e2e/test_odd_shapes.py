@@ -7,13 +7,13 @@ from collections.abc import Iterator
 from typing import Any
 from urllib.parse import urlsplit
 
-import httpx2
 import pytest
 
 from api.dialects import DIALECTS
-from tests.e2e.client import connect
 from tests.e2e.crews import write_template
+from tests.e2e.people import add_user
 from tests.e2e.test_every_route import TABLE
+from tests.kit.client import Native
 from tests.kit.server import Server
 
 Json = dict[str, Any]
@@ -143,23 +143,15 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
 
 
 @pytest.fixture(scope="module")
-def http(server: Server) -> Iterator[httpx2.Client]:
-    with connect(server) as client:
-        yield client
-
-
-@pytest.fixture(scope="module")
-def known(http: httpx2.Client) -> dict[str, str]:
+def known(server: Server) -> dict[str, str]:
     """The id of an existing object for each parameter of a path."""
-    job = http.post("/api/jobs", json={"argv": ["true"]}).json()["id"]
-    schedule = http.post(
-        "/api/schedules",
-        json={"name": "n", "templateId": "odd", "rule": {"cron": "0 7 * * *"}},
-    ).json()["schedule"]["id"]
-    user = http.post(
-        "/crewlog/v1/users",
-        json={"email": "a@example.org", "name": "A", "password": "long enough pw"},
-    ).json()["id"]
+    user = add_user(server, "a@example.org", name="A")["id"]
+    with Native(server) as http:
+        job = http.submit("true")
+        schedule = http.post(
+            "/crewlog/v1/schedules",
+            json={"name": "n", "template": "odd", "rule": {"cron": "0 7 * * *"}},
+        ).json()["id"]
     return {"job_id": job, "schedule_id": schedule, "user_id": user, "template_id:path": "odd"}
 
 
@@ -228,7 +220,7 @@ def test_odd_headers_are_refused_or_passed_over(
 
 @pytest.mark.parametrize(("method", "path"), sorted(TABLE))
 def test_odd_queries_and_paths_are_refused(
-    server: Server, http: httpx2.Client, known: dict[str, str], method: str, path: str
+    server: Server, http: Native, known: dict[str, str], method: str, path: str
 ) -> None:
     native = path.startswith(NATIVE)
     documents = [f"{NATIVE}/openapi.json"] if native else [f"/openapi/{d}.json" for d in DIALECTS]

@@ -13,6 +13,7 @@ import pytest
 from api.edge.security import COOKIE
 from api.people.oidc import HANDSHAKE_COOKIE
 from tests.e2e.people import PASSWORD, add_user, client
+from tests.kit.client import Native
 from tests.kit.server import Server, environment
 from tests.kit.waiting import DEADLINE_S
 
@@ -119,10 +120,8 @@ def refused(answer: httpx2.Response, reason: str) -> None:
 
 
 def events(server: Server, user_id: str) -> list[dict[str, Any]]:
-    with client(server, server.token) as operator:
-        page = operator.get("/crewlog/v1/log", params={"subject": f"user-{user_id}", "limit": 1000})
-    found: list[dict[str, Any]] = page.json()["items"]
-    return found
+    with Native(server) as operator:
+        return operator.items("/log", subject=f"user-{user_id}")
 
 
 def test_the_providers_are_told_to_the_page(browser: httpx2.Client) -> None:
@@ -226,7 +225,7 @@ def test_who_is_not_expected_gets_no_account(browser: httpx2.Client, provider: P
 def test_a_look_alike_of_an_address_is_another_address(
     browser: httpx2.Client, provider: Provider, server: Server, email: str
 ) -> None:
-    with client(server, server.token) as operator:
+    with Native(server) as operator:
         if "mike@example.org" not in operator.get("/crewlog/v1/users").text:
             add_user(server, "mike@example.org", "admin")
     provider.knows(f"look-alike {email}", email=email, email_verified=True)
@@ -256,7 +255,7 @@ def test_a_disabled_account_stays_out(
 ) -> None:
     off = add_user(server, "off@example.org")
     provider.knows("off", email="off@example.org", email_verified=True)
-    with client(server, server.token) as operator:
+    with Native(server) as operator:
         operator.post(f"/crewlog/v1/users/{off['id']}/disable")
     refused(sign_in(browser, provider, "off"), "disabled")
     assert "user.identity_linked" not in [e["type"] for e in events(server, off["id"])]
@@ -309,7 +308,7 @@ def test_google_is_the_same_under_its_own_paths(browser: httpx2.Client, provider
 
 
 def test_the_secrets_of_the_providers_are_nowhere(server: Server) -> None:
-    with client(server, server.token) as operator:
+    with Native(server) as operator:
         recorded = operator.get("/crewlog/v1/log/export").text
     recorded += server.output.read_text()
     assert "for the corporation" not in recorded

@@ -13,7 +13,9 @@ from typing import Any
 
 import pytest
 
-from tests.e2e.client import connect, ended, is_alive, output, shell, submit
+from tests.e2e.gitoma import output
+from tests.kit.client import Native
+from tests.kit.processes import is_alive
 from tests.kit.server import CREWLOG, Server, environment
 from tests.kit.waiting import DEADLINE_S, until
 
@@ -34,18 +36,18 @@ def test_no_secret_is_in_the_environment_that_the_system_shows(tmp_path: Path) -
     }
     server = Server(tmp_path / "data", "--stop-jobs", **env)
     server.executed = True
-    with server, connect(server) as http:
+    with server, Native(server) as http:
         shown = Path(f"/proc/{server.pid}/environ").read_bytes()
         for secret in (TOKEN, PASSWORD, "oidc-secret", "deploy-token"):
             assert secret.encode() not in shown
         assert b"PLAIN=is there\0" in shown
         script = f"cat /proc/{server.pid}/environ | tr '\\0' '\\n'; echo $GH_TOKEN | wc -c; "
-        job_id = shell(http, script + "echo ${DEPLOY_TOKEN:-none}")
-        assert ended(http, job_id)["exit_code"] == 0
+        job_id = http.shell(script + "echo ${DEPLOY_TOKEN:-none}")
+        assert http.ended(job_id)["exitCode"] == 0
         # The output is redacted, so only the length shows that the job had it.
         assert output(http, job_id)[-2:] == [str(len("what-jobs-are-to-have") + 1), "none"]
-        written = shell(http, "echo deploy-token-0123456789")
-        ended(http, written)
+        written = http.shell("echo deploy-token-0123456789")
+        http.ended(written)
         assert output(http, written) == ["[REDACTED]"]
 
 
@@ -53,11 +55,11 @@ def test_a_job_cannot_look_into_the_server_without_the_rights_of_root(tmp_path: 
     server = Server(tmp_path / "data", "--stop-jobs", CREWLOG_TOKEN=TOKEN)
     if os.geteuid() == 0:
         server.prefix = ("setpriv", "--bounding-set=-all", "--inh-caps=-all")
-    with server, connect(server) as http:
+    with server, Native(server) as http:
         for what in ("environ", "mem", "maps"):
-            job_id = shell(http, f"head -c 1 /proc/{server.pid}/{what}")
-            shown = ended(http, job_id)
-            assert (shown["status"], shown["exit_code"]) == ("failed", 1), what
+            job_id = http.shell(f"head -c 1 /proc/{server.pid}/{what}")
+            shown = http.ended(job_id)
+            assert (shown["state"], shown["exitCode"]) == ("failed", 1), what
             assert "Permission denied" in output(http, job_id)[0]
 
 
@@ -100,12 +102,12 @@ def test_a_log_that_nobody_reads_holds_nothing_up_and_says_later_what_is_missing
     read, write = full_pipe()
     process, server = begun(tmp_path / "data", write, write)
     try:
-        with connect(server) as http:
+        with Native(server) as http:
             for _ in range(5_000):
                 http.get("/healthz")
                 if _ % 5 == 0:
                     http.get("/api/v1/jobs")
-            assert ended(http, submit(http, "true"))["status"] == "completed"
+            assert http.ended(http.submit("true"))["state"] == "completed"
         os.close(write)
         write = -1
         told = b""
@@ -128,8 +130,8 @@ def test_a_server_whose_log_takes_nothing_stops_when_asked(tmp_path: Path, close
         os.close(read)
     process, server = begun(tmp_path / "data", write, write)
     try:
-        with connect(server) as http:
-            assert ended(http, submit(http, "true"))["status"] == "completed"
+        with Native(server) as http:
+            assert http.ended(http.submit("true"))["state"] == "completed"
         process.send_signal(signal.SIGTERM)
         assert process.wait(DEADLINE_S) == -signal.SIGTERM
     finally:
@@ -154,9 +156,9 @@ COMMANDS = (
 def written(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Server, str]]:
     """A server, and a job of it with more output than a pipe holds."""
     with Server.start(tmp_path_factory.mktemp("written") / "data") as server:
-        with connect(server) as http:
-            job_id = shell(http, "seq 100000")
-            ended(http, job_id)
+        with Native(server) as http:
+            job_id = http.shell("seq 100000")
+            http.ended(job_id)
         yield server, job_id
 
 
@@ -214,12 +216,12 @@ def children(pid: int) -> list[int]:
 def test_as_process_1_the_server_reaps_and_hands_on_signals(tmp_path: Path) -> None:
     server = Server(tmp_path / "data")
     server.prefix = as_first_process()
-    with server, connect(server) as http:
+    with server, Native(server) as http:
         (first,) = children(server.pid)
         (itself,) = children(first)
         left = "env -u CREWLOG_JOB_ID setsid sleep 0.4 > /dev/null 2>&1 &"
-        for job_id in [shell(http, script) for script in ("true", left, left) for _ in range(5)]:
-            assert ended(http, job_id)["exit_code"] == 0
+        for job_id in [http.shell(script) for script in ("true", left, left) for _ in range(5)]:
+            assert http.ended(job_id)["exitCode"] == 0
         until(lambda: children(first) == [itself], "all that was left is reaped")
         os.kill(first, signal.SIGTERM)
         until(lambda: not is_alive(itself) and not is_alive(first), "both have gone")

@@ -7,13 +7,13 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-import httpx2
 import pytest
 from playwright.sync_api import expect
 
-from tests.e2e.client import connect, ended, frames, output, shell
 from tests.e2e.crews import commit, job, stands
+from tests.e2e.gitoma import frames, output
 from tests.e2e.visits import Visitors
+from tests.kit.client import Native
 from tests.kit.server import CREWLOG, Server, environment
 from tests.kit.waiting import until
 
@@ -35,7 +35,7 @@ def open_gate(server: Server) -> None:
 
 
 @contextmanager
-def stream(http: httpx2.Client, path: str) -> Iterator[Iterator[dict[str, Any]]]:
+def stream(http: Native, path: str) -> Iterator[Iterator[dict[str, Any]]]:
     """The frames, each as its fields."""
 
     def parsed(lines: Iterator[str]) -> Iterator[dict[str, Any]]:
@@ -59,8 +59,8 @@ def stream(http: httpx2.Client, path: str) -> Iterator[Iterator[dict[str, Any]]]
     "path", ["/api/jobs/{id}/stream", "/crewlog/v1/log/stream?subject=job-{id}&partial=true"]
 )
 def test_a_prompt_is_seen_while_it_stands(server: Server, path: str) -> None:
-    with connect(server) as http:
-        job_id = shell(http, gated(server, "begun\\nconnecting to db... ", "ok"))
+    with Native(server) as http:
+        job_id = http.shell(gated(server, "begun\\nconnecting to db... ", "ok"))
         with stream(http, path.format(id=job_id)) as shown:
             for frame in shown:
                 assert ("id" in frame) == (frame.get("event") != "partial"), frame
@@ -82,12 +82,12 @@ def test_a_prompt_is_seen_while_it_stands(server: Server, path: str) -> None:
 
 
 def test_nothing_is_shown_of_what_may_become_a_secret(server: Server) -> None:
-    with connect(server) as http:
+    with Native(server) as http:
         # In files, because redaction of the command itself is not tested here.
         for name, part in (("a", SECRET[:12]), ("b", f"{SECRET[12:]} to sign in\n")):
             (server.data / name).write_text(part)
         wait = f"until [ -e {server.data}/gate ]; do sleep 0.01; done"
-        job_id = shell(http, f"cd {server.data}; printf 'using '; cat a; {wait}; cat b")
+        job_id = http.shell(f"cd {server.data}; printf 'using '; cat a; {wait}; cat b")
         with stream(http, f"/api/jobs/{job_id}/stream") as shown:
             seen = []
             for frame in shown:
@@ -101,15 +101,15 @@ def test_nothing_is_shown_of_what_may_become_a_secret(server: Server) -> None:
 
 def test_bytes_without_a_newline_are_a_sign_of_life(server: Server) -> None:
     dots = "for i in 1 2 3 4 5 6 7 8 9; do printf .; sleep 0.5; done; echo"
-    with connect(server) as http:
+    with Native(server) as http:
         crew = commit(server, http, job("a", dots, lease_s=2, max_retries=0))
         assert stands(http, crew["a"], "done")["attempt"] == 1
         assert output(http, crew["a"]) == ["." * 9]
 
 
 def test_a_prompt_is_followed_on_the_command_line(server: Server) -> None:
-    with connect(server) as http:
-        job_id = shell(http, gated(server, "one\\nGo on? ", "yes"))
+    with Native(server) as http:
+        job_id = http.shell(gated(server, "one\\nGo on? ", "yes"))
         following = subprocess.Popen(
             [CREWLOG, "jobs", "logs", "--follow", job_id, "--data", str(server.data)],
             stdout=subprocess.PIPE,
@@ -127,30 +127,30 @@ def test_a_prompt_is_followed_on_the_command_line(server: Server) -> None:
 
 
 def test_a_prompt_is_on_the_page_while_it_stands(server: Server, visitors: Visitors) -> None:
-    with connect(server) as http:
-        job_id = shell(http, gated(server, "one\\nGo on? ", "yes"))
+    with Native(server) as http:
+        job_id = http.shell(gated(server, "one\\nGo on? ", "yes"))
         visit = visitors.open(server, f"/#/jobs/{job_id}")
         begun = visit.page.locator("#output-begun")
         expect(begun).to_have_text("Go on? ")
         open_gate(server)
         expect(visit.output).to_have_text(["one", "Go on? yes"])
         expect(begun).to_have_count(0)
-        ended(http, job_id)
+        http.ended(job_id)
 
 
 def test_a_line_that_has_begun_is_seen_again_after_a_restart(server: Server) -> None:
-    with connect(server) as http:
-        job_id = shell(http, gated(server, "one\\nGo on? ", "yes"))
+    with Native(server) as http:
+        job_id = http.shell(gated(server, "one\\nGo on? ", "yes"))
         until(
             lambda: "one" in json.dumps(http.get(f"/crewlog/v1/log?subject=job-{job_id}").json()),
             "one",
         )
     server.kill()
     server.restart()
-    with connect(server) as http:
+    with Native(server) as http:
         with stream(http, f"/api/jobs/{job_id}/stream") as shown:
             begun = (f["data"]["text"] for f in shown if f.get("event") == "partial")
             assert next(text for text in begun if text) == "Go on? "
             open_gate(server)
-        ended(http, job_id)
+        http.ended(job_id)
         assert output(http, job_id) == ["one", "Go on? yes"]

@@ -15,6 +15,7 @@ from api.people.sessions import LIFETIME_S, RENEW_AFTER_S, Cookies
 from domain.clock import system_clock
 from tests.e2e.people import PASSWORD, add_user, client, issue_token, sign_in
 from tests.kit import server as kit_server
+from tests.kit.client import Native
 from tests.kit.server import Server
 
 ADMIN = "admin@example.org"
@@ -45,10 +46,8 @@ def ada(server: Server) -> dict[str, object]:
 
 
 def log_of(server: Server, user_id: object) -> list[dict[str, object]]:
-    with client(server, server.token) as operator:
-        page = operator.get("/crewlog/v1/log", params={"subject": f"user-{user_id}", "limit": 1000})
-    events: list[dict[str, object]] = page.json()["items"]
-    return events
+    with Native(server) as operator:
+        return operator.items("/log", subject=f"user-{user_id}")
 
 
 # Signing in
@@ -95,7 +94,7 @@ def test_the_profile_has_the_fields_of_the_contract_and_never_the_hash(
     assert abs(profile["createdAt"] / 1000 - time.time()) < 600
     stored = [path.read_text().strip() for path in (server.data / "credentials").iterdir()]
     assert all(hashed.startswith("$argon2id$") for hashed in stored)
-    with client(server, server.token) as operator:
+    with Native(server) as operator:
         everything = operator.get("/crewlog/v1/log/export").text
     assert not any(hashed in everything for hashed in stored)
     assert "argon2" not in everything
@@ -111,7 +110,7 @@ def test_the_cookie_is_kept_from_scripts_and_from_other_sites(
     assert cookie.endswith(f"; Max-Age={LIFETIME_S}; Path=/; HttpOnly; SameSite=Lax")
     assert answer.headers["x-event-position"].isdigit()
     secret = cookie.partition("=")[2].split(".")[1]
-    with client(server, server.token) as operator:
+    with Native(server) as operator:
         assert secret not in operator.get("/crewlog/v1/log/export").text
 
 
@@ -277,7 +276,7 @@ def test_a_disabled_account_is_stopped_at_once(server: Server) -> None:
     with (
         sign_in(server, "dan@example.org") as browser,
         client(server, token) as program,
-        client(server, server.token) as operator,
+        Native(server) as operator,
     ):
         assert program.get("/api/jobs").status_code == 200
         operator.post(f"/crewlog/v1/users/{user['id']}/disable")
@@ -297,7 +296,7 @@ def test_an_administrator_is_one_only_as_long_as_the_role_lasts(server: Server) 
     with (
         client(server, token) as full,
         client(server, plain) as reader,
-        client(server, server.token) as operator,
+        Native(server) as operator,
     ):
         assert full.get("/crewlog/v1/users").status_code == 200
         assert reader.get("/crewlog/v1/users").status_code == 403, "its scopes do not allow it"
@@ -325,14 +324,14 @@ def test_a_token_is_shown_once_and_does_what_its_scopes_say(
             assert program.post("/crewlog/v1/tokens", json=asked).status_code == 403
             browser.delete(f"/crewlog/v1/tokens/{issued['id']}")
             assert program.get("/api/jobs").status_code == 403
-    with client(server, server.token) as operator:
+    with Native(server) as operator:
         assert issued["token"] not in operator.get("/crewlog/v1/log/export").text
 
 
 def test_a_token_makes_no_stronger_one(server: Server, ada: dict[str, object]) -> None:
     token = issue_token(server, str(ada["id"]), "read", "write")
     admins = {"name": "up", "scopes": ["admin"]}
-    with client(server, token) as program, client(server, server.token) as operator:
+    with client(server, token) as program, Native(server) as operator:
         assert program.post("/crewlog/v1/tokens", json=admins).status_code == 403
         assert (
             operator.post(f"/crewlog/v1/users/{ada['id']}/tokens", json=admins).status_code == 409
@@ -359,7 +358,7 @@ def test_a_token_makes_none_that_outlives_it(server: Server, ada: dict[str, obje
 def test_what_a_token_issued_ends_with_it(server: Server, ada: dict[str, object]) -> None:
     root = add_user(server, "root@example.org", "admin")
     first = issue_token(server, str(root["id"]), "read", "write", "admin")
-    with client(server, first) as program, client(server, server.token) as operator:
+    with client(server, first) as program, Native(server) as operator:
         [held] = operator.get(f"/crewlog/v1/users/{root['id']}/tokens").json()["items"]
         asked = {"name": "second", "scopes": ["read", "write", "admin"]}
         second = program.post("/crewlog/v1/tokens", json=asked).json()["token"]
@@ -384,7 +383,7 @@ def test_a_token_expires(tmp_path: Path) -> None:
         ada = add_user(server, "ada@example.org")
         token = issue_token(server, ada["id"], "read", expiresInDays=1)
         export = tmp_path / "export.ndjson"
-        with client(server, server.token) as operator:
+        with Native(server) as operator:
             text = operator.get("/crewlog/v1/log/export").text
     lines = [json.loads(line) for line in text.splitlines()]
     for line in lines:

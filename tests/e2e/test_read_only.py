@@ -9,11 +9,12 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-import httpx2
 import pytest
 
-from tests.e2e.client import cancel, connect, ended, events, is_alive, output, shell, submit
 from tests.e2e.crews import all_done, commit, job
+from tests.e2e.gitoma import output
+from tests.kit.client import Native
+from tests.kit.processes import is_alive
 from tests.kit.server import CREWLOG, Server, environment
 from tests.kit.waiting import DEADLINE_S, until
 
@@ -50,28 +51,28 @@ def server(tmp_path: Path) -> Iterator[Server]:
 
 
 def test_what_cannot_be_written_is_503_and_the_server_stays_up(server: Server) -> None:
-    with connect(server) as http:
-        before = shell(http, "echo before")
-        ended(http, before)
+    with Native(server) as http:
+        before = http.shell("echo before")
+        http.ended(before)
         with read_only(server.data):
             refused = http.post("/api/jobs", json={"argv": ["true"], "env": {"A": "sealed"}})
             assert refused.status_code == 503, refused.text
             assert refused.json()["error_id"] == refused.headers["x-request-id"]
             # The log is open already: the job is durable, but cannot start.
-            accepted = submit(http, "true")
-            shown = ended(http, accepted)
-            assert (shown["status"], bool(shown["error_id"])) == ("failed", True)
+            accepted = http.submit("true")
+            shown = http.ended(accepted)
+            assert (shown["state"], bool(shown["errorId"])) == ("failed", True)
             assert http.get("/healthz").text == "ok"
             assert output(http, before) == ["before"]
-        after = shell(http, "echo after")
-        assert ended(http, after)["status"] == "completed"
+        after = http.shell("echo after")
+        assert http.ended(after)["state"] == "completed"
         known = list(http.get("/api/v1/jobs").json())
         assert known == [before, accepted, after]
-        kept = {job: events(http, job) for job in known}
+        kept = {job: http.events(job) for job in known}
     server.kill()
     server.restart()
-    with connect(server) as http:
-        assert {job: events(http, job) for job in known} == kept
+    with Native(server) as http:
+        assert {job: http.events(job) for job in known} == kept
     assert "Traceback" not in server.output.read_text()
 
 
@@ -87,7 +88,7 @@ FOLDERS_SPOILED = {
 
 
 def test_folders_that_cannot_be_read_end_their_attempts_with_a_sentence(server: Server) -> None:
-    with connect(server) as http:
+    with Native(server) as http:
         planned = [
             job(f"j{number}", script) for number, script in enumerate(FOLDERS_SPOILED.values())
         ]
@@ -102,20 +103,15 @@ def test_folders_that_cannot_be_read_end_their_attempts_with_a_sentence(server: 
 
 @pytest.mark.parametrize("spoil", ["mv {d} {d}.aside; mkdir {d}", "mv {d} {d}.aside; > {d}"])
 def test_a_running_job_whose_files_are_swapped_ends(server: Server, spoil: str) -> None:
-    with connect(server) as http:
-        job_id = shell(http, "echo $$; setsid sleep 600 & wait")
-        pid = int(until(lambda: (output_so_far(http, job_id) or [""])[0], "its first line"))
+    with Native(server) as http:
+        job_id = http.shell("echo $$; setsid sleep 600 & wait")
+        pid = int(until(lambda: (http.printed(job_id) or [""])[0], "its first line"))
         spools = server.data / "spool" / job_id
         subprocess.run(["sh", "-c", spoil.format(d=spools)], check=True)
-        cancel(http, job_id)
-        shown = ended(http, job_id)
-        assert shown["error_id"]
+        http.cancel(job_id)
+        shown = http.ended(job_id)
+        assert shown["errorId"]
         assert not is_alive(pid)
-
-
-def output_so_far(http: httpx2.Client, job_id: str) -> list[str]:
-    found = events(http, job_id)
-    return [line for e in found if e["type"] == "job.output" for line in e["data"]["lines"]]
 
 
 def test_a_state_that_cannot_be_removed_is_503(tmp_path: Path) -> None:
@@ -126,7 +122,7 @@ def test_a_state_that_cannot_be_removed_is_503(tmp_path: Path) -> None:
     server = Server(tmp_path / "data", CREWLOG_GITOMA_STATE_DIR=str(states))
     server.data.mkdir()
     server.prefix = bound_by_modes()
-    with server, connect(server) as http:
+    with server, Native(server) as http:
         with read_only(states):
             refused = http.delete("/api/v1/state/crew/log")
             assert refused.status_code == 503, refused.text
@@ -150,7 +146,7 @@ def test_a_first_start_on_a_full_disk_bars_no_second_one(tmp_path: Path) -> None
     assert (refused.returncode, len(refused.stderr.splitlines())) == (2, 1), refused.stderr
     assert "cannot be made" in refused.stderr
     assert list(data.iterdir()) == []
-    with Server(data) as server, connect(server) as http:
+    with Server(data) as server, Native(server) as http:
         assert http.get("/api/v1/jobs").status_code == 200
 
 

@@ -5,11 +5,11 @@ from collections.abc import Iterator
 from datetime import UTC, datetime
 from typing import Any
 
-import httpx2
 import pytest
 
 from tests.api.test_cli import Ran, crewlog
-from tests.e2e.client import connect, events, made_soon
+from tests.e2e.crews import scheduled_soon
+from tests.kit.client import Native
 from tests.kit.server import Server
 from tests.kit.waiting import until
 
@@ -39,25 +39,16 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
         yield started
 
 
-@pytest.fixture
-def http(server: Server) -> Iterator[httpx2.Client]:
-    with connect(server) as client:
-        yield client
-
-
-def template(http: httpx2.Client) -> str:
+def template(http: Native) -> str:
     found = http.get("/api/templates").json()["templates"]
     return str(next(item["id"] for item in found if item["name"] == "Greeting"))
 
 
-def create_for_soon(http: httpx2.Client) -> Json:
-    body = {"name": "greet", "templateId": template(http), "inputs": {"who": "you"}}
-    return made_soon(
-        lambda at: http.post("/api/schedules", json={**body, "rule": {"once": at}}), seconds=4
-    )
+def create_for_soon(http: Native) -> Json:
+    return scheduled_soon(http, 4, name="greet", templateId=template(http), inputs={"who": "you"})
 
 
-def create(http: httpx2.Client, **fields: Any) -> Json:
+def create(http: Native, **fields: Any) -> Json:
     body = {"name": "greet", "templateId": template(http), "inputs": {"who": "you"}, **fields}
     answer = http.post("/api/schedules", json=body)
     assert answer.status_code == 201, answer.text
@@ -65,13 +56,13 @@ def create(http: httpx2.Client, **fields: Any) -> Json:
     return made
 
 
-def firings(http: httpx2.Client, schedule_id: str) -> list[Json]:
+def firings(http: Native, schedule_id: str) -> list[Json]:
     answer = http.get(f"/api/schedules/{schedule_id}/firings")
     assert answer.status_code == 200, answer.text
     return [item for item in answer.json()["items"] if item["outcome"]]
 
 
-def test_a_time_comes_and_its_crew_runs_to_the_end(http: httpx2.Client) -> None:
+def test_a_time_comes_and_its_crew_runs_to_the_end(http: Native) -> None:
     made = create_for_soon(http)
     assert made["nextRunAt"] is not None
     (fired,) = until(lambda: firings(http, made["id"]), "the firing")
@@ -89,22 +80,22 @@ def test_a_time_comes_and_its_crew_runs_to_the_end(http: httpx2.Client) -> None:
     assert {job["id"] for job in jobs} == set(fired["jobIds"])
     shown = http.get(f"/api/schedules/{made['id']}").json()["schedule"]
     assert (shown["state"], shown["nextRunAt"]) == ("ended", None)
-    types = [event["type"] for event in events(http, fired["jobIds"][0])]
+    types = [event["type"] for event in http.events(fired["jobIds"][0])]
     assert types.count("job.submitted") == 1
 
 
 def test_killed_before_its_time_and_started_after_it_fires_once(server: Server) -> None:
-    with connect(server) as http:
+    with Native(server) as http:
         made = create_for_soon(http)
     server.kill()
     until(lambda: datetime.now(UTC).isoformat() > made["nextRunAt"], "the time passes")
     server.restart()
-    with connect(server) as http:
+    with Native(server) as http:
         (fired,) = until(lambda: firings(http, made["id"]), "the firing")
         assert fired["outcome"] == "spawned"
         server.kill()
         server.restart()
-    with connect(server) as http:
+    with Native(server) as http:
         assert len(firings(http, made["id"])) == 1
         jobs = http.get(f"/api/schedules/{made['id']}/jobs").json()["jobs"]
         assert len(jobs) == 2
@@ -114,9 +105,7 @@ def schedules(server: Server, *arguments: str) -> Ran:
     return crewlog("schedules", *arguments, data=server.data)
 
 
-def test_the_command_line_makes_shows_fires_and_deletes(
-    server: Server, http: httpx2.Client
-) -> None:
+def test_the_command_line_makes_shows_fires_and_deletes(server: Server, http: Native) -> None:
     weekly = ("--weekly", "mon,fri", "--at", "18:30", "--timezone", "Europe/Berlin")
     options = ("--name", "friday", "--input", "who=all", "--catch-up", "2h", "--overlap", "skip")
     made = schedules(server, "create", template(http), *weekly, *options)

@@ -7,7 +7,7 @@ from typing import Any
 import httpx2
 import pytest
 
-from tests.e2e.client import connect
+from tests.kit.client import Native
 from tests.kit.server import Server
 
 SHORT = {"content-type": "application/json"}
@@ -15,13 +15,10 @@ LONG = {"content-type": "application/json; charset=utf-8"}
 
 
 @pytest.fixture(scope="module")
-def http(tmp_path_factory: pytest.TempPathFactory) -> Iterator[httpx2.Client]:
+def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
     data = tmp_path_factory.mktemp("short") / "data"
-    with (
-        Server.start(data, "--capacity=0", "--log-level=warning") as server,
-        connect(server) as http,
-    ):
-        yield http
+    with Server.start(data, "--capacity=0", "--log-level=warning") as started:
+        yield started
 
 
 @pytest.fixture(params=["/api/jobs", "/crewlog/v1/jobs"])
@@ -29,9 +26,7 @@ def address(request: pytest.FixtureRequest) -> str:
     return str(request.param)
 
 
-def both(
-    http: httpx2.Client, address: str, content: bytes, **headers: str
-) -> tuple[httpx2.Response, ...]:
+def both(http: Native, address: str, content: bytes, **headers: str) -> tuple[httpx2.Response, ...]:
     return tuple(
         http.post(address, content=content, headers={**way, **headers}) for way in (SHORT, LONG)
     )
@@ -51,7 +46,7 @@ def without_identity(job: dict[str, Any]) -> dict[str, Any]:
     ],
 )
 def test_what_is_in_order_gets_the_same_answer(
-    http: httpx2.Client, address: str, body: dict[str, Any]
+    http: Native, address: str, body: dict[str, Any]
 ) -> None:
     short, long = both(http, address, json.dumps(body).encode())
     assert short.status_code == long.status_code == 201
@@ -78,7 +73,7 @@ def test_what_is_in_order_gets_the_same_answer(
     ],
 )
 def test_what_is_not_valid_is_refused_in_the_same_words(
-    http: httpx2.Client, address: str, content: bytes
+    http: Native, address: str, content: bytes
 ) -> None:
     short, long = both(http, address, content)
     assert short.status_code == long.status_code
@@ -88,7 +83,7 @@ def test_what_is_not_valid_is_refused_in_the_same_words(
 
 @pytest.mark.parametrize("authorization", ["Bearer wrong", "Basic abc", "Bearer", ""])
 def test_strangers_are_refused_in_the_same_words(
-    http: httpx2.Client, address: str, authorization: str
+    http: Native, address: str, authorization: str
 ) -> None:
     short, long = both(http, address, b'{"argv":["true"]}', authorization=authorization)
     assert short.status_code == long.status_code
@@ -96,13 +91,13 @@ def test_strangers_are_refused_in_the_same_words(
     assert short.json() == long.json()
 
 
-def test_a_body_in_pieces_is_read_whole(http: httpx2.Client, address: str) -> None:
+def test_a_body_in_pieces_is_read_whole(http: Native, address: str) -> None:
     pieces = [b'{"argv":', b'["echo",', b'"hello"]}']
     answer = http.post(address, content=iter(pieces), headers=SHORT)
     assert answer.status_code == 201
     assert answer.json()["argv"] == ["echo", "hello"]
 
 
-def test_other_methods_and_paths_go_their_ordinary_way(http: httpx2.Client, address: str) -> None:
+def test_other_methods_and_paths_go_their_ordinary_way(http: Native, address: str) -> None:
     assert http.put(address, content=b"{}", headers=SHORT).status_code == 405
     assert http.post(f"{address}/", content=b'{"argv":["true"]}', headers=SHORT).status_code == 307

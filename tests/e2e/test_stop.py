@@ -9,14 +9,15 @@ import socket
 from collections.abc import Iterator
 from contextlib import ExitStack, closing, contextmanager
 from pathlib import Path
-from typing import Any
 
 import httpx2
 import pytest
 
-from tests.e2e.client import connect, ended, events, frames, is_alive, output, shell, status, submit
+from tests.e2e.gitoma import frames, output
+from tests.kit.client import Native
+from tests.kit.processes import is_alive
 from tests.kit.server import Server
-from tests.kit.waiting import DEADLINE_S, until
+from tests.kit.waiting import until
 
 READERS = 15
 STOPS_WITHIN_S = 3
@@ -30,7 +31,7 @@ def ask_to_stop(server: Server, number: int = signal.SIGTERM) -> None:
 
 
 @contextmanager
-def reading(http: httpx2.Client, path: str) -> Iterator[Iterator[str]]:
+def reading(http: Native, path: str) -> Iterator[Iterator[str]]:
     """The ids and lines of an open stream; its end must be clean."""
     with http.stream("GET", path) as answer:
         assert answer.status_code == 200
@@ -68,36 +69,23 @@ def half_sent(server: Server) -> socket.socket:
     return sender
 
 
-def log_of(http: httpx2.Client, job_id: str, kind: str) -> list[dict[str, Any]]:
-    return [event for event in events(http, job_id) if event["type"] == kind]
-
-
-def pid_of(http: httpx2.Client, job_id: str) -> int:
+def pid_of(http: Native, job_id: str) -> int:
     """The pid that a job's script prints first, with `echo $$`."""
-    lines = until(lambda: log_of(http, job_id, "job.output"), "its first line")
-    return int(lines[0]["data"]["lines"][0])
+    return int(until(lambda: http.printed(job_id), "its first line")[0])
 
 
 def test_thirty_readers_and_a_running_job_hold_nothing_up(tmp_path: Path) -> None:
     """Every stream ends cleanly, the job goes on, and each resumed reader gets every line once."""
     with Server.start(tmp_path / "data", "--log-level=warning") as server, ExitStack() as open_now:
-        http = open_now.enter_context(
-            httpx2.Client(
-                base_url=server.url,
-                headers=server.headers,
-                trust_env=False,
-                timeout=DEADLINE_S,
-                limits=httpx2.Limits(max_connections=None),
-            )
-        )
-        job_id = shell(http, COUNTING.format(lines=400, pause="sleep 0.01"))
+        http = open_now.enter_context(Native(server, limits=httpx2.Limits(max_connections=None)))
+        job_id = http.shell(COUNTING.format(lines=400, pause="sleep 0.01"))
         paths = [f"/api/v1/stream/{job_id}", "/crewlog/v1/log/stream"]
         streams = {
             path: [open_now.enter_context(reading(http, path)) for _ in range(READERS)]
             for path in paths
         }
         seen = {path: [[first_id(s)] for s in streams[path]] for path in paths}
-        assert status(http, job_id)["status"] == "running"  # on a connection that then stays open
+        assert http.state(job_id) == "running"  # on a connection that then stays open
 
         ask_to_stop(server)
         for path in paths:
@@ -105,8 +93,8 @@ def test_thirty_readers_and_a_running_job_hold_nothing_up(tmp_path: Path) -> Non
                 found += ids(stream)
 
         server.restart()
-        with connect(server) as http:
-            assert ended(http, job_id)["status"] == "completed"
+        with Native(server) as http:
+            assert http.ended(job_id)["state"] == "completed"
             assert output(http, job_id) == [str(number) for number in range(1, 401)]
             everything = [frame.id for frame in frames(http, job_id)]
             for found in seen[paths[0]]:
@@ -114,18 +102,18 @@ def test_thirty_readers_and_a_running_job_hold_nothing_up(tmp_path: Path) -> Non
                 assert found + rest == everything
             for found in seen[paths[1]]:
                 assert found == [str(number) for number in range(1, len(found) + 1)]
-            assert len(log_of(http, job_id, "job.started")) == 1
-            assert len(log_of(http, job_id, "job.finished")) == 1
-            assert log_of(http, job_id, "job.cancel_requested") == []
+            assert len(http.events(job_id, "job.started")) == 1
+            assert len(http.events(job_id, "job.finished")) == 1
+            assert http.events(job_id, "job.cancel_requested") == []
 
 
 def test_readers_that_take_nothing_do_not_hold_it_up(tmp_path: Path) -> None:
     with (
         Server.start(tmp_path / "data", "--log-level=warning") as server,
-        connect(server) as http,
+        Native(server) as http,
         ExitStack() as open_now,
     ):
-        ended(http, shell(http, f"yes {'x' * 999} | head -12000"))
+        http.ended(http.shell(f"yes {'x' * 999} | head -12000"))
         for _ in range(5):
             sleeper = stalled(server)
             open_now.callback(sleeper.close)
@@ -137,10 +125,10 @@ def test_requests_that_do_not_end_are_cut_and_cost_a_line_of_the_log_each(tmp_pa
     """One request whose body never comes, and one whose client reads nothing of the answer."""
     with (
         Server.start(tmp_path / "data", "--log-level=warning") as server,
-        connect(server) as http,
+        Native(server) as http,
         ExitStack() as open_now,
     ):
-        ended(http, shell(http, f"yes {'x' * 999} | head -12000"))
+        http.ended(http.shell(f"yes {'x' * 999} | head -12000"))
         sleeper = open_now.enter_context(closing(stalled(server)))
         sleeper.recv(100)  # its answer has begun
         sender = open_now.enter_context(closing(half_sent(server)))
@@ -161,18 +149,18 @@ def test_requests_that_do_not_end_are_cut_and_cost_a_line_of_the_log_each(tmp_pa
 def test_jobs_go_on_without_the_server(tmp_path: Path, number: int) -> None:
     gate = tmp_path / "gate"
     with Server.start(tmp_path / "data", "--capacity=1", "--log-level=warning") as server:
-        with connect(server) as http:
-            job_id = shell(http, f"echo $$; until [ -e {gate} ]; do sleep 0.02; done; echo over")
+        with Native(server) as http:
+            job_id = http.shell(f"echo $$; until [ -e {gate} ]; do sleep 0.02; done; echo over")
             pid = pid_of(http, job_id)
-            waiting = submit(http, "echo", "later")
+            waiting = http.submit("echo", "later")
         ask_to_stop(server, number)
         assert is_alive(pid)
         gate.touch()
         until(lambda: not is_alive(pid), "the end of the job, without a server")
 
         server.restart()
-        with connect(server) as http:
-            assert ended(http, job_id)["status"] == "completed"
+        with Native(server) as http:
+            assert http.ended(job_id)["state"] == "completed"
             assert output(http, job_id) == [str(pid), "over"]
             assert output(http, waiting) == ["later"]
 
@@ -181,24 +169,24 @@ def test_stop_jobs_cancels_what_runs_and_says_who_did(tmp_path: Path) -> None:
     with Server.start(
         tmp_path / "data", "--stop-jobs", "--capacity=2", "--log-level=warning"
     ) as server:
-        with connect(server) as http:
-            polite = shell(
-                http, "trap 'echo bye; exit 0' TERM; echo $$; while :; do sleep 0.02; done"
+        with Native(server) as http:
+            polite = http.shell(
+                "trap 'echo bye; exit 0' TERM; echo $$; while :; do sleep 0.02; done"
             )
-            stubborn = shell(http, "trap '' TERM; echo $$; while :; do sleep 0.1; done")
+            stubborn = http.shell("trap '' TERM; echo $$; while :; do sleep 0.1; done")
             pids = [pid_of(http, job_id) for job_id in (polite, stubborn)]
-            waiting = submit(http, "echo", "later")
-            assert status(http, waiting)["status"] == "queued"
+            waiting = http.submit("echo", "later")
+            assert http.state(waiting) == "queued"
         server.stop()
         assert not any(map(is_alive, pids))
 
         server.restart()
-        with connect(server) as http:
+        with Native(server) as http:
             for job_id, code in ((polite, 0), (stubborn, -9)):
-                assert status(http, job_id)["status"] == "cancelled"
-                (asked,) = log_of(http, job_id, "job.cancel_requested")
+                assert http.state(job_id) == "cancelled"
+                (asked,) = http.events(job_id, "job.cancel_requested")
                 assert asked["actor"] == "system:shutdown"
-                (end,) = log_of(http, job_id, "job.finished")
+                (end,) = http.events(job_id, "job.finished")
                 assert (end["data"]["outcome"], end["data"]["exit_code"]) == ("cancelled", code)
             assert "bye" in output(http, polite)
             assert output(http, waiting) == ["later"]

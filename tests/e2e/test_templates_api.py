@@ -14,7 +14,7 @@ import httpx2
 import pytest
 
 from api.commands.main import main
-from tests.e2e.client import connect
+from tests.kit.client import Native
 from tests.kit.server import Server
 
 Command: TypeAlias = Callable[..., "Ran"]
@@ -53,12 +53,6 @@ def server(data: Path) -> Iterator[Server]:
         yield running
 
 
-@pytest.fixture
-def http(server: Server) -> Iterator[httpx2.Client]:
-    with connect(server) as client:
-        yield client
-
-
 @dataclass(frozen=True)
 class Ran:
     """Output and exit code of a command."""
@@ -89,9 +83,7 @@ def crewlog(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str])
     return run
 
 
-def test_the_list_has_own_and_shipped_templates_and_the_faults(
-    http: httpx2.Client, data: Path
-) -> None:
+def test_the_list_has_own_and_shipped_templates_and_the_faults(http: Native, data: Path) -> None:
     listing = http.get("/api/templates").json()
 
     templates = {template["id"]: template for template in listing["templates"]}
@@ -116,7 +108,7 @@ def test_the_list_has_own_and_shipped_templates_and_the_faults(
     assert "a ← c ← b ← a" in fault["reason"]
 
 
-def test_one_template_has_its_jobs_in_order(http: httpx2.Client) -> None:
+def test_one_template_has_its_jobs_in_order(http: Native) -> None:
     shown = http.get("/api/templates/ops/deploy").json()
 
     assert shown == http.get("/api/templates/ops/deploy.job_workflow.yaml").json()
@@ -130,7 +122,7 @@ def test_one_template_has_its_jobs_in_order(http: httpx2.Client) -> None:
     assert "hidden-in-the-file" not in json.dumps(shown)
 
 
-def test_what_is_not_there_is_404_and_what_is_broken_400(http: httpx2.Client) -> None:
+def test_what_is_not_there_is_404_and_what_is_broken_400(http: Native) -> None:
     for template_id in ("none", "..%2Fbroken", "%00", "a" * 3_000):
         missing = http.get(f"/api/templates/{template_id}")
         sentence = "Template not found"
@@ -143,7 +135,7 @@ def test_what_is_not_there_is_404_and_what_is_broken_400(http: httpx2.Client) ->
     assert broken.json()["path"] == "jobs[0].parents[0]"
 
 
-def test_a_crew_can_be_seen_before_it_is_committed(http: httpx2.Client) -> None:
+def test_a_crew_can_be_seen_before_it_is_committed(http: Native) -> None:
     head = http.get("/crewlog/v1/projections").json()["head"]
     body = {"templateId": "ops/deploy", "inputs": {"service": "web", "note": "-"}}
 
@@ -172,7 +164,7 @@ def test_a_crew_can_be_seen_before_it_is_committed(http: httpx2.Client) -> None:
     ],
 )
 def test_a_mistake_is_named_with_its_path(
-    http: httpx2.Client, body: dict[str, object], status: int, path: str | None
+    http: Native, body: dict[str, object], status: int, path: str | None
 ) -> None:
     answer = http.post("/api/templates/render", json=body)
 
@@ -181,7 +173,7 @@ def test_a_mistake_is_named_with_its_path(
     assert "db-7" not in answer.text
 
 
-def test_today_is_in_the_zone_that_is_asked_for(http: httpx2.Client) -> None:
+def test_today_is_in_the_zone_that_is_asked_for(http: Native) -> None:
     """At any moment, at least one of these two zones has another date than UTC."""
     for zone in ("Pacific/Kiritimati", "Etc/GMT+12", None):
         body = {"templateId": "ops/deploy", "inputs": {"service": "api"}, "timezone": zone}
@@ -202,7 +194,7 @@ def test_today_is_in_the_zone_that_is_asked_for(http: httpx2.Client) -> None:
     ids=["surrogate", "key", "deep", "nan", "infinite", "large"],
 )
 def test_an_input_that_nothing_can_carry_is_refused_alike_everywhere(
-    http: httpx2.Client, data: Path, note: str
+    http: Native, data: Path, note: str
 ) -> None:
     text = DEPLOY.replace("{type: string, default", "{default")
     file = data / "templates/any.job_workflow.yaml"
@@ -227,9 +219,7 @@ def test_an_input_that_nothing_can_carry_is_refused_alike_everywhere(
     "number",
     ["9007199254740993", "9007199254740993.0", "-9223372036854775808", "1e22", "1e15"],
 )
-def test_a_whole_number_is_the_same_everywhere(
-    http: httpx2.Client, data: Path, number: str
-) -> None:
+def test_a_whole_number_is_the_same_everywhere(http: Native, data: Path, number: str) -> None:
     file = data / "templates/n.job_workflow.yaml"
     file.write_text(
         "inputs: {n: {type: integer}}\njobs:\n  - {id: a, title: '{{ n }}', argv: ['true']}\n"
@@ -251,7 +241,7 @@ def test_a_whole_number_is_the_same_everywhere(
     assert schedule.status_code == 201
 
 
-def test_a_number_deep_in_an_input_is_not_rounded(http: httpx2.Client, data: Path) -> None:
+def test_a_number_deep_in_an_input_is_not_rounded(http: Native, data: Path) -> None:
     file = data / "templates/deep.job_workflow.yaml"
     file.write_text(
         "inputs: {o: {properties: {i: {type: integer}}}}\n"
@@ -278,7 +268,7 @@ def test_a_number_deep_in_an_input_is_not_rounded(http: httpx2.Client, data: Pat
     assert [answer.status_code for answer in answers[6:]] == [200, 201, 201]
 
 
-def test_the_list_shows_whatever_one_file_holds(http: httpx2.Client, data: Path) -> None:
+def test_the_list_shows_whatever_one_file_holds(http: Native, data: Path) -> None:
     odd = data / "templates/odd.job_workflow.yaml"
     odd.write_text(DEPLOY.replace("Puts a service in its place.", r'"\ud83d"'))
     unnamed = os.fsencode(data / "templates") + b"/\xff.job_workflow.yaml"
@@ -296,7 +286,7 @@ def test_the_list_shows_whatever_one_file_holds(http: httpx2.Client, data: Path)
     os.unlink(unnamed)
 
 
-def test_the_order_of_keys_makes_no_other_request(http: httpx2.Client) -> None:
+def test_the_order_of_keys_makes_no_other_request(http: Native) -> None:
     first = '{"templateId": "ops/deploy", "inputs": {"service": "web", "note": "x"}}'
     again = '{"inputs": {"note": "x", "service": "web"}, "templateId": "ops/deploy"}'
     other = '{"inputs": {"note": "y", "service": "web"}, "templateId": "ops/deploy"}'
@@ -317,7 +307,7 @@ def test_nobody_sees_them_without_signing_in(server: Server) -> None:
         assert answer.status_code == 401
 
 
-def test_a_new_file_is_there_at_the_next_request(http: httpx2.Client, data: Path) -> None:
+def test_a_new_file_is_there_at_the_next_request(http: Native, data: Path) -> None:
     file = data / "templates/new.job_workflow.yaml"
     assert http.get("/api/templates/new").status_code == 404
     file.write_text(DEPLOY)

@@ -18,10 +18,10 @@ import httpx2
 import pytest
 
 from api.commands.worker_client import WorkerClient, Workplace
-from api.edge.worker_tokens import WorkerTokens, load_key
 from domain.job.result import LARGEST_RESULT
-from tests.e2e.client import connect, ended, events
+from tests.e2e.crews import pending, worker
 from tests.e2e.people import add_user, sign_in
+from tests.kit.client import Native
 from tests.kit.server import Server, crewlog
 from tests.kit.waiting import until
 
@@ -108,36 +108,17 @@ def server(tmp_path_factory: pytest.TempPathFactory, templates: Path) -> Iterato
 
 
 @pytest.fixture
-def http(server: Server) -> Iterator[httpx2.Client]:
-    with connect(server) as client:
-        yield client
-
-
-@pytest.fixture
 def gate(tmp_path: Path) -> Path:
     return tmp_path / "gate"
 
 
-def commit(http: httpx2.Client, template: str, script: str, **inputs: str) -> list[str]:
-    answer = http.post(
-        "/api/jobs", json={"templateId": template, "inputs": {"script": script, **inputs}}
-    )
-    assert answer.status_code == 201, answer.text
-    ids: list[str] = answer.json()["jobIds"]
+def commit(http: Native, template: str, script: str, **inputs: str) -> list[str]:
+    ids: list[str] = http.commit(template, inputs={"script": script, **inputs})["jobIds"]
     return ids
 
 
-def runs(http: httpx2.Client, job_id: str) -> None:
+def runs(http: Native, job_id: str) -> None:
     until(lambda: http.get(f"/api/jobs/{job_id}").json()["attempt"], "the job runs")
-
-
-def worker(server: Server, job_id: str, attempt: int = 1) -> httpx2.Client:
-    """A client that holds the token of an attempt."""
-    token = WorkerTokens(load_key(server.data / "worker.key")).issue(job_id, attempt)
-    headers = {"Authorization": f"Bearer {token}"}
-    return httpx2.Client(
-        base_url=f"{server.url}/crewlog/v1/worker", headers=headers, trust_env=False, timeout=90
-    )
 
 
 def show(client: httpx2.Client, **headers: str) -> httpx2.Response:
@@ -145,7 +126,7 @@ def show(client: httpx2.Client, **headers: str) -> httpx2.Response:
 
 
 @pytest.fixture
-def held(server: Server, http: httpx2.Client, gate: Path) -> Iterator[tuple[str, httpx2.Client]]:
+def held(server: Server, http: Native, gate: Path) -> Iterator[tuple[str, httpx2.Client]]:
     """A job that runs until its gate is opened, and a client with its worker's token."""
     [job_id] = commit(http, "script", WAIT, gate=str(gate))
     runs(http, job_id)
@@ -154,7 +135,7 @@ def held(server: Server, http: httpx2.Client, gate: Path) -> Iterator[tuple[str,
     gate.touch()
 
 
-def outcome(http: httpx2.Client, job_id: str) -> Json:
+def outcome(http: Native, job_id: str) -> Json:
     shown: Json = until(
         lambda: (
             found
@@ -166,31 +147,15 @@ def outcome(http: httpx2.Client, job_id: str) -> Json:
     return shown
 
 
-def output(http: httpx2.Client, job_id: str) -> str:
-    lines = [
-        line
-        for event in events(http, job_id)
-        if event["type"] == "job.output"
-        for line in event["data"]["lines"]
-    ]
-    return "\n".join(lines)
-
-
-def pending(http: httpx2.Client, job_id: str) -> Json:
-    """The approval that a job waits for."""
-
-    def now() -> list[Json]:
-        found: list[Json] = http.get(f"/api/jobs/{job_id}/approvals").json()
-        return [approval for approval in found if approval["state"] == "pending"]
-
-    return until(now, "something is asked")[0]
+def output(http: Native, job_id: str) -> str:
+    return "\n".join(http.printed(job_id))
 
 
 # Access
 
 
 def test_only_the_token_of_a_running_attempt_is_let_in(
-    server: Server, http: httpx2.Client, held: tuple[str, httpx2.Client]
+    server: Server, http: Native, held: tuple[str, httpx2.Client]
 ) -> None:
     _, client = held
     assert http.get("/crewlog/v1/worker").status_code == 403
@@ -204,7 +169,7 @@ def test_only_the_token_of_a_running_attempt_is_let_in(
 
 
 def test_a_worker_that_is_not_current_is_refused_everywhere_and_changes_nothing(
-    server: Server, http: httpx2.Client, held: tuple[str, httpx2.Client], gate: Path
+    server: Server, http: Native, held: tuple[str, httpx2.Client], gate: Path
 ) -> None:
     job_id, late = held
     with worker(server, job_id, 2) as early:
@@ -212,8 +177,8 @@ def test_a_worker_that_is_not_current_is_refused_everywhere_and_changes_nothing(
         asked = late.post("/approvals", json={"description": "May I?"})
         http.post(f"/api/approvals/{asked.json()['id']}/resolve", json={"decision": "approve"})
         gate.touch()
-        ended(http, job_id)
-        before = events(http, job_id)
+        http.ended(job_id)
+        before = http.events(job_id)
         for client in (early, late):
             assert show(client).status_code == 409
             for path in ("/approvals", f"/approvals/{asked.json()['id']}"):
@@ -226,14 +191,14 @@ def test_a_worker_that_is_not_current_is_refused_everywhere_and_changes_nothing(
                 ("/approvals", {"description": "late"}),
             ):
                 assert client.post(path, json=body).status_code == 409, path
-    assert events(http, job_id) == before
+    assert http.events(job_id) == before
 
 
 # Work and reports
 
 
 def test_a_worker_is_told_what_is_to_be_done(
-    server: Server, http: httpx2.Client, held: tuple[str, httpx2.Client], gate: Path
+    server: Server, http: Native, held: tuple[str, httpx2.Client], gate: Path
 ) -> None:
     job_id, client = held
     assert http.post(f"/api/jobs/{job_id}/comments", json={"body": "Mind the gap."}).is_success
@@ -249,7 +214,7 @@ def test_a_worker_is_told_what_is_to_be_done(
     assert (comment["author"], comment["body"]) == ("operator", "Mind the gap.")
 
     gate.touch()
-    ended(http, job_id)
+    http.ended(job_id)
     gate.unlink()
     assert http.post(f"/api/jobs/{job_id}/redo", json={"feedback": "Faster."}).is_success
     until(lambda: http.get(f"/api/jobs/{job_id}").json()["attempt"] == 2, "it runs again")
@@ -259,15 +224,15 @@ def test_a_worker_is_told_what_is_to_be_done(
 
 
 def test_a_heartbeat_is_an_event_only_when_it_says_something(
-    http: httpx2.Client, held: tuple[str, httpx2.Client]
+    http: Native, held: tuple[str, httpx2.Client]
 ) -> None:
     job_id, client = held
-    before = len(events(http, job_id))
+    before = len(http.events(job_id))
     assert client.post("/heartbeat", json={}).json() == {"ok": True, "cancelRequested": False}
-    assert len(events(http, job_id)) == before
+    assert len(http.events(job_id)) == before
 
     answer = client.post("/heartbeat", json={"progress": 0.25, "text": "a quarter"})
-    last = events(http, job_id)[-1]
+    last = http.events(job_id)[-1]
     assert int(answer.headers["x-event-position"]) == last["position"]
     assert (last["type"], last["actor"]) == ("job.progressed", f"worker:{job_id}")
     assert last["data"] == {"attempt": 1, "fraction": "0.2500", "text": "a quarter"}
@@ -277,7 +242,7 @@ def test_a_heartbeat_is_an_event_only_when_it_says_something(
 
 
 def test_a_result_that_does_not_fit_is_refused_and_may_be_handed_in_again(
-    server: Server, http: httpx2.Client, gate: Path
+    server: Server, http: Native, gate: Path
 ) -> None:
     [job_id] = commit(http, "checked", WAIT, gate=str(gate))
     runs(http, job_id)
@@ -300,12 +265,12 @@ def test_a_result_that_does_not_fit_is_refused_and_may_be_handed_in_again(
     gate.touch()
 
     assert outcome(http, job_id)["result"] == {"n": 2}
-    shown = [event for event in events(http, job_id) if event["type"] == "job.commented"]
+    shown = http.events(job_id, "job.commented")
     assert [event["data"]["text"] for event in shown] == ["Two."]
 
 
 def test_a_block_stops_the_job_when_the_worker_has_left(
-    http: httpx2.Client, held: tuple[str, httpx2.Client], gate: Path
+    http: Native, held: tuple[str, httpx2.Client], gate: Path
 ) -> None:
     job_id, client = held
     assert client.post("/block", json={"reason": "Which one?"}).is_success
@@ -315,7 +280,7 @@ def test_a_block_stops_the_job_when_the_worker_has_left(
     assert (shown["status"], shown["blockReason"]) == ("blocked", "Which one?")
 
 
-def test_the_command_line_says_the_same(server: Server, http: httpx2.Client) -> None:
+def test_the_command_line_says_the_same(server: Server, http: Native) -> None:
     script = """
         crewlog worker show --json | grep -o '"title": "Second"'
         crewlog worker result first
@@ -335,7 +300,7 @@ def test_the_command_line_says_the_same(server: Server, http: httpx2.Client) -> 
     assert '"text": "x=y"' in printed
     for line in ("unknown parent 2", "beat 0", "complete 0", "bad 2"):
         assert line in printed
-    kinds = [event["type"] for event in events(http, ids[1])]
+    kinds = [event["type"] for event in http.events(ids[1])]
     assert {"job.progressed", "job.commented", "job.result_given"} <= set(kinds)
 
     outside = crewlog("worker", "show")
@@ -343,7 +308,7 @@ def test_the_command_line_says_the_same(server: Server, http: httpx2.Client) -> 
     assert "CREWLOG_WORKER_TOKEN" in outside.stderr
 
 
-def test_the_command_line_tells_why_a_result_was_refused(http: httpx2.Client) -> None:
+def test_the_command_line_tells_why_a_result_was_refused(http: Native) -> None:
     script = 'crewlog worker complete n=x; echo "code $?"; crewlog worker complete n:=1'
     [job_id] = commit(http, "checked", script)
     assert outcome(http, job_id)["result"] == {"n": 1}
@@ -352,7 +317,7 @@ def test_the_command_line_tells_why_a_result_was_refused(http: httpx2.Client) ->
     assert "code 1" in printed
 
 
-def test_a_token_that_a_job_prints_is_not_in_the_log(http: httpx2.Client) -> None:
+def test_a_token_that_a_job_prints_is_not_in_the_log(http: Native) -> None:
     [job_id] = commit(http, "script", 'echo "have $CREWLOG_WORKER_TOKEN"; env | grep WORKER')
     outcome(http, job_id)
     printed = output(http, job_id)
@@ -363,7 +328,7 @@ def test_a_token_that_a_job_prints_is_not_in_the_log(http: httpx2.Client) -> Non
 # Questions
 
 
-def test_a_wait_ends_with_the_answer(http: httpx2.Client, held: tuple[str, httpx2.Client]) -> None:
+def test_a_wait_ends_with_the_answer(http: Native, held: tuple[str, httpx2.Client]) -> None:
     job_id, client = held
     asked = client.post(
         "/approvals", json={"description": "May I?", "proposed_action": "rm -r", "expiresInS": 600}
@@ -394,7 +359,7 @@ def test_a_wait_ends_with_the_answer(http: httpx2.Client, held: tuple[str, httpx
 
 
 def test_a_job_asks_so_much_at_once_and_its_lists_stay_small(
-    http: httpx2.Client, held: tuple[str, httpx2.Client]
+    http: Native, held: tuple[str, httpx2.Client]
 ) -> None:
     job_id, client = held
     long = {"description": "d" * 10_000, "proposed_action": "a" * 10_000}
@@ -433,7 +398,7 @@ def test_the_work_shows_the_newest_comments(held: tuple[str, httpx2.Client]) -> 
 
 
 def test_another_jobs_approval_is_not_there(
-    server: Server, http: httpx2.Client, held: tuple[str, httpx2.Client], tmp_path: Path
+    server: Server, http: Native, held: tuple[str, httpx2.Client], tmp_path: Path
 ) -> None:
     _, client = held
     asked = client.post("/approvals", json={"description": "Mine?"}).json()
@@ -455,12 +420,12 @@ def test_asking_goes_on_through_a_kill_at_another_address(tmp_path: Path, templa
         crewlog worker ask 'Anybody?' --expires 0.2s; echo "last $?"
     """
     with Server.start(tmp_path / "data", CREWLOG_TEMPLATES=str(templates)) as server:
-        with connect(server) as http:
+        with Native(server) as http:
             [job_id] = commit(http, "script", script)
             asked = pending(http, job_id)
         server.kill()
         server.restart()
-        with connect(server) as http:
+        with Native(server) as http:
             assert pending(http, job_id) == asked
             answer = {"decision": "approve", "comment": "Go on."}
             http.post(f"/api/approvals/{asked['id']}/resolve", json=answer)
@@ -516,7 +481,7 @@ class Cutting:
 
 
 def test_what_was_asked_when_the_connection_was_cut_is_not_asked_twice(
-    server: Server, http: httpx2.Client, held: tuple[str, httpx2.Client]
+    server: Server, http: Native, held: tuple[str, httpx2.Client]
 ) -> None:
     _, client = held
     client.post("/approvals", json={"description": "Once?"})
@@ -538,7 +503,7 @@ def test_what_was_asked_when_the_connection_was_cut_is_not_asked_twice(
 def test_a_wait_ends_at_once_when_the_server_stops(tmp_path: Path, templates: Path) -> None:
     gate = tmp_path / "gate"
     with Server.start(tmp_path / "data", CREWLOG_TEMPLATES=str(templates)) as server:
-        with connect(server) as http:
+        with Native(server) as http:
             [job_id] = commit(http, "script", WAIT, gate=str(gate))
             runs(http, job_id)
         with worker(server, job_id) as client:
@@ -556,11 +521,11 @@ def test_a_wait_ends_at_once_when_the_server_stops(tmp_path: Path, templates: Pa
             assert (answer.status, json.load(answer)["state"]) == (200, "pending")
         gate.touch()
         server.restart()
-        with connect(server) as http:
+        with Native(server) as http:
             outcome(http, job_id)
 
 
-def test_a_cancel_withdraws_what_was_asked(http: httpx2.Client, tmp_path: Path) -> None:
+def test_a_cancel_withdraws_what_was_asked(http: Native, tmp_path: Path) -> None:
     """The worker ignores SIGTERM for a while: it must not get a yes meanwhile."""
     script = """
         trap '' TERM
@@ -573,12 +538,12 @@ def test_a_cancel_withdraws_what_was_asked(http: httpx2.Client, tmp_path: Path) 
     assert (late.status_code, late.json()["detail"]) == (409, "Approval is already withdrawn")
     shown = http.get(f"/api/approvals/{asked['id']}").json()
     assert shown["state"] == "withdrawn"
-    ended(http, job_id)
-    assert "approval.resolved" not in [e["type"] for e in events(http, job_id)]
+    http.ended(job_id)
+    assert "approval.resolved" not in [e["type"] for e in http.events(job_id)]
 
 
 def test_time_does_not_run_while_a_person_is_waited_for(
-    server: Server, http: httpx2.Client, tmp_path: Path
+    server: Server, http: Native, tmp_path: Path
 ) -> None:
     past, gate = tmp_path / "past", tmp_path / "gate"
     script = f"(sleep 3; touch {past}) & until [ -e {gate} ]; do sleep 0.02; done; echo answered"
@@ -596,7 +561,7 @@ def test_time_does_not_run_while_a_person_is_waited_for(
 # What people can read
 
 
-def test_who_sees_and_answers_what(server: Server, http: httpx2.Client, tmp_path: Path) -> None:
+def test_who_sees_and_answers_what(server: Server, http: Native, tmp_path: Path) -> None:
     for name in ("owner", "other", "boss"):
         add_user(server, f"{name}@example.org")
     gate = tmp_path / "gate"
@@ -657,7 +622,7 @@ def test_who_sees_and_answers_what(server: Server, http: httpx2.Client, tmp_path
 
 
 def test_the_list_of_approvals_is_read_page_by_page(
-    http: httpx2.Client, held: tuple[str, httpx2.Client]
+    http: Native, held: tuple[str, httpx2.Client]
 ) -> None:
     _, client = held
     asked = [client.post("/approvals", json={"description": str(n)}).json()["id"] for n in range(5)]
@@ -685,21 +650,19 @@ def filled(server: Server) -> str:
         printf '\\000\\001' > blob.bin
         ln -s /etc/passwd passwd
     """
-    with connect(server) as http:
+    with Native(server) as http:
         [job_id] = commit(http, "script", script)
         assert outcome(http, job_id)["status"] == "done"
     return job_id
 
 
-def artifact(http: httpx2.Client, job_id: str, name: str) -> httpx2.Response:
+def artifact(http: Native, job_id: str, name: str) -> httpx2.Response:
     items = http.get(f"/api/jobs/{job_id}/artifacts").json()["items"]
     [found] = [item for item in items if item["name"] == name]
     return http.get(f"/api/artifacts/{found['id']}")
 
 
-def test_the_files_of_a_job_are_listed_and_given_as_they_are(
-    http: httpx2.Client, filled: str
-) -> None:
+def test_the_files_of_a_job_are_listed_and_given_as_they_are(http: Native, filled: str) -> None:
     items = http.get(f"/api/jobs/{filled}/artifacts").json()["items"]
     odd = 'sub/q"uo te\u00e9.txt'
     assert [item["name"] for item in items] == ["blob.bin", "page.html", "report.md", odd]
@@ -717,7 +680,7 @@ def test_the_files_of_a_job_are_listed_and_given_as_they_are(
     assert http.get("/api/jobs/nothing/artifacts").json() == {"items": []}
 
 
-def test_what_a_job_wrote_can_do_nothing_in_a_browser(http: httpx2.Client, filled: str) -> None:
+def test_what_a_job_wrote_can_do_nothing_in_a_browser(http: Native, filled: str) -> None:
     page = artifact(http, filled, "page.html")
     assert page.headers["content-disposition"].startswith("attachment")
     shown = http.get(f"/api/jobs/{filled}/artifact", params={"format": "html"})
@@ -733,14 +696,14 @@ def test_what_a_job_wrote_can_do_nothing_in_a_browser(http: httpx2.Client, fille
 
 
 def test_a_text_that_takes_long_to_read_is_shown_as_it_is_and_nobody_waits(
-    server: Server, http: httpx2.Client
+    server: Server, http: Native
 ) -> None:
     leave = "head -c 1000000 /dev/zero | tr '\\0' '[' > \"$CREWLOG_ARTIFACTS/report.md\""
     [job_id] = commit(http, "script", leave)
     assert outcome(http, job_id)["status"] == "done"
 
     def shown(_: int) -> httpx2.Response:
-        with connect(server) as client:
+        with Native(server) as client:
             path = f"/api/jobs/{job_id}/artifact"
             return client.get(path, params={"format": "html"}, timeout=60)
 
@@ -757,7 +720,7 @@ def test_a_text_that_takes_long_to_read_is_shown_as_it_is_and_nobody_waits(
     assert outcome(http, other)["status"] == "done"
 
 
-def test_the_file_that_a_job_is_about(http: httpx2.Client, filled: str) -> None:
+def test_the_file_that_a_job_is_about(http: Native, filled: str) -> None:
     path = f"/api/jobs/{filled}/artifact"
     assert http.get(path).text.startswith("# Hi")
     download = http.get(path, params={"download": "1"})
@@ -770,7 +733,7 @@ def test_the_file_that_a_job_is_about(http: httpx2.Client, filled: str) -> None:
     assert http.get("/api/jobs/nothing/artifact").status_code == 404
 
 
-def test_files_are_the_owners(server: Server, http: httpx2.Client, filled: str) -> None:
+def test_files_are_the_owners(server: Server, http: Native, filled: str) -> None:
     add_user(server, "stranger@example.org")
     [first, *_] = http.get(f"/api/jobs/{filled}/artifacts").json()["items"]
     with sign_in(server, "stranger@example.org") as stranger:

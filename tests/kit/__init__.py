@@ -1,1 +1,1 @@
-"""Builders for tests: one for each noun."""
+"""What all tests share: a server, a client of it, waits, and one builder for each noun."""
