@@ -40,12 +40,9 @@ from domain.errors import InvalidCursor
 from domain.event import Event
 from domain.job.commands import Jobs
 from domain.job.events import (
-    JobFinished,
     JobMessaged,
     JobOutput,
     JobQueued,
-    JobStarted,
-    Outcome,
 )
 from domain.log import (
     Context,
@@ -59,7 +56,7 @@ from domain.log import (
 from domain.log.mapper import EventMapper
 from domain.log.recent import RecentEvents
 from domain.redaction import Redactor
-from tests.kit.jobs import submitted
+from tests.kit.jobs import finished, started, submitted
 from tests.kit.waiting import soon
 
 ROOM_S = 90.0
@@ -85,24 +82,11 @@ def output(first_line: int, *lines: str) -> JobOutput:
     return JobOutput(attempt=1, first_line=first_line, lines=list(lines), end_offset=first_line)
 
 
-def finished(outcome: Outcome = Outcome.COMPLETED) -> JobFinished:
-    return JobFinished(
-        attempt=1,
-        outcome=outcome,
-        exit_code=0,
-        reason="",
-        error_id=None,
-        run_ms=1,
-        lines=0,
-        output_bytes=0,
-    )
-
-
 def whole_job(log: EventLog, job: str, *outputs: tuple[str, ...]) -> list[Recorded]:
     """A whole job, with an output event for each of `outputs`."""
     stream = f"job-{job}"
     put(log, stream, submitted(), JobQueued(attempt=1), context=OPERATOR)
-    put(log, stream, JobStarted(attempt=1, node="here", timeout_ms=0))
+    put(log, stream, started())
     line = 1
     for lines in outputs:
         put(log, f"{stream}/output", output(line, *lines))

@@ -17,36 +17,18 @@ from domain.errors import Invalid, JobAlreadyEnded, StaleAttempt, WrongState
 from domain.job.aggregate import LONGEST_TEXT, Job
 from domain.job.commands import Jobs
 from domain.job.events import (
-    JobFinished,
-    JobPlan,
     JobState,
     JobSubmitted,
-    Outcome,
 )
 from domain.log import Context, Recorded, open_sqlite_log
 from domain.redaction import Redactor
-from tests.kit.jobs import submitted
+from tests.kit.jobs import finished, plan, submitted
 
 WHO = Context(actor="tester")
 
 
 def planned(**changes: Any) -> JobSubmitted:
-    fields: dict[str, Any] = {
-        "local": "k",
-        "template": "t",
-        "body": "",
-        "assignee": None,
-        "parents": [],
-        "workspace": "scratch",
-        "max_retries": 0,
-        "approval": False,
-        "on_reject": "answer",
-        "approvers": ["owner"],
-        "lease_ms": 0,
-        "result_schema": None,
-        "not_before": None,
-    }
-    return submitted(owner="user:ann", plan=JobPlan(**fields | changes))
+    return submitted(owner="user:ann", plan=plan(**{"approvers": ["owner"]} | changes))
 
 
 class Desk:
@@ -75,21 +57,7 @@ class Desk:
         await self.approvals.resolve(approval_id, resolution, None, WHO)
 
     async def end(self, job_id: str = "j") -> None:
-        def ended(job: Job) -> list[Any]:
-            return job.end_attempt(
-                JobFinished(
-                    attempt=job.attempt,
-                    outcome=Outcome.COMPLETED,
-                    exit_code=0,
-                    reason="",
-                    error_id=None,
-                    run_ms=1,
-                    lines=0,
-                    output_bytes=0,
-                )
-            )
-
-        await self.do(job_id, ended)
+        await self.do(job_id, lambda job: job.end_attempt(finished(job.attempt)))
 
     def state(self, job_id: str = "j") -> JobState:
         return self.jobs.load(job_id).state

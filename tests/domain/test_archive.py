@@ -12,11 +12,8 @@ import pytest
 from domain.catalogue import CATALOGUE
 from domain.errors import LogDamaged, LogRefused
 from domain.job.events import (
-    JobFinished,
     JobOutput,
     JobQueued,
-    JobStarted,
-    Outcome,
 )
 from domain.log import SYSTEM, EventLog, new_events, open_sqlite_log
 from domain.log.archive import (
@@ -30,7 +27,7 @@ from domain.log.archive import (
 )
 from domain.log.sqlite.stored import stored_log
 from domain.redaction import Redactor
-from tests.kit.jobs import submitted
+from tests.kit.jobs import finished, started, submitted
 
 JOBS = 3
 EVENTS_OF_A_JOB = 5
@@ -50,22 +47,11 @@ def fill(log: EventLog) -> None:
     for number in range(JOBS):
         stream = f"job-{number}"
         output = JobOutput(attempt=1, first_line=1, lines=["one", "two\u2028"], end_offset=8)
-        finished = JobFinished(
-            attempt=1,
-            outcome=Outcome.COMPLETED,
-            exit_code=0,
-            reason="",
-            error_id=None,
-            run_ms=1,
-            lines=2,
-            output_bytes=8,
-        )
-        started = JobStarted(attempt=1, node="local", timeout_ms=0)
         begun = new_events(
-            stream, [submitted(title="Ein schöner Titel"), JobQueued(attempt=1), started], SYSTEM
+            stream, [submitted(title="Ein schöner Titel"), JobQueued(attempt=1), started()], SYSTEM
         )
         written = new_events(f"{stream}/output", [output], SYSTEM)
-        ended = new_events(stream, [finished], SYSTEM)
+        ended = new_events(stream, [finished(lines=2, output_bytes=8)], SYSTEM)
         log.append_blocking([*begun, *written, *ended], {stream: 0, f"{stream}/output": 0})
 
 

@@ -4,16 +4,14 @@ from itertools import product
 
 import pytest
 
-from domain.crew.events import CREW_STATES, Crew, CrewMember, crew_state
+from domain.crew.events import CREW_STATES, Crew, crew_state
 from domain.job.events import ENDED, JobState
+from tests.kit.crews import member
 
 
 def crew(**parents: str) -> Crew:
     """A crew of jobs with one-letter names; the parents of each as one word."""
-    members = tuple(
-        CrewMember(id=name, local=name, title=name, parents=list(waits_for))
-        for name, waits_for in parents.items()
-    )
+    members = tuple(member(name, *waits_for) for name, waits_for in parents.items())
     return Crew("c", "operator", members)
 
 

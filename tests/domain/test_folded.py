@@ -18,13 +18,13 @@ from domain.event import Event
 from domain.folded import FoldedStreams
 from domain.job.aggregate import Job
 from domain.job.commands import Jobs, fold
-from domain.job.events import JobPlan, JobProgressed, JobState, Links, job_stream
+from domain.job.events import JobProgressed, JobState, Links, job_stream
 from domain.log import Context, EventLog, MemoryStore, Recorded, new_events, open_log
 from domain.log.store import Page, Query
 from domain.redaction import Redactor
 from domain.schedule.commands import Schedules, checked_terms
-from tests.domain.test_job import finished
-from tests.kit.jobs import submitted
+from tests.kit.crews import member
+from tests.kit.jobs import finished, plan, submitted
 
 WHO = Context(actor="tester")
 
@@ -70,24 +70,6 @@ def crew_committed(members: list[CrewMember]) -> CrewCommitted:
         nominal=None,
         not_before=None,
         jobs=members,
-    )
-
-
-def in_crew(member: CrewMember) -> JobPlan:
-    return JobPlan(
-        local=member.local,
-        template="t",
-        body="",
-        assignee=None,
-        parents=member.parents,
-        workspace="scratch",
-        max_retries=0,
-        approval=False,
-        on_reject="answer",
-        approvers=[],
-        lease_ms=0,
-        result_schema=None,
-        not_before=None,
     )
 
 
@@ -159,13 +141,12 @@ def test_a_crew_reads_only_what_came_since_however_long_its_jobs_are(
     async def scenario() -> None:
         jobs = Jobs(log)
         crews = Crews(log, jobs, Approvals(log, jobs))
-        member = CrewMember(id="a", local="a", title="a", parents=[])
-        after = CrewMember(id="b", local="b", title="b", parents=["a"])
-        made = crew_committed([member, after])
+        first, after = member("a"), member("b", "a")
+        made = crew_committed([first, after])
         await log.append(new_events(crew_stream("c"), [made], WHO), {crew_stream("c"): 0})
-        for one in (member, after):
-            plan = in_crew(one)
-            await jobs.submit(one.id, submitted(links=Links(crew="c"), plan=plan), WHO)
+        for one in (first, after):
+            planned = plan(local=one.local, parents=one.parents)
+            await jobs.submit(one.id, submitted(links=Links(crew="c"), plan=planned), WHO)
             await jobs.execute(one.id, lambda job: job.start("here"), WHO)
             await jobs.execute(one.id, lambda job: progress(job) * 1_000, WHO)
             await jobs.execute(one.id, lambda job: job.end_attempt(finished(1)), WHO)

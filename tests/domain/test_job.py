@@ -25,22 +25,9 @@ from domain.job.events import (
     JobState,
     Outcome,
 )
-from tests.kit.jobs import submitted
+from tests.kit.jobs import finished, started, submitted
 
 AT = "2026-01-01T00:00:00.000000Z"
-
-
-def finished(attempt: int, outcome: Outcome = Outcome.COMPLETED) -> JobFinished:
-    return JobFinished(
-        attempt=attempt,
-        outcome=outcome,
-        exit_code=0,
-        reason="",
-        error_id=None,
-        run_ms=1,
-        lines=0,
-        output_bytes=0,
-    )
 
 
 def walked(*events: Event) -> Job:
@@ -51,7 +38,7 @@ def walked(*events: Event) -> Job:
 
 
 QUEUED = walked(submitted(), JobQueued(attempt=1))
-RUNNING = walked(submitted(), JobQueued(attempt=1), JobStarted(attempt=1, node="n", timeout_ms=0))
+RUNNING = walked(submitted(), JobQueued(attempt=1), started())
 PAUSED = evolve(RUNNING, JobPaused(attempt=1), 4, AT)
 ENDS = {outcome: evolve(RUNNING, finished(1, outcome), 4, AT) for outcome in Outcome}
 

@@ -25,7 +25,6 @@ from domain.job.events import (
     JobFinished,
     JobFreed,
     JobMadeStale,
-    JobPlan,
     JobProgressed,
     JobQueued,
     JobRedone,
@@ -41,47 +40,22 @@ from domain.log import Context, Recorded, new_events
 from domain.log.envelope import encode_state
 from projections.jobs import JOBS
 from projections.projection import Row
-from tests.kit.jobs import submitted
+from tests.kit.jobs import finished, plan, submitted
 
 AT = "2026-01-01T00:00:00.000000Z"
 RETRIES = 2
 
 
-def plan(**changes: Any) -> JobPlan:
-    fields: dict[str, Any] = {
-        "local": "k",
-        "template": "t",
-        "body": "",
-        "assignee": None,
-        "parents": ["parent"],
-        "workspace": "scratch",
-        "max_retries": RETRIES,
-        "approval": False,
-        "on_reject": "answer",
-        "approvers": [],
-        "lease_ms": 0,
-        "result_schema": None,
-        "not_before": None,
-    }
-    return JobPlan(**fields | changes)
-
-
 def in_crew(**changes: Any) -> JobSubmitted:
-    return submitted(links=Links(crew="c"), plan=plan(**changes))
+    return submitted(
+        links=Links(crew="c"),
+        plan=plan(**{"parents": ["parent"], "max_retries": RETRIES} | changes),
+    )
 
 
 def left(attempt: int, outcome: Outcome = Outcome.COMPLETED, code: int | None = 0) -> JobFinished:
     """The end of an attempt, as the runner reports it."""
-    return JobFinished(
-        attempt=attempt,
-        outcome=outcome,
-        exit_code=code,
-        reason="",
-        error_id=None,
-        run_ms=1,
-        lines=0,
-        output_bytes=0,
-    )
+    return finished(attempt, outcome, exit_code=code)
 
 
 def crashed(job: Job) -> list[Event]:

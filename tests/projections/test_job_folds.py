@@ -34,7 +34,6 @@ from domain.job.events import (
     JobRedone,
     JobResultGiven,
     JobResumed,
-    JobStarted,
     JobState,
     JobStranded,
     JobTrusted,
@@ -51,7 +50,7 @@ from projections.jobs import JOBS, in_column
 from projections.output import OUTPUT
 from projections.projection import Projection
 from projections.timeline import TIMELINE
-from tests.kit.jobs import submitted
+from tests.kit.jobs import started, submitted
 from tests.projections.folding import Step, at, check, check_strays, recorded
 
 J = "job-j"
@@ -106,7 +105,7 @@ JOBS_STEPS: list[Step] = [
     ),
     Step(
         J,
-        JobStarted(attempt=1, node="n", timeout_ms=0),
+        started(1, "n"),
         {
             "version": 3,
             "state": "running",
@@ -185,7 +184,7 @@ JOBS_STEPS: list[Step] = [
     ),
     Step(
         J,
-        JobStarted(attempt=2, node="m", timeout_ms=0),
+        started(2, "m"),
         {
             "version": 18,
             "state": "running",
@@ -253,7 +252,7 @@ JOBS_STEPS: list[Step] = [
     ),
     Step(
         J,
-        JobStarted(attempt=3, node="n", timeout_ms=0),
+        started(3, "n"),
         {
             "version": 27,
             "state": "running",
@@ -312,7 +311,7 @@ JOBS_STEPS: list[Step] = [
     ),
     Step(
         J,
-        JobStarted(attempt=4, node="n", timeout_ms=0),
+        started(4, "n"),
         {
             "version": 35,
             "state": "running",
@@ -351,7 +350,7 @@ JOBS_STEPS: list[Step] = [
 SENTENCES_SAID: list[tuple[Event, str]] = [
     (submitted(labels=["x"], links=Links(crew="c", schedule="s")), "Submitted: one"),
     (JobQueued(attempt=1), "Queued."),
-    (JobStarted(attempt=1, node="n", timeout_ms=0), "Attempt 1 started on n."),
+    (started(1, "n"), "Attempt 1 started on n."),
     (
         JobOutputDropped(attempt=1, from_offset=4, bytes=7),
         "Output over the limit: 7 bytes from byte 4 on were dropped.",
@@ -375,7 +374,7 @@ SENTENCES_SAID: list[tuple[Event, str]] = [
     (JobBlockAsked(attempt=1, reason="why"), "Attempt 1 cannot go on: why"),
     (JobAttemptEnded(outcome=AttemptOutcome.CRASHED, **left(1, 3)), "Attempt 1 failed: r"),
     (JobQueued(attempt=2), "Queued again, for attempt 2."),
-    (JobStarted(attempt=2, node="m", timeout_ms=0), "Attempt 2 started on m."),
+    (started(2, "m"), "Attempt 2 started on m."),
     (JobAttemptEnded(outcome=AttemptOutcome.BLOCKED, **left(2, None)), "Attempt 2 was blocked: r"),
     (JobBlocked(attempt=2, reason="stuck", gave_up=True), "Gave up: stuck"),
     (JobUnblocked(), "Unblocked."),
@@ -383,7 +382,7 @@ SENTENCES_SAID: list[tuple[Event, str]] = [
     (JobStranded(parent="k", reason="It failed."), "Cannot start as things are: It failed."),
     (JobFreed(parent="k"), "Can start after all: what was in its way is being done."),
     (JobQueued(attempt=3), "Queued again, for attempt 3."),
-    (JobStarted(attempt=3, node="n", timeout_ms=0), "Attempt 3 started on n."),
+    (started(3, "n"), "Attempt 3 started on n."),
     (JobResultGiven(attempt=3, result={"a": 1}), "Attempt 3 handed in its result."),
     (
         JobArtifactStored(
@@ -399,7 +398,7 @@ SENTENCES_SAID: list[tuple[Event, str]] = [
     (JobRedone(feedback="again"), "To be done again: again"),
     (JobCommented(text="a word"), "Comment: a word"),
     (JobQueued(attempt=4), "Queued again, for attempt 4."),
-    (JobStarted(attempt=4, node="n", timeout_ms=0), "Attempt 4 started on n."),
+    (started(4, "n"), "Attempt 4 started on n."),
     (JobMadeStale(attempt=4, parent="k"), "Stale: its parent k is done again."),
     (JobCancelRequested(reason="enough"), "Cancellation requested: enough"),
     (
@@ -432,13 +431,13 @@ ANALYTICS_STEPS: list[Step] = [
         },
     ),
     Step(J, JobQueued(attempt=1), {"queued_at": at(2)}),
-    Step(J, JobStarted(attempt=1, node="n", timeout_ms=0), {"wait_ms": 1000, "attempts": 1}),
+    Step(J, started(1, "n"), {"wait_ms": 1000, "attempts": 1}),
     Step(J, JobQueued(attempt=2), {"queued_at": at(4)}),
-    Step(J, JobStarted(attempt=2, node="m", timeout_ms=0), {"attempts": 2}),
+    Step(J, started(2, "m"), {"attempts": 2}),
     Step(J, JobBlocked(attempt=2, reason="stuck", gave_up=True), {"outcome": "failed"}),
     Step(J, JobUnblocked(), {"outcome": None}),
     Step(J, JobQueued(attempt=3), {"queued_at": at(8)}),
-    Step(J, JobStarted(attempt=3, node="n", timeout_ms=0), {"attempts": 3}),
+    Step(J, started(3, "n"), {"attempts": 3}),
     Step(
         J,
         JobFinished(outcome=Outcome.COMPLETED, **left(3, 0)),
@@ -446,7 +445,7 @@ ANALYTICS_STEPS: list[Step] = [
     ),
     Step(J, JobRedone(feedback="again"), {"outcome": None}),
     Step(J, JobQueued(attempt=4), {"queued_at": at(12)}),
-    Step(J, JobStarted(attempt=4, node="n", timeout_ms=0), {"attempts": 4}),
+    Step(J, started(4, "n"), {"attempts": 4}),
     Step(J, JobMadeStale(attempt=4, parent="k"), {}),
     Step(J, JobFinished(outcome=Outcome.CANCELLED, **left(4, -15)), {"outcome": "cancelled"}),
 ]
@@ -454,7 +453,7 @@ ANALYTICS_STEPS: list[Step] = [
 ATTEMPTS_STEPS: list[Step] = [
     Step(
         J,
-        JobStarted(attempt=1, node="n", timeout_ms=0),
+        started(1, "n"),
         {"key": "j/1", "job_id": "j", "attempt": 1, "node": "n", "started_at": at(1)},
     ),
     Step(J, JobLeaseExpired(attempt=1), {"lease_expired": 1}),
@@ -472,7 +471,7 @@ ATTEMPTS_STEPS: list[Step] = [
     ),
     Step(
         J,
-        JobStarted(attempt=2, node="m", timeout_ms=0),
+        started(2, "m"),
         {"key": "j/2", "job_id": "j", "attempt": 2, "node": "m", "started_at": at(4)},
     ),
     Step(
@@ -483,7 +482,7 @@ ATTEMPTS_STEPS: list[Step] = [
     Step(J, JobBlocked(attempt=2, reason="stuck", gave_up=True), {"outcome": "gave_up"}),
     Step(
         J,
-        JobStarted(attempt=3, node="n", timeout_ms=0),
+        started(3, "n"),
         {"key": "j/3", "job_id": "j", "attempt": 3, "node": "n", "started_at": at(7)},
     ),
     Step(J, JobResultGiven(attempt=3, result={"a": 1}), {"result": '{"a":1}'}),
@@ -501,7 +500,7 @@ ATTEMPTS_STEPS: list[Step] = [
     ),
     Step(
         J,
-        JobStarted(attempt=4, node="n", timeout_ms=0),
+        started(4, "n"),
         {"key": "j/4", "job_id": "j", "attempt": 4, "node": "n", "started_at": at(10)},
     ),
     Step(

@@ -13,7 +13,6 @@ from domain.account.aggregate import (
 )
 from domain.approval.aggregate import (
     ApprovalExpired,
-    ApprovalRequested,
     ApprovalResolved,
     ApprovalWithdrawn,
 )
@@ -37,7 +36,6 @@ from domain.schedule.aggregate import (
     ScheduleEnabled,
     ScheduleEnded,
     ScheduleFailed,
-    ScheduleFired,
     ScheduleMissed,
     SchedulePaused,
     ScheduleSkipped,
@@ -49,6 +47,8 @@ from projections.deliveries import DELIVERIES
 from projections.people import PEOPLE
 from projections.projection import Projection
 from projections.schedules import FIRINGS, SCHEDULES
+from tests.kit.approvals import requested
+from tests.kit.schedules import fired
 from tests.projections.folding import Step, at, check, check_strays
 
 A_TIME = "schedule-s/a"
@@ -61,10 +61,8 @@ E_TIME = "schedule-s/e"
 APPROVALS_STEPS: list[Step] = [
     Step(
         "approval-a",
-        ApprovalRequested(
-            job="j",
+        requested(
             attempt=1,
-            owner="operator",
             description="May I?",
             proposed_action="rm",
             explicit=True,
@@ -100,16 +98,7 @@ APPROVALS_STEPS: list[Step] = [
     ),
     Step(
         "approval-b",
-        ApprovalRequested(
-            job="j",
-            attempt=0,
-            owner="operator",
-            description="And?",
-            proposed_action=None,
-            explicit=False,
-            approvers=[],
-            expires_at=None,
-        ),
+        requested(),
         {
             "id": "b",
             "position": 3,
@@ -134,16 +123,7 @@ APPROVALS_STEPS: list[Step] = [
     ),
     Step(
         "approval-c",
-        ApprovalRequested(
-            job="j",
-            attempt=0,
-            owner="operator",
-            description="And?",
-            proposed_action=None,
-            explicit=False,
-            approvers=[],
-            expires_at=None,
-        ),
+        requested(),
         {
             "id": "c",
             "position": 5,
@@ -162,16 +142,7 @@ APPROVALS_STEPS: list[Step] = [
     ),
     Step(
         "approval-d",
-        ApprovalRequested(
-            job="j",
-            attempt=0,
-            owner="operator",
-            description="And?",
-            proposed_action=None,
-            explicit=False,
-            approvers=[],
-            expires_at=None,
-        ),
+        requested(),
         {
             "id": "d",
             "position": 7,
@@ -333,9 +304,7 @@ SCHEDULES_STEPS: list[Step] = [
     ),
     Step(
         A_TIME,
-        ScheduleFired(
-            nominal=at(0), due_at=at(1), late_ms=3, firing=1, catch_up=True, manual=False
-        ),
+        fired(at(0), due_at=at(1), late_ms=3, catch_up=True),
         {"last_nominal": at(0), "firings": 1, "last_run_at": at(5)},
     ),
     Step(
@@ -345,9 +314,7 @@ SCHEDULES_STEPS: list[Step] = [
     ),
     Step(
         B_TIME,
-        ScheduleFired(
-            nominal=at(5), due_at=at(5), late_ms=0, firing=2, catch_up=False, manual=False
-        ),
+        fired(at(5), firing=2),
         {"last_nominal": at(5), "firings": 2, "last_run_at": at(7)},
     ),
     Step(
@@ -357,9 +324,7 @@ SCHEDULES_STEPS: list[Step] = [
     ),
     Step(
         BY_HAND,
-        ScheduleFired(
-            nominal=at(4), due_at=at(4), late_ms=0, firing=0, catch_up=False, manual=True
-        ),
+        fired(at(4), firing=0, manual=True),
         {"last_run_at": at(9)},
     ),
     Step(
@@ -369,9 +334,7 @@ SCHEDULES_STEPS: list[Step] = [
     ),
     Step(
         D_TIME,
-        ScheduleFired(
-            nominal=at(6), due_at=at(6), late_ms=0, firing=3, catch_up=False, manual=False
-        ),
+        fired(at(6), firing=3),
         {"last_nominal": at(6), "firings": 3, "last_run_at": at(11)},
     ),
     Step(
@@ -419,9 +382,7 @@ SCHEDULES_STEPS: list[Step] = [
 FIRINGS_STEPS: list[Step] = [
     Step(
         A_TIME,
-        ScheduleFired(
-            nominal=at(0), due_at=at(1), late_ms=3, firing=1, catch_up=True, manual=False
-        ),
+        fired(at(0), due_at=at(1), late_ms=3, catch_up=True),
         {
             "stream": A_TIME,
             "position": 1,
@@ -442,9 +403,7 @@ FIRINGS_STEPS: list[Step] = [
     ),
     Step(
         B_TIME,
-        ScheduleFired(
-            nominal=at(5), due_at=at(5), late_ms=0, firing=2, catch_up=False, manual=False
-        ),
+        fired(at(5), firing=2),
         {
             "stream": B_TIME,
             "position": 3,
@@ -463,9 +422,7 @@ FIRINGS_STEPS: list[Step] = [
     ),
     Step(
         BY_HAND,
-        ScheduleFired(
-            nominal=at(4), due_at=at(4), late_ms=0, firing=0, catch_up=False, manual=True
-        ),
+        fired(at(4), firing=0, manual=True),
         {
             "stream": BY_HAND,
             "position": 5,
@@ -484,9 +441,7 @@ FIRINGS_STEPS: list[Step] = [
     ),
     Step(
         D_TIME,
-        ScheduleFired(
-            nominal=at(6), due_at=at(6), late_ms=0, firing=3, catch_up=False, manual=False
-        ),
+        fired(at(6), firing=3),
         {
             "stream": D_TIME,
             "position": 7,

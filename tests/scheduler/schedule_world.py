@@ -14,7 +14,6 @@ from domain.clock import Clock
 from domain.crew.commands import Crews
 from domain.errors import BadInput, NotFound
 from domain.job.commands import Jobs
-from domain.job.events import JobFinished, Outcome
 from domain.log import SYSTEM, EventLog, Recorded, open_sqlite_log
 from domain.redaction import Redactor
 from domain.schedule.commands import Schedules, checked_terms
@@ -30,6 +29,7 @@ from scheduler.policies.policy import Following
 from scheduler.policies.spawner import Spawner
 from scheduler.policies.timers import Timers
 from scheduler.templates.plan import CrewPlan, PlannedJob
+from tests.kit.jobs import finished
 from tests.kit.waiting import soon
 from tests.scheduler.simulated import SimulatedTimers
 
@@ -163,17 +163,7 @@ class World:
     async def finish(self, job_id: str) -> None:
         """Let the job run and end."""
         await self.jobs.execute(job_id, lambda job: job.start("here"), SYSTEM)
-        ended = JobFinished(
-            attempt=1,
-            outcome=Outcome.COMPLETED,
-            exit_code=0,
-            reason="",
-            error_id=None,
-            run_ms=1,
-            lines=0,
-            output_bytes=0,
-        )
-        await self.jobs.execute(job_id, lambda job: job.end_attempt(ended), SYSTEM)
+        await self.jobs.execute(job_id, lambda job: job.end_attempt(finished()), SYSTEM)
 
 
 def simulated(directory: Path, start: datetime = START) -> tuple[World, SimulatedTimers]:

@@ -11,12 +11,13 @@ import pytest
 
 from domain.errors import BadInput
 from domain.job.aggregate import Job
-from domain.job.events import JobArtifactsDropped, JobArtifactStored, JobPlan
+from domain.job.events import JobArtifactsDropped, JobArtifactStored
 from domain.job.result import LARGEST_RESULT, ParentResult, check_result
 from domain.numbers import NOT_EXACT
 from scheduler.workspaces.artifacts import ArtifactStore
 from scheduler.workspaces.attempt_folder import NO_RESULT, AttemptFolders, artifact_id
 from scheduler.workspaces.contract import Leavings
+from tests.kit.jobs import plan
 
 SCHEMA = {"type": "object", "required": ["n"], "properties": {"n": {"type": "integer"}}}
 
@@ -40,23 +41,9 @@ def house(tmp_path: Path) -> House:
     return House(tmp_path)
 
 
-def job(cwd: str = "", given: dict[str, Any] | None = None, **plan: Any) -> Job:
-    told: dict[str, Any] = {
-        "local": "k",
-        "template": "t",
-        "body": "Do it — all.",
-        "assignee": None,
-        "parents": [],
-        "workspace": "scratch",
-        "max_retries": 2,
-        "approval": False,
-        "on_reject": "answer",
-        "approvers": [],
-        "lease_ms": 0,
-        "result_schema": None,
-        "not_before": None,
-    }
-    return Job("crew-a-1", cwd=cwd, given=given, plan=JobPlan(**{**told, **plan}))
+def job(cwd: str = "", given: dict[str, Any] | None = None, **changes: Any) -> Job:
+    told = plan(**{"body": "Do it — all.", "max_retries": 2} | changes)
+    return Job("crew-a-1", cwd=cwd, given=given, plan=told)
 
 
 PARENT = ParentResult("crew-p-1", "p", "Parent", {"x": [1]}, "2026-01-01T00:00:00.000000Z", 2)

@@ -37,6 +37,7 @@ from scheduler.policies.deadlines import Deadlines
 from scheduler.policies.policy import Following
 from scheduler.policies.promotion import Promotion
 from scheduler.templates.plan import CrewPlan, PlannedJob
+from tests.kit.jobs import finished
 from tests.kit.waiting import soon
 from tests.scheduler.simulated import SimulatedTimers
 
@@ -156,16 +157,7 @@ class Table:
 
 
 def left(attempt: int, outcome: Outcome) -> JobFinished:
-    return JobFinished(
-        attempt=attempt,
-        outcome=outcome,
-        exit_code=0 if outcome is Outcome.COMPLETED else 1,
-        reason="",
-        error_id=None,
-        run_ms=1,
-        lines=0,
-        output_bytes=0,
-    )
+    return finished(attempt, outcome, exit_code=0 if outcome is Outcome.COMPLETED else 1)
 
 
 def is_queued(table: Table, key: str) -> bool:

@@ -23,7 +23,6 @@ from domain.job.commands import Jobs, Submission
 from domain.job.events import (
     JobMessaged,
     JobQueued,
-    JobStarted,
     job_stream,
 )
 from domain.log import SYSTEM, Context, Recorded, new_events, open_sqlite_log
@@ -46,7 +45,8 @@ from scheduler.policies.lease import Leases
 from scheduler.workspaces.artifacts import ArtifactStore
 from scheduler.workspaces.attempt_folder import AttemptFolders
 from scheduler.workspaces.local import LocalWorkspaces
-from tests.kit.jobs import submitted
+from tests.kit.jobs import started, submitted
+from tests.kit.processes import parent_of
 from tests.kit.waiting import soon
 
 ROOM_S = 90.0
@@ -284,7 +284,7 @@ async def next_attempt(house: House, job_id: str) -> None:
     job = house.jobs.load(job_id)
     taken = [
         JobQueued(attempt=job.attempt + 1),
-        JobStarted(attempt=job.attempt + 1, node="elsewhere", timeout_ms=0),
+        started(job.attempt + 1, "elsewhere"),
     ]
     await house.log.append(new_events(job.stream, taken, SYSTEM), {job.stream: job.version})
 
@@ -663,17 +663,12 @@ def attempts_in(folder: Path) -> list[Path]:
     return [path for path in (folder / "spool").iterdir() if path.is_dir()]
 
 
-def shim_of(pid: int) -> int:
-    """The parent of a job's process."""
-    return int(Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[1])
-
-
 def test_an_attempt_whose_watcher_is_killed_is_lost_and_says_so(house: House) -> None:
     async def scenario(executor: LocalExecutor) -> None:
         async with working(house.dispatcher(executor)):
             job_id = await house.shell("echo $$; sleep 300")
             await soon(lambda: house.lines(job_id))
-            os.kill(shim_of(int(house.lines(job_id)[0])), signal.SIGKILL)
+            os.kill(parent_of(int(house.lines(job_id)[0])), signal.SIGKILL)
             await house.ended(job_id)
         assert house.types(job_id)[-2:] == ["job.attempt_lost", "job.finished"]
         end = house.end(job_id)

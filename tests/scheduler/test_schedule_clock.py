@@ -23,7 +23,6 @@ from domain.schedule.aggregate import (
     Overlap,
     Schedule,
     ScheduleCreated,
-    ScheduleFired,
     firing_stream,
     schedule_stream,
 )
@@ -31,6 +30,7 @@ from domain.schedule.catch_up import EACH, GRACE, MOST_AT_ONCE, Due, settle
 from domain.schedule.commands import ChangedSchedule, checked_terms
 from domain.schedule.recurrence import Rule, parse_rule
 from scheduler.policies.clock import ScheduleClock
+from tests.kit.schedules import fired
 from tests.kit.waiting import soon
 from tests.scheduler.schedule_world import START, World, minutes, simulated
 from tests.scheduler.simulated import SimulatedTimers
@@ -699,14 +699,7 @@ def test_what_another_clock_has_fired_is_not_fired_again(tmp_path: Path) -> None
     async def story(world: World, timers: SimulatedTimers) -> None:
         schedule_id = await world.schedule(HOURLY)
         nominal = START + minutes(60)
-        first = ScheduleFired(
-            nominal=format_time(nominal),
-            due_at=format_time(nominal),
-            late_ms=0,
-            firing=1,
-            catch_up=False,
-            manual=False,
-        )
+        first = fired(format_time(nominal))
         stream = firing_stream(schedule_id, nominal)
         await world.log.append(new_events(stream, [first], SYSTEM, timers.clock), {stream: 0})
         await timers.advance(minutes(60))
