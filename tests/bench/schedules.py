@@ -8,10 +8,9 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
-import httpx2
-
 from tests.bench.crews import TEMPLATE
 from tests.bench.measure import percentile, say
+from tests.kit.client import Native
 from tests.kit.server import Server
 
 COUNT = 1_000
@@ -29,15 +28,13 @@ def schedule_lateness() -> dict[str, Any]:
         (data / "templates" / "ten.job_workflow.yaml").write_text(TEMPLATE)
         held = Server.start(data, "--capacity", "0", "--log-level", "warning")
         try:
-            with httpx2.Client(
-                base_url=held.url, headers=held.headers, trust_env=False, timeout=60
-            ) as http:
+            with Native(held) as http:
                 return _measure(http)
         finally:
             held.stop()
 
 
-def _measure(http: httpx2.Client) -> dict[str, Any]:
+def _measure(http: Native) -> dict[str, Any]:
     dice = random.Random(7)
     begin = datetime.now(UTC) + timedelta(seconds=20)
     times = [begin + timedelta(seconds=dice.uniform(0, MINUTE_S)) for _ in range(COUNT)]
@@ -58,8 +55,8 @@ def _measure(http: httpx2.Client) -> dict[str, Any]:
         raise RuntimeError("The schedules could not be made in time.")
     say(f"  {COUNT} schedules wait for their minute")
     time.sleep((begin - datetime.now(UTC)).total_seconds() + MINUTE_S + 3)
-    fired = _events(http, "schedule.fired")
-    spawned = _events(http, "schedule.spawned")
+    fired = http.items("/log", type="schedule.fired", cursor=0, limit=1000)
+    spawned = http.items("/log", type="schedule.spawned", cursor=0, limit=1000)
     seen = Counter(event["stream"].partition("/")[0] for event in fired)
     late = [_late_ms(event) for event in fired]
     p99 = percentile(late, 0.99)
@@ -74,18 +71,6 @@ def _measure(http: httpx2.Client) -> dict[str, Any]:
     reached = p99 <= REACH_P99_MS and not found["missed"] and not found["doubled"]
     say(f"  p99 {found['p99_ms']} ms ({'reached' if reached else 'NOT reached'}: {REACH_P99_MS})")
     return found
-
-
-def _events(http: httpx2.Client, kind: str) -> list[dict[str, Any]]:
-    events: list[dict[str, Any]] = []
-    cursor: str | None = "0"
-    while cursor is not None:
-        page = http.get(
-            "/crewlog/v1/log", params={"type": kind, "cursor": cursor, "limit": 1000}
-        ).json()
-        events += page["items"]
-        cursor = page["cursor"]
-    return events
 
 
 def _late_ms(event: dict[str, Any]) -> float:

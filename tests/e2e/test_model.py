@@ -1,11 +1,9 @@
 """Jobs, cancels, disconnects and restarts in any order, compared with a model of the result."""
 
-import asyncio
 import contextlib
 import json
 from collections.abc import Iterator
 from dataclasses import dataclass, field
-from typing import Any
 
 import httpx2
 import pytest
@@ -13,7 +11,10 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from projections.views import PROJECTIONS
+from tests.e2e import gitoma
+from tests.kit.client import ROOT, Json, Native
 from tests.kit.server import Server
+from tests.kit.waiting import until
 
 SCRIPT = 'i=1; while [ $i -le {lines} ]; do echo "line $i"; i=$((i+1)); done; {then}'
 ENDINGS = {"completed": "exit 0", "failed": "exit 3", "waiting": "sleep 600"}
@@ -44,21 +45,14 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
         yield running
 
 
-def request(server: Server, method: str, path: str, **more: Any) -> httpx2.Response:
-    return httpx2.request(
-        method, server.url + path, headers=server.headers, trust_env=False, timeout=30, **more
-    )
-
-
 def submit(server: Server, job: Modelled) -> None:
-    script = SCRIPT.format(lines=job.lines, then=ENDINGS[job.ending])
-    answer = request(server, "POST", "/api/jobs", json={"argv": ["sh", "-c", script]})
-    assert answer.status_code == 201
-    job.id = answer.json()["id"]
+    with Native(server) as http:
+        job.id = http.shell(SCRIPT.format(lines=job.lines, then=ENDINGS[job.ending]))
 
 
 def cancel(server: Server, job: Modelled) -> None:
-    answer = request(server, "POST", f"/api/jobs/{job.id}/cancel")
+    with Native(server) as http:
+        answer = http.cancel(job.id)
     assert answer.status_code in (200, 409), answer.text
     if answer.status_code == 409:
         assert job.ending != "waiting" or job.cancelled
@@ -108,7 +102,10 @@ def settle(server: Server, jobs: list[Modelled]) -> None:
 
 
 def check(server: Server, job: Modelled) -> None:
-    status = request(server, "GET", f"/api/v1/status/{job.id}").json()["status"]
+    with Native(server) as http:
+        status = gitoma.status(http, job.id)["status"]
+        events = http.events(job.id)
+        native, codeplanes = http.job(job.id), http.get(f"/api/jobs/{job.id}").json()
     assert status in job.possible_ends(), (status, job)
     assert job.read[-1] == f"__END__:{status}"
     assert job.read[0].startswith("$ sh -c ")
@@ -116,16 +113,13 @@ def check(server: Server, job: Modelled) -> None:
     assert shown == [f"line {n}" for n in range(1, len(shown) + 1)]
     if not job.cancelled:
         assert len(shown) == job.lines
-    events = request(server, "GET", f"/crewlog/v1/log?subject=job-{job.id}&limit=1000").json()[
-        "items"
-    ]
     types = [event["type"] for event in events]
     assert types.count("job.finished") == 1
     assert types.count("job.started") <= 1
     assert all(event["actor"] for event in events)
-    native = request(server, "GET", f"/api/jobs/{job.id}").json()
-    assert native["outcome"] == status
-    assert native["lines"] == len(shown)
+    for job_object in (native, codeplanes):
+        assert job_object["outcome"] == status
+        assert job_object["lines"] == len(shown)
 
 
 STEP = st.one_of(
@@ -165,19 +159,14 @@ def test_any_walk_ends_as_the_model_says(server: Server, steps: list[tuple[str, 
 def test_no_view_has_drifted_from_the_log(server: Server) -> None:
     """After all walks, each rebuilt view equals the live one."""
 
-    async def rebuilt() -> list[dict[str, Any]]:
-        names = [
-            p["name"] for p in request(server, "GET", "/crewlog/v1/projections").json()["items"]
-        ]
-        for name in names:
-            assert (
-                request(server, "POST", f"/crewlog/v1/projections/{name}/rebuild").status_code
-                == 202
-            )
-        while True:
-            shown = request(server, "GET", "/crewlog/v1/projections").json()["items"]
-            if all(p["status"] == "live" for p in shown):
-                return list(shown)
-            await asyncio.sleep(0.02)
+    with Native(server) as http:
+        for view in http.shown("/projections")["items"]:
+            answer = http.post(f"{ROOT}/projections/{view['name']}/rebuild")
+            assert answer.status_code == 202
 
-    assert [p["rebuildMatched"] for p in asyncio.run(rebuilt())] == [True] * len(PROJECTIONS)
+        def rebuilt() -> list[Json] | None:
+            views: list[Json] = http.shown("/projections")["items"]
+            return views if all(view["status"] == "live" for view in views) else None
+
+        views = until(rebuilt, "every view is rebuilt")
+    assert [view["rebuildMatched"] for view in views] == [True] * len(PROJECTIONS)

@@ -21,6 +21,7 @@ from tests.e2e.visits import (
     gated,
     submit,
 )
+from tests.kit.client import Native
 from tests.kit.server import Server
 
 pytestmark = pytest.mark.timeout(900)  # the browser may have to be installed first
@@ -345,10 +346,9 @@ def test_through_a_kill_and_a_restart_no_line_is_lost_or_doubled(
 
 def test_more_jobs_are_loaded_when_asked(visitors: Visitors, tmp_path: Path) -> None:
     with Server(tmp_path / "data", CREWLOG_CAPACITY="0") as server:
-        with httpx2.Client(trust_env=False, verify=False, headers=server.headers) as client:
+        with Native(server) as http:
             for number in range(120):
-                job = {"argv": ["true"], "title": f"Job {number}"}
-                client.post(f"{server.url}/api/jobs", json=job).raise_for_status()
+                http.submit("true", title=f"Job {number}")
         visit = visitors.open(server, "/#/jobs")
         visit.expected = "Failed to load resource"  # the server stops first
         more = visit.page.get_by_role("button", name="Load more")

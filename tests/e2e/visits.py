@@ -2,7 +2,6 @@
 
 import re
 import shlex
-import time
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -11,7 +10,9 @@ import httpx2
 from playwright._impl._api_structures import SetCookieParam
 from playwright.sync_api import Browser, Locator, Page, ViewportSize, expect
 
+from tests.kit.client import Native
 from tests.kit.server import Server
+from tests.kit.waiting import until
 
 DESKTOP = ViewportSize(width=1280, height=800)
 PHONE = ViewportSize(width=360, height=740)
@@ -181,36 +182,33 @@ def session_of(server: Server) -> list[SetCookieParam]:
 
 def call(server: Server, method: str, path: str, body: object = None) -> httpx2.Response:
     """A request of the operator."""
-    # Loading certificates would take most of the time; loopback needs none.
-    with httpx2.Client(trust_env=False, verify=False, headers=server.headers) as client:
-        return client.request(method, f"{server.url}{path}", json=body)
+    with Native(server) as http:
+        return http.request(method, path, json=body)
 
 
 def submit(server: Server, *argv: str, **more: Any) -> str:
     """Start a command. Returns the job's id."""
-    answer = call(server, "POST", "/api/jobs", {"argv": argv, **more})
-    assert answer.status_code == 201, answer.text
-    return str(answer.json()["id"])
+    with Native(server) as http:
+        return http.submit(*argv, **more)
 
 
 def commit(server: Server, template: str, **inputs: Any) -> str:
     """Start a crew. Returns its id."""
-    answer = call(server, "POST", "/api/jobs", {"templateId": template, "inputs": inputs})
-    assert answer.status_code == 201, answer.text
-    return str(answer.json()["crewId"])
+    with Native(server) as http:
+        return str(http.commit(template, inputs=inputs)["id"])
 
 
 def end_all_jobs(server: Server) -> None:
     """Cancel running jobs and wait for their end, because jobs outlive their server."""
-    deadline = time.monotonic() + 30
-    while time.monotonic() < deadline:
-        open_jobs = call(server, "GET", "/api/jobs?state=queued,running&limit=100").json()["items"]
-        if not open_jobs:
-            return
-        for job in open_jobs:
-            call(server, "POST", f"/api/jobs/{job['id']}/cancel")
-        time.sleep(0.05)
-    raise AssertionError("There are jobs that do not end.")
+    with Native(server) as http:
+
+        def none_is_left() -> bool:
+            left = http.items("/jobs", state="queued,running")
+            for job in left:
+                http.cancel(job["id"])
+            return not left
+
+        until(none_is_left, "all jobs have ended")
 
 
 def gated(gate: Path, before: str, after: str) -> str:
