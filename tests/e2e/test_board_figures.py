@@ -112,7 +112,7 @@ def overview(http: Native, **query: Any) -> Json:
 
 def test_crews_are_counted_by_state_and_by_template(http: Native) -> None:
     committed = http.since(0, "crew.committed")
-    crews = [http.get(f"/crewlog/v1/crews/{event['stream'][5:]}").json() for event in committed]
+    crews = [http.crew(event["stream"][5:]) for event in committed]
     told = overview(http)["crews"]
     assert told["total"] == len(committed) == 9
     assert told["byTemplate"] == dict(Counter(event["data"]["template"] for event in committed))

@@ -61,7 +61,7 @@ def test_weakness_01_the_board_is_made_from_the_log_and_a_wipe_destroys_no_histo
     """State was mutable rows beside a log; a wipe destroyed history."""
 
     def board(http: Native, crew_id: str) -> list[Json]:
-        crew = http.get(f"/crewlog/v1/crews/{crew_id}").json()
+        crew = http.crew(crew_id)
         return [
             http.get("/crewlog/v1/board").json(),
             crew,
@@ -277,7 +277,7 @@ def test_weakness_12_stream_detail_and_timeline_come_from_one_log(
     assert [f.kind for f in seen].count("agent_start") == len(detail["runs"]) == 2
     positions = {event["position"] for event in http.events(made["a"], *kinds(http, made["a"]))}
     assert {event["id"] for event in detail["events"]} <= positions
-    timeline = http.get(f"/crewlog/v1/jobs/{made['a']}/timeline").json()["items"]
+    timeline = http.items(f"/jobs/{made['a']}/timeline")
     assert [e["position"] for e in timeline] == [e["id"] for e in detail["events"]]
 
 

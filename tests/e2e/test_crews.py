@@ -197,7 +197,7 @@ def test_how_a_crew_stands_follows_from_its_jobs(
     server: Server, http: Native, gate: Path, tmp_path: Path
 ) -> None:
     def state() -> str:
-        return str(http.get(f"/crewlog/v1/crews/{made.id}").json()["state"])
+        return str(http.crew(made.id)["state"])
 
     flag = tmp_path / "flag"
     made = commit(
@@ -277,7 +277,7 @@ def test_files_are_kept_per_attempt(server: Server, http: Native) -> None:
     until(lambda: len(shown(http, made["a"])["runs"]) == 2, "the second attempt")
     stands(http, made["a"], "done")
 
-    items = http.get(f"/crewlog/v1/jobs/{made['a']}/artifacts").json()["items"]
+    items = http.items(f"/jobs/{made['a']}/artifacts")
     assert sorted(item["attempt"] for item in items) == [1, 2]
     texts = {i["attempt"]: http.get(f"/api/artifacts/{i['id']}").text for i in items}
     assert texts == {1: "# Attempt 1\n", 2: "# Attempt 2\n"}
@@ -662,4 +662,4 @@ def test_a_crew_of_thirty_comes_through_many_kills(tmp_path: Path) -> None:
                 assert counted["job.queued"] == counted["job.started"] == 1, key
                 assert counted["job.finished"] == 1, key
                 assert executions[job_id] == 1, key
-            assert http.get(f"/crewlog/v1/crews/{made.id}").json()["state"] == "completed"
+            assert http.crew(made.id)["state"] == "completed"

@@ -404,7 +404,7 @@ def test_failing_14_a_cancel_is_on_record_and_a_state_names_its_job(
     pid_of(http, sleeping)
     cancel(http, sleeping)
     assert ended(http, sleeping)["status"] == "cancelled"
-    timeline = http.get(f"/crewlog/v1/jobs/{sleeping}/timeline").json()["items"]
+    timeline = http.items(f"/jobs/{sleeping}/timeline")
     asked = next(entry for entry in timeline if entry["type"] == "job.cancel_requested")
     assert asked["actor"] == "operator"
     assert "cancel" in asked["sentence"].lower()

@@ -417,7 +417,7 @@ def test_the_timeline_tells_what_happened_in_order(http: Native) -> None:
     http.ended(job_id)
     http.post(f"/api/jobs/{job_id}/archive")
 
-    told = http.get(f"/crewlog/v1/jobs/{job_id}/timeline").json()["items"]
+    told = http.items(f"/jobs/{job_id}/timeline")
     recorded = [event for event in http.events(job_id) if event["type"] != "job.output"]
     assert [(e["position"], e["at"], e["actorId"], e["type"]) for e in told] == [
         (e["position"], e["at"], e["actor"], e["type"]) for e in recorded

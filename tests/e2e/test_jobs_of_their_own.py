@@ -27,7 +27,7 @@ def shown(http: Native, job_id: str) -> Json:
 
 
 def timeline(http: Native, job_id: str) -> list[str]:
-    return [e["sentence"] for e in http.get(f"/crewlog/v1/jobs/{job_id}/timeline").json()["items"]]
+    return [e["sentence"] for e in http.items(f"/jobs/{job_id}/timeline")]
 
 
 def kinds(http: Native, job_id: str) -> list[str]:
@@ -158,7 +158,7 @@ def test_one_that_is_done_again_has_a_folder_and_a_result_of_its_own_attempt(
     http.ended(job_id)
     assert http.post(f"/api/jobs/{job_id}/redo", json={"feedback": "Anew."}).status_code == 200
     until(lambda: kinds(http, job_id).count("job.finished") == 2, "it has ended again")
-    items = http.get(f"/crewlog/v1/jobs/{job_id}/artifacts").json()["items"]
+    items = http.items(f"/jobs/{job_id}/artifacts")
     assert sorted(item["attempt"] for item in items) == [1, 2]
     assert output(http, job_id) == ["[info] ended as completed; the job was done again"]
     assert shown(http, job_id)["result"] is None

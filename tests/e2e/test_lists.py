@@ -129,7 +129,7 @@ class TestPagesAreBounded:
         assert len(page.content) < 100_000
         [crew, *_] = page.json()["items"]
         assert crew["shortened"] == ["inputs"]
-        assert http.get(f"/crewlog/v1/crews/{crew['id']}").json()["inputs"] == {"text": LONG}
+        assert http.crew(crew["id"])["inputs"] == {"text": LONG}
 
         for _ in range(5):
             rule = {"cron": "0 7 * * *"}
@@ -270,7 +270,7 @@ class TestSearch:
 
     def test_jobs_are_found_by_their_crew_and_their_id(self, server: Server, http: Native) -> None:
         crew = commit(server, http, job("wake", title="Wake"), job("up", "true", "wake"))
-        name = http.get(f"/crewlog/v1/crews/{crew.id}").json()["name"]
+        name = http.crew(crew.id)["name"]
         assert {item["id"] for item in listed(http, text=name)} == set(crew.ids.values())
         assert [item["id"] for item in listed(http, text=crew["up"][:8])] == [crew["up"]]
 

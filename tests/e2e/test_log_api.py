@@ -497,7 +497,7 @@ def test_a_rebuild_is_accepted_once_at_a_time_and_comes_out_the_same(
     after = settled(http)["timeline"]
     assert (after["digest"], after["rebuildMatched"]) == (before["digest"], True)
     assert http.post("/crewlog/v1/projections/nothing/rebuild").status_code == 404
-    told = http.get(f"/crewlog/v1/jobs/{done}/timeline").json()["items"]
+    told = http.items(f"/jobs/{done}/timeline")
     assert told[-1]["type"] == "job.finished"
 
 

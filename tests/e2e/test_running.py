@@ -229,7 +229,7 @@ def test_output_over_the_limit_is_dropped_counted_and_costs_no_memory(tmp_path: 
         end = end_of(http, job_id)
         shown = http.get(f"/api/jobs/{job_id}").json()
         streamed = [frame.line for frame in frames(http, job_id)]
-        told = http.get(f"/crewlog/v1/jobs/{job_id}/timeline").json()["items"]
+        told = http.items(f"/jobs/{job_id}/timeline")
         grown = peak_memory(server) - before
 
     assert kept == ["y" * 99] * (LIMIT // 100)

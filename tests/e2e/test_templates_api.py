@@ -181,7 +181,7 @@ def test_today_is_in_the_zone_that_is_asked_for(http: Native) -> None:
         note = f"on {today}"
         assert http.post("/api/templates/render", json=body).json()["inputs"]["note"] == note
         made = http.post("/api/jobs", json=body).json()
-        assert http.get(f"/crewlog/v1/crews/{made['crewId']}").json()["inputs"]["note"] == note
+        assert http.crew(made["crewId"])["inputs"]["note"] == note
     body["timezone"] = "Mars/Base"
     for path in ("/api/templates/render", "/api/jobs"):
         answer = http.post(path, json=body)
