@@ -210,8 +210,8 @@ def _ring(path: Path) -> None:
         return  # nobody listens: a new reader looks before it waits
     try:
         os.write(bell, b".")
-    except BlockingIOError:
-        pass  # full: the reader has enough bytes to wake up
+    except OSError:
+        pass  # full: the reader has enough bytes to wake up; or it has just gone
     finally:
         os.close(bell)
 

@@ -19,6 +19,9 @@ CAPACITY = 8
 CLIENTS = 8
 STARTS = 60
 
+_UNWATCHED_S = 0.1
+"""The server is asked nothing while it starts a process whose start is measured."""
+
 _TRUE = "/bin/true"
 _DATE = ["/bin/date", "+%s%N"]
 
@@ -98,6 +101,7 @@ def submit_to_process() -> tuple[Ratio, dict[str, float]]:
                 head = await _head(connection)
                 begun = time.time_ns()
                 job_id = orjson.loads((await connection.send(request)).body)["id"]
+                await asyncio.sleep(_UNWATCHED_S)
                 await _finished(connection, head, 1)
                 path = f"/crewlog/v1/log?subject=job-{job_id}&type=job.output"
                 answer = await connection.send(connection.encode("GET", path))

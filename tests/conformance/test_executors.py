@@ -891,6 +891,27 @@ def test_a_frame_is_read_once_also_when_its_reader_is_killed(world: World) -> No
     world.run(scenario)
 
 
+def test_a_frame_is_sent_while_readers_come_and_go(tmp_path: Path) -> None:
+    """A reader may leave between the look for one and the byte that wakes it."""
+    inbox, over = tmp_path / "inbox", threading.Event()
+    make(inbox)
+
+    def come_and_go() -> None:
+        while not over.is_set():
+            os.close(os.open(f"{inbox}.bell", os.O_RDONLY | os.O_NONBLOCK))
+
+    reader = threading.Thread(target=come_and_go)
+    reader.start()
+    try:
+        outbox = Outbox(inbox)
+        for number in range(1, 1_001):
+            outbox.put(Frame(number, b"."))
+        assert outbox.last() == 1_000
+    finally:
+        over.set()
+        reader.join()
+
+
 def kill_reader(world: World) -> None:
     """Kill the reader at any moment."""
     os.kill(world.pid("reader"), signal.SIGKILL)

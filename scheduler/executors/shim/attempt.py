@@ -1,4 +1,4 @@
-"""One attempt: its first process, which waits until `run`, to the end of all that it began."""
+"""One attempt: its first process, which waits until `begin`, to the end of all that it began."""
 
 import os
 import select
@@ -38,10 +38,13 @@ class Attempt:
         """Ends the child before it has become the program."""
         self.processes.drop()
 
-    def run(self) -> None:
-        """Returns when no process of the attempt is alive and its end is on disk."""
+    def begin(self) -> None:
+        """Lets the child become the program."""
         self.limit.began = time.monotonic()
         self.processes.begin()
+
+    def run(self) -> None:
+        """Returns when no process of the attempt is alive and its end is on disk."""
         reserve_exit()  # not earlier: the program should start first
         self.follow()
         ended_at = time.monotonic() if self.ended_at is None else self.ended_at

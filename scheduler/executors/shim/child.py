@@ -33,9 +33,10 @@ def become(spec: Spec, shim: int, channels: list[Channel], trouble: int, waits: 
         for channel in channels:
             for target in channel.targets:
                 os.dup2(channel.child, target)
+        reset_handlers()
         if not os.read(waits, 1):
             os._exit(127)  # it is not to run
-        restore_signals()
+        signal.pthread_sigmask(signal.SIG_SETMASK, ())  # a SIGTERM since the fork arrives now
         execute(spec.argv, spec.env)
     except OSError as error:
         os.write(trouble, b"%s %d" % (stage, error.errno or 0))
@@ -49,15 +50,14 @@ def die_with_parent() -> None:
         prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
 
 
-def restore_signals() -> None:
-    """Default handlers, then an empty mask: a SIGTERM that came since the fork arrives now."""
+def reset_handlers() -> None:
+    """Default handlers, as a program expects them."""
     for number in range(1, signal.NSIG):
         if number not in (signal.SIGKILL, signal.SIGSTOP):
             try:
                 signal.signal(number, signal.SIG_DFL)
             except (OSError, ValueError):
                 pass  # the C library reserves a few numbers
-    signal.pthread_sigmask(signal.SIG_SETMASK, ())
 
 
 def execute(argv: list[bytes], env: dict[bytes, bytes]) -> None:

@@ -44,14 +44,17 @@ def main(directory: str, descriptors: str = "-1") -> None:
     bell = Bell()
     attempt, trouble = prepared(spec, control, bell)
     mark_started()
+    cancelled = os.path.exists("cancel")
+    if attempt is not None and not cancelled:
+        attempt.begin()
     forget_spec()
     bell.ring()
-    if os.path.exists("cancel"):
-        if attempt is not None:
-            attempt.drop()
+    if attempt is None:
+        reason = "cancelled" if cancelled else "spawn_failed"
+        write_exit(reason, None, 0, 0, 0, "null" if cancelled else trouble)
+    elif cancelled:
+        attempt.drop()
         write_exit("cancelled", None, 0, 0, 0)
-    elif attempt is None:
-        write_exit("spawn_failed", None, 0, 0, 0, trouble)
     else:
         attempt.run()
     bell.ring()
