@@ -444,6 +444,46 @@ def test_nothing_of_an_attempt_lives_when_it_has_left_by_itself(world: World, de
     assert is_dead(world.pid("pid"))
 
 
+CHAIN = """
+import os, signal, sys, time
+signal.signal(signal.SIGTERM, signal.SIG_IGN)
+breath = os.open("breath", os.O_WRONLY)
+for fd in 0, 1, 2:
+    os.close(fd)
+open("begun", "w").close()
+end = time.monotonic() + 60
+while time.monotonic() < end:
+    if os.fork():
+        os._exit(0)
+    os.setsid()
+"""
+
+
+@pytest.mark.parametrize("end", ["exited", "cancelled"])
+def test_a_chain_of_processes_that_each_begin_the_next_is_ended(world: World, end: str) -> None:
+    """None of them lives until all processes have been examined."""
+    os.mkfifo(world.cwd / "breath")
+    breath = os.open(world.cwd / "breath", os.O_RDONLY | os.O_NONBLOCK)
+    (world.cwd / "chain.py").write_text(CHAIN)
+    script = f"{sys.executable} -IS chain.py & while [ ! -e begun ]; do sleep 0.01; done; echo up"
+    spec = world.shell(
+        script + ("; sleep 60" if end == "cancelled" else ""), env=NAMED, grace_ms=200
+    )
+
+    async def scenario(executor: Executor) -> None:
+        running = await executor.start(spec)
+        assert await anext(running.output()) == b"up\n"
+        if end == "cancelled":
+            await running.cancel()
+        assert (await running.wait()).reason == end
+
+    try:
+        world.run(scenario)
+        assert os.read(breath, 1) == b"", "Somebody still holds the pipe."
+    finally:
+        os.close(breath)
+
+
 @pytest.mark.parametrize("how", ["cancelled", "timed_out"])
 @pytest.mark.parametrize("around", ["sh job; echo after", "sh job | cat", "setsid sh job & wait"])
 def test_all_of_an_attempt_has_the_grace_and_no_longer_than_it_needs(
@@ -1271,14 +1311,18 @@ def test_an_attempt_whose_shim_is_killed_is_lost_and_dead(here: World, adopt: bo
 
 
 @pytest.mark.parametrize("swept", [False, True])
-@pytest.mark.parametrize("begun", ["", "setsid "], ids=["group", "session"])
+@pytest.mark.parametrize(
+    "begun",
+    ["", "setsid ", "env -u CREWLOG_JOB_ID ", "env -i ", "env -u CREWLOG_ATTEMPT setsid "],
+    ids=["group", "session", "no job", "nothing", "no attempt"],
+)
 def test_what_is_left_of_an_attempt_whose_shim_is_killed_is_ended(
     here: World, begun: str, swept: bool
 ) -> None:
     """By an adoption, or by a sweep that does not want the attempt. Other attempts stay."""
     script = (
-        f"{begun}sleep 4321 & echo $! > left; CREWLOG_ATTEMPT=2 sleep 4321 & echo $! > other; "
-        "echo $$ > child; echo $PPID > shim; sleep 4322; true"
+        f"{begun}sleep 4321 & echo $! > left; "
+        "CREWLOG_ATTEMPT=2 setsid sleep 4321 & echo $! > other; echo $$ > child; echo $PPID > shim; sleep 4322; true"
     )
 
     async def first_life(executor: Executor) -> None:

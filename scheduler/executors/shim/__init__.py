@@ -20,6 +20,9 @@ A program of the standard library only. It lives in the attempt's directory:
 arguments, and NAME=value for each variable. It is bytes, so that no locale changes it. The channels
 are in a variable, CREWLOG_CHANNELS, from which the process also knows them: names and descriptors.
 
+`started` names the session of the first process, for when the shim is killed: its number, when that
+process began, and the boot.
+
 When an attempt ends, every process that it started ends, however it detached itself. On Linux the
 shim becomes the parent of every orphan, and finds other processes by their environment. A process
 that has left the session *and* has no CREWLOG_JOB_ID any more is left alive: in this way a job can

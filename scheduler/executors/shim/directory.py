@@ -1,5 +1,7 @@
 """The attempt's directory, which is this process's working directory."""
 
+# ruff: noqa: SIM105
+
 import fcntl
 import os
 
@@ -20,8 +22,16 @@ def take_lock(name: str) -> int | None:
     return fd
 
 
-def mark_started() -> None:
-    os.close(os.open("started", os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600))
+def mark_started(first: bytes) -> None:
+    """From now on the attempt has begun. `first` is what is known of its first process, for as
+    long as the system runs.
+    """
+    fd = os.open("started", os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+    try:
+        os.write(fd, first)
+    except OSError:
+        pass  # a full disk: it is known by its environment alone then
+    os.close(fd)
     sync_directory()
 
 

@@ -69,6 +69,7 @@ class Kin:
     def __init__(self, marks: tuple[bytes, bytes]) -> None:
         self.marks = marks
         self.session = -1
+        self.left_session = -1  # of the attempt, if its shim was killed
         self.before: set[str] = set()  # entries of /proc that cannot be of the attempt
         self.beyond: set[int] = set()  # processes of the attempt that run as another user
 
@@ -76,7 +77,8 @@ class Kin:
         """The live processes. `below`: whether this process may have descendants."""
         if not below:
             new = set(os.listdir("/proc")) - self.before
-            return self.elsewhere(int(name) for name in new if name.isdecimal())
+            # The newest first: one that soon begins another and ends is still there then.
+            return self.elsewhere(sorted(map(int, filter(str.isdecimal, new)), reverse=True))
         seen = {pid: found for pid in numbers() if (found := look_at_process(pid)) is not None}
         children: dict[int, list[int]] = {}
         for pid, found in seen.items():
@@ -116,15 +118,36 @@ class Kin:
     def elsewhere(self, pids: "Iterable[int]") -> list[Process]:
         found = []
         for pid in pids:
-            try:
-                environment = read_file(f"/proc/{pid}/environ").split(b"\0")
-            except OSError:
-                continue  # it has ended, or belongs to another user
-            if self.marks[0] in environment and self.marks[1] in environment:
-                process = look_at_process(pid)
-                if process is not None and process.lives and pid not in self.beyond:
-                    found.append(process)
+            if self.left_session < 0 and not self.is_marked(pid):
+                continue
+            process = look_at_process(pid)
+            if process is None or not process.lives or pid in self.beyond:
+                continue
+            if self.left_session < 0 or (
+                process.session == self.left_session or self.is_marked(pid)
+            ):
+                found.append(process)
         return found
+
+    def is_marked(self, pid: int) -> bool:
+        """Whether its environment names the attempt, or the job and no attempt."""
+        try:
+            environment = read_file(f"/proc/{pid}/environ").split(b"\0")
+        except OSError:
+            return False  # it has ended, or belongs to another user
+        if self.marks[0] not in environment:
+            return False
+        attempt = self.marks[1].partition(b"=")[0] + b"="
+        named = [entry for entry in environment if entry.startswith(attempt)]
+        return not named or self.marks[1] in named
+
+    def children(self) -> list[int]:
+        """The children of this process now; none if the system does not say."""
+        own = os.getpid()
+        try:
+            return [int(pid) for pid in read_file(f"/proc/self/task/{own}/children").split()]
+        except OSError:
+            return []
 
     def signal(self, found: "Iterable[Process]", *numbers: int) -> None:
         for process in found:
@@ -165,6 +188,35 @@ def there_before() -> set[str]:
     if now >= known.at + KNOWN_FOR_S:
         known.names, known.at = set(os.listdir("/proc")), now
     return known.names
+
+
+def session_of(pid: int) -> bytes:
+    """The session that this process leads, so that it can be known again: the number, when the
+    process began, and which start of the system that was.
+    """
+    found = look_at_process(pid)
+    return b"" if found is None else b"%d %s %s" % (pid, found.began, this_boot())
+
+
+def present_session(marker: str) -> int:
+    """The session that a marker names, if it may still be that one; -1: it is not known."""
+    try:
+        number, began, boot = read_file(marker).split()
+        pid = int(number)
+    except (OSError, ValueError):
+        return -1
+    # No process gets the number of a session that is in use. One that has it leads another.
+    leader = look_at_process(pid)
+    if boot != this_boot() or (leader is not None and leader.began != began):
+        return -1
+    return pid
+
+
+def this_boot() -> bytes:
+    try:
+        return read_file("/proc/sys/kernel/random/boot_id").strip()
+    except OSError:
+        return b"unknown"
 
 
 def marks_of(env: dict[bytes, bytes]) -> tuple[bytes, bytes]:

@@ -8,11 +8,12 @@ from scheduler.executors.shim.attempt import LAST_WAIT_S, LOOK_INTERVAL_S, Attem
 from scheduler.executors.shim.bell import Bell
 from scheduler.executors.shim.directory import mark_started, take_lock
 from scheduler.executors.shim.ending import failure, write_exit
-from scheduler.executors.shim.kin import Kin, marks_of
+from scheduler.executors.shim.kin import Kin, marks_of, present_session, session_of
 from scheduler.executors.shim.spec import Spec, forget_spec, read_spec
 
 HELD_BACK = (signal.SIGHUP, signal.SIGINT, signal.SIGTERM)
 LEFT_GRACE_S = 5.0
+EMPTY_LOOKS = 3  # in a row: a process may begin another one behind a look, and end
 
 
 def limit_descriptors(soft: int) -> None:
@@ -43,7 +44,7 @@ def main(directory: str, descriptors: str = "-1") -> None:
     control = os.open("control", os.O_RDWR | os.O_NONBLOCK | os.O_NOFOLLOW)
     bell = Bell()
     attempt, trouble = prepared(spec, control, bell)
-    mark_started()
+    mark_started(b"" if attempt is None else session_of(attempt.processes.pid))
     cancelled = os.path.exists("cancel")
     if attempt is not None and not cancelled:
         attempt.begin()
@@ -78,16 +79,19 @@ def end_left(job: str, attempt: str) -> None:
     if not os.path.exists("/proc/self/environ"):
         return
     kin = Kin(marks_of({b"CREWLOG_JOB_ID": job.encode(), b"CREWLOG_ATTEMPT": attempt.encode()}))
+    kin.left_session = present_session(f"{job}/{attempt}/started")
     left = kin.find(below=False)
     kin.signal(left, signal.SIGTERM, signal.SIGCONT)
     kill_at = time.monotonic() + LEFT_GRACE_S
     took = 0.0
-    while left:
-        time.sleep(LOOK_INTERVAL_S + 20 * took)
+    empty = 0 if left else 1
+    while empty < EMPTY_LOOKS:
+        time.sleep(LOOK_INTERVAL_S + 20 * took if left else 0.0)
         now = time.monotonic()
         if now >= kill_at + LAST_WAIT_S:
             return
         left = kin.find(below=False)
         if now >= kill_at:
             kin.signal(left, signal.SIGKILL)
+        empty = 0 if left else empty + 1
         took = time.monotonic() - now

@@ -7,8 +7,10 @@ import os
 
 from scheduler.executors.shim.channels import Channel
 from scheduler.executors.shim.child import become
-from scheduler.executors.shim.kin import Process, become_reaper, marks_of
+from scheduler.executors.shim.kin import Process, become_reaper, look_at_process, marks_of
 from scheduler.executors.shim.spec import Spec
+
+CHASES = 50
 
 
 class Processes:
@@ -16,6 +18,8 @@ class Processes:
 
     def __init__(self, spec: Spec, channels: list[Channel]) -> None:
         self.status: int | None = None
+        self.restless = False
+        """The last look found nobody, but children came and went meanwhile."""
         self.trouble, trouble = os.pipe()
         os.set_blocking(self.trouble, False)
         waits, self.go = os.pipe()
@@ -93,11 +97,26 @@ class Processes:
 
     def find(self) -> list[Process]:
         """The live processes of the attempt, as far as they can be seen."""
+        self.restless = False
         if self.kin is None:
             return []
         # If there are descendants, only a second empty look counts: a process may have started
         # another one behind the first look, and ended before it was examined.
-        return (self.has_children() and self.kin.find()) or self.kin.find(self.has_children())
+        before = self.kin.children()
+        found = (self.has_children() and self.kin.find()) or self.kin.find(self.has_children())
+        if not found and self.has_children():
+            self.restless = self.kin.children() != before
+        return found
+
+    def chase(self) -> None:
+        """Kills children that begin others and end faster than all processes can be examined."""
+        for _ in range(CHASES):
+            for pid in self.kin.children() if self.kin is not None else ():
+                found = look_at_process(pid)
+                if found is not None and self.kin is not None and self.kin.is_of_it(found):
+                    os.kill(pid, signal.SIGKILL)  # nobody else reaps it, so it has this number
+            if not self.has_children():
+                return
 
     def ask(self) -> bool:
         """Asks every live process to end. False: there is none. Call it once: many programs take a
@@ -112,7 +131,7 @@ class Processes:
         if self.kin is not None:
             others = [process for process in left if not alive or process.group != self.pid]
             self.kin.signal(others, signal.SIGTERM, signal.SIGCONT)
-        return alive or bool(left)
+        return alive or bool(left) or self.restless
 
     def look(self, kills: bool) -> bool:
         """Whether a process is alive. With `kills` it kills them."""
@@ -121,7 +140,9 @@ class Processes:
         left = self.find()
         if kills and self.kin is not None:
             self.kin.signal(left, signal.SIGKILL)
-        return bool(left)
+        if kills and self.restless:
+            self.chase()
+        return bool(left) or self.restless
 
     def end_without_kin(self) -> None:
         """For systems where only the group of the first process is known. That process is a zombie
