@@ -1322,7 +1322,8 @@ def test_what_is_left_of_an_attempt_whose_shim_is_killed_is_ended(
     """By an adoption, or by a sweep that does not want the attempt. Other attempts stay."""
     script = (
         f"{begun}sleep 4321 & echo $! > left; "
-        "CREWLOG_ATTEMPT=2 setsid sleep 4321 & echo $! > other; echo $$ > child; echo $PPID > shim; sleep 4322; true"
+        "CREWLOG_ATTEMPT=2 setsid sleep 4321 & echo $! > other; "
+        "echo $$ > child; echo $PPID > shim; sleep 4322; true"
     )
 
     async def first_life(executor: Executor) -> None:
