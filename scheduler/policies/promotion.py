@@ -42,8 +42,6 @@ class Promotion:
         self._clock = clock
 
     async def react(self, event: Recorded) -> Reaction | None:
-        if event.type == "job.finished" and event.data["crew"] is None:
-            return None
         draft = await self._crews.apart(partial(self._drafted, event))
         return Reaction(draft.events, draft.expected) if draft else None
 

@@ -37,7 +37,7 @@ from scheduler.policies.deadlines import Deadlines
 from scheduler.policies.policy import Following
 from scheduler.policies.promotion import Promotion
 from scheduler.templates.plan import CrewPlan, PlannedJob
-from tests.kit.jobs import finished
+from tests.kit.jobs import finished, submitted
 from tests.kit.waiting import soon
 from tests.scheduler.simulated import SimulatedTimers
 
@@ -643,6 +643,26 @@ def test_what_an_earlier_attempt_asked_is_withdrawn_also_while_the_next_one_asks
         await table.follow()
         states = [table.approvals.load(one.approval.id).state.value for one in asked]
         assert states == ["withdrawn", "pending"]
+
+    play(scenario())
+
+
+@pytest.mark.parametrize("lost", [False, True])
+def test_a_question_of_a_job_of_its_own_is_withdrawn_when_the_job_ends(
+    table: Table, lost: bool
+) -> None:
+    async def scenario() -> None:
+        await table.jobs.submit("own", submitted(), WHO)
+        table.ids["own"] = "own"
+        await table.start("own")
+        asked = await table.approvals.request("own", 1, Question("Go on?"), WHO)
+        if lost:
+            await table.do("own", lambda job: job.lose_attempt(1, "Its shim was killed.", "e"))
+        else:
+            await table.end("own")
+        await table.follow()
+        assert table.approvals.load(asked.approval.id).state == "withdrawn"
+        assert await table.unanswered() == []
 
     play(scenario())
 
