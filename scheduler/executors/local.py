@@ -42,6 +42,9 @@ LOOK_INTERVAL_S = 0.5
 """Seconds between looks at a running attempt whose bell is silent: a killed shim cannot ring."""
 
 _INBOX = "inbox"
+_SOON_S = 0.005
+"""Seconds until the first look whether a shim has left that has written its end."""
+
 _LARGEST_EXIT = 4 * 1_048_576  # an end may name an argument of 128 KiB, escaped
 _REMOVED = "~"  # begins the names of directories to be removed; no job id begins so
 
@@ -195,6 +198,8 @@ class _LocalRun:
         self._news = asyncio.Event()
         self._bell = watched(self._loop, _open_bell(directory), self._hear)
         self._timer = self._loop.call_later(LOOK_INTERVAL_S, self._look_again)
+        self._soon: asyncio.TimerHandle | None = None
+        self._soon_s = _SOON_S
         if shim is not None:
             shim.at_exit = self.look
 
@@ -271,6 +276,8 @@ class _LocalRun:
 
     def let_go(self) -> None:
         self._timer.cancel()
+        if self._soon is not None:
+            self._soon.cancel()
         for shim in (self._shim, self._ender):
             if shim is not None:
                 shim.at_exit = nothing
@@ -314,6 +321,15 @@ class _LocalRun:
         if not self.look() and self._cancelled:
             self._mark("cancel", b".")  # earlier there may have been no descriptor for it
 
+    def _look_soon(self) -> None:
+        if self._soon is None:
+            self._soon = self._loop.call_later(self._soon_s, self._look_now)
+            self._soon_s = min(2 * self._soon_s, LOOK_INTERVAL_S)
+
+    def _look_now(self) -> None:
+        self._soon = None
+        self.look()
+
     def _hear(self) -> None:
         if self._bell is not None:
             with suppress(BlockingIOError):
@@ -325,10 +341,22 @@ class _LocalRun:
         if self._lost is not None:  # whatever its shim writes now
             return self._once_ended(self._lost)
         written = _read_exit(self._directory)
-        if written is not None:
-            _check_spools(self._directory)
-            return written
-        return self._find_dead() if thorough else None
+        if written is None:
+            return self._find_dead() if thorough else None
+        if written.reason == "lost":
+            return self._once_ended(written)
+        if self._is_watched():
+            self._look_soon()
+            return None
+        _check_spools(self._directory)
+        return written
+
+    def _is_watched(self) -> bool:
+        """Whether its shim is there. Until that leaves, an end may be one that the job wrote."""
+        lock = _take_lock(self._directory)
+        if lock is not None:
+            os.close(lock)
+        return lock is None
 
     def _find_dead(self) -> Exit | None:
         """The end of an attempt that has no recorded end because its shim was killed."""

@@ -1670,15 +1670,50 @@ ENDS = [
 def test_an_end_that_no_shim_has_written_is_lost(here: World, written: str) -> None:
     (here.cwd / "end").write_text(written)
     place = here.root / JOB / "1" / "exit.json"
-    script = f"cp end {place}.2; mv {place}.2 {place}; exec sleep 60"
+    script = f"echo $$ > child; cp end {place}.2; mv {place}.2 {place}; exec sleep 60"
 
     async def scenario(executor: Executor) -> None:
         running = await executor.start(here.shell(script, env=NAMED))
         async with asyncio.timeout(20):
             assert (await running.wait()).reason == "lost"
+        assert is_dead(here.pid("child"))
         await running.discard()
 
     here.run(scenario)
+
+
+@pytest.mark.parametrize("adopt", [False, True], ids=["watched", "adopted"])
+def test_an_end_that_the_job_has_written_is_not_its_end(here: World, adopt: bool) -> None:
+    (here.cwd / "end").write_text(
+        '{"reason":"exited","exit_code":0,"output_bytes":0,"kept_bytes":0,"duration_ms":1,'
+        '"error":null}'
+    )
+    place = here.root / JOB / "1" / "exit.json"
+    script = f"cp end {place}; echo . > {place.parent / 'bell'}; {WAIT_FOR_GATE} echo out; exit 3"
+
+    async def begins(executor: Executor) -> None:
+        running = await executor.start(here.shell(script, env=NAMED))
+        await soon(place.exists)
+        if not adopt:
+            await ends(running)
+
+    async def goes_on(executor: Executor) -> None:
+        running = await executor.adopt(JOB, 1)
+        assert running is not None
+        await ends(running)
+
+    async def ends(running: Running) -> None:
+        waiting = asyncio.create_task(running.wait())
+        done, _ = await asyncio.wait({waiting}, timeout=0.3)
+        assert not done
+        here.open_gate()
+        end = await waiting
+        assert (end.reason, end.exit_code, end.output_bytes) == ("exited", 3, 4)
+        await running.discard()
+
+    here.run(begins)
+    if adopt:
+        here.run(goes_on)
 
 
 @pytest.mark.parametrize("name", ["spec.new", "spool", "lock", "exit.json.new", "inbox"])
