@@ -17,6 +17,7 @@ from domain.approval.aggregate import (
 from domain.clock import elapsed_ms
 from domain.coverage import types
 from domain.errors import InvalidCursor
+from domain.job.events import JobState
 from domain.log import EventLog, Recorded
 from projections.projection import Projection, Row
 from projections.reading import Reading
@@ -213,6 +214,20 @@ def approvals_with_expiry(reading: Reading) -> list[Row]:
             approvals.c.state == ApprovalState.PENDING.value, approvals.c.expires_at.is_not(None)
         )
     )
+
+
+def approvals_nobody_waits_for(reading: Reading) -> list[str]:
+    """The ids of pending approvals whose job does not wait for an answer."""
+    approvals, jobs = reading.table("approvals"), reading.table("jobs")
+    rows = reading.rows(
+        select(approvals.c.id)
+        .join(jobs, jobs.c.id == approvals.c.job_id)
+        .where(
+            approvals.c.state == ApprovalState.PENDING.value,
+            jobs.c.state != JobState.WAITING_FOR_APPROVAL.value,
+        )
+    )
+    return [str(row["id"]) for row in rows]
 
 
 def _inbox(

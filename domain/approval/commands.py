@@ -189,6 +189,17 @@ class Approvals:
             raise AlreadyResolved(late)
         return Resolved(await self._log.apart(partial(self.load, approval_id)), position)
 
+    async def withdraw_left(self, approval_id: str, context: Context) -> None:
+        """Withdraw it if its job does not wait for it any more. Does nothing otherwise."""
+
+        def decision(draft: Draft) -> None:
+            approval = self._raw(approval_id)
+            job = self._jobs.ever(approval.job)
+            if approval.state is ApprovalState.PENDING and approval.id not in job.pending:
+                self._close(approval, job, ApprovalState.WITHDRAWN, draft)
+
+        await self._append(decision, context)
+
     async def expire(self, approval_id: str, context: Context) -> None:
         """Let it expire. Does nothing if it was answered before."""
 

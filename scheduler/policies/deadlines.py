@@ -1,4 +1,7 @@
-"""Deadlines: held jobs are released at their start time, and questions expire without an answer."""
+"""Deadlines: held jobs are released at their start time, and questions expire without an answer.
+
+Questions that nobody waits for any more are withdrawn at the start.
+"""
 
 import asyncio
 from collections.abc import Awaitable, Callable
@@ -12,7 +15,7 @@ from domain.draft import Draft
 from domain.errors import LogUnavailable, NotFound, VersionConflict
 from domain.job.aggregate import Job
 from domain.log import Context, EventLog, Recorded
-from projections.approvals import approvals_with_expiry
+from projections.approvals import approvals_nobody_waits_for, approvals_with_expiry
 from projections.engine import Views
 from projections.jobs import jobs_held_until
 from scheduler.follower import Follower
@@ -54,6 +57,11 @@ class Deadlines:
                 self._release_at(row["id"], row["not_before"])
             for row in approvals_with_expiry(reading):
                 self._expire_at(row["id"], row["expires_at"])
+            # Versions up to 0.3 left the questions of jobs without a crew.
+            for approval_id in approvals_nobody_waits_for(reading):
+                withdraw = partial(self._approvals.withdraw_left, approval_id, _CONTEXT)
+                action = partial(self._persistently, withdraw)
+                self._timers.at(f"withdraw {approval_id}", self._clock(), action)
             return min(reading.positions["jobs"], reading.positions["approvals"])
 
     async def _set(self, event: Recorded) -> None:

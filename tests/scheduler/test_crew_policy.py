@@ -346,6 +346,39 @@ def test_what_is_done_again_before_its_time_is_let_go_at_it(tmp_path: Path) -> N
         table.close()
 
 
+def test_questions_that_nobody_waits_for_are_withdrawn_at_a_start(tmp_path: Path) -> None:
+    """Earlier versions left those of jobs without a crew."""
+    timers = SimulatedTimers(system_clock())
+    table = Table(tmp_path / "log", timers.clock)
+    views = Views(tmp_path / "views.db", table.log, PROJECTIONS)
+    views.start()
+    deadlines = Deadlines(table.log, views, table.crews, table.approvals, timers, timers.clock)
+
+    async def scenario() -> None:
+        asked = {}
+        for own in ("ended", "waits"):
+            table.ids[own] = own
+            await table.jobs.submit(own, submitted(), WHO)
+            await table.start(own)
+            asked[own] = await table.approvals.request(own, 1, Question("Go on?"), WHO)
+        await table.end("ended")
+        running = asyncio.create_task(deadlines.run())
+        try:
+            await soon(lambda: timers.keys)
+            await timers.advance(timedelta(0))
+            states = [table.approvals.load(one.approval.id).state.value for one in asked.values()]
+            assert states == ["withdrawn", "pending"]
+        finally:
+            running.cancel()
+            await asyncio.wait([running])
+
+    try:
+        play(scenario())
+    finally:
+        views.close()
+        table.close()
+
+
 # Stranding
 
 

@@ -11,7 +11,7 @@ from scheduler.executors.shim.process_control import prctl
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Iterator
 
 PR_SET_CHILD_SUBREAPER = 36
 KNOWN_FOR_S = 1.0
@@ -76,9 +76,7 @@ class Kin:
     def find(self, below: bool = True) -> list[Process]:
         """The live processes. `below`: whether this process may have descendants."""
         if not below:
-            new = set(os.listdir("/proc")) - self.before
-            # The newest first: one that soon begins another and ends is still there then.
-            return self.elsewhere(sorted(map(int, filter(str.isdecimal, new)), reverse=True))
+            return list(self.each())
         seen = {pid: found for pid in numbers() if (found := look_at_process(pid)) is not None}
         children: dict[int, list[int]] = {}
         for pid, found in seen.items():
@@ -91,7 +89,14 @@ class Kin:
             parents += born
         mine = [seen[pid] for pid in tree if self.is_of_it(seen[pid])]
         others = seen.keys() - set(tree)
-        return mine + self.elsewhere(pid for pid in others if str(pid) not in self.before)
+        return mine + list(self.elsewhere(pid for pid in others if str(pid) not in self.before))
+
+    def each(self) -> "Iterator[Process]":
+        """The live processes that are no descendants, one by one. The newest first: one that soon
+        begins another and ends is still there then.
+        """
+        new = set(os.listdir("/proc")) - self.before
+        return self.elsewhere(sorted(map(int, filter(str.isdecimal, new)), reverse=True))
 
     def is_of_it(self, found: Process) -> bool:
         """Whether a descendant of this process is alive and has not left the attempt."""
@@ -115,8 +120,7 @@ class Kin:
             self.marks[0] not in entries and any(is_variable(entry) for entry in entries)
         )
 
-    def elsewhere(self, pids: "Iterable[int]") -> list[Process]:
-        found = []
+    def elsewhere(self, pids: "Iterable[int]") -> "Iterator[Process]":
         for pid in pids:
             if self.left_session < 0 and not self.is_marked(pid):
                 continue
@@ -126,8 +130,7 @@ class Kin:
             if self.left_session < 0 or (
                 process.session == self.left_session or self.is_marked(pid)
             ):
-                found.append(process)
-        return found
+                yield process
 
     def is_marked(self, pid: int) -> bool:
         """Whether its environment names the attempt, or the job and no attempt."""

@@ -80,8 +80,7 @@ def end_left(job: str, attempt: str) -> None:
         return
     kin = Kin(marks_of({b"CREWLOG_JOB_ID": job.encode(), b"CREWLOG_ATTEMPT": attempt.encode()}))
     kin.left_session = present_session(f"{job}/{attempt}/started")
-    left = kin.find(below=False)
-    kin.signal(left, signal.SIGTERM, signal.SIGCONT)
+    left = signal_each(kin, signal.SIGTERM, signal.SIGCONT)
     kill_at = time.monotonic() + LEFT_GRACE_S
     took = 0.0
     empty = 0 if left else 1
@@ -90,8 +89,15 @@ def end_left(job: str, attempt: str) -> None:
         now = time.monotonic()
         if now >= kill_at + LAST_WAIT_S:
             return
-        left = kin.find(below=False)
-        if now >= kill_at:
-            kin.signal(left, signal.SIGKILL)
+        left = signal_each(kin, *((signal.SIGKILL,) if now >= kill_at else ()))
         empty = 0 if left else empty + 1
         took = time.monotonic() - now
+
+
+def signal_each(kin: Kin, *numbers: int) -> bool:
+    """Signals each process that is left when it is found. Whether there was one."""
+    left = False
+    for process in kin.each():
+        kin.signal([process], *numbers)
+        left = True
+    return left
