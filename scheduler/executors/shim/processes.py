@@ -7,7 +7,7 @@ import os
 
 from scheduler.executors.shim.channels import Channel
 from scheduler.executors.shim.child import become
-from scheduler.executors.shim.kin import Process, become_reaper, look_at_process, marks_of
+from scheduler.executors.shim.kin import Kin, Process, become_reaper, look_at_process, marks_of
 from scheduler.executors.shim.spec import Spec
 
 CHASES = 50
@@ -108,12 +108,12 @@ class Processes:
             self.restless = self.kin.children() != before
         return found
 
-    def chase(self) -> None:
+    def chase(self, kin: Kin) -> None:
         """Kills children that begin others and end faster than all processes can be examined."""
         for _ in range(CHASES):
-            for pid in self.kin.children() if self.kin is not None else ():
+            for pid in kin.children():
                 found = look_at_process(pid)
-                if found is not None and self.kin is not None and self.kin.is_of_it(found):
+                if found is not None and kin.is_of_it(found):
                     os.kill(pid, signal.SIGKILL)  # nobody else reaps it, so it has this number
             if not self.has_children():
                 return
@@ -140,8 +140,8 @@ class Processes:
         left = self.find()
         if kills and self.kin is not None:
             self.kin.signal(left, signal.SIGKILL)
-        if kills and self.restless:
-            self.chase()
+            if self.restless:
+                self.chase(self.kin)
         return bool(left) or self.restless
 
     def end_without_kin(self) -> None:
