@@ -6,18 +6,13 @@ the attempt's `lock` file decides whether the attempt is alive; a process id nev
 """
 
 import asyncio
-import errno
-import fcntl
-import json
 import os
 import resource
-import stat
 from collections.abc import AsyncIterator, Callable, Collection
 from contextlib import suppress
 from functools import partial
 from pathlib import Path
 from threading import Lock
-from typing import Any
 from uuid import uuid4
 
 from scheduler.executors.contract import (
@@ -25,28 +20,36 @@ from scheduler.executors.contract import (
     OUTPUT,
     AttemptSpec,
     Exit,
-    Kept,
     Running,
     check_attempt,
 )
+from scheduler.executors.directories import (
+    INBOX,
+    REMOVED,
+    check_control,
+    check_spools,
+    folders,
+    open_bell,
+    prepare,
+    remove_directory,
+    remove_left,
+    take_lock,
+    withdraw,
+)
+from scheduler.executors.ends import lost_exit, never_began, read_exit, removed_exit
 from scheduler.executors.forks import Forked, Forks
-from scheduler.executors.inbox import Frame, Outbox, make
+from scheduler.executors.inbox import Frame, Outbox
 from scheduler.executors.passing import PASSING
 from scheduler.executors.removals import Removals
 from scheduler.executors.shim.channels import spool_of
-from scheduler.executors.shim.regular_file import NotRegular, open_regular, read_regular
+from scheduler.executors.shim.regular_file import NotRegular, open_regular
 from scheduler.executors.spawned import nothing, watched
-from scheduler.executors.trees import remove_tree
 
 LOOK_INTERVAL_S = 0.5
 """Seconds between looks at a running attempt whose bell is silent: a killed shim cannot ring."""
 
-_INBOX = "inbox"
 _SOON_S = 0.005
 """Seconds until the first look whether a shim has left that has written its end."""
-
-_LARGEST_EXIT = 4 * 1_048_576  # an end may name an argument of 128 KiB, escaped
-_REMOVED = "~"  # begins the names of directories to be removed; no job id begins so
 
 
 class LocalExecutor:
@@ -71,7 +74,7 @@ class LocalExecutor:
         if key in self._runs or (directory / "started").exists():
             return self._follow(key)
         try:
-            _prepare(directory, spec, self._job_folders)
+            prepare(directory, spec, self._job_folders)
             shim = self._forks.begin(
                 "main",
                 f"{spec.job_id}/{spec.attempt}",
@@ -90,7 +93,7 @@ class LocalExecutor:
         directory = self._directory(*key)
         while key not in self._runs and not (directory / "started").exists():
             try:
-                if _withdraw(directory):
+                if withdraw(directory):
                     return None
                 await asyncio.sleep(0.01)  # a shim is between its lock and its marker
             except OSError as error:
@@ -108,7 +111,7 @@ class LocalExecutor:
         ]
 
     async def sweep(self, keep: Collection[tuple[str, int]]) -> None:
-        await asyncio.to_thread(_remove_left, self._root)
+        await asyncio.to_thread(remove_left, self._root)
         wanted = set(keep)
         await asyncio.gather(
             *(
@@ -122,9 +125,9 @@ class LocalExecutor:
         """The attempts on the disk, by job id and number."""
         return [
             ((job.name, int(directory.name)), directory)
-            for job in _folders(self._root)
-            if not job.name.startswith(_REMOVED)
-            for directory in _folders(job)
+            for job in folders(self._root)
+            if not job.name.startswith(REMOVED)
+            for directory in folders(job)
             if directory.name.isdecimal()
         ]
 
@@ -136,10 +139,10 @@ class LocalExecutor:
 
     def remove(self, directory: Path) -> None:
         """Removes an attempt's directory: renames it at once, and deletes it in a thread."""
-        removed = self._root / f"{_REMOVED}{uuid4().hex}"
+        removed = self._root / f"{REMOVED}{uuid4().hex}"
         with suppress(OSError):
             directory.rename(removed)  # `sweep` removes what stays
-        self._removals.put(partial(_remove, removed, directory.parent, self._job_folders))
+        self._removals.put(partial(remove_directory, removed, directory.parent, self._job_folders))
 
     def _directory(self, job_id: str, attempt: int) -> Path:
         return self._root / job_id / str(attempt)
@@ -161,7 +164,7 @@ class LocalExecutor:
 
     async def _sweep_one(self, key: tuple[str, int], directory: Path) -> None:
         with suppress(OSError):
-            lock = _take_lock(directory)
+            lock = take_lock(directory)
             if lock is None:
                 return
             try:
@@ -193,10 +196,10 @@ class _LocalRun:
         self._lost: Exit | None = None  # the end, once its processes are ended
         self._cancelled = False
         self._began = False
-        self._outbox = Outbox(directory / _INBOX)
+        self._outbox = Outbox(directory / INBOX)
         self._sending = asyncio.Lock()
         self._news = asyncio.Event()
-        self._bell = watched(self._loop, _open_bell(directory), self._hear)
+        self._bell = watched(self._loop, open_bell(directory), self._hear)
         self._timer = self._loop.call_later(LOOK_INTERVAL_S, self._look_again)
         self._soon: asyncio.TimerHandle | None = None
         self._soon_s = _SOON_S
@@ -340,7 +343,7 @@ class _LocalRun:
     def _find_end(self, thorough: bool) -> Exit | None:
         if self._lost is not None:  # whatever its shim writes now
             return self._once_ended(self._lost)
-        written = _read_exit(self._directory)
+        written = read_exit(self._directory)
         if written is None:
             return self._find_dead() if thorough else None
         if written.reason == "lost":
@@ -348,12 +351,12 @@ class _LocalRun:
         if self._is_watched():
             self._look_soon()
             return None
-        _check_spools(self._directory)
+        check_spools(self._directory)
         return written
 
     def _is_watched(self) -> bool:
         """Whether its shim is there. Until that leaves, an end may be one that the job wrote."""
-        lock = _take_lock(self._directory)
+        lock = take_lock(self._directory)
         if lock is not None:
             os.close(lock)
         return lock is None
@@ -362,29 +365,29 @@ class _LocalRun:
         """The end of an attempt that has no recorded end because its shim was killed."""
         began = (self._directory / "started").exists()
         if self._began and not began:
-            return self._once_ended(_removed())
+            return self._once_ended(removed_exit())
         self._began = began
         if began:
-            _check_spools(self._directory)
-            _check_control(self._directory)
+            check_spools(self._directory)
+            check_control(self._directory)
         if not began and self._shim is not None and not self._shim.gone:
             return None
         # Not earlier: a shim that has not begun could find its lock held by this look.
         try:
-            lock = _take_lock(self._directory)
+            lock = take_lock(self._directory)
         except FileNotFoundError:
-            return self._once_ended(_removed())
+            return self._once_ended(removed_exit())
         if lock is None:
             return None
         try:
             # Between the first look and the lock it may have ended normally, or begun and ended.
-            written = _read_exit(self._directory)
+            written = read_exit(self._directory)
             if written is not None:
                 return written
             if (self._directory / "started").exists():
-                return self._once_ended(_lost(self._directory))
+                return self._once_ended(lost_exit(self._directory))
             (self._directory / "spec").unlink(missing_ok=True)
-            return _never_began("The process that runs the job ended before it began.")
+            return never_began("The process that runs the job ended before it began.")
         finally:
             os.close(lock)
 
@@ -402,7 +405,7 @@ class _NeverBegan:
     """A run of an attempt for which not even a shim could be started."""
 
     def __init__(self, error: str) -> None:
-        self._exit = _never_began(error)
+        self._exit = never_began(error)
 
     async def output(self, offset: int = 0, channel: str = OUTPUT) -> AsyncIterator[bytes]:
         for none in b"":
@@ -428,205 +431,3 @@ class _NeverBegan:
 
     async def discard(self) -> None:
         pass
-
-
-def _prepare(directory: Path, spec: AttemptSpec, job_folders: Lock) -> None:
-    directory.parent.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-    _make(directory, job_folders)
-    for fifo in ("bell", "control"):
-        with suppress(FileExistsError):
-            os.mkfifo(directory / fifo, 0o600)
-    for channel in (OUTPUT, *spec.channels):
-        (directory / spool_of(channel)).touch(0o600)
-    if spec.inbox:
-        make(directory / _INBOX)
-    fresh = directory / "spec.new"
-    with open(open_regular(str(fresh), os.O_WRONLY | os.O_CREAT | os.O_TRUNC), "wb") as file:
-        file.write(_encode(spec, _environment(directory, spec)))
-    fresh.rename(directory / "spec")
-
-
-def _make(directory: Path, job_folders: Lock) -> None:
-    """Make an attempt's directory, in the job's folder or with it."""
-    with job_folders:
-        directory.parent.mkdir(mode=0o700, exist_ok=True)
-        directory.mkdir(mode=0o700, exist_ok=True)
-
-
-def _environment(directory: Path, spec: AttemptSpec) -> dict[str, str]:
-    """The process's environment, with the paths of this attempt."""
-    env = dict(spec.env)
-    if spec.channels:
-        others = (channel for channel in spec.channels if channel != "stderr")
-        descriptors = [f"{channel}:{fd}" for fd, channel in enumerate(others, 3)]
-        if "stderr" in spec.channels:
-            descriptors.insert(0, "stderr:2")
-        env["CREWLOG_CHANNELS"] = " ".join(descriptors)
-    if spec.inbox:
-        env["CREWLOG_INBOX"] = str(directory / _INBOX)
-    return env
-
-
-def _encode(spec: AttemptSpec, env: dict[str, str]) -> bytes:
-    """The form that `scheduler/executors/shim/` reads."""
-    numbers = (spec.timeout_ms, spec.output_limit, spec.grace_ms)
-    variables = (f"{name}={value}" for name, value in env.items())
-    fields = (*map(str, numbers), spec.cwd, str(len(spec.argv)), *spec.argv, *variables)
-    return b"\0".join(map(os.fsencode, fields))
-
-
-def _open_bell(directory: Path) -> int | None:
-    try:
-        return os.open(directory / "bell", os.O_RDWR | os.O_NONBLOCK | os.O_NOFOLLOW)
-    except OSError:
-        return None
-
-
-def _take_lock(directory: Path) -> int | None:
-    """The lock of an attempt that is not alive, for the caller to close; None if it is alive."""
-    lock = open_regular(str(directory / "lock"), os.O_RDWR | os.O_CREAT)
-    try:
-        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        os.close(lock)
-        return None
-    return lock
-
-
-def _withdraw(directory: Path) -> bool:
-    """Prevents an attempt that has not begun from beginning later. False: it is just beginning."""
-    try:
-        lock = _take_lock(directory)
-    except FileNotFoundError:
-        return True
-    if lock is None:
-        return False
-    try:
-        if (directory / "started").exists():
-            return False
-        # A shim that is just starting finds no spec, and leaves.
-        (directory / "spec").unlink(missing_ok=True)
-        return True
-    finally:
-        os.close(lock)
-
-
-def _remove(removed: Path, job: Path, job_folders: Lock) -> None:
-    with suppress(OSError), job_folders:
-        job.rmdir()  # fails if it holds another attempt
-    try:
-        for name in os.listdir(removed):
-            os.unlink(removed / name)
-        os.rmdir(removed)
-    except OSError:
-        with suppress(OSError):
-            remove_tree(removed)
-
-
-def _remove_left(root: Path) -> None:
-    """Remove what an earlier server was about to remove."""
-    with suppress(OSError):
-        for left in list(root.iterdir()):
-            if left.name.startswith(_REMOVED):
-                with suppress(OSError):
-                    remove_tree(left)
-
-
-def _folders(parent: Path) -> list[Path]:
-    try:
-        return sorted(path for path in parent.iterdir() if path.is_dir())
-    except OSError:
-        return []
-
-
-def _read_exit(directory: Path) -> Exit | None:
-    try:
-        encoded = read_regular(str(directory / "exit.json"), _LARGEST_EXIT)
-    except FileNotFoundError:
-        return None
-    try:
-        return _decode_exit(json.loads(encoded))
-    except (ValueError, RecursionError, OverflowError, TypeError, KeyError, AttributeError):
-        return _lost(directory)
-
-
-def _decode_exit(end: dict[str, Any]) -> Exit:
-    """Raises ValueError, TypeError, KeyError or AttributeError if no shim has written it."""
-    error = end["error"]
-    others = tuple(Kept(name, *counts) for name, counts in end.pop("channels", {}).items())
-    sentence = None if error is None else _sentence(error)
-    made = Exit(**{**end, "error": sentence, "others": others})
-    counted = [made.output_bytes, made.kept_bytes, made.duration_ms]
-    counted += [count for other in others for count in (other.written, other.kept)]
-    if made.reason not in _WRITTEN or not all(type(n) is int and 0 <= n <= _MOST for n in counted):
-        raise ValueError("No shim ends so.")
-    if made.exit_code is not None and not (
-        type(made.exit_code) is int and abs(made.exit_code) < 256
-    ):
-        raise ValueError("No process exits so.")
-    return made
-
-
-def _check_spools(directory: Path) -> None:
-    """Raises NotRegular if another thing is in the place of a spool."""
-    with os.scandir(directory) as entries:
-        for entry in entries:
-            if entry.name.partition(".")[0] == "spool" and not entry.is_file(follow_symlinks=False):
-                raise NotRegular(entry.name)
-
-
-def _check_control(directory: Path) -> None:
-    """Raises OSError if nobody can tell the shim anything any more."""
-    if not stat.S_ISFIFO(os.lstat(directory / "control").st_mode):
-        raise OSError(errno.EINVAL, "control is not a pipe")
-
-
-def _lost(directory: Path) -> Exit:
-    spool, started = (directory / "spool").stat(), (directory / "started").stat()
-    return Exit(
-        reason="lost",
-        exit_code=None,
-        output_bytes=spool.st_size,
-        kept_bytes=spool.st_size,
-        duration_ms=max(0, (spool.st_mtime_ns - started.st_mtime_ns) // 1_000_000),
-        error="The process that watched the job is gone, so nobody knows how it ended.",
-    )
-
-
-def _removed() -> Exit:
-    return Exit("lost", None, 0, 0, 0, "Somebody removed the files of the running job.")
-
-
-def _never_began(error: str) -> Exit:
-    return Exit("spawn_failed", None, 0, 0, 0, error)
-
-
-def _sentence(failure: dict[str, Any]) -> str:
-    what, number = failure["what"], failure["errno"]
-    known, otherwise = _SENTENCES[failure["stage"]]
-    return known.get(number, otherwise).format(what=what, why=os.strerror(number))
-
-
-_WRITTEN = ("exited", "cancelled", "timed_out", "spawn_failed")
-_MOST = 2**63 - 1
-
-_CWD_ERRORS = {
-    errno.ENOENT: "No such working directory: {what!r}.",
-    errno.ENOTDIR: "The working directory is not a directory: {what!r}.",
-    errno.EACCES: "No permission to enter the working directory: {what!r}.",
-}
-
-_PROGRAM_ERRORS = {
-    errno.ENOENT: "No such program: {what!r}.",
-    errno.ENOTDIR: "No such program: {what!r}.",
-    errno.EACCES: "No permission to run the program, or it is not executable: {what!r}.",
-    errno.ENOEXEC: "Not a program that this system can run: {what!r}. A script needs a #! line.",
-    errno.E2BIG: "The arguments and environment of the program are too long: {what!r}.",
-}
-
-_SENTENCES: dict[str, tuple[dict[int, str], str]] = {
-    "process": ({}, "No process could be made for the program {what!r} ({why})."),
-    "session": ({}, "No session could be made for the program {what!r} ({why})."),
-    "cwd": (_CWD_ERRORS, "The working directory cannot be used: {what!r} ({why})."),
-    "program": (_PROGRAM_ERRORS, "The program cannot be run: {what!r} ({why})."),
-}

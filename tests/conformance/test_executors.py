@@ -35,6 +35,7 @@ from scheduler.executors.contract import (
     Kept,
     Running,
 )
+from scheduler.executors.directories import prepare
 from scheduler.executors.inbox import Frame, Inbox, Outbox, make
 from scheduler.executors.local import LocalExecutor
 from scheduler.executors.spawned import spawn
@@ -1164,7 +1165,7 @@ def here(tmp_path: Path) -> World:
 def prepared(world: World, spec: AttemptSpec) -> Path:
     """The directory of an attempt just before its shim starts."""
     directory = world.root / spec.job_id / str(spec.attempt)
-    local._prepare(directory, spec, threading.Lock())
+    prepare(directory, spec, threading.Lock())
     return directory
 
 

@@ -10,7 +10,8 @@ from pathlib import Path
 import pytest
 
 from scheduler.executors import trees
-from scheduler.executors.local import LocalExecutor, _make, _remove
+from scheduler.executors.directories import make_directory, remove_directory
+from scheduler.executors.local import LocalExecutor
 from scheduler.executors.trees import remove_tree
 from scheduler.workspaces.attempt_folder import AttemptFolders
 from tests.kit.waiting import soon
@@ -146,14 +147,14 @@ def test_a_folder_is_made_while_that_of_an_earlier_attempt_is_removed(tmp_path: 
 
     def remove() -> None:
         while not over.is_set():
-            _remove(tmp_path / "~removed", tmp_path / "job", job_folders)
+            remove_directory(tmp_path / "~removed", tmp_path / "job", job_folders)
 
     removers = [threading.Thread(target=remove) for _ in range(2)]
     for remover in removers:
         remover.start()
     try:
         for attempt in range(2_000):
-            _make(tmp_path / "job" / str(attempt), job_folders)
+            make_directory(tmp_path / "job" / str(attempt), job_folders)
             os.rmdir(tmp_path / "job" / str(attempt))
     finally:
         over.set()
@@ -161,4 +162,4 @@ def test_a_folder_is_made_while_that_of_an_earlier_attempt_is_removed(tmp_path: 
             remover.join()
     (tmp_path / "file").touch()
     with pytest.raises(FileExistsError):
-        _make(tmp_path / "file" / "1", job_folders)
+        make_directory(tmp_path / "file" / "1", job_folders)
