@@ -173,6 +173,25 @@ CHAIN = (job("a"), job("b", "a"), job("c", "b"))
 DIAMOND = (job("a"), job("b", "a"), job("c", "a"), job("d", "b", "c"))
 
 
+Timed = tuple[Table, SimulatedTimers, Deadlines]
+
+
+@pytest.fixture
+def timed(tmp_path: Path) -> Iterator[Timed]:
+    """A table whose time a test controls, and its deadlines, which do not run yet."""
+    timers = SimulatedTimers(system_clock())
+    table = Table(tmp_path / "log", timers.clock)
+    views = Views(tmp_path / "views.db", table.log, PROJECTIONS)
+    views.start()
+    yield (
+        table,
+        timers,
+        Deadlines(table.log, views, table.crews, table.approvals, timers, timers.clock),
+    )
+    views.close()
+    table.close()
+
+
 @pytest.fixture
 def table(tmp_path: Path) -> Iterator[Table]:
     made = Table(tmp_path / "log")
@@ -282,13 +301,9 @@ def test_a_time_that_has_passed_holds_nothing(table: Table) -> None:
 
 
 @pytest.mark.parametrize("begun", ["before the crew", "after it", "after its time"])
-def test_a_time_is_kept_by_servers_that_begin_at_any_moment(tmp_path: Path, begun: str) -> None:
+def test_a_time_is_kept_by_servers_that_begin_at_any_moment(timed: Timed, begun: str) -> None:
+    table, timers, deadlines = timed
     hour = timedelta(hours=1)
-    timers = SimulatedTimers(system_clock())
-    table = Table(tmp_path / "log", timers.clock)
-    views = Views(tmp_path / "views.db", table.log, PROJECTIONS)
-    views.start()
-    deadlines = Deadlines(table.log, views, table.crews, table.approvals, timers, timers.clock)
 
     async def scenario() -> None:
         due = format_time(timers.now + hour)
@@ -307,21 +322,13 @@ def test_a_time_is_kept_by_servers_that_begin_at_any_moment(tmp_path: Path, begu
             running.cancel()
             await asyncio.wait([running])
 
-    try:
-        play(scenario())
-    finally:
-        views.close()
-        table.close()
+    play(scenario())
 
 
-def test_what_is_done_again_before_its_time_is_let_go_at_it(tmp_path: Path) -> None:
+def test_what_is_done_again_before_its_time_is_let_go_at_it(timed: Timed) -> None:
+    table, timers, deadlines = timed
     """Also by a server that started while the job had ended."""
     hour = timedelta(hours=1)
-    timers = SimulatedTimers(system_clock())
-    table = Table(tmp_path / "log", timers.clock)
-    views = Views(tmp_path / "views.db", table.log, PROJECTIONS)
-    views.start()
-    deadlines = Deadlines(table.log, views, table.crews, table.approvals, timers, timers.clock)
 
     async def scenario() -> None:
         await table.commit(*CHAIN, not_before=format_time(timers.now + hour))
@@ -339,20 +346,12 @@ def test_what_is_done_again_before_its_time_is_let_go_at_it(tmp_path: Path) -> N
             running.cancel()
             await asyncio.wait([running])
 
-    try:
-        play(scenario())
-    finally:
-        views.close()
-        table.close()
+    play(scenario())
 
 
-def test_questions_that_nobody_waits_for_are_withdrawn_at_a_start(tmp_path: Path) -> None:
+def test_questions_that_nobody_waits_for_are_withdrawn_at_a_start(timed: Timed) -> None:
     """Earlier versions left those of jobs without a crew."""
-    timers = SimulatedTimers(system_clock())
-    table = Table(tmp_path / "log", timers.clock)
-    views = Views(tmp_path / "views.db", table.log, PROJECTIONS)
-    views.start()
-    deadlines = Deadlines(table.log, views, table.crews, table.approvals, timers, timers.clock)
+    table, timers, deadlines = timed
 
     async def scenario() -> None:
         asked = {}
@@ -372,11 +371,7 @@ def test_questions_that_nobody_waits_for_are_withdrawn_at_a_start(tmp_path: Path
             running.cancel()
             await asyncio.wait([running])
 
-    try:
-        play(scenario())
-    finally:
-        views.close()
-        table.close()
+    play(scenario())
 
 
 # Stranding
