@@ -78,9 +78,11 @@ def open_bell(directory: Path) -> int | None:
         return None
 
 
-def take_lock(directory: Path) -> int | None:
-    """The lock of an attempt that is not alive, for the caller to close; None if it is alive."""
-    lock = open_regular(str(directory / "lock"), os.O_RDWR | os.O_CREAT)
+def take_lock(directory: Path, *, make: bool = True) -> int | None:
+    """The lock of an attempt that is not alive, for the caller to close; None if it is alive.
+    Raises FileNotFoundError if there is none and it is not to be made.
+    """
+    lock = open_regular(str(directory / "lock"), os.O_RDWR | (os.O_CREAT if make else 0))
     try:
         fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:

@@ -348,18 +348,17 @@ class _LocalRun:
             return self._find_dead() if thorough else None
         if written.reason == "lost":
             return self._once_ended(written)
-        if self._is_watched():
+        # Until its shim has left, an end may be one that the job wrote. A lock that is gone raises.
+        lock = take_lock(self._directory, make=False)
+        if lock is None:
             self._look_soon()
             return None
+        os.close(lock)
         check_spools(self._directory)
-        return written
-
-    def _is_watched(self) -> bool:
-        """Whether its shim is there. Until that leaves, an end may be one that the job wrote."""
-        lock = take_lock(self._directory)
-        if lock is not None:
-            os.close(lock)
-        return lock is None
+        last = read_exit(self._directory)
+        if last is None or last.reason == "lost":
+            return self._once_ended(last or lost_exit(self._directory))
+        return last
 
     def _find_dead(self) -> Exit | None:
         """The end of an attempt that has no recorded end because its shim was killed."""
@@ -374,7 +373,7 @@ class _LocalRun:
             return None
         # Not earlier: a shim that has not begun could find its lock held by this look.
         try:
-            lock = take_lock(self._directory)
+            lock = take_lock(self._directory, make=not began)
         except FileNotFoundError:
             return self._once_ended(removed_exit())
         if lock is None:
@@ -383,7 +382,7 @@ class _LocalRun:
             # Between the first look and the lock it may have ended normally, or begun and ended.
             written = read_exit(self._directory)
             if written is not None:
-                return written
+                return written if written.reason != "lost" else self._once_ended(written)
             if (self._directory / "started").exists():
                 return self._once_ended(lost_exit(self._directory))
             (self._directory / "spec").unlink(missing_ok=True)

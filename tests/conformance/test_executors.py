@@ -1683,12 +1683,46 @@ def test_an_end_that_no_shim_has_written_is_lost(here: World, written: str) -> N
     here.run(scenario)
 
 
+FORGED = (
+    '{"reason":"exited","exit_code":0,"output_bytes":0,"kept_bytes":0,"duration_ms":1,"error":null}'
+)
+
+
+def test_an_end_that_the_job_has_written_is_not_its_end_without_the_lock_either(
+    here: World,
+) -> None:
+    (here.cwd / "end").write_text(FORGED)
+    place = here.root / JOB / "1"
+    script = f"echo $$ > child; rm {place}/lock; cp end {place}/exit.json; exec sleep 60"
+
+    async def scenario(executor: Executor) -> None:
+        running = await executor.start(here.shell(script, env=NAMED))
+        async with asyncio.timeout(20):
+            assert (await running.wait()).reason == "lost"
+        assert is_dead(here.pid("child"))
+
+    here.run(scenario)
+
+
+@pytest.mark.parametrize("how", STRANGE.values(), ids=STRANGE)
+def test_an_attempt_that_replaces_its_marker_is_lost_with_its_shim(here: World, how: str) -> None:
+    """What ends the rest of it waits for nothing that stands there."""
+    place = here.root / JOB / "1" / "started"
+    script = f"sleep 4323 & echo $! > left; {how.format(place)}; echo $PPID > shim; sleep 60"
+
+    async def scenario(executor: Executor) -> None:
+        running = await executor.start(here.shell(script, env=NAMED))
+        os.kill(await asyncio.to_thread(here.pid, "shim"), signal.SIGKILL)
+        async with asyncio.timeout(20):
+            assert (await running.wait()).reason == "lost"
+        assert is_dead(here.pid("left"))
+
+    here.run(scenario)
+
+
 @pytest.mark.parametrize("adopt", [False, True], ids=["watched", "adopted"])
 def test_an_end_that_the_job_has_written_is_not_its_end(here: World, adopt: bool) -> None:
-    (here.cwd / "end").write_text(
-        '{"reason":"exited","exit_code":0,"output_bytes":0,"kept_bytes":0,"duration_ms":1,'
-        '"error":null}'
-    )
+    (here.cwd / "end").write_text(FORGED)
     place = here.root / JOB / "1" / "exit.json"
     script = f"cp end {place}; echo . > {place.parent / 'bell'}; {WAIT_FOR_GATE} echo out; exit 3"
 

@@ -8,6 +8,7 @@ import time
 
 from scheduler.executors.shim.directory import read_file
 from scheduler.executors.shim.process_control import prctl
+from scheduler.executors.shim.regular_file import read_regular
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -15,6 +16,7 @@ if TYPE_CHECKING:
 
 PR_SET_CHILD_SUBREAPER = 36
 KNOWN_FOR_S = 1.0
+LARGEST_MARKER = 1_024
 
 
 class Process:
@@ -195,29 +197,30 @@ def there_before() -> set[str]:
 
 def session_of(pid: int) -> bytes:
     """The session that this process leads, so that it can be known again: the number, when the
-    process began, and which start of the system that was.
+    process began, and where numbers mean the same: this start of the system, and of its namespace.
     """
     found = look_at_process(pid)
-    return b"" if found is None else b"%d %s %s" % (pid, found.began, this_boot())
+    return b"" if found is None else b"%d %s %s" % (pid, found.began, this_space())
 
 
 def present_session(marker: str) -> int:
     """The session that a marker names, if it may still be that one; -1: it is not known."""
     try:
-        number, began, boot = read_file(marker).split()
+        number, began, space = read_regular(marker, LARGEST_MARKER).split()
         pid = int(number)
     except (OSError, ValueError):
         return -1
     # No process gets the number of a session that is in use. One that has it leads another.
     leader = look_at_process(pid)
-    if boot != this_boot() or (leader is not None and leader.began != began):
+    if space != this_space() or (leader is not None and leader.began != began):
         return -1
     return pid
 
 
-def this_boot() -> bytes:
+def this_space() -> bytes:
     try:
-        return read_file("/proc/sys/kernel/random/boot_id").strip()
+        boot = read_file("/proc/sys/kernel/random/boot_id").strip()
+        return boot + b"/" + os.readlink(b"/proc/self/ns/pid")
     except OSError:
         return b"unknown"
 

@@ -79,8 +79,8 @@ def end_left(job: str, attempt: str) -> None:
     if not os.path.exists("/proc/self/environ"):
         return
     kin = Kin(marks_of({b"CREWLOG_JOB_ID": job.encode(), b"CREWLOG_ATTEMPT": attempt.encode()}))
-    kin.left_session = present_session(f"{job}/{attempt}/started")
-    left = signal_each(kin, signal.SIGTERM, signal.SIGCONT)
+    marker = f"{job}/{attempt}/started"
+    left = signal_each(kin, marker, signal.SIGTERM, signal.SIGCONT)
     kill_at = time.monotonic() + LEFT_GRACE_S
     took = 0.0
     empty = 0 if left else 1
@@ -89,13 +89,14 @@ def end_left(job: str, attempt: str) -> None:
         now = time.monotonic()
         if now >= kill_at + LAST_WAIT_S:
             return
-        left = signal_each(kin, *((signal.SIGKILL,) if now >= kill_at else ()))
+        left = signal_each(kin, marker, *((signal.SIGKILL,) if now >= kill_at else ()))
         empty = 0 if left else empty + 1
         took = time.monotonic() - now
 
 
-def signal_each(kin: Kin, *numbers: int) -> bool:
+def signal_each(kin: Kin, marker: str, *numbers: int) -> bool:
     """Signals each process that is left when it is found. Whether there was one."""
+    kin.left_session = present_session(marker)  # anew: its number may be another's by now
     left = False
     for process in kin.each():
         kin.signal([process], *numbers)

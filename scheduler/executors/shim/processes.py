@@ -48,6 +48,7 @@ class Processes:
     def drop(self) -> None:
         """Ends the first process without letting it become the program."""
         os.close(self.go)
+        os.kill(self.pid, signal.SIGKILL)  # it may hang in the working directory
         self.reap()
 
     def has_ended(self) -> bool:
@@ -102,8 +103,9 @@ class Processes:
             return []
         # If there are descendants, only a second empty look counts: a process may have started
         # another one behind the first look, and ended before it was examined.
+        has_children = self.has_children()
         before = self.kin.children()
-        found = (self.has_children() and self.kin.find()) or self.kin.find(self.has_children())
+        found = (has_children and self.kin.find()) or self.kin.find(self.has_children())
         if not found and self.has_children():
             self.restless = self.kin.children() != before
         return found
@@ -114,7 +116,10 @@ class Processes:
             for pid in kin.children():
                 found = look_at_process(pid)
                 if found is not None and kin.is_of_it(found):
-                    os.kill(pid, signal.SIGKILL)  # nobody else reaps it, so it has this number
+                    try:
+                        os.kill(pid, signal.SIGKILL)  # nobody else reaps it: it has this number
+                    except PermissionError:
+                        kin.beyond.add(pid)
             if not self.has_children():
                 return
 
