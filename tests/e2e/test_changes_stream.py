@@ -13,6 +13,7 @@ import pytest
 from tests.e2e.crews import (
     Json,
     all_done,
+    attempt_runs,
     commit,
     job,
     only_after,
@@ -216,6 +217,7 @@ def test_others_see_nothing_but_the_questions_they_are_named_for(
         client(server, issue_token(server, eve["id"], "read")) as nobodys,
     ):
         own = commit(server, his, job("own", until_there(gate)))["own"]
+        attempt_runs(his, own)
         begin = http.log_head()
         with changes(his) as live:
             asks = commit(
