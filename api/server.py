@@ -26,6 +26,7 @@ from api.edge.socket_protocol import CalmSockets
 from api.parts import VERSION, Parts, build
 from api.people.parts import PeopleParts
 from api.people.sign_in_link import LINK_LIFETIME_S
+from api.process import collector
 from api.process.data_directory import check_kinds
 from api.process.stdio import RecordWriter, say
 from api.settings import SHORTEST_SECRET, Settings
@@ -202,17 +203,6 @@ async def _tell_way_in(people: PeopleParts, url: str) -> None:
         await asyncio.to_thread(say, text)
 
 
-def tune_collector() -> None:
-    """Freeze the present objects, and collect less often. Requests make many objects that die by
-    themselves; with its defaults the collector would cost a busy server a sixth of its time and
-    find nothing.
-    """
-    gc.collect()
-    gc.freeze()
-    gc.set_threshold(20_000, 20, 20)
-    gc.enable()
-
-
 def _run(
     parts: Parts,
     listener: socket.socket,
@@ -223,7 +213,7 @@ def _run(
     most = for_connections(raise_limit(), parts.settings.capacity)
     # An application has tens of thousands of objects, and stays: the collector need not walk them.
     addresses = create_app(parts, made=gc.freeze)
-    tune_collector()
+    collector.begin()
     app: ASGIApp = addresses
     if doors:
         alone = [(s.getsockname()[:2], addresses.dialects[door.dialect]) for door, s in doors]
@@ -281,7 +271,7 @@ class _Cuttable:
 
 class _Server(uvicorn.Server):
     """Tells requests that wait that the server stops, before it waits for them to end. Checks its
-    connections once a second.
+    connections and its old objects once a second.
     """
 
     def __init__(
@@ -298,6 +288,7 @@ class _Server(uvicorn.Server):
         self._stopping = stopping
         self._most = most_connections
         self._warn_at = 0.0
+        self._old_objects = collector.OldObjects()
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
         await super().startup(sockets)
@@ -316,6 +307,7 @@ class _Server(uvicorn.Server):
                     self._most,
                 )
             sweep(connections, now)
+            self._old_objects.look()
         return await super().on_tick(counter)
 
     async def _serve(self, sockets: list[socket.socket] | None = None) -> None:

@@ -154,7 +154,7 @@ def serve(
     keep_to_itself()
     environ = take_secrets_out_of_environment()
     let_another_serve()
-    # Garbage collection among the modules would take a tenth of the start. `tune_collector` turns
+    # Garbage collection among the modules would take a tenth of the start. `collector.begin` turns
     # the collector on again.
     gc.disable()
     from api.server import CannotServe

@@ -9,6 +9,8 @@ from domain.log.recorded import Recorded
 
 _MAX_EVENTS = 8_192
 _MAX_BYTES = 16 * 1024 * 1024
+_DECODED = 512
+"""The newest events, which keep their decoded form: readers who follow the log are there."""
 
 # What a read event takes in memory: its bytes, and the decoded form, in which each text of a list
 # is an object of its own.
@@ -28,6 +30,7 @@ class RecentEvents:
         self._lock = threading.Lock()
         self._floor = head
         self._events: deque[Recorded] = deque()
+        self._decoded: deque[Recorded] = deque()
         self._by_subject: dict[str, deque[Recorded]] = {}
         self._bytes = 0
         self._shared: tuple[_Asked, tuple[list[Recorded], int]] | None = None
@@ -52,6 +55,9 @@ class RecentEvents:
                 siblings.append(event)
                 self._bytes += _weight(event)
             self._events.extend(events)
+            self._decoded.extend(events)
+            while len(self._decoded) > _DECODED:
+                self._decoded.popleft().let_go()
             while len(self._events) > self._max_events or (
                 self._bytes > self._max_bytes and len(self._events) > 1
             ):

@@ -58,13 +58,20 @@ class Recorded:
     @property
     def decoded(self) -> Json:
         """The stored state with `data` upcast."""
-        if self._state is None:
-            state: Json = orjson.loads(self.state)
+        state = self._state  # another thread may let go of it at any moment
+        if state is None:
+            state = orjson.loads(self.state)
             event_class = self.catalogue.get(self.type)
             if event_class is not None and state["schema"] < event_class.schema_number:
                 state["data"] = event_class.upcast(state["data"], state["schema"])
             self._state = state
-        return self._state
+        return state
+
+    def let_go(self) -> None:
+        """Keep the stored bytes alone: decoded, an event is a dozen objects that the garbage
+        collector walks. The next reader decodes it anew. Thread-safe.
+        """
+        self._state = self._data = None
 
     @property
     def data(self) -> Json:

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import uvloop
 
-from api.server import tune_collector
+from api.process import collector
 from domain.catalogue import CATALOGUE
 from domain.job.events import (
     JobMessaged,
@@ -39,7 +39,7 @@ async def _append_all(log: EventLog, run: int) -> None:
 def append_group_commit_vs_raw_sqlite() -> Ratio:
     """Rows a second; both files have the same tables and indexes, synchronous=FULL and WAL."""
     with tempfile.TemporaryDirectory() as directory:
-        tune_collector()
+        collector.begin()
         log = open_sqlite_log(Path(directory) / "ours", redactor=Redactor(), catalogue=CATALOGUE)
         raw = _raw_file(Path(directory) / "raw.db")
         runs = iter(range(1_000))
