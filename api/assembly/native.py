@@ -28,7 +28,6 @@ from api.native.templates import template_routes
 from api.native.tokens import token_routes
 from api.native.users import user_routes
 from api.parts import VERSION, Parts, plain
-from api.settings import Settings
 from domain.catalogue import CATALOGUE
 
 
@@ -73,7 +72,7 @@ def assemble(parts: Parts) -> ASGIApp:
         projection_routes(parts.log, parts.views),
         delivery_routes(parts.deliveries, parts.views),
         analytics_routes(parts.views, parts.clock, parts.email_of),
-        system_of(parts.settings),
+        system_of(parts),
     )
     return native_app(jobs, crews, others, parts.security, VERSION)
 
@@ -89,11 +88,13 @@ def schedule_actions(parts: Parts) -> ScheduleActions:
     )
 
 
-def system_of(settings: Settings) -> APIRouter:
+def system_of(parts: Parts) -> APIRouter:
+    settings = parts.settings
     # By default an LM Studio is only looked for: gitoma's health says whether there is one.
     named = settings.model_fields_set & {"lm_studio_base_url", "lm_studio_model"}
     return system_routes(
         dialects=settings.dialects,
         github_token_set=bool(plain(settings.github_token)),
         lm_studio=lm_studio(settings) if named else None,
+        repositories=parts.feed.subscribe,
     )

@@ -139,6 +139,7 @@ TABLE: dict[tuple[str, str], Row] = {
     ("GET", "/api/dispatcher/status"): Row(LOGIN),
     ("GET", "/crewlog/v1/analytics/overview"): Row(LOGIN),
     ("GET", "/crewlog/v1/system"): Row(LOGIN),
+    ("GET", "/crewlog/v1/system/repositories/stream"): Row(ADMIN),
     # Jobs of the native API
     ("GET", "/crewlog/v1/jobs"): Row(LOGIN),
     ("POST", "/crewlog/v1/jobs"): Row(LOGIN, {"argv": ["true"]}),

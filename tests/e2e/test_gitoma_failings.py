@@ -316,6 +316,16 @@ def test_failing_11_nobody_looks_at_the_states_when_nobody_listens(tmp_path: Pat
             socket.recv(timeout=90)
             assert watch.opened_within(5)
         until(lambda: not watch.opened_within(1.2), "a second without a look")
+        with (
+            Native(server) as http,
+            http.stream("GET", "/crewlog/v1/system/repositories/stream") as stream,
+        ):
+            data = (line[6:] for line in stream.iter_lines() if line.startswith("data: "))
+            assert json.loads(next(data)) == []
+            assert watch.opened_within(5)
+            (tmp_path / "states" / "crew__log.json").write_text('{"phase": "DONE"}')
+            assert [state["phase"] for state in json.loads(next(data))] == ["DONE"]
+        until(lambda: not watch.opened_within(1.2), "a second without a look")
 
 
 class Watch:

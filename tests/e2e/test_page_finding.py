@@ -7,6 +7,7 @@ import threading
 from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
+from urllib.parse import urlsplit
 
 import pytest
 from playwright.sync_api import Route, expect
@@ -443,3 +444,20 @@ def test_the_card_of_gitoma_needs_no_dialect(visitors: Visitors, tmp_path: Path)
         )
         assert "/crewlog/v1/system" in asked
         assert not [path for path in asked if path.startswith(("/api/", "/ws/"))]
+
+
+def test_the_page_speaks_the_native_api_alone(server: Server, visitors: Visitors) -> None:
+    """Beside it there is only the sign-in: no path of a dialect, and no socket."""
+    visit = visitors.open(server)
+    asked: set[str] = set()
+    sockets: list[str] = []
+    visit.page.on("request", lambda one: asked.add(urlsplit(one.url).path))
+    visit.page.on("websocket", lambda socket: sockets.append(socket.url))
+    for room in ("approvals", "schedules", "templates", "people", "profile", "jobs", "system"):
+        visit.page.goto(f"{server.url}/#/{room}")
+        expect(visit.page.get_by_role("main")).not_to_contain_text("Loading")
+    with visit.page.expect_request("**/crewlog/v1/system/repositories/stream"):
+        visit.page.reload()
+    own = ("/crewlog/v1/", "/auth/", "/readyz", "/page/")
+    assert {path for path in asked - {"/", "/dashboard.js"} if not path.startswith(own)} == set()
+    assert sockets == []

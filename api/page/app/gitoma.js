@@ -1,13 +1,11 @@
 // gitoma: its health, and its state of each repository.
 
 import { html, useEffect, useState } from "../vendor/preact/preact.js";
-import { API, Problem, get, hasToken, heldToken } from "./api.js";
+import { API, EventStream, Problem, get } from "./api.js";
 import { Failure, Loading, State } from "./parts.js";
 import { me } from "./store.js";
 
-const SUBPROTOCOL = "gitoma-bearer."; // contracts/gitoma.md §8
 const OPERATOR = "operator";
-const AGAIN_MS = 5_000;
 
 export const Facts = ({ of: facts }) => html`<dl class="facts">${Object.entries(facts).filter(([, value]) => value !== null && value !== undefined)
   .map(([name, value]) => html`<dt key=${name}>${name}</dt><dd>${value}</dd>`)}</dl>`;
@@ -15,7 +13,7 @@ export const Facts = ({ of: facts }) => html`<dl class="facts">${Object.entries(
 /** Loads the health once: the server asks LM Studio, which may be slow. */
 export function Gitoma() {
   const [health, setHealth] = useState(null);
-  const states = useStates(health?.dialects?.includes("gitoma"));
+  const states = useStates();
   useEffect(() => {
     get(`${API}/system`).then(setHealth, (problem) => setHealth({ problem }));
   }, []);
@@ -39,33 +37,18 @@ function Repositories({ states }) {
 
 const safe = (address) => (/^https:[/][/]/.test(address) ? address : undefined);
 
-/** The token of this tab, if any; the browser sends a session's cookie itself. */
-function credentials() {
-  if (!hasToken()) return [];
-  return [SUBPROTOCOL + btoa(heldToken()).replaceAll("+", "-").replaceAll("/", "_").replaceAll("=", "")];
-}
-
-/** The states from the socket of gitoma's dialect. Null if the dialect is not served or the person
- * is not the operator: only the operator may open the socket. */
-function useStates(served) {
+/** The states of the repositories, live. Null before the first ones come, and for who is not the
+ * operator: only the operator may see them. */
+function useStates() {
   const [states, setStates] = useState(null);
   useEffect(() => {
-    if (!served || me.peek().id !== OPERATOR) return undefined;
-    let socket;
-    let again;
-    const open = () => {
-      socket = new WebSocket(`${location.origin.replace(/^http/, "ws")}/ws/state`, credentials());
-      socket.onmessage = ({ data }) => setStates(JSON.parse(data));
-      socket.onclose = () => (again = setTimeout(open, AGAIN_MS));
-    };
-    open();
-    return () => {
-      clearTimeout(again);
-      socket.onclose = null;
-      // Closing a socket that is still connecting would log an error in the console.
-      if (socket.readyState === WebSocket.CONNECTING) socket.onopen = () => socket.close();
-      else socket.close();
-    };
-  }, [served]);
+    if (me.peek().id !== OPERATOR) return undefined;
+    const stream = new EventStream(`${API}/system/repositories/stream`, {
+      frames: (list) => setStates(JSON.parse(list.at(-1).data)),
+      state: () => {},
+      closed: () => {},
+    });
+    return () => stream.stop();
+  }, []);
   return states;
 }
