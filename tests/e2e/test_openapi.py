@@ -165,7 +165,10 @@ def test_schemathesis_finds_nothing(
             # The time to make data depends on the load of the machine.
             "--suppress-health-check=too_slow",
             # These streams never end. Streams of jobs are requested for jobs that do not exist.
-            *("--exclude-path-regex=/log/stream|/events", "--request-timeout=60"),
+            *(
+                "--exclude-path-regex=/log/stream|/repositories/stream|/events",
+                "--request-timeout=60",
+            ),
         ],
         cwd=tmp_path,
         env=environment(SCHEMATHESIS_HOOKS=str(HOOKS), NO_PROXY="*", PYTHONWARNINGS="ignore"),
