@@ -16,7 +16,7 @@ import json
 import re
 from base64 import b64decode, b64encode, urlsafe_b64encode
 from collections.abc import Iterable, Sequence
-from itertools import takewhile
+from itertools import chain, takewhile
 from operator import eq
 from typing import NamedTuple, TypeAlias
 from urllib.parse import quote, quote_plus
@@ -204,16 +204,42 @@ def _forms(secret: str) -> set[str]:
     """The texts in which a secret may appear."""
     if len(secret) < SHORTEST_SECRET or secret in HIDDEN:
         return set()
-    encoded = secret.encode("utf-8", "surrogatepass")
-    forms = {secret, quote(encoded, safe=""), quote_plus(encoded), json.dumps(secret)[1:-1]}
+    encoded = _bytes_of(secret)
+    # Output shows a byte that is no UTF-8 as \xNN.
+    shown = encoded.decode("utf-8", "backslashreplace")
+    forms = {secret, shown, quote(encoded, safe=""), quote_plus(encoded), json.dumps(secret)[1:-1]}
     for shift in range(3):
         # Base64 works in groups of three bytes: characters that depend on neighbours are left off.
         first = (shift * 8 + 5) // 6
         last = (shift + len(encoded)) * 8 // 6
         for encode in (b64encode, urlsafe_b64encode):
             forms.add(encode(b"\0" * shift + encoded).decode()[first:last])
-    forms.update(line for line in map(str.strip, secret.splitlines()) if len(line) >= 16)
-    return forms
+    whole = b64encode(encoded).decode()[: len(encoded) * 8 // 6] if len(encoded) <= _WRAPPED else ""
+    wrapped = (whole[at : at + width] for width in _WIDTHS for at in range(0, len(whole), width))
+    lines = map(str.strip, chain(secret.splitlines(), shown.splitlines(), wrapped))
+    forms.update(line for line in lines if len(line) >= _LONG_LINE)
+    # What goes into the log is looked through as JSON.
+    return forms | {json.dumps(form, ensure_ascii=False)[1:-1] for form in forms}
+
+
+def _bytes_of(secret: str) -> bytes:
+    """The bytes of a variable: those that are no UTF-8 are lone surrogates in its text."""
+    try:
+        return secret.encode("utf-8", "surrogateescape")
+    except UnicodeEncodeError:
+        return secret.encode("utf-8", "surrogatepass")
+
+
+_LONG_LINE = 16
+"""Characters of a line of a secret from which on it is a secret by itself."""
+
+_WIDTHS = (64, 76)
+"""Characters of a line of Base64, as PEM and MIME wrap it."""
+
+_WRAPPED = 1_024
+"""Bytes of the longest secret whose lines of Base64 are searched for: each is one more search of
+every text.
+"""
 
 
 _LONGEST_BEGINNING = 8_192

@@ -7,11 +7,16 @@ import string
 import time
 from urllib.parse import quote
 
+import orjson
 import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
+from domain.job.events import JobOutput
+from domain.log import SYSTEM, new_events
+from domain.log.mapper import EventMapper
 from domain.redaction import HIDDEN, Redactor, hide_key_lines, key_of
+from scheduler.drivers.lines import LineSplitter
 
 GITHUB = "ghp_" + "a1B2c3D4e5F6g7H8i9J0k1L2m3N4o5P6q7R8"
 AWS_SECRET = "wJalrXUtnFEMI/K7MDENG/bPxRfiCYEXAMPLEKEY"
@@ -220,6 +225,33 @@ def test_each_long_line_of_a_given_secret_is_hidden() -> None:
     assert Redactor([secret]).text(f"| {KEY_TEXT}") == f"| {HIDDEN}"
 
 
+def test_each_line_of_a_secret_in_wrapped_base64_is_hidden() -> None:
+    secret = "".join(chr(33 + (7 * n) % 90) for n in range(150))
+    for width in (64, 76):
+        encoded = base64.b64encode(f"{secret}\n".encode()).decode()
+        for at in range(0, len(encoded) - width, width):
+            line = encoded[at : at + width]
+            assert Redactor([secret]).text(f"> {line}") == f"> {HIDDEN}"
+
+
+@pytest.mark.parametrize("secret", ['ä"geheim-Wort-77x', "tab\tand\\slash-99é", 'plain"quote-77'])
+def test_a_secret_with_characters_that_json_escapes_does_not_get_into_the_log(secret: str) -> None:
+    event = JobOutput(attempt=1, first_line=1, lines=[f"<{secret}>"], end_offset=1)
+    (row,) = EventMapper(Redactor([secret])).stored(
+        new_events("job-a/output", [event], SYSTEM), [1]
+    )
+    assert orjson.loads(row.state)["data"]["lines"] == [f"<{HIDDEN}>"]
+
+
+def test_a_secret_with_bytes_that_are_no_text_is_hidden_in_output() -> None:
+    raw = b"caf\xff-geheim-Wort-99"
+    lines = LineSplitter(clip=str).feed(b"bad: " + raw + b"\n")
+    redactor = Redactor([raw.decode("utf-8", "surrogateescape")])
+    assert [redactor.text(line) for line in lines.texts] == [f"bad: {HIDDEN}"]
+    encoded = base64.b64encode(b"user:" + raw).decode()
+    assert HIDDEN in redactor.text(encoded)
+
+
 def test_short_secrets_are_passed_over() -> None:
     assert Redactor(["", "a", "12345"]).text("a 12345") == "a 12345"
 
@@ -394,7 +426,7 @@ LONG = "".join(random.Random(1).choices(string.ascii_letters + string.digits, k=
 def test_no_part_of_a_long_known_secret_is_shown_where_it_is_cut(length: int, missing: int) -> None:
     secret = LONG[:length]
     redactor = Redactor([secret])
-    for form in redactor._secrets:
+    for form in (form for form in redactor._secrets if len(form) >= length):
         cut = "x" * 20_000 + " " + form[:-missing]
         shown = redactor.cut(cut)
         assert form[100:132] not in shown
