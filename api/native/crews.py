@@ -73,7 +73,10 @@ def _add_intake(
         if idempotency is not None and (earlier := await intake.replayed(idempotency)):
             return await _made(earlier)
         plan = await run_in_threadpool(
-            intake.plan, body.template, body.inputs, timezone=body.timezone or "UTC"
+            intake.plan,
+            body.template,
+            body.inputs,
+            timezone="UTC" if body.timezone is None else body.timezone,
         )
         occasion = Occasion(principal.owner, principal.context(request), not_before=until)
         return await _made(await intake.commit(plan, occasion, idempotency))
@@ -94,7 +97,7 @@ def _add_intake(
         with views.reading() as reading:
             seen_crew(reading, crew_id, principal)
         occasion = Occasion(principal.owner, principal.context(request))
-        zone = again.timezone or "UTC"
+        zone = "UTC" if again.timezone is None else again.timezone
         return await _made(await intake.rerun(crew_id, again.inputs, occasion, zone))
 
     async def _made(submission: CrewSubmission) -> Response:

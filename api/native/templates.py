@@ -66,7 +66,7 @@ def template_routes(catalog: Catalog, clock: Clock = system_clock) -> APIRouter:
     def render_template(body: Rendering, principal: Authenticated) -> Response:
         """400 with the place of the mistake, in the inputs or in the template."""
         at = clock()
-        nominal = at.astimezone(zone_of(body.timezone or "UTC"))
+        nominal = at.astimezone(zone_of("UTC" if body.timezone is None else body.timezone))
         return json_bytes(
             plan_json(catalog.render(body.template, body.inputs, at=at, nominal=nominal))
         )

@@ -158,8 +158,10 @@ def _faults() -> tuple[type[Exception], ...]:
     from authlib.integrations.base_client import OAuthError  # type: ignore[import-untyped]
     from joserfc.errors import JoseError
 
-    own = (httpx2.HTTPError, httpx2.InvalidURL, KeyError, RuntimeError, ValueError)
-    return OAuthError, JoseError, *own
+    # JSON of another shape than the libraries expect: a list, null, or a number for an address.
+    shapes = (ArithmeticError, AttributeError, LookupError, TypeError)
+    own = (httpx2.HTTPError, httpx2.InvalidURL, RuntimeError, ValueError)
+    return OAuthError, JoseError, *own, *shapes
 
 
 def _claimed(provider: str, claims: Mapping[str, Any]) -> Claimed:

@@ -32,7 +32,7 @@ from domain.account.aggregate import (
     stream_of,
     user_stream,
 )
-from domain.account.email import folded
+from domain.account.email import folded, has_domain
 from domain.clock import Clock, format_time, system_clock
 from domain.decide import decide as decided
 from domain.draft import Draft
@@ -354,4 +354,4 @@ def email_of(text: str) -> str:
 
 def is_email(text: str) -> bool:
     """Whether the text can be an address. Whether mail arrives there is not checked."""
-    return len(text) <= LONGEST_EMAIL and _EMAIL.fullmatch(text) is not None
+    return len(text) <= LONGEST_EMAIL and _EMAIL.fullmatch(text) is not None and has_domain(text)

@@ -2,7 +2,7 @@
 
 Only ASCII case is folded. Unicode's case folding is made for searching: it equates the Kelvin sign
 with k and ß with ss, so the owner of another mailbox could pass for the account's owner. Domains
-are compared as in the DNS, after IDNA 2008 (RFC 5891).
+are compared as in the DNS, after IDNA 2008 (RFC 5891); their letters have no case (RFC 5895).
 """
 
 import string
@@ -34,6 +34,11 @@ def same_but_for_unicode(one: str, other: str) -> bool:
     return one.strip().casefold() == other.strip().casefold() and folded(one) != folded(other)
 
 
+def has_domain(address: str) -> bool:
+    """Whether the part after the @ can be a domain: in ASCII, or one that IDNA 2008 allows."""
+    return _ascii(address.rpartition("@")[2]).isascii()
+
+
 def _ascii(domain: str) -> str:
     """A domain in A-labels. A domain that IDNA 2008 does not allow is returned unchanged."""
     if domain.isascii():
@@ -41,9 +46,15 @@ def _ascii(domain: str) -> str:
     import idna  # its tables are large, and few servers need them
 
     try:
-        return idna.encode(domain, strict=True).decode()
+        return idna.encode("".join(map(_small, domain)), strict=True).decode()
     except UnicodeError:  # the library's error for such a domain
         return domain
+
+
+def _small(character: str) -> str:
+    """The small letter, but never an ASCII one for another: the Kelvin sign is no k."""
+    small = character.lower()
+    return character if small.isascii() and not character.isascii() else small
 
 
 def _unicode(domain: str) -> str:

@@ -534,6 +534,14 @@ def test_an_idempotency_key_makes_one_job(http: Native) -> None:
     assert second.headers["x-event-position"] == first.headers["x-event-position"]
     assert http.post("/api/jobs", json={"argv": ["false"]}, headers=key).status_code == 422
     assert http.post("/api/v1/run", json={"repo_url": REPOSITORY}, headers=key).status_code == 422
+    dispatched = [
+        http.post(
+            "/api/v1/run", json={"repo_url": REPOSITORY}, headers={"Idempotency-Key": "run-1"}
+        )
+        for _ in range(2)
+    ]
+    assert [one.headers.get("idempotency-replayed") for one in dispatched] == [None, "true"]
+    assert dispatched[0].json() == dispatched[1].json()
 
 
 # §3 Health

@@ -3,7 +3,9 @@
 import json
 import subprocess
 import sys
+import threading
 from collections.abc import Iterator
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 from urllib.parse import parse_qs, urlsplit
 
@@ -61,6 +63,47 @@ class Provider:
         self._process.stdout.close()
 
 
+ODD = ("[]", "null", "NaN", "5", '{"authorization_endpoint": 5, "issuer": [], "jwks_uri": 1}')
+"""Discovery documents that are JSON, or nearly, and no documents."""
+
+
+class _Odd(BaseHTTPRequestHandler):
+    """Providers at `/0`, `/1` ... with these documents; at `/token` one whose token is odd."""
+
+    def do_GET(self) -> None:
+        number = self.path.split("/")[1]
+        root = f"http://{self.headers['host']}/token"
+        sound = {
+            "issuer": root,
+            "authorization_endpoint": f"{root}/authorize",
+            "token_endpoint": f"{root}/token",
+            "jwks_uri": f"{root}/keys",
+        }
+        self.say(json.dumps(sound) if number == "token" else ODD[int(number)])
+
+    def do_POST(self) -> None:
+        self.rfile.read(int(self.headers["content-length"]))
+        self.say('{"access_token": "x", "token_type": "bearer", "expires_in": 1e400}')
+
+    def say(self, text: str) -> None:
+        self.send_response(200)
+        self.send_header("Content-Type", "application/json")
+        self.send_header("Content-Length", str(len(text)))
+        self.end_headers()
+        self.wfile.write(text.encode())
+
+    def log_message(self, format: str, *args: object) -> None:
+        """Log nothing."""
+
+
+@pytest.fixture(scope="module")
+def odd() -> Iterator[str]:
+    with ThreadingHTTPServer(("127.0.0.1", 0), _Odd) as running:
+        threading.Thread(target=running.serve_forever, daemon=True).start()
+        yield f"http://127.0.0.1:{running.server_port}"
+        running.shutdown()
+
+
 @pytest.fixture(scope="module")
 def provider() -> Iterator[Provider]:
     running = Provider()
@@ -69,7 +112,9 @@ def provider() -> Iterator[Provider]:
 
 
 @pytest.fixture(scope="module")
-def server(provider: Provider, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
+def server(
+    provider: Provider, odd: str, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[Server]:
     """A server that makes accounts for new people of one domain."""
     corp = {
         "issuer": provider.issuer,
@@ -78,10 +123,14 @@ def server(provider: Provider, tmp_path_factory: pytest.TempPathFactory) -> Iter
         "label": "The corporation",
     }
     dead = {**corp, "issuer": "http://127.0.0.1:9", "label": ""}
+    strange = {
+        f"odd{name}": {**corp, "issuer": f"{odd}/{name}", "label": ""}
+        for name in ("token", *range(len(ODD)))
+    }
     with Server.start(
         tmp_path_factory.mktemp("oidc") / "data",
         "--capacity=0",
-        CREWLOG_OIDC=json.dumps({"corp": corp, "dead": dead}),
+        CREWLOG_OIDC=json.dumps({"corp": corp, "dead": dead, **strange}),
         CREWLOG_OIDC_ALLOW="@corp.example.org,@strasse.example",
         GOOGLE_CLIENT_ID="crewlog",
         GOOGLE_CLIENT_SECRET="as Google knows it",
@@ -127,7 +176,7 @@ def events(server: Server, user_id: str) -> list[dict[str, Any]]:
 def test_the_providers_are_told_to_the_page(browser: httpx2.Client) -> None:
     assert browser.get("/auth/google-enabled").json() == {"enabled": True}
     ways = browser.get("/auth/providers").json()["providers"]
-    assert ways == [
+    assert ways[:3] == [
         {"name": "google", "label": "Google", "url": "/auth/google"},
         {"name": "corp", "label": "The corporation", "url": "/auth/oidc/corp"},
         {"name": "dead", "label": "dead", "url": "/auth/oidc/dead"},
@@ -295,6 +344,19 @@ def test_what_is_no_callback_leads_back_to_the_sign_in_page(
 
 def test_a_provider_that_is_not_there_is_said_to_be_unavailable(browser: httpx2.Client) -> None:
     refused(browser.get("/auth/oidc/dead", follow_redirects=False), "unavailable")
+
+
+@pytest.mark.parametrize("number", range(len(ODD)))
+def test_a_provider_whose_document_is_odd_is_said_to_be_unavailable(
+    browser: httpx2.Client, number: int
+) -> None:
+    refused(browser.get(f"/auth/oidc/odd{number}", follow_redirects=False), "unavailable")
+
+
+def test_a_provider_whose_token_is_odd_signs_nobody_in(browser: httpx2.Client) -> None:
+    (state,) = parse_qs(urlsplit(leave(browser, "/auth/oidc/oddtoken")).query)["state"]
+    back = f"/auth/oidc/oddtoken/callback?code=x&state={state}"
+    refused(browser.get(back, follow_redirects=False), "failed")
 
 
 def test_google_is_the_same_under_its_own_paths(browser: httpx2.Client, provider: Provider) -> None:

@@ -415,6 +415,7 @@ def test_a_schedule_is_made_with_a_preview_fired_by_hand_changed_and_deleted(
 
     visit.button("Edit").click()
     page.get_by_label("Repeats").select_option("daily")
+    expect(page.locator(".preview")).to_contain_text("Every day at 07:45")
     visit.button("Save").click()
     expect(page.locator(".lead")).to_contain_text("Every day at 07:45")
     switch = page.get_by_role("switch")
@@ -428,6 +429,33 @@ def test_a_schedule_is_made_with_a_preview_fired_by_hand_changed_and_deleted(
     visit.button("Delete schedule").click()
     expect(visit.heading("Schedules")).to_be_visible()
     expect(visit.link("Every weekday")).to_have_count(0)
+
+
+def test_a_schedule_is_not_saved_without_its_inputs(server: Server, visitors: Visitors) -> None:
+    """Its form has them from the template, which may come late, or not at all."""
+    terms = {"rule": {"cadence": "daily", "at": "03:30"}, "timezone": "UTC"}
+    made = call(
+        server,
+        "POST",
+        "/crewlog/v1/schedules",
+        {"name": "Kept", "template": "asking", "inputs": {"version": "7.7"}, **terms},
+    ).json()
+    visit = visitors.open(server, f"/#/schedules/{made['id']}")
+    visit.expected = "Failed to load resource"
+    held: list[Route] = []
+    visit.page.route("**/crewlog/v1/templates/asking", lambda route: held.append(route))
+    with visit.page.expect_request("**/crewlog/v1/templates/asking"):
+        visit.button("Edit").click()
+    expect(visit.button("Save")).to_be_disabled()
+    for route in held:
+        route.abort()
+    expect(visit.button("Save")).to_be_enabled()
+    visit.page.get_by_label("At", exact=True).fill("04:30")
+    visit.button("Save").click()
+    expect(visit.page.locator(".lead")).to_contain_text("04:30")
+    shown = call(server, "GET", f"/crewlog/v1/schedules/{made['id']}").json()
+    assert shown["inputs"] == {"version": "7.7"}
+    visit.page.unroute_all(behavior="ignoreErrors")
 
 
 def test_an_administrator_gives_accounts_and_takes_them_back(

@@ -182,6 +182,7 @@ def test_states_have_the_words_of_the_filters_and_what_was_cancelled_is_not_show
     asked = commit(server, "asking", version="1.0")
     job = submit(server, "sleep", "300", title="Called off")
     call(server, "POST", f"/api/jobs/{job}/cancel")
+    submit(server, "true", title="Done")
     visit = visitors.open(server)
     gave_up = visit.card("blocked", "Never succeeds").first
     expect(gave_up.locator(".state")).to_have_text("failed")

@@ -50,7 +50,10 @@ def _add_making(router: APIRouter, intake: CrewIntake) -> None:
         if idempotency is not None and (earlier := await intake.replayed(idempotency)):
             return _made(earlier)
         plan = await run_in_threadpool(
-            intake.plan, body.template_id, body.inputs, timezone=body.timezone or "UTC"
+            intake.plan,
+            body.template_id,
+            body.inputs,
+            timezone="UTC" if body.timezone is None else body.timezone,
         )
         occasion = Occasion(principal.owner, principal.context(request), not_before=until)
         return _made(await intake.commit(plan, occasion, idempotency))

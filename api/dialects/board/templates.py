@@ -44,7 +44,7 @@ def template_routes(catalog: Catalog, clock: Clock = system_clock) -> APIRouter:
     def render_template(body: RenderRequest, principal: Authenticated) -> Response:
         """400 with the `path` of the mistake, in the inputs or in the template."""
         at = clock()
-        nominal = at.astimezone(zone_of(body.timezone or "UTC"))
+        nominal = at.astimezone(zone_of("UTC" if body.timezone is None else body.timezone))
         plan = catalog.render(body.template_id, body.inputs, at=at, nominal=nominal)
         shown = plan_json(plan)
         return json_bytes({"templateId": shown.pop("template"), **shown})

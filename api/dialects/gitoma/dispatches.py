@@ -66,6 +66,8 @@ class Dispatches:
             work, principal.context(request), key_of(principal.actor, key, *parts)
         )
         response.headers["x-event-position"] = str(submission.events[1].position)
+        if submission.replayed:
+            response.headers["Idempotency-Replayed"] = "true"
         return JobResponse(job_id=submission.job_id, status="started", message=dispatch.message)
 
 

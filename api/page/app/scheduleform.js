@@ -38,7 +38,7 @@ export function ScheduleForm({ schedule = null, templates, template: chosen, onS
   const [zone, setZone] = useState(schedule?.timezone ?? hereZone());
   const [options, setOptions] = useState(() => optionsOf(schedule));
   const [texts, setTexts] = useState(null);
-  const { data: known } = useLoad(template ? templatePath(template) : null);
+  const { data: known, problem: unknown } = useLoad(template ? templatePath(template) : null);
   const action = useAction();
 
   const inputs = known?.inputs ?? {};
@@ -52,7 +52,9 @@ export function ScheduleForm({ schedule = null, templates, template: chosen, onS
       } catch (error) {
         throw new Problem(400, error.message);
       }
-      const terms = { name: name.trim() || known?.name || template, inputs: values, rule, timezone: zone, ...termsOf(options) };
+      const terms = { name: name.trim() || known?.name || template, rule, timezone: zone, ...termsOf(options) };
+      // Without its template the form shows no inputs: those of the schedule stay as they are.
+      if (known) terms.inputs = values;
       return onSave(schedule ? terms : { ...terms, template });
     }),
   );
@@ -77,7 +79,7 @@ export function ScheduleForm({ schedule = null, templates, template: chosen, onS
     <${Failure} problem=${action.problem} />
     <div class="choices">
       <button type="button" onClick=${onCancel}>Leave it</button>
-      <button type="submit" class="primary" disabled=${action.busy}>${schedule ? "Save" : "Make the schedule"}</button>
+      <button type="submit" class="primary" disabled=${action.busy || (template !== "" && !known && !unknown)}>${schedule ? "Save" : "Make the schedule"}</button>
     </div>
   </form>`;
 }
