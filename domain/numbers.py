@@ -9,6 +9,7 @@ them are refused, with their place. JSON from outside is read by
 import json
 import math
 from collections.abc import Iterator
+from decimal import Decimal, InvalidOperation
 from typing import Any, NoReturn
 
 LEAST, MOST = -(2**63), 2**63 - 1
@@ -27,12 +28,71 @@ Place = tuple[str | int, ...]
 
 def parse_json(text: str) -> Any:
     """The value of a JSON text. Whole numbers stay exact. Raises ValueError, also for NaN and
-    Infinity, which are not JSON.
+    Infinity, which are not JSON. Raises Inexact for a number that would be rounded.
     """
     try:
-        return json.loads(text, parse_constant=_refuse)
+        value = json.loads(text, parse_constant=_refuse)
     except RecursionError:
         raise ValueError("it is nested too deeply") from None
+    for place, number in inexact(text):
+        if abs(float(number)) <= LARGEST_EXACT:  # a larger one is refused for its size
+            raise Inexact(place, number)
+    return value
+
+
+class Inexact(ValueError):
+    """A number of a JSON text would become another one."""
+
+    def __init__(self, place: Place, number: str) -> None:
+        super().__init__(not_kept(number))
+        self.place = place
+
+
+def not_kept(number: str) -> str:
+    """What to say of such a number."""
+    shown = number if len(number) <= 40 else f"{number[:40]}…"
+    return f"{shown} cannot be kept exactly: write fewer digits, or write it as text."
+
+
+def is_inexact(text: str) -> bool:
+    """Whether a number with a point or an exponent becomes another one when it is read.
+
+    It is exact if the shortest text of what was read is the same number: 0.1 is, and
+    4.9999999999999999999 is read as 5.
+    """
+    read = float(text)
+    if not math.isfinite(read):
+        return True
+    try:
+        return Decimal(repr(read)) != Decimal(text)
+    except InvalidOperation:  # an exponent beyond those of Decimal
+        return True
+
+
+def inexact(text: str | bytes) -> Iterator[tuple[Place, str]]:
+    """Every number of a JSON text that becomes another one when it is read, with its place. None
+    for a text that is no JSON: its reader says what is wrong.
+    """
+    try:
+        value = json.loads(text, parse_float=lambda t: _Inexact(t) if is_inexact(t) else 0.0)
+    except (ValueError, RecursionError):
+        return
+    yield from _inexact(value, ())
+
+
+class _Inexact(str):
+    """The text of a number that would become another one."""
+
+
+def _inexact(value: Any, place: Place) -> Iterator[tuple[Place, str]]:
+    if isinstance(value, dict):
+        for key, item in value.items():
+            yield from _inexact(item, (*place, key))
+    elif isinstance(value, list):
+        for i, item in enumerate(value):
+            yield from _inexact(item, (*place, i))
+    elif isinstance(value, _Inexact):
+        yield place, str(value)
 
 
 def wrong_number(value: Any) -> str | None:

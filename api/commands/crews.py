@@ -16,7 +16,7 @@ from api.commands.options import API, AsJson, Data, Token, Url, connect, data_di
 from api.commands.states import rests, state_of
 from api.commands.template_names import naming
 from domain.errors import CrewlogError
-from domain.numbers import parse_json
+from domain.numbers import Inexact, parse_json
 
 if TYPE_CHECKING:
     from api.commands.client import Client
@@ -215,6 +215,8 @@ def _read(given: str) -> str:
 def _parse(text: str, what: str) -> Any:
     try:
         return parse_json(text)
+    except Inexact as error:
+        raise BadInputs(f"{what} holds a number that would be rounded: {error}") from error
     except ValueError as error:
         raise BadInputs(f"{what} is not JSON: {error}.") from error
 

@@ -14,7 +14,7 @@ import typer
 from api.commands import terminal
 from api.commands.options import AsJson
 from domain.errors import CrewlogError
-from domain.numbers import parse_json
+from domain.numbers import Inexact, parse_json
 
 if TYPE_CHECKING:
     from api.commands.worker_client import WorkerClient
@@ -225,5 +225,7 @@ def _read(given: str) -> Any:
 def _parse(text: str, what: str) -> Any:
     try:
         return parse_json(text)
+    except Inexact as error:
+        raise BadResult(f"{what} holds a number that would be rounded: {error}") from error
     except ValueError as error:
         raise BadResult(f"{what} is not JSON: {error}.") from error

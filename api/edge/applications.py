@@ -13,6 +13,7 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 
 from api.edge import errors
 from api.edge.answers import json_bytes
+from api.edge.exact_numbers import ExactNumbers
 from api.edge.security import Security
 
 
@@ -57,6 +58,8 @@ def application(
     errors.install(app, present, failed)
     for router in routers:
         app.include_router(router)
+    # Inside of the layer that makes answers of errors.
+    app.router.middleware_stack = ExactNumbers(app.router.middleware_stack)
     for path in (document, also):
         if path is not None:
             _add_document(app, path)

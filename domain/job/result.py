@@ -72,7 +72,7 @@ def check_result(
         raise BadInput("result", "It must be a JSON object.")
     try:
         for place, reason in wrong_numbers(result):
-            raise BadInput(_path(place), reason)
+            raise BadInput(path_of(place), reason)
         encoded = orjson.dumps(result)
     except (TypeError, ValueError, RecursionError) as error:
         raise BadInput("result", "It holds something that JSON cannot carry.") from error
@@ -106,10 +106,10 @@ def _fit(result: dict[str, Any], schema: dict[str, Any]) -> None:
     except (SchemaError, Unresolvable, RecursionError, BadPattern, re.error) as error:
         raise BadInput("result", "It cannot be checked: its schema cannot be used.") from error
     if wrong is not None:
-        raise BadInput(_path(wrong.absolute_path), wrong.message[:_LONGEST_REASON])
+        raise BadInput(path_of(wrong.absolute_path), wrong.message[:_LONGEST_REASON])
 
 
-def _path(steps: Iterable[str | int]) -> str:
+def path_of(steps: Iterable[str | int]) -> str:
     return "result" + "".join(f"[{s}]" if isinstance(s, int) else f".{_shown(s)}" for s in steps)
 
 

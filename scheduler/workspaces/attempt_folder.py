@@ -28,8 +28,8 @@ from domain.errors import BadInput
 from domain.event import Event
 from domain.job.aggregate import RESULT_FILE, Job
 from domain.job.events import JobArtifactsDropped, JobArtifactStored
-from domain.job.result import LARGEST_RESULT, ParentResult, check_result, too_large
-from domain.numbers import parse_json
+from domain.job.result import LARGEST_RESULT, ParentResult, check_result, path_of, too_large
+from domain.numbers import Inexact, parse_json
 from scheduler.executors.passing import PASSING
 from scheduler.executors.shim.regular_file import NotRegular, open_regular
 from scheduler.executors.trees import remove_tree
@@ -232,6 +232,8 @@ def _read_result(folder: int, schema: dict[str, Any] | None) -> dict[str, Any] |
         raise too_large()
     try:
         result = parse_json(encoded.decode())
+    except Inexact as error:
+        raise BadInput(path_of(error.place), str(error)) from None
     except ValueError:
         raise BadInput("result", "It is not JSON in UTF-8.") from None
     return check_result(result, schema, size=len(encoded))

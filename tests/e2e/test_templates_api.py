@@ -217,7 +217,10 @@ def test_an_input_that_nothing_can_carry_is_refused_alike_everywhere(
 
 @pytest.mark.parametrize(
     "number",
-    ["9007199254740993", "9007199254740993.0", "-9223372036854775808", "1e22", "1e15"],
+    [
+        *("9007199254740993", "9007199254740993.0", "-9223372036854775808", "1e22", "1e15"),
+        *("4.9999999999999999999", "9007199254740990.9999999", "1.00000000000000000001", "1e-400"),
+    ],
 )
 def test_a_whole_number_is_the_same_everywhere(http: Native, data: Path, number: str) -> None:
     file = data / "templates/n.job_workflow.yaml"
@@ -230,10 +233,16 @@ def test_a_whole_number_is_the_same_everywhere(http: Native, data: Path, number:
     crew = http.post("/api/jobs", content=body % (number, ""), headers=headers)
     more = ', "name": "x", "rule": {"cadence": "daily"}'
     schedule = http.post("/api/schedules", content=body % (number, more), headers=headers)
+    native = http.post(
+        "/crewlog/v1/crews",
+        content=f'{{"template": "n", "inputs": {{"n": {number}}}}}',
+        headers=headers,
+    )
     file.unlink()
-    if number in ("1e22", "9007199254740993.0"):
-        assert {a.status_code for a in (render, crew, schedule)} == {400}
+    if number == "1e22" or "." in number or "-400" in number:
+        assert {a.status_code for a in (render, crew, schedule, native)} == {400}
         assert {a.json()["path"] for a in (render, crew, schedule)} == {"inputs.n"}
+        assert [problem["path"] for problem in native.json()["errors"]] == ["inputs.n"]
         return
     exact = str(int(float(number))) if "e" in number else number
     assert f'"n":{exact}' in render.text

@@ -166,6 +166,8 @@ def test_the_artifacts_become_events_with_ids_that_stay_the_same(house: House) -
         (b'{"n": 9007199254740993.0}', NOT_EXACT),
         (b'{"n": [{"m": 12345678901234567890.0}]}', NOT_EXACT),
         (b'{"n": -1e22}', NOT_EXACT),
+        (b'{"n": [{"m": 4.9999999999999999999}]}', "result.n[0].m: 4.9999999999999999999 cannot"),
+        (b'{"n": 1e-400}', "result.n: 1e-400 cannot be kept exactly"),
         (b'{"n": "\xff"}', "It is not JSON in UTF-8."),
         (b"[1]", "It must be a JSON object."),
         (b'{"n": "x"}', "result.n: 'x' is not of type 'integer'"),
