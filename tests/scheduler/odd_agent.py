@@ -75,7 +75,12 @@ def act(what: str, argument: str = "") -> None:
             for number in range(500):
                 say(str(number))
         case "meta":
-            evil = {"session_id": "EVIL", "update": None, "options": [], "tool_call": None}
+            evil: dict[str, Any] = {
+                "session_id": "EVIL",
+                "update": None,
+                "options": [],
+                "tool_call": None,
+            }
             say("mine", _meta=evil)
             update({"sessionUpdate": "current_mode_update"}, session="EVIL", _meta=evil)
             say(json.dumps(answers(permission("call", _meta=evil))))
