@@ -110,10 +110,16 @@ class World:
             "env": {"CREWLOG_SCRIPTED_STATE": str(self.state)},
             **configuration,
         }
-        env = {"PATH": os.environ["PATH"], "HOME": str(self.cwd.parent)}
+        attempt = next(self.attempts)
+        env = {
+            "PATH": os.environ["PATH"],
+            "HOME": str(self.cwd.parent),
+            "CREWLOG_JOB_ID": self.job,
+            "CREWLOG_ATTEMPT": str(attempt),
+        }
         return AttemptSpec(
             job_id=self.job,
-            attempt=next(self.attempts),
+            attempt=attempt,
             argv=HOST,
             cwd=str(self.cwd),
             env={**env, "CREWLOG_AGENT": json.dumps(told)},

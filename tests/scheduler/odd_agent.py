@@ -5,6 +5,7 @@ prompt says what it does. Standard library only.
 import json
 import os
 import sys
+import time
 from typing import Any
 
 SESSION = "odd-1"
@@ -20,7 +21,11 @@ def line(text: str) -> None:
 
 
 def send(**message: Any) -> None:
-    line(json.dumps({"jsonrpc": "2.0", **message}))
+    line(encode(**message))
+
+
+def encode(**message: Any) -> str:
+    return json.dumps({"jsonrpc": "2.0", **message})
 
 
 def say(text: str, **more: Any) -> None:
@@ -65,8 +70,11 @@ def receive() -> None:
         case "session/new":
             send(id=message["id"], result={"sessionId": SESSION})
         case "session/prompt":
-            act(*message["params"]["prompt"][0]["text"].split(" ", 1))
-            send(id=message["id"], result={"stopReason": "end_turn"})
+            text = message["params"]["prompt"][0]["text"]
+            act(*text.split(" ", 1))
+            response = encode(id=message["id"], result={"stopReason": "end_turn"})
+            # With `late` an update follows, and both come at once.
+            line(f"{response}\n{encode(method='late')}" if text == "late" else response)
 
 
 def act(what: str, argument: str = "") -> None:
@@ -88,6 +96,8 @@ def act(what: str, argument: str = "") -> None:
             update({"sessionUpdate": "from_the_future", "x": [1, {}]})
             send(method="vendor/notify", params=[1])
             say(json.dumps(answers(ask("terminal/create", command="true"))))
+        case "sees":
+            say(json.dumps([sorted(os.environ), len(os.listdir("/proc/self/fd"))]))
         case "stderr":
             sys.stderr.write("e" * 999_999 + "\n")
             sys.stderr.flush()
@@ -105,6 +115,14 @@ def act(what: str, argument: str = "") -> None:
             say("still here")
         case "two":
             say(json.dumps(answers(permission("first"), permission("second"))))
+        case "quits":
+            parent = os.getpid()
+            if os.fork():
+                os._exit(3)
+            while os.path.exists(f"/proc/{parent}"):
+                time.sleep(0.1)  # its exit is known before this writes
+            say("last words")
+            os._exit(0)
         case "leaves":
             permission("left open")
         case "write":

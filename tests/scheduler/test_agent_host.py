@@ -223,6 +223,16 @@ def test_an_agent_that_exits_before_it_answers_is_a_failure_that_shows_its_outpu
     world.talks(scenario, world.odd("exits"))
 
 
+def test_what_an_agent_leaves_in_its_output_is_read_before_its_exit_is_told(world: World) -> None:
+    async def scenario(talk: Talk) -> None:
+        await talk.prompt("quits")
+        last = await ends(talk, 15, "crashed")
+        assert last["sentence"] == "The agent exited with code 3 in turn 1."
+        assert order(await talk.said("last words"), await talk.note("agent_exited", code=3), last)
+
+    world.talks(scenario, world.odd())
+
+
 def test_an_agent_that_does_not_answer_initialize_is_given_up(world: World) -> None:
     async def scenario(talk: Talk) -> None:
         assert "within 0.2 s" in (await ends(talk, 13, "no_answer"))["sentence"]
@@ -274,7 +284,8 @@ def test_the_end_of_the_attempt_is_told(world: World) -> None:
         await talk.running.cancel()
         end = await talk.finish()
         assert (end.reason, end.exit_code) == ("cancelled", 18)
-        assert is_note(talk.lines[-1], "failed", why="stopped")
+        assert is_note(talk.lines[-1], "failed", why="stopped", code=18)
+        assert talk.lines[-1]["sentence"] == "The agent's host was asked to stop."
         assert (await talk.note("answered", request=asked["request"]))["why"] == "ended"
         assert world.living() == []
 
@@ -381,7 +392,8 @@ def oddities(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Talk]:
     world = World(tmp_path_factory.mktemp("odd"))
 
     async def scenario(talk: Talk) -> None:
-        for prompt in ("order", "meta", "future", "stderr", f"large {20_000_000}", "noise"):
+        large = f"large {20_000_000}"
+        for prompt in ("late", "order", "meta", "future", "sees", "stderr", large, "noise"):
             await talk.prompt(prompt, prompt.split()[0])
         asked = await talk.note("permission")
         await talk.say("answer", request=asked["request"], option="yes")
@@ -423,6 +435,21 @@ def test_what_the_host_does_not_know_is_in_the_journal_as_it_came(oddities: Talk
     methods = [line["message"].get("method") for line in lines if line.get("dir") == "in"]
     assert methods[1] == "vendor/notify"
     assert json.loads(texts(lines)[0])[0]["code"] == -32601
+
+
+def test_what_comes_after_the_end_of_a_turn_is_later_in_the_journal(oddities: Talk) -> None:
+    late = next(line for line in oddities.messages("in") if line["message"].get("method") == "late")
+    assert order(oddities.notes("turn_ended")[0], late)
+
+
+def test_the_agent_sees_nothing_of_journal_and_inbox(oddities: Talk) -> None:
+    variables, descriptors = json.loads(texts(turn(oddities, "sees"))[0])
+    assert [name for name in variables if name.startswith("CREWLOG_")] == [
+        "CREWLOG_ATTEMPT",
+        "CREWLOG_JOB_ID",
+        "CREWLOG_SCRIPTED_STATE",
+    ]
+    assert descriptors == 4  # standard ones, and the folder that is listed
 
 
 def test_a_megabyte_of_errors_holds_nobody_up(oddities: Talk) -> None:

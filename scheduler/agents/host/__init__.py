@@ -48,6 +48,8 @@ before anything that follows from it.
 | `agent_exited` | `code` (negative: killed by that signal) | |
 | `done`, `failed` | `why`, `code`, `sentence`, `unsaid` (prompt ids) | always the last line |
 
+A host that is killed writes no last line.
+
 The number of a permission request is the `n` of the line that holds the agent's message. `why` of
 `answered` is `answer` (by a frame), `turn_ended`, `interrupted`, `cancelled` or `ended`.
 
