@@ -88,8 +88,6 @@ class Conversation:
             await asyncio.wait({exit_task}, timeout=self._limits.cancel_grace_s)
         return ending, [prompt.id for prompt in self._prompts]
 
-    # What ends it
-
     def _end(self, code: ExitCode, sentence: str) -> None:
         """The first ending counts."""
         if not self._ending.done():
@@ -153,8 +151,6 @@ class Conversation:
                 self._journal.note("warned", why="silent", sentence=sentence)
             warned = bool(warn and silent >= warn)
 
-    # What the agent asks
-
     def _notice(self, request: Request) -> None:
         if request.method != "session/request_permission":
             return
@@ -186,8 +182,6 @@ class Conversation:
         if not isinstance(content, str):
             raise NotAllowed("content must be a text.")
         self._worktree.write(str(params.get("path") or ""), content)
-
-    # Turns
 
     async def _talk(self) -> None:
         try:
@@ -289,8 +283,6 @@ class Conversation:
         sentence = f"Cancelled: the agent did not end its turn within {seconds:g} s."
         self._later(lambda: self._end(ExitCode.CANCELLED, sentence))
 
-    # What people say
-
     async def _listen(self) -> None:
         bell = asyncio.Event()
         asyncio.get_running_loop().add_reader(self._inbox.fileno(), bell.set)
@@ -384,8 +376,6 @@ class Conversation:
         else:
             await session.set_model(change.value, self._configuration.model_option)
             self._journal.note("model", model=change.value, frame=change.frame)
-
-    # Tasks
 
     async def _next_news(self) -> None:
         """Returns when something has changed, for each task that waits."""
