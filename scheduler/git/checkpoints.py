@@ -15,7 +15,7 @@ from pathlib import Path
 from scheduler.git.command import GitFailed
 from scheduler.git.locks import locked
 from scheduler.git.objects import Objects
-from scheduler.git.worktrees import Worktree, WorktreeLost, Worktrees
+from scheduler.git.worktrees import Worktree, WorktreeLost, Worktrees, checked_job
 
 _CHANGED = ("ls-files", "-z", "-t", "--modified", "--deleted", "--others", "--exclude-standard")
 
@@ -224,7 +224,7 @@ class Checkpoints:
 
 
 def _refs(job: str) -> str:
-    return f"refs/crewlog/{job}/"
+    return f"refs/crewlog/{checked_job(job)}/"
 
 
 def _copy(index: Path, copy: Path) -> None:

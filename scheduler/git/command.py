@@ -27,6 +27,7 @@ _SENTENCE = 300  # characters of git's own words in an error
 _STDERR = 16_384  # bytes of stderr that are kept
 _LIMIT = 64 * 1024 * 1024  # bytes of stdout, unless the call says otherwise
 _CHUNK = 65_536
+_GRACE = 2.0  # seconds that git has to remove its locks
 _CREDENTIALS = re.compile(r"([A-Za-z][A-Za-z0-9+.-]*://)[^\s/]*@")
 _VERSION = re.compile(rb"git version (\d+)\.(\d+)")
 
@@ -226,7 +227,11 @@ class Git:
     async def _checked(self, program: str) -> str:
         try:
             process = await asyncio.create_subprocess_exec(
-                program, "version", env={"PATH": self._path, "LC_ALL": "C"}, stdout=PIPE
+                program,
+                "version",
+                env={"PATH": self._path, "LC_ALL": "C"},
+                stdout=PIPE,
+                start_new_session=True,
             )
         except OSError as error:
             raise GitMissing(f"{program} cannot be started: {error.strerror}.") from error
@@ -290,15 +295,24 @@ async def _listen(process: Process, progress: Callable[[str], None] | None) -> b
 
 
 async def _end(process: Process) -> None:
-    """Kill what is left of the process group, and wait for the process."""
+    """Kill what is left of the process group, and wait for the process. Git is told first, and
+    has a moment to remove its lock files.
+    """
     if process.returncode is None:
-        with suppress(ProcessLookupError, PermissionError):
-            os.killpg(process.pid, signal.SIGKILL)
-        with suppress(ProcessLookupError):
-            process.kill()
+        _signal(process, signal.SIGTERM)
+        with suppress(TimeoutError):
+            async with asyncio.timeout(_GRACE):
+                await process.wait()
+        _signal(process, signal.SIGKILL)
         await asyncio.shield(process.wait())
     # Without this, the pipes of a killed process would stay until the collector finds them.
     process._transport.close()  # type: ignore[attr-defined]
+
+
+def _signal(process: Process, number: int) -> None:
+    """Signal the process group, which may outlive its first process."""
+    with suppress(ProcessLookupError, PermissionError):
+        os.killpg(process.pid, number)
 
 
 def _verb(args: Sequence[str | bytes]) -> str:

@@ -10,7 +10,7 @@ import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
-from unidiff import PatchSet
+from unidiff.patch import PatchSet
 
 from domain.errors import CrewlogError, carriable
 from scheduler.git.objects import Objects
@@ -168,8 +168,8 @@ class Diffs:
         return await asyncio.to_thread(_page, patch, offset, limit)
 
     async def _patch(self, entry: _Entry) -> bytes:
-        """The patch of the two files, which are given a name of ours: no name of theirs can be taken
-        for a line of the patch. Without what comes before the first hunk, unless it is binary.
+        """The patch of the two files. They are given a name of ours, so that no name of theirs can
+        be taken for a line of the patch. What comes before the first hunk is left out.
         """
         trees = [
             await self._objects.run(

@@ -54,8 +54,8 @@ class Worktree:
     base: str
     """The commit that it began from."""
     git_dir: str
-    """Where git keeps its HEAD and index. The `.git` file in the worktree is the agent's to change, so
-    nothing follows it.
+    """Where git keeps its HEAD and index. An agent can change the `.git` file in the worktree, so
+    nothing follows that file.
     """
 
 
@@ -99,11 +99,11 @@ class Worktrees:
 
     def index(self, job: str) -> Path:
         """The index that belongs to crewlog: as the files were written, or last recorded."""
-        return self._folder / "state" / _named(job) / "index"
+        return self._folder / "state" / checked_job(job) / "index"
 
     def lock(self, job: str) -> Path:
         """The lock that whoever writes into the worktree for crewlog holds."""
-        return self._folder / "state" / _named(job) / "lock"
+        return self._folder / "state" / checked_job(job) / "lock"
 
     async def add(
         self, job: str, *, branch: str, base: str, progress: Progress | None = None
@@ -204,9 +204,9 @@ class Worktrees:
     async def _is_ours(self, job: str, branch: str) -> bool:
         """Whether the branch exists, and was made for this job."""
         told = await self._git.run(
-            "rev-list",
+            "log",
             "--walk-reflogs",
-            "--no-commit-header",
+            "--no-patch",
             "--format=%gs",
             _HEADS + branch,
             "--",
@@ -337,7 +337,7 @@ class Worktrees:
         )
 
     def _path(self, job: str) -> Path:
-        return Path(os.path.realpath(self._folder)) / "trees" / _named(job)
+        return Path(os.path.realpath(self._folder)) / "trees" / checked_job(job)
 
     def _worktree(self, job: str, record: _Record) -> Worktree:
         return Worktree(job, str(self._path(job)), record.branch, record.base, record.git_dir)
@@ -405,14 +405,15 @@ def _names(wanted: str, taken: frozenset[str]) -> Iterator[str]:
         number += 1
 
 
-def _named(job: str) -> str:
+def checked_job(job: str) -> str:
+    """The id, if it can be the name of a file and of a ref. Raises ValueError."""
     if not _JOB.fullmatch(job) or job.endswith(".lock"):
         raise ValueError("The id of a job has letters, digits, '.', '_' and '-' only.")
     return job
 
 
 def _reason(job: str) -> str:
-    return f"crewlog: made for job {_named(job)}"
+    return f"crewlog: made for job {checked_job(job)}"
 
 
 def _tell(progress: Progress, line: str) -> None:
