@@ -47,8 +47,8 @@ class Checkpoints:
         Another repository inside the worktree is recorded by its commit only. Raises WorktreeLost
         if the worktree is gone, GitFailed if a file cannot be read.
         """
-        async with self._held(worktree) as lock:
-            return await self._take(worktree, message, (), lock)
+        async with self._held(worktree):
+            return await self._take(worktree, message, ())
 
     async def all(self, job: str) -> tuple[Checkpoint, ...]:
         """The checkpoints of a job, oldest first. Raises GitFailed."""
@@ -74,14 +74,14 @@ class Checkpoints:
         Raises WorktreeLost if there is no such checkpoint, GitFailed if a file was changed in the
         meantime: then nothing is changed here, and the call can be repeated.
         """
-        async with self._held(worktree) as lock:
+        async with self._held(worktree):
             wanted = [each for each in await self.all(worktree.job) if each.number == number]
             if not wanted:
                 raise WorktreeLost(f"Job {worktree.job} has no checkpoint {number}.")
             message = f"Before checkpoint {number} is restored"
-            before = await self._take(worktree, message, (), lock)
+            before = await self._take(worktree, message, ())
             if in_the_way := await self._in_the_way(worktree, before.tree, wanted[0].tree):
-                before = await self._take(worktree, message, in_the_way, lock)
+                before = await self._take(worktree, message, in_the_way)
             index = await self._copy_of_index(worktree)
             await self._objects.run(
                 "read-tree",
@@ -91,22 +91,19 @@ class Checkpoints:
                 wanted[0].tree,
                 index=index,
                 work_tree=worktree.path,
-                keep=(lock,),
             )
             await asyncio.to_thread(index.replace, self._worktrees.index(worktree.job))
             return before
 
-    def _held(self, worktree: Worktree) -> AbstractAsyncContextManager[int]:
+    def _held(self, worktree: Worktree) -> AbstractAsyncContextManager[None]:
         if not os.path.lexists(os.path.join(worktree.path, ".git")):
             raise WorktreeLost(f"The worktree {worktree.path} is gone.")
         return locked(self._worktrees.lock(worktree.job))
 
-    async def _take(
-        self, worktree: Worktree, message: str, also: Sequence[bytes], lock: int
-    ) -> Checkpoint:
+    async def _take(self, worktree: Worktree, message: str, also: Sequence[bytes]) -> Checkpoint:
         index = await self._copy_of_index(worktree)
-        await self._update(worktree, index, also, lock)
-        tree = (await self._objects.run("write-tree", index=index, keep=(lock,))).text
+        await self._update(worktree, index, also)
+        tree = (await self._objects.run("write-tree", index=index)).text
         await asyncio.to_thread(index.replace, self._worktrees.index(worktree.job))
         earlier = await self.all(worktree.job)
         if earlier and earlier[-1].tree == tree:
@@ -141,27 +138,24 @@ class Checkpoints:
             await self._objects.run("read-tree", worktree.base, index=copy)
         return copy
 
-    async def _update(
-        self, worktree: Worktree, index: Path, also: Sequence[bytes], lock: int
-    ) -> None:
+    async def _update(self, worktree: Worktree, index: Path, also: Sequence[bytes]) -> None:
         changed = await self._objects.run(
-            *_CHANGED, *self._excludes(), index=index, work_tree=worktree.path, keep=(lock,)
+            *_CHANGED, *self._excludes(), index=index, work_tree=worktree.path
         )
         entries = [(field[:1], field[2:]) for field in changed.fields]
         known = [name for kind, name in entries if kind != b"?"]
         others = [name for kind, name in entries if kind == b"?"]
         # Files go before folders of the same name come, or git would take one for the other.
         names = list(dict.fromkeys((*known, *others, *also, *await self._forced(worktree))))
-        await self._put(worktree, index, [n for n in names if not n.endswith(b"/")], lock)
+        await self._put(worktree, index, [n for n in names if not n.endswith(b"/")])
         for nested in (name.rstrip(b"/") for name in names if name.endswith(b"/")):
-            await self._put(worktree, index, [nested], lock, ok=(0, 128))  # it may have no commit
+            await self._put(worktree, index, [nested], ok=(0, 128))  # it may have no commit
 
     async def _put(
         self,
         worktree: Worktree,
         index: Path,
         names: Sequence[bytes],
-        lock: int,
         ok: Sequence[int] = (0,),
     ) -> None:
         if names:
@@ -177,7 +171,6 @@ class Checkpoints:
                 data=b"".join(name + b"\0" for name in names),
                 seconds=3_600,
                 ok=ok,
-                keep=(lock,),
             )
 
     async def _forced(self, worktree: Worktree) -> list[bytes]:

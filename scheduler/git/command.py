@@ -19,6 +19,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from domain.errors import CrewlogError
+from scheduler.git.locks import HELD
 
 OLDEST = (2, 38)
 """The first version with ``merge-tree --write-tree``."""
@@ -151,21 +152,18 @@ class Git:
         limit: int = _LIMIT,
         seconds: float | None = None,
         config: Sequence[str] = (),
-        keep: Collection[int] = (),
         progress: Callable[[str], None] | None = None,
     ) -> Answer:
         """Run one call, and return its whole output.
 
         `git_dir` is the repository's; without it git looks for one from `cwd` upwards. `data` is
-        its input, `limit` the bytes that it may answer, `config` further ``NAME=VALUE``, `keep` the
-        descriptors that it inherits. `progress` gets each line of stderr as it comes.
+        its input, `limit` the bytes that it may answer, `config` further ``NAME=VALUE``. `progress`
+        gets each line of stderr as it comes.
 
         Raises GitFailed if it ends with a status that is not in `ok`, takes too long or answers
         too much; GitMissing. When it is cancelled, all processes of the call are killed.
         """
-        async with self.start(
-            *args, git_dir=git_dir, cwd=cwd, env=env, config=config, keep=keep
-        ) as process:
+        async with self.start(*args, git_dir=git_dir, cwd=cwd, env=env, config=config) as process:
             try:
                 async with asyncio.timeout(self._seconds if seconds is None else seconds):
                     _, out, words = await asyncio.gather(
@@ -186,7 +184,6 @@ class Git:
         cwd: str | Path = "/",
         env: Mapping[str, str] | None = None,
         config: Sequence[str] = (),
-        keep: Collection[int] = (),
     ) -> AsyncIterator[Process]:
         """The started call, with pipes for all its streams. If it still runs when the block is
         left, it is killed with its process group. Raises GitMissing, GitFailed if `cwd` is gone.
@@ -206,7 +203,7 @@ class Git:
                 stdout=PIPE,
                 stderr=PIPE,
                 start_new_session=True,
-                pass_fds=tuple(keep),
+                pass_fds=HELD.get(),
             )
         except OSError as error:
             raise GitFailed(f"git cannot start in {os.fspath(cwd)}: {error.strerror}.") from error

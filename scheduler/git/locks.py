@@ -9,14 +9,20 @@ import fcntl
 import os
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from contextvars import ContextVar
 from pathlib import Path
 
 _AGAIN = 0.02  # seconds; the kernel tells nobody who does not block that a lock is free
 
+HELD: ContextVar[tuple[int, ...]] = ContextVar("HELD", default=())
+"""The descriptors of the locks that the running task holds. Every git that it starts inherits them:
+a call that was forgotten would go on after a kill without anybody waiting for it.
+"""
+
 
 @asynccontextmanager
-async def locked(path: Path) -> AsyncIterator[int]:
-    """Hold the lock at `path`, and give its descriptor, for git to inherit. Waits until it is free.
+async def locked(path: Path) -> AsyncIterator[None]:
+    """Hold the lock at `path`, with every git that is started meanwhile. Waits until it is free.
     Raises OSError.
     """
     descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
@@ -27,6 +33,10 @@ async def locked(path: Path) -> AsyncIterator[int]:
                 break
             except BlockingIOError:
                 await asyncio.sleep(_AGAIN)
-        yield descriptor
+        token = HELD.set((*HELD.get(), descriptor))
+        try:
+            yield
+        finally:
+            HELD.reset(token)
     finally:
         os.close(descriptor)

@@ -203,11 +203,11 @@ class Merges:
 
         Raises MergeConflict, MergeRefused, GitFailed. After each of them everything is as before.
         """
-        async with locked(self._objects.folder / "lock") as lock:
-            await self._settle(job, lock)
+        async with locked(self._objects.folder / "lock"):
+            await self._settle(job)
             for _ in range(_TRIES):
                 with suppress(_Moved):
-                    return await self._merge(job, target, source, message, author, method, lock)
+                    return await self._merge(job, target, source, message, author, method)
         raise MergeRefused(f"The branch '{target}' moves all the time. Try again later.")
 
     async def settle(self, job: str) -> Settled:
@@ -215,8 +215,8 @@ class Merges:
 
         Raises MergeRefused if a file was changed since so that neither can be done, GitFailed.
         """
-        async with locked(self._objects.folder / "lock") as lock:
-            return await self._settle(job, lock)
+        async with locked(self._objects.folder / "lock"):
+            return await self._settle(job)
 
     async def _merge(
         self,
@@ -226,7 +226,6 @@ class Merges:
         message: str,
         author: Identity,
         method: Method,
-        lock: int,
     ) -> Merged:
         prediction = await self.predict(target, source)
         old = prediction.target
@@ -258,7 +257,7 @@ class Merges:
                 f"The branch '{target}' is checked out in {len(places)} folders: "
                 f"{', '.join(each.path for each in places)}."
             )
-        await self._advance(await self._intent(job, target, old, new, places[0]), lock)
+        await self._advance(await self._intent(job, target, old, new, places[0]))
         return Merged(new, old, places[0].path)
 
     async def _predict(self, old: str, source: str) -> Prediction:
@@ -391,19 +390,19 @@ class Merges:
                 raise MergeRefused(f"{path} is in the middle of {what}. End that first.")
         return _Intent(job, branch, old, new, path, git_dir)
 
-    async def _advance(self, intent: _Intent, lock: int) -> None:
+    async def _advance(self, intent: _Intent) -> None:
         """Move a checkout on with its branch."""
         moving = await self._moving(intent.old, intent.new)
         await asyncio.to_thread(_write_down, self._note(intent.job), intent)
         try:
             await asyncio.to_thread(_take_index_lock, intent)
-            index = await self._checked(intent, moving, lock)
+            index = await self._checked(intent, moving)
             async with self._prepared(intent):
                 await asyncio.to_thread(_copy_index, index, (self._backup(intent.job),))
-                await self._move(intent, index, lock)
+                await self._move(intent, index)
                 await asyncio.to_thread(_place, index, Path(intent.git_dir))
         except BaseException as error:
-            await asyncio.shield(self._settle(intent.job, lock))
+            await asyncio.shield(self._settle(intent.job))
             if isinstance(error, GitFailed):
                 raise MergeRefused(
                     f"The files in {intent.path} could not be moved on: {error}"
@@ -411,7 +410,7 @@ class Merges:
             raise
         await asyncio.to_thread(self._clear, intent)
 
-    async def _checked(self, intent: _Intent, moving: Sequence[_Moving], lock: int) -> Path:
+    async def _checked(self, intent: _Intent, moving: Sequence[_Moving]) -> Path:
         """A copy of the checkout's index, once all is as the old commit has it."""
         index = self._index(intent.job)
         try:
@@ -420,9 +419,7 @@ class Merges:
             raise MergeRefused(f"{intent.path} has no index: nothing is checked out.") from None
         run = self._objects.run
         staged = await run("diff-index", "--cached", "--quiet", intent.old, index=index, ok=(0, 1))
-        changed = await run(
-            "ls-files", "-z", "-m", "-d", index=index, work_tree=intent.path, keep=(lock,)
-        )
+        changed = await run("ls-files", "-z", "-m", "-d", index=index, work_tree=intent.path)
         if staged.code or changed.out:
             name = f", such as {_text(changed.fields[0])}" if changed.out else ""
             raise MergeRefused(
@@ -443,10 +440,10 @@ class Merges:
                 "Move it away first."
             )
         await self._check_filters(intent, moving, index)
-        await self._move(intent, index, lock, "--dry-run")
+        await self._move(intent, index, "--dry-run")
         return index
 
-    async def _move(self, intent: _Intent, index: Path, lock: int, *options: str) -> None:
+    async def _move(self, intent: _Intent, index: Path, *options: str) -> None:
         """Move files and index on. Git looks at every file first, and writes only then."""
         await self._objects.run(
             "read-tree",
@@ -458,7 +455,6 @@ class Merges:
             index=index,
             work_tree=intent.path,
             seconds=3_600,
-            keep=(lock,),
         )
 
     async def _check_filters(self, intent: _Intent, moving: Sequence[_Moving], index: Path) -> None:
@@ -520,7 +516,7 @@ class Merges:
             found.append(_Moving(next(fields), old_mode, new_mode, blob))
         return found
 
-    async def _settle(self, job: str, lock: int) -> Settled:
+    async def _settle(self, job: str) -> Settled:
         intent = await asyncio.to_thread(_read_down, self._note(job))
         if intent is None:
             return Settled.NOTHING
@@ -533,11 +529,11 @@ class Merges:
             return Settled.FINISHED
         settled = Settled.UNDONE
         if await asyncio.to_thread(self._backup(job).exists):  # else no file has moved
-            settled = await self._undo(intent, lock)
+            settled = await self._undo(intent)
         await asyncio.to_thread(self._clear, intent)
         return settled
 
-    async def _undo(self, intent: _Intent, lock: int) -> Settled:
+    async def _undo(self, intent: _Intent) -> Settled:
         """Put the files back that were on their way. If that is refused, the index is free for
         whoever has to put the checkout in order.
         """
@@ -547,7 +543,7 @@ class Merges:
             index = await self._index_before(intent)
             if index is None:
                 return Settled.LEFT
-            back = await self._to_put_back(intent, index, lock)
+            back = await self._to_put_back(intent, index)
         except MergeRefused:
             await asyncio.to_thread(intent.lock.unlink)
             raise
@@ -561,7 +557,6 @@ class Merges:
             index=index,
             work_tree=intent.path,
             data=b"".join(each.name + b"\0" for each in back if not each.comes),
-            keep=(lock,),
         )
         await asyncio.to_thread(_place, index, Path(intent.git_dir))
         return Settled.UNDONE
@@ -582,10 +577,10 @@ class Merges:
                 return index
         return None
 
-    async def _to_put_back(self, intent: _Intent, index: Path, lock: int) -> list[_Moving]:
+    async def _to_put_back(self, intent: _Intent, index: Path) -> list[_Moving]:
         """The files that have moved. Raises MergeRefused if one was changed since."""
         new = index.with_suffix(".to")
-        await self._objects.run("read-tree", intent.new, index=new, keep=(lock,))
+        await self._objects.run("read-tree", intent.new, index=new)
         away = await self._objects.run(
             "ls-files", "-z", "-m", "-d", index=index, work_tree=intent.path
         )

@@ -45,7 +45,6 @@ class Objects:
         ok: Collection[int] = (0,),
         limit: int = 64 * 1024 * 1024,
         seconds: float | None = None,
-        keep: Collection[int] = (),
         progress: Callable[[str], None] | None = None,
     ) -> Answer:
         """Run git on the objects, with this index and these files.
@@ -77,7 +76,6 @@ class Objects:
             ok=ok,
             limit=limit,
             seconds=seconds,
-            keep=keep,
             progress=progress,
         )
 

@@ -116,12 +116,12 @@ class Worktrees:
         """
         state = self.index(job).parent
         await asyncio.to_thread(state.mkdir, mode=0o700, parents=True, exist_ok=True)
-        async with locked(self.lock(job)) as lock:
+        async with locked(self.lock(job)):
             record = await self._branch(job, branch, base)
             worktree = self._worktree(job, record)
             if record.ready and await self._stands(worktree):
                 return worktree
-            git_dir = await self._check_out(worktree, lock, progress)
+            git_dir = await self._check_out(worktree, progress)
             await self._write(job, replace(record, git_dir=git_dir))
             return replace(worktree, git_dir=git_dir)
 
@@ -137,11 +137,11 @@ class Worktrees:
         """
         if not self.index(job).parent.is_dir():
             return False
-        async with locked(self.lock(job)) as lock:
+        async with locked(self.lock(job)):
             path = self._path(job)
             known = any(each.path == str(path) for each in await self.checkouts())
             exists = await asyncio.to_thread(os.path.lexists, path)
-            if exists and not dirty and await self._is_dirty(job, lock):
+            if exists and not dirty and await self._is_dirty(job):
                 raise WorktreeDirty(
                     f"{path} has changes that are in no commit. Commit them, or remove it with "
                     "what it has."
@@ -222,7 +222,7 @@ class Worktrees:
             each.path == worktree.path and not each.prunable for each in await self.checkouts()
         ) and await asyncio.to_thread(os.path.lexists, os.path.join(worktree.path, ".git"))
 
-    async def _check_out(self, worktree: Worktree, lock: int, progress: Progress | None) -> str:
+    async def _check_out(self, worktree: Worktree, progress: Progress | None) -> str:
         """Returns the git directory of the worktree."""
         path = Path(worktree.path)
         fresh = self.index(worktree.job).with_name("index.new")
@@ -231,20 +231,20 @@ class Worktrees:
         )
         tree = await self._objects.tree(commit.text)
         await asyncio.to_thread(_remove_files, fresh, fresh.with_name("index.new.lock"))
-        begun = await self._begin(worktree, fresh, tree, lock)
+        begun = await self._begin(worktree, fresh, tree)
         if begun:
-            await self._finish(path, fresh, lock)
+            await self._finish(path, fresh)
         else:
-            await self._fill(path, fresh, tree, lock, progress)
+            await self._fill(path, fresh, tree, progress)
         git_dir = await self._git.run("rev-parse", "--absolute-git-dir", cwd=path)
         await asyncio.to_thread(_place, fresh, Path(git_dir.text), self.index(worktree.job))
         return git_dir.text
 
-    async def _begin(self, worktree: Worktree, index: Path, tree: str, lock: int) -> bool:
+    async def _begin(self, worktree: Worktree, index: Path, tree: str) -> bool:
         """Let the folder be a worktree of the branch. True: it has files already, all ours."""
         path = Path(worktree.path)
         if await asyncio.to_thread(_holds_files, path):
-            await self._objects.run("read-tree", tree, index=index, keep=(lock,))
+            await self._objects.run("read-tree", tree, index=index)
             other = await foreign(self._objects, index, path)
             if other is not None:
                 raise WorktreeLost(
@@ -267,13 +267,10 @@ class Worktrees:
             str(path),
             worktree.branch,
             git_dir=self._repository.git_dir,
-            keep=(lock,),
         )
         return False
 
-    async def _fill(
-        self, path: Path, index: Path, tree: str, lock: int, progress: Progress | None
-    ) -> None:
+    async def _fill(self, path: Path, index: Path, tree: str, progress: Progress | None) -> None:
         await self._objects.run(
             "read-tree",
             *(("-v",) if progress is not None else ()),
@@ -283,11 +280,10 @@ class Worktrees:
             index=index,
             work_tree=path,
             seconds=3_600,
-            keep=(lock,),
             progress=None if progress is None else lambda line: _tell(progress, line),
         )
 
-    async def _finish(self, path: Path, index: Path, lock: int) -> None:
+    async def _finish(self, path: Path, index: Path) -> None:
         """Write the files that are not there, or only in part."""
         missing = await unfinished(self._objects, index, path)
         await self._objects.run(
@@ -300,10 +296,9 @@ class Worktrees:
             work_tree=path,
             data=b"".join(name + b"\0" for name in missing),
             seconds=3_600,
-            keep=(lock,),
         )
 
-    async def _is_dirty(self, job: str, lock: int) -> bool:
+    async def _is_dirty(self, job: str) -> bool:
         """Whether a file differs from HEAD, or is in no commit and not ignored."""
         path = self._path(job)
         record = await asyncio.to_thread(self._read, job)
@@ -317,8 +312,8 @@ class Worktrees:
             return True  # it is no worktree any more, so nothing can tell
         index = self.index(job).with_name("index.look")
         await asyncio.to_thread(_remove_files, index, index.with_name("index.look.lock"))
-        await self._objects.run("read-tree", head.text, index=index, keep=(lock,))
-        found = await self._objects.run(*_LOOK, index=index, work_tree=path, keep=(lock,))
+        await self._objects.run("read-tree", head.text, index=index)
+        found = await self._objects.run(*_LOOK, index=index, work_tree=path)
         await asyncio.to_thread(_remove_files, index)
         return bool(found.out)
 
