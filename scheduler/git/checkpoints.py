@@ -14,7 +14,7 @@ from pathlib import Path
 
 from scheduler.git.command import GitFailed
 from scheduler.git.locks import locked
-from scheduler.git.objects import Objects
+from scheduler.git.objects import REFRESH, Objects
 from scheduler.git.worktrees import Worktree, WorktreeLost, Worktrees, checked_job
 
 _CHANGED = ("ls-files", "-z", "-t", "--modified", "--deleted", "--others", "--exclude-standard")
@@ -139,15 +139,20 @@ class Checkpoints:
         return copy
 
     async def _update(self, worktree: Worktree, index: Path, also: Sequence[bytes]) -> None:
+        await self._objects.run(*REFRESH, index=index, work_tree=worktree.path, ok=(0, 1))
         changed = await self._objects.run(
             *_CHANGED, *self._excludes(), index=index, work_tree=worktree.path
         )
         entries = [(field[:1], field[2:]) for field in changed.fields]
         known = [name for kind, name in entries if kind != b"?"]
         others = [name for kind, name in entries if kind == b"?"]
+        gone = await asyncio.to_thread(_beyond_links, worktree.path, known)
+        removed = frozenset(gone)
+        await self._put(worktree, index, gone, "--force-remove")
         # Files go before folders of the same name come, or git would take one for the other.
-        names = list(dict.fromkeys((*known, *others, *also, *await self._forced(worktree))))
-        await self._put(worktree, index, [n for n in names if not n.endswith(b"/")])
+        names = dict.fromkeys((*known, *others, *also, *await self._forced(worktree)))
+        whole = [name for name in names if not name.endswith(b"/") and name not in removed]
+        await self._put(worktree, index, whole)
         for nested in (name.rstrip(b"/") for name in names if name.endswith(b"/")):
             await self._put(worktree, index, [nested], ok=(0, 128))  # it may have no commit
 
@@ -156,6 +161,7 @@ class Checkpoints:
         worktree: Worktree,
         index: Path,
         names: Sequence[bytes],
+        *options: str,
         ok: Sequence[int] = (0,),
     ) -> None:
         if names:
@@ -164,6 +170,7 @@ class Checkpoints:
                 "--add",
                 "--remove",
                 "--replace",
+                *options,
                 "-z",
                 "--stdin",
                 index=index,
@@ -188,16 +195,14 @@ class Checkpoints:
             )
         except GitFailed:  # its index may be anything
             return []
-        return told.fields
+        return await asyncio.to_thread(_present, worktree.path, told.fields)
 
     async def _in_the_way(self, worktree: Worktree, now: str, then: str) -> list[bytes]:
-        """The ignored files where files of the checkpoint will be."""
+        """The files, ignored ones too, where files of the checkpoint will be."""
         told = await self._objects.run(
             "diff-tree", "-r", "-z", "--name-only", "--no-renames", "--diff-filter=A", now, then
         )
-        return await asyncio.to_thread(
-            lambda: [name for name in told.fields if _is_file(worktree.path, name)]
-        )
+        return await asyncio.to_thread(_obstacles, worktree.path, told.fields)
 
     async def _head(self, worktree: Worktree) -> str:
         """The commit that the worktree is at; empty if the agent left none."""
@@ -226,6 +231,44 @@ def _copy(index: Path, copy: Path) -> None:
     shutil.copy2(index, copy)
 
 
-def _is_file(folder: str, name: bytes) -> bool:
-    path = os.path.join(os.fsencode(folder), name)
-    return os.path.lexists(path) and (os.path.islink(path) or not os.path.isdir(path))
+def _obstacles(folder: str, names: Sequence[bytes]) -> list[bytes]:
+    """The files and symlinks in the places of these names and of their folders."""
+    root = os.fsencode(folder)
+    found: dict[bytes, None] = {}
+    for name in names:
+        parts = name.split(b"/")
+        for end in range(1, len(parts) + 1):
+            path = os.path.join(root, *parts[:end])
+            if not os.path.lexists(path):
+                break
+            if os.path.islink(path) or not os.path.isdir(path):
+                found[b"/".join(parts[:end])] = None
+                break
+        else:
+            for above, _, files in os.walk(os.path.join(root, name)):
+                found |= dict.fromkeys(
+                    os.path.relpath(os.path.join(above, each), root) for each in files
+                )
+    return list(found)
+
+
+def _present(folder: str, names: Sequence[bytes]) -> list[bytes]:
+    """The names that are files or symlinks of the tree itself."""
+    root = os.fsencode(folder)
+    beyond = frozenset(_beyond_links(folder, names))
+    paths = ((name, os.path.join(root, name)) for name in names if name not in beyond)
+    return [name for name, path in paths if os.path.islink(path) or os.path.isfile(path)]
+
+
+def _beyond_links(folder: str, names: Sequence[bytes]) -> list[bytes]:
+    """The names that a symlink in place of one of their folders leads out of the tree."""
+    root = os.fsencode(folder)
+    links: dict[bytes, bool] = {b"": False}
+
+    def is_beyond(parent: bytes) -> bool:
+        if parent not in links:
+            above = is_beyond(parent.rpartition(b"/")[0])
+            links[parent] = above or os.path.islink(os.path.join(root, parent))
+        return links[parent]
+
+    return [name for name in names if is_beyond(name.rpartition(b"/")[0])]

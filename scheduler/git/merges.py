@@ -31,7 +31,7 @@ from domain.errors import CrewlogError, carriable
 from scheduler.git.command import GitFailed, Identity
 from scheduler.git.leftovers import is_beginning
 from scheduler.git.locks import locked
-from scheduler.git.objects import Objects
+from scheduler.git.objects import REFRESH, Objects
 from scheduler.git.worktrees import Checkout, checked_job, checkouts
 
 _HEADS = "refs/heads/"
@@ -418,6 +418,7 @@ class Merges:
         except FileNotFoundError:
             raise MergeRefused(f"{intent.path} has no index: nothing is checked out.") from None
         run = self._objects.run
+        await run(*REFRESH, index=index, work_tree=intent.path, ok=(0, 1))
         staged = await run("diff-index", "--cached", "--quiet", intent.old, index=index, ok=(0, 1))
         changed = await run("ls-files", "-z", "-m", "-d", index=index, work_tree=intent.path)
         if staged.code or changed.out:
@@ -581,6 +582,7 @@ class Merges:
         """The files that have moved. Raises MergeRefused if one was changed since."""
         new = index.with_suffix(".to")
         await self._objects.run("read-tree", intent.new, index=new)
+        await self._objects.run(*REFRESH, index=index, work_tree=intent.path, ok=(0, 1))
         away = await self._objects.run(
             "ls-files", "-z", "-m", "-d", index=index, work_tree=intent.path
         )

@@ -23,6 +23,9 @@ _TAKEN_OVER = {
     "core.ignorecase": ("true", "false"),
 }
 
+REFRESH = ("update-index", "-q", "--refresh")
+"""Learn the times of files whose content is that of the index. Ends with 1 if others differ."""
+
 
 class Objects:
     """The objects of one repository. Made by `open_objects`."""
