@@ -589,7 +589,10 @@ class Merges:
         moved = frozenset(away.fields)
         moving = await self._moving(intent.old, intent.new)
         back = [each for each in moving if each.comes or each.name in moved]
+        brought = frozenset(each.name for each in moving if not each.goes)
         for each in back:
+            if await asyncio.to_thread(_is_folder_of, intent.path, each.name, brought):
+                continue  # its files are among the others
             if not await is_beginning(self._objects, new, Path(intent.path), each.name):
                 raise MergeRefused(
                     f"A merge into {intent.path} was cut off, and {_text(each.name)} was changed "
@@ -741,6 +744,22 @@ def _in_the_way(folder: str, moving: Sequence[_Moving]) -> bytes | None:
             if os.path.lexists(path) and (os.path.islink(path) or not os.path.isdir(path)):
                 return parent
     return None
+
+
+def _is_folder_of(folder: str, name: bytes, brought: frozenset[bytes]) -> bool:
+    """Whether there is a folder of this name, with nothing in it but files that the merge brings.
+    A file that is put back in its place takes everything away that is in it.
+    """
+    root = os.fsencode(folder)
+    path = os.path.join(root, name)
+    if os.path.islink(path) or not os.path.isdir(path):
+        return False
+    for above, folders, files in os.walk(path):
+        links = [each for each in folders if os.path.islink(os.path.join(above, each))]
+        for each in (*files, *links):
+            if os.path.relpath(os.path.join(above, each), root) not in brought:
+                return False
+    return True
 
 
 def _unlink(folder: str, names: Sequence[bytes]) -> None:

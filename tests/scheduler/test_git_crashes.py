@@ -154,21 +154,27 @@ def test_files_on_their_way_are_put_back(tmp_path: Path, script: str) -> None:
 
 
 @pytest.mark.parametrize(
-    "change", ["echo mine > file", "echo mine > new", "rm link; echo x > link"]
+    "change",
+    [
+        "echo mine > file",
+        "echo mine > new",
+        "rm link; echo x > link",
+        "rm becomes; mkdir becomes; echo x > becomes/x",
+    ],
 )
 def test_a_file_that_was_changed_since_is_not_touched(tmp_path: Path, change: str) -> None:
     path = with_job(tmp_path)
 
     async def life() -> None:
         world = await cut_off(path, tmp_path / "root", f"rm dir/x; {change}")
-        listing = "ls -l --time-style=full-iso; cat file"
+        listing = "ls -lR --time-style=full-iso; cat file"
         before = sh(path, listing)
         for _ in range(2):
-            with pytest.raises(MergeRefused, match="was cut off, and .* was changed since"):
+            with pytest.raises(MergeRefused, match=r"was cut off, and .* was changed since"):
                 await world.merges.settle("job-1")
             assert sh(path, listing) == before
             assert not (path / ".git" / "index.lock").exists()
-        sh(path, "git checkout -q -- file link; rm -f new")
+        sh(path, "rm -rf becomes new; git checkout -q -- file link becomes")
         assert await world.merges.settle("job-1") is Settled.UNDONE
         assert sh(path, "git status --porcelain; ls dir") == "x\ny"
 

@@ -11,6 +11,12 @@ from scheduler.git.diffs import SHOWN, Changes, FileDiff, FileNotInDiff, Line
 from tests.scheduler.git_world import enter, make_repository, sh
 
 
+def commits(path: Path) -> tuple[str, str]:
+    """The last commit but one, and the last."""
+    old, new = sh(path, "git rev-parse HEAD~1 HEAD").split("\n")
+    return old, new
+
+
 def diff(tmp_path: Path, before: str, after: str, *paths: str) -> tuple[Changes, list[FileDiff]]:
     """The diff between what two scripts make, and the lines of some of its files."""
     path = make_repository(tmp_path / "repo", before)
@@ -18,7 +24,7 @@ def diff(tmp_path: Path, before: str, after: str, *paths: str) -> tuple[Changes,
 
     async def life() -> tuple[Changes, list[FileDiff]]:
         world = await enter(path, tmp_path / "root")
-        old, new = sh(path, "git rev-parse HEAD~1 HEAD").split("\n")
+        old, new = commits(path)
         changes = await world.diffs.files(old, new)
         shown = [await world.diffs.hunks(old, new, each) for each in paths]
         json.dumps([asdict(changes), *map(asdict, shown)]).encode()
@@ -86,8 +92,8 @@ def test_pages_are_the_whole_diff_once(tmp_path: Path) -> None:
 
     async def life() -> None:
         world = await enter(path, tmp_path / "root")
-        trees = sh(path, "git rev-parse HEAD~1 HEAD").split("\n")
-        whole = await world.diffs.hunks(*trees, "file", limit=10_000)
+        old, new = commits(path)
+        whole = await world.diffs.hunks(old, new, "file", limit=10_000)
         lines = [line for hunk in whole.hunks for line in hunk.lines]
         assert (whole.total, whole.next_offset, len(whole.hunks)) == (len(lines), None, 4)
         heads = [(h.old_start, h.old_lines, h.new_start, h.new_lines) for h in whole.hunks]
@@ -96,7 +102,7 @@ def test_pages_are_the_whole_diff_once(tmp_path: Path) -> None:
             seen: list[Line] = []
             offset: int | None = 0
             while offset is not None:
-                page = await world.diffs.hunks(*trees, "file", offset=offset, limit=limit)
+                page = await world.diffs.hunks(old, new, "file", offset=offset, limit=limit)
                 of_page = [line for hunk in page.hunks for line in hunk.lines]
                 assert len(of_page) <= limit
                 assert {
@@ -105,7 +111,7 @@ def test_pages_are_the_whole_diff_once(tmp_path: Path) -> None:
                 seen += of_page
                 offset = page.next_offset
             assert seen == lines
-        past = await world.diffs.hunks(*trees, "file", offset=len(lines) + 5)
+        past = await world.diffs.hunks(old, new, "file", offset=len(lines) + 5)
         assert (past.hunks, past.total, past.next_offset) == ((), len(lines), None)
 
     asyncio.run(life())
@@ -117,7 +123,7 @@ def test_a_diff_of_300000_lines_comes_in_pages_while_the_loop_goes_on(tmp_path: 
 
     async def life() -> None:
         world = await enter(path, tmp_path / "root")
-        trees = sh(path, "git rev-parse HEAD~1 HEAD").split("\n")
+        old, new = commits(path)
         turns = 0
 
         async def count() -> None:
@@ -127,7 +133,7 @@ def test_a_diff_of_300000_lines_comes_in_pages_while_the_loop_goes_on(tmp_path: 
                 await asyncio.sleep(0)
 
         counting = asyncio.create_task(count())
-        page = await world.diffs.hunks(*trees, "file", offset=150_000, limit=100)
+        page = await world.diffs.hunks(old, new, "file", offset=150_000, limit=100)
         counting.cancel()
         assert turns > 100
         assert page.total == 301_000
@@ -158,14 +164,14 @@ def test_files_are_paged_with_the_sums_of_all(tmp_path: Path) -> None:
 
     async def life() -> None:
         world = await enter(path, tmp_path / "root")
-        trees = sh(path, "git rev-parse HEAD~1 HEAD").split("\n")
-        page = await world.diffs.files(*trees, offset=30, limit=10)
+        old, new = commits(path)
+        page = await world.diffs.files(old, new, offset=30, limit=10)
         assert [each.path for each in page.files] == ["f130"]
         assert (page.total, page.added) == (31, 31)
-        assert (await world.diffs.files(*trees, offset=99)).files == ()
-        assert (await world.diffs.files(trees[0], trees[0])).total == 0
+        assert (await world.diffs.files(old, new, offset=99)).files == ()
+        assert (await world.diffs.files(old, old)).total == 0
         with pytest.raises(FileNotInDiff, match="nothing is not in this diff"):
-            await world.diffs.hunks(*trees, "nothing")
+            await world.diffs.hunks(old, new, "nothing")
 
     asyncio.run(life())
 
@@ -193,8 +199,8 @@ def test_looking_leaves_no_object_in_the_repository(tmp_path: Path) -> None:
 
     async def life() -> None:
         world = await enter(path, tmp_path / "root")
-        trees = sh(path, "git rev-parse HEAD~1 HEAD").split("\n")
-        assert (await world.diffs.hunks(*trees, "file")).total == 2
+        old, new = commits(path)
+        assert (await world.diffs.hunks(old, new, "file")).total == 2
 
     asyncio.run(life())
     assert sh(path, "git count-objects") == before
