@@ -1,6 +1,7 @@
 """Whenever the server is killed, what it was doing with git is whole afterwards, or never was."""
 
 import asyncio
+import fcntl
 import json
 import os
 from dataclasses import asdict
@@ -60,6 +61,21 @@ def test_a_worktree_that_was_cut_off_is_the_same_one_afterwards(tmp_path: Path, 
         assert sh(path, "git rev-parse work; git status --porcelain") == before
         calls += 1
     assert calls > 10
+
+
+def test_the_next_server_waits_for_a_git_that_is_still_at_work(tmp_path: Path) -> None:
+    path = make_repository(tmp_path / "repo", BEFORE)
+    search = killing_git(tmp_path / "bin", 10, ran=True)
+    gate, script = tmp_path / "gate", tmp_path / "bin" / "git"
+    os.mkfifo(gate)
+    script.write_text(script.read_text().replace("  true\n", f"  read go < {gate}\n"))
+    assert killed(git_process.add, path, tmp_path / "root", search)
+    lock = os.open(tmp_path / "root" / "worktrees" / "state" / "job-1" / "lock", os.O_RDWR)
+    with pytest.raises(BlockingIOError):
+        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    gate.write_text("go\n")
+    fcntl.flock(lock, fcntl.LOCK_EX)
+    os.close(lock)
 
 
 def files(path: Path) -> str:

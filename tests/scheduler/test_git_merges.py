@@ -360,3 +360,31 @@ def test_a_job_without_a_safe_id_merges_nothing(tmp_path: Path) -> None:
             await world.merges.merge("../x", "main", "job", message="m", author=AUTHOR)
 
     asyncio.run(life())
+
+
+@pytest.mark.parametrize("kind", ["sha256", "shallow", "packed", "alternates"])
+def test_repositories_of_every_kind_can_be_worked_in(tmp_path: Path, kind: str) -> None:
+    make_repository(tmp_path / "first", BEFORE)
+    path = tmp_path / 'repo: "x"'
+    if kind == "sha256":
+        path.mkdir()
+        sh(path, f"git init -q -b main --object-format=sha256; {BEFORE}; git add -A")
+        sh(path, "git commit -q -m first")
+    else:
+        sh(tmp_path / "first", "echo 21 >> file; git commit -q -a -m second")
+        how = {"shallow": "--depth=1", "packed": "", "alternates": "--shared"}[kind]
+        sh(tmp_path, f"git clone -q {how} \"file://$PWD/first\" '{path}'")
+        sh(path, "git repack -q -a -d; git pack-refs --all")
+
+    async def life() -> None:
+        world = await enter(path, tmp_path / "root")
+        worktree = await world.add()
+        sh(worktree.path, "echo two > file")
+        taken = await world.checkpoints.take(worktree)
+        assert (await world.diffs.hunks(worktree.base, taken.tree, "file")).hunks
+        merged = await world.merges.merge("job-1", "main", taken.commit, message="m", author=AUTHOR)
+        assert merged.checkout == str(path)
+        assert sh(path, "cat file; git status --porcelain") == "two"
+        assert await world.worktrees.remove("job-1", dirty=True)
+
+    asyncio.run(life())
