@@ -26,3 +26,8 @@ def pytest_configure() -> None:
     # On a busy machine an example may be slow, but must not fail for that.
     settings.register_profile("crewlog", settings(), deadline=None)
     settings.load_profile("crewlog")
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """The longest tests come first, so that one worker does not go on with them alone."""
+    items.sort(key=lambda item: "test_schemathesis" not in item.name)
