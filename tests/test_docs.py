@@ -13,7 +13,7 @@ import sys
 import tomllib
 from collections.abc import Iterator
 from email.message import Message
-from importlib.metadata import metadata
+from importlib.metadata import files, metadata
 from pathlib import Path
 from typing import Any, cast
 
@@ -392,7 +392,16 @@ def licence_of(package: str) -> str:
     classified = " ".join(stated.get_all("Classifier") or [])
     fallback = {"MIT License": "MIT", "BSD License": "BSD License"}
     named = next((short for name, short in fallback.items() if name in classified), "")
-    return str(stated.get("License-Expression") or stated.get("License") or named)
+    return str(
+        stated.get("License-Expression") or stated.get("License") or named or _enclosed(package)
+    )
+
+
+def _enclosed(package: str) -> str:
+    """By the licence that comes with a package whose metadata states none."""
+    texts = (file.read_text() for file in files(package) or () if file.name == "LICENSE")
+    apache = re.compile(r"\s*Apache License\s+Version 2\.0")
+    return "Apache-2.0" if any(apache.match(text) for text in texts) else ""
 
 
 def anchors(page: Path) -> set[str]:
