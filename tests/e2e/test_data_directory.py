@@ -137,6 +137,31 @@ def test_a_log_that_is_overwritten_acknowledges_nothing(tmp_path: Path) -> None:
         assert path.read_bytes() == foreign, "it may be somebody's backup"
 
 
+def cut_to_nothing(wal: Path) -> None:
+    wal.write_bytes(b"")
+
+
+def its_first_pages_zeroed(wal: Path) -> None:
+    with wal.open("r+b") as file:
+        file.write(bytes(8192))
+
+
+@pytest.mark.parametrize("spoil", [cut_to_nothing, its_first_pages_zeroed])
+def test_a_write_ahead_log_that_is_overwritten_acknowledges_nothing(
+    spoil: Callable[[Path], None], tmp_path: Path
+) -> None:
+    """A later start would find nothing of what is acknowledged after that."""
+    with Server.start(tmp_path / "data") as server, Native(server) as http:
+        http.ended(http.submit("true"))
+        wal = server.data / "log.db-wal"
+        spoil(wal)
+        answers = [http.post("/api/jobs", json={"argv": ["true"]}) for _ in range(5)]
+        assert {answer.status_code for answer in answers} == {503}
+        ready = http.get("/readyz")
+        assert ready.status_code == 503
+        assert f"{wal} was written to by another program" in ready.json()["problem"]
+
+
 @pytest.mark.parametrize("parts", [("", "-wal", "-shm"), ("-wal",)])
 def test_what_lies_beside_a_replaced_log_is_left_alone(
     parts: tuple[str, ...], tmp_path: Path

@@ -57,9 +57,9 @@ class SQLiteStore:
         self._writer = writer
         self._reader = reader
         self._lock = lock
+        self._head = writer.head()
         self._place = Place(path)
         self._reserve = Reserve(path)
-        self._head = writer.head()
         self._versions: OrderedDict[str, int] = OrderedDict()
         self._checkpoints: dict[str, int] = {}
         self._pool = ThreadPoolExecutor(max_workers=_READERS, thread_name_prefix="log-reader")
@@ -75,7 +75,9 @@ class SQLiteStore:
 
     def append(self, batch: Sequence[Append]) -> Sequence[Verdict]:
         try:
-            self._reserve.hold()
+            if not self._reserve.held:
+                with self._writing():
+                    self._reserve.hold()
             low = self._reserve.was_low()
             try:
                 return self._commit(batch, low)
@@ -120,7 +122,6 @@ class SQLiteStore:
         actors = [actor for append in held for actor in append.actors]
         with self._writing():
             self._writer.insert(events, actors, self._head + 1, trackings)
-            self._require_place()
         self._head += len(events)
         versions = self._versions
         for event in events:
@@ -157,7 +158,9 @@ class SQLiteStore:
 
     def prove(self) -> None:
         try:
-            self._require_place()
+            lost = self._place.lost()
+            if lost is not None:
+                raise OperationalError(lost)
             self._head = self._writer.head()
             with self._writing():
                 self._writer.rewrite_meta()
@@ -166,17 +169,14 @@ class SQLiteStore:
 
     @contextmanager
     def _writing(self) -> Iterator[None]:
-        """Every write is within it. Raises OperationalError if another program wrote before."""
+        """Every write is within it. Raises OperationalError if another program wrote before or
+        meanwhile, or if the written file is not the one that a later start would open.
+        """
         with self._place.written() as foreign:
             if foreign is not None:
                 raise OperationalError(foreign)
             yield
-
-    def _require_place(self) -> None:
-        """Raises OperationalError if the written file is not the one that a later start
-        would open.
-        """
-        lost = self._place.lost()
+        lost = self._place.known()
         if lost is not None:
             raise OperationalError(lost)
 
@@ -316,6 +316,7 @@ class SQLiteStore:
             stores.reverse()
         for store in stores:
             store.close()
+        self._place.close()
         self._lock.release()
 
 
