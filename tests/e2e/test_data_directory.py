@@ -257,6 +257,36 @@ def test_readyz_knows_of_a_page_that_cannot_be_read(tmp_path: Path) -> None:
             assert "cannot be read" in ready.json()["problem"]
 
 
+def test_readyz_knows_of_a_long_event_that_cannot_be_read_to_its_end(tmp_path: Path) -> None:
+    """Its row is found and counted, and the pages that it goes on in are damaged."""
+    server = Server(tmp_path / "data")
+    with server:
+        with Native(server) as http:
+            http.ended(http.submit("true"))
+            http.ended(http.submit("true", "x" * 60_000))
+            http.ended(http.submit("true"))
+        server.stop()
+        path = server.data / "log.db"
+        content, whole = path.read_bytes(), b"x" * 4092
+        pages = range(0, len(content), 4096)
+        beyond = [page for page in pages if content[page + 4 : page + 4096] == whole]
+        with path.open("r+b") as file:
+            file.seek(beyond[2])
+            file.write(b"\xff\xff\xff\x00")
+        connection = sqlite3.connect(path)
+        [(position,)] = connection.execute(
+            "SELECT position FROM events WHERE length(state) > 60000"
+        )
+        connection.close()
+        server.restart()
+        with Native(server) as http:
+            ready = http.get("/readyz")
+            assert (ready.status_code, ready.json()["status"]) == (503, "not ready")
+            assert f"the event at {position} cannot be read" in ready.json()["problem"]
+            told = f"The log cannot be read: the event at {position} cannot be read"
+            assert told in server.output.read_text()
+
+
 @pytest.mark.parametrize("damage", [garbled, emptied])
 @pytest.mark.parametrize("index", INDEXES)
 def test_a_damaged_index_is_told_of_and_the_log_is_saved(
