@@ -1,15 +1,19 @@
 """Wrong or missing files in a data directory, at a start and under a running server."""
 
+import asyncio
 import os
 import shutil
 import sqlite3
-from collections.abc import Callable
+from collections.abc import AsyncIterator, Callable
 from pathlib import Path
 
 import pytest
+from starlette.types import Message
 
+from api.native.log import Cuttable
 from api.process.data_directory import DIRECTORIES, FILES
 from domain.catalogue import CATALOGUE
+from domain.errors import LogUnavailable
 from domain.log import open_sqlite_log
 from domain.log.leaf import leaf_hash
 from domain.log.sqlite.indexes import INDEXES
@@ -160,6 +164,41 @@ def test_a_write_ahead_log_that_is_overwritten_acknowledges_nothing(
         ready = http.get("/readyz")
         assert ready.status_code == 503
         assert f"{wal} was written to by another program" in ready.json()["problem"]
+
+
+def test_an_export_of_a_log_that_was_cut_is_a_503_and_no_traceback(tmp_path: Path) -> None:
+    server = Server(tmp_path / "data")
+    with server:
+        with Native(server) as http:
+            for _ in range(3):
+                http.ended(http.submit("true", "x" * 60_000))
+        server.stop()  # moves everything from the write-ahead log to the log's own file
+        server.restart()
+        with Native(server) as http:
+            os.truncate(server.data / "log.db", 0)
+            refused = http.get("/crewlog/v1/log/export")
+            assert refused.status_code == 503
+            assert "GET /readyz and the server's log say why" in refused.json()["detail"]
+            assert "Traceback" not in server.output.read_text()
+
+
+def test_an_export_that_cannot_go_on_is_cut_with_one_line(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    """The client must see that it is not whole."""
+    sent: list[Message] = []
+
+    async def pages() -> AsyncIterator[bytes]:
+        yield b"a line\n"
+        raise LogUnavailable("The log cannot be read: malformed")
+
+    async def send(message: Message) -> None:
+        sent.append(message)
+
+    asyncio.run(Cuttable(pages()).stream_response(send))
+    assert [message.get("more_body") for message in sent] == [None, True]
+    assert [record.exc_info for record in caplog.records] == [None]
+    assert "The log cannot be read: malformed" in caplog.text
 
 
 @pytest.mark.parametrize("parts", [("", "-wal", "-shm"), ("-wal",)])
