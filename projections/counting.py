@@ -1,15 +1,11 @@
 """Counts the rows of a live table while it is read and written."""
 
-import logging
 import threading
 from collections.abc import Callable
 
 from sqlalchemy import Engine
-from sqlalchemy.exc import SQLAlchemyError
 
 from projections.filling import Filling
-
-logger = logging.getLogger("crewlog.projections")
 
 
 class Counting:
@@ -20,7 +16,9 @@ class Counting:
     def __init__(self, engine: Engine, filling: Filling, over: Callable[[], None]) -> None:
         self.finished = False
         self.matched: bool | None = None
-        """Whether the rows are those that were written; None if they could not be read."""
+        """Whether the rows are those that were written; None if they could not be counted."""
+        self.cause: str | None = None
+        """Why they could not."""
         self._engine = engine
         self._filling = filling
         self._over = over
@@ -40,7 +38,8 @@ class Counting:
                 counted = self._filling.recount(connection, unless=lambda: self._stopped)
             if not self._stopped:
                 self.matched = counted == remembered
-        except SQLAlchemyError as error:
-            logger.warning("%s could not be counted: %s", self._filling.projection.name, error)
-        self.finished = True
-        self._over()
+        except Exception as error:  # a row may hold anything, and whoever waits must go on
+            self.cause = repr(error)
+        finally:
+            self.finished = True
+            self._over()

@@ -159,8 +159,13 @@ class Views:
                 logger.error("The views cannot be written: %s", error)
                 self.error = str(error)
                 self._note_damage(error)
-                self._roll_back()
-                self._log.wait_beyond(self._log.head, _RETRY_S, lambda: self._stopping)
+                self._rest()
+                continue
+            except Exception as error:
+                # Without this thread every view would stand still, and nobody would be told.
+                logger.exception("The thread of the views met an unexpected error.")
+                self.error = f"an unexpected error: {type(error).__name__}"
+                self._rest()
                 continue
             if not worked:
                 self._log.wait_beyond(
@@ -169,6 +174,11 @@ class Views:
                     lambda: self._stopping or bool(self._requests) or self._doubted or self._again,
                 )
             self._linger()
+
+    def _rest(self) -> None:
+        """After a failed step."""
+        self._roll_back()
+        self._log.wait_beyond(self._log.head, _RETRY_S, lambda: self._stopping)
 
     def _linger(self) -> None:
         """Let more events come before they are folded together, unless a reader waits for them or
@@ -286,7 +296,7 @@ class Views:
 
     def _roll_back(self) -> None:
         """After a failed transaction: set every filling back to what the database holds."""
-        with contextlib.suppress(SQLAlchemyError), self._engine.connect() as connection:
+        with contextlib.suppress(SQLAlchemyError, ValueError), self._engine.connect() as connection:
             self._generations.resume(connection, self._slots.values())
 
     # Reading

@@ -202,7 +202,14 @@ class Filling:
     def _apply(
         self, connection: Connection, work: list[tuple[Any, Fold, Recorded]]
     ) -> dict[Any, Row | None]:
-        before = self._load(connection, work)
+        try:
+            before = self._load(connection, work)
+        except SQLAlchemyError:
+            raise
+        except Exception as error:
+            # A stored row has a value that was never written to it.
+            where = f"in a stored row, after event {self.position}"
+            raise CannotFold(self, where, error) from error
         now: dict[Any, Row | None] = {}
         for key, fold, event in work:
             row = now[key] if key in now else before.get(key)
@@ -313,5 +320,6 @@ class Filling:
         """The digest counted from the table itself, or from a part of it once `unless`
         returns true.
         """
-        rows = connection.execute(select(self.table))
-        return digest_of(tuple(row) for row in takewhile(lambda _: not unless(), rows))
+        # A cursor that is left open, also by an error, would hinder the removal of the table.
+        with connection.execute(select(self.table)) as rows:
+            return digest_of(tuple(row) for row in takewhile(lambda _: not unless(), rows))

@@ -99,7 +99,13 @@ class Slot:
         assert ready is not None
         assert counting is not None
         self.matched = live.digest == ready.digest and counting.matched is True
-        if not counting.matched:
+        if counting.cause is not None:
+            logger.error(
+                "%s: the rows of the live table cannot be counted: %s",
+                self.projection.name,
+                counting.cause,
+            )
+        elif not counting.matched:
             logger.error(
                 "%s: the live table does not hold what was written to it", self.projection.name
             )

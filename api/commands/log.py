@@ -151,9 +151,9 @@ def tail(
 @app.command()
 def export(
     file: Annotated[
-        Path,
+        str,  # a Path loses the slash at the end
         typer.Argument(metavar="[FILE|-]", help="The file to write. Default: stdout, also as -."),
-    ] = STDIO,
+    ] = str(STDIO),
     subject: Subject = None,
     url: Url = None,
     token: Token = None,
@@ -177,7 +177,7 @@ def export(
         end = end_of_export(last.rstrip(b"\n").rpartition(b"\n")[2])
         if end is None:
             raise Cut("The export is not complete: its last line is missing. Export again.")
-    if file != STDIO:
+    if file != str(STDIO):
         terminal.notice(f"Exported {end['events']} events to {file}.")
 
 

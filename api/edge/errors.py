@@ -56,7 +56,10 @@ _METHODS = ("DELETE", "GET", "HEAD", "PATCH", "POST", "PUT")
 _REFUSED = PASSING | {errno.EACCES, errno.EFBIG, errno.EIO, errno.EPERM, errno.ESTALE}
 """Errors of a full, read-only or lost disk, or of a system without descriptors or memory."""
 
-UNAVAILABLE = "The server cannot write to or read from its storage at the moment. Try again later."
+UNAVAILABLE = (
+    "The server cannot write to or read from its storage at the moment: "
+    "GET /readyz and the server's log say why. Try again later."
+)
 
 
 @dataclass(frozen=True, slots=True)

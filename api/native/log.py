@@ -1,5 +1,6 @@
 """``/log``: the log itself: by page, by position, live, and as a whole."""
 
+import logging
 from collections.abc import AsyncIterator, Iterator
 from functools import partial
 from typing import Annotated, Any
@@ -8,6 +9,7 @@ from fastapi import APIRouter, Query, Request, Response
 from fastapi.concurrency import run_in_threadpool
 from fastapi.responses import StreamingResponse
 from pydantic import Field
+from starlette.types import Send
 
 from api.edge.owners import Owners
 from api.edge.security import Authenticated
@@ -15,11 +17,13 @@ from api.edge.sse import ENVELOPES, STREAMED, event_stream, read_log
 from api.native.job_streams import JobStreams, Wanted, rest, whole_cursor
 from api.native.pages import Page
 from api.native.problems import SECURED, documented
-from domain.errors import NotFound
+from domain.errors import LogUnavailable, NotFound
 from domain.job.commands import Jobs
 from domain.job.events import job_id_of
 from domain.log import EventLog
 from domain.log.archive import export_lines
+
+logger = logging.getLogger("crewlog.http")
 
 _NDJSON = "application/x-ndjson"
 
@@ -129,14 +133,30 @@ def _add_export(router: APIRouter, log: EventLog, owners: Owners) -> None:
         line of the type `export.ended` with their number.
         """
         await run_in_threadpool(owners.check, principal, subject)
-        return StreamingResponse(
-            _lines(export_lines(log, after, subject)),
+        pages = export_lines(log, after, subject)
+        # A log that cannot be read at all is an error, and not an answer that is cut.
+        first = await run_in_threadpool(next, pages, b"")
+        return Cuttable(
+            _lines(first, pages),
             media_type=_NDJSON,
             headers={"Content-Disposition": 'attachment; filename="crewlog.ndjson"'},
         )
 
 
-async def _lines(pages: Iterator[bytes]) -> AsyncIterator[bytes]:
+class Cuttable(StreamingResponse):
+    """Ends without its last chunk if the log cannot be read any further, so that the client sees
+    that something is missing. The server's log has a line about it.
+    """
+
+    async def stream_response(self, send: Send) -> None:
+        try:
+            await super().stream_response(send)
+        except LogUnavailable as error:
+            logger.error("An export was cut: %s", error)
+
+
+async def _lines(first: bytes, pages: Iterator[bytes]) -> AsyncIterator[bytes]:
+    yield first
     while True:
         page: bytes | None = await run_in_threadpool(next, pages, None)
         if page is None:

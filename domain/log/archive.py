@@ -94,8 +94,13 @@ class Walk:
         if there is a gap.
         """
         expected = self.position + 1
-        if event.position < 1:
+        if event.position < 1 and not self.position and isinstance(event.stream, str):
             raise LogDamaged(event.position, "positions count from 1.")
+        if event.position < expected:
+            # Rows come in order, and no two have the same position: this one is none.
+            raise LogDamaged(
+                expected, f"the file cannot be read: a row there has the position {event.position}."
+            )
         if event.position != expected:
             raise LogDamaged(expected, f"missing; the next event is at {event.position}.")
         reason = (

@@ -71,6 +71,43 @@ def test_an_export_goes_into_what_is_no_file(server: Server, tmp_path: Path) -> 
     )
 
 
+@pytest.mark.parametrize("leads_to", ["/dev/stdout", "/dev/fd/1", "/proc/self/fd/1", "another"])
+def test_an_export_through_a_link_to_a_descriptor_goes_after_what_is_there(
+    server: Server, tmp_path: Path, leads_to: str
+) -> None:
+    link, kept = tmp_path / "link", tmp_path / "kept"
+    (tmp_path / "another").symlink_to("/dev/stdout")
+    link.symlink_to(leads_to)
+    kept.write_bytes(b"head\n")
+    inode = kept.stat().st_ino
+    line = f"{CREWLOG} log export --data {server.data} {link} >> {kept}"
+    subprocess.run(["bash", "-c", line], check=True, timeout=60)
+    assert (kept.stat().st_ino, link.is_symlink()) == (inode, True)
+    head, _, written = kept.read_bytes().partition(b"\n")
+    assert head == b"head"
+    assert same(written, exported(server))
+
+
+def test_an_export_into_the_descriptor_of_another_process(server: Server, tmp_path: Path) -> None:
+    kept = tmp_path / "kept"
+    export = f"{CREWLOG} log export --data {server.data} /proc/$$/fd/6"
+    line = f"exec 6>{kept}; echo head >&6; {export}; exec 6>&-"
+    subprocess.run(["bash", "-c", line], check=True, timeout=60)
+    head, _, written = kept.read_bytes().partition(b"\n")
+    assert head == b"head"
+    assert same(written, exported(server))
+
+
+def test_a_slash_at_the_end_asks_for_a_directory(server: Server, tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("my own")
+    for name in ("file", "new"):
+        refused = crewlog("log", "export", f"{tmp_path / name}/", data=server.data)
+        sentence = f"{tmp_path / name}/ cannot be written: Not a directory.\n"
+        assert (refused.returncode, refused.stderr) == (1, sentence)
+    assert [path.name for path in tmp_path.iterdir()] == ["file"]
+    assert (tmp_path / "file").read_text() == "my own"
+
+
 def test_an_export_into_a_substituted_process(server: Server, tmp_path: Path) -> None:
     packed = tmp_path / "packed"
     line = f"{CREWLOG} log export --data {server.data} >(gzip > {packed}); wait $!"

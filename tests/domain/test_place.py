@@ -138,6 +138,80 @@ def test_what_this_process_writes_into_the_log_is_no_loss(log: Path) -> None:
     assert there.lost() is None
 
 
+WAL_HEADER = bytes.fromhex(
+    "377f0682 002de218 00001000 00000003 0000002a 12345678 00000000 00000000"
+)
+BEGUN_AGAIN = WAL_HEADER[:12] + bytes.fromhex("00000004 0000002b 9abcdef0") + bytes(8)
+OLDER = WAL_HEADER[:12] + bytes.fromhex("00000002 00000029 9abcdef0") + bytes(8)
+
+
+@pytest.fixture
+def wal(log: Path) -> Path:
+    file = log.with_name("log.db-wal")
+    file.write_bytes(WAL_HEADER + b"frames" * 2_000)
+    return file
+
+
+def emptied(wal: Path) -> None:
+    wal.write_bytes(b"")
+
+
+def zeroed(wal: Path) -> None:
+    begun(wal, bytes(8192))
+
+
+def begun(wal: Path, content: bytes) -> None:
+    with wal.open("r+b") as file:
+        file.write(content)
+
+
+def of_an_older_copy(wal: Path) -> None:
+    begun(wal, OLDER)
+
+
+SPOILS = (emptied, zeroed, of_an_older_copy)
+
+
+@pytest.mark.parametrize("spoil", SPOILS)
+def test_what_another_program_writes_into_the_write_ahead_log_is_noticed(
+    log: Path, wal: Path, spoil: Callable[[Path], None]
+) -> None:
+    there = Place(log)
+    with there.written() as foreign:
+        assert foreign is None
+        begun(wal, BEGUN_AGAIN)
+    assert there.known() is there.lost() is None
+    spoil(wal)
+    assert str(there.lost()).startswith(f"{wal} was written to by another program")
+    with there.written() as foreign:
+        assert foreign is not None
+    there.close()
+
+
+@pytest.mark.parametrize("spoil", SPOILS)
+def test_what_is_written_into_the_write_ahead_log_during_a_commit_is_noticed(
+    log: Path, wal: Path, spoil: Callable[[Path], None]
+) -> None:
+    there = Place(log)
+    with there.written() as foreign:
+        assert foreign is None
+        spoil(wal)
+        with wal.open("r+b") as file:
+            file.seek(9_000)
+            file.write(b"a frame of this process")
+    assert str(there.known()).startswith(f"{wal} was written to by another program")
+    there.close()
+
+
+def test_a_change_in_the_same_tick_as_a_commit_is_noticed(log: Path, wal: Path) -> None:
+    there = Place(log)
+    before = wal.stat()
+    zeroed(wal)
+    os.utime(wal, ns=(before.st_atime_ns, before.st_mtime_ns))
+    assert str(there.lost()).startswith(f"{wal} was written to by another program")
+    there.close()
+
+
 def test_another_file_in_the_folder_is_no_loss(log: Path) -> None:
     there = Place(log)
     assert there.lost() is None

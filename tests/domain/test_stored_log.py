@@ -100,14 +100,15 @@ def leaves_of(path: Path, name: str) -> tuple[list[int], int]:
     with path.open("rb") as file:
         file.seek((root - 1) * size)
         page = file.read(size)
-    if page[0] != INTERIOR_INDEX_PAGE:
+    if page[0] not in INTERIOR_PAGES:
         return [(root - 1) * size], size
     cells = struct.unpack_from(f">{struct.unpack_from('>H', page, 3)[0]}H", page, 12)
     numbers = [struct.unpack_from(">I", page, at)[0] for at in (*cells, 8)]
     return [(number - 1) * size for number in numbers], size
 
 
-INTERIOR_INDEX_PAGE = 2
+INTERIOR_PAGES = (2, 5)
+"""Of an index and of a table."""
 
 
 def garbled(path: Path, name: str) -> None:
@@ -136,6 +137,27 @@ def emptied(path: Path, name: str) -> None:
         file.write(bytes(2))
 
 
+@pytest.mark.parametrize("leaf", [0, 7, -1])
+def test_verify_names_the_first_position_of_a_page_that_is_empty_inside(
+    leaf: int, sound: Path, tmp_path: Path
+) -> None:
+    """SQLite then reads rows without content at position 0, where they cannot be."""
+    path = tmp_path / "log.db"
+    shutil.copy(sound / "log.db", path)
+    leaves, size = leaves_of(path, "events")
+    with path.open("r+b") as file:
+        file.seek(leaves[leaf])
+        page = file.read(size)
+        content = struct.unpack_from(">H", page, 5)[0]
+        file.seek(leaves[leaf] + content)
+        file.write(bytes(size - content))
+    truth = first_unreadable(path)
+    assert (truth == 1) == (leaf == 0)
+    with stored_log(tmp_path, CATALOGUE) as stored, pytest.raises(LogDamaged) as found:
+        verify(stored.pages(), written=stored.written)
+    assert found.value.position == truth
+
+
 BESIDE = [
     *(
         (kind, name, damage)
@@ -146,6 +168,7 @@ BESIDE = [
         for damage in (garbled, changed, emptied)
     ),
     ("table", "tracking", garbled),
+    ("table", "sqlite_sequence", garbled),
 ]
 
 

@@ -1,15 +1,19 @@
 """Wrong or missing files in a data directory, at a start and under a running server."""
 
+import asyncio
 import os
 import shutil
 import sqlite3
-from collections.abc import Callable
+from collections.abc import AsyncIterator, Callable
 from pathlib import Path
 
 import pytest
+from starlette.types import Message
 
+from api.native.log import Cuttable
 from api.process.data_directory import DIRECTORIES, FILES
 from domain.catalogue import CATALOGUE
+from domain.errors import LogUnavailable
 from domain.log import open_sqlite_log
 from domain.log.leaf import leaf_hash
 from domain.log.sqlite.indexes import INDEXES
@@ -137,6 +141,66 @@ def test_a_log_that_is_overwritten_acknowledges_nothing(tmp_path: Path) -> None:
         assert path.read_bytes() == foreign, "it may be somebody's backup"
 
 
+def cut_to_nothing(wal: Path) -> None:
+    wal.write_bytes(b"")
+
+
+def its_first_pages_zeroed(wal: Path) -> None:
+    with wal.open("r+b") as file:
+        file.write(bytes(8192))
+
+
+@pytest.mark.parametrize("spoil", [cut_to_nothing, its_first_pages_zeroed])
+def test_a_write_ahead_log_that_is_overwritten_acknowledges_nothing(
+    spoil: Callable[[Path], None], tmp_path: Path
+) -> None:
+    """A later start would find nothing of what is acknowledged after that."""
+    with Server.start(tmp_path / "data") as server, Native(server) as http:
+        http.ended(http.submit("true"))
+        wal = server.data / "log.db-wal"
+        spoil(wal)
+        answers = [http.post("/api/jobs", json={"argv": ["true"]}) for _ in range(5)]
+        assert {answer.status_code for answer in answers} == {503}
+        ready = http.get("/readyz")
+        assert ready.status_code == 503
+        assert f"{wal} was written to by another program" in ready.json()["problem"]
+
+
+def test_an_export_of_a_log_that_was_cut_is_a_503_and_no_traceback(tmp_path: Path) -> None:
+    server = Server(tmp_path / "data")
+    with server:
+        with Native(server) as http:
+            for _ in range(3):
+                http.ended(http.submit("true", "x" * 60_000))
+        server.stop()  # moves everything from the write-ahead log to the log's own file
+        server.restart()
+        with Native(server) as http:
+            os.truncate(server.data / "log.db", 0)
+            refused = http.get("/crewlog/v1/log/export")
+            assert refused.status_code == 503
+            assert "GET /readyz and the server's log say why" in refused.json()["detail"]
+            assert "Traceback" not in server.output.read_text()
+
+
+def test_an_export_that_cannot_go_on_is_cut_with_one_line(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    """The client must see that it is not whole."""
+    sent: list[Message] = []
+
+    async def pages() -> AsyncIterator[bytes]:
+        yield b"a line\n"
+        raise LogUnavailable("The log cannot be read: malformed")
+
+    async def send(message: Message) -> None:
+        sent.append(message)
+
+    asyncio.run(Cuttable(pages()).stream_response(send))
+    assert [message.get("more_body") for message in sent] == [None, True]
+    assert [record.exc_info for record in caplog.records] == [None]
+    assert "The log cannot be read: malformed" in caplog.text
+
+
 @pytest.mark.parametrize("parts", [("", "-wal", "-shm"), ("-wal",)])
 def test_what_lies_beside_a_replaced_log_is_left_alone(
     parts: tuple[str, ...], tmp_path: Path
@@ -230,6 +294,36 @@ def test_readyz_knows_of_a_page_that_cannot_be_read(tmp_path: Path) -> None:
             ready = http.get("/readyz")
             assert (ready.status_code, ready.json()["status"]) == (503, "not ready")
             assert "cannot be read" in ready.json()["problem"]
+
+
+def test_readyz_knows_of_a_long_event_that_cannot_be_read_to_its_end(tmp_path: Path) -> None:
+    """Its row is found and counted, and the pages that it goes on in are damaged."""
+    server = Server(tmp_path / "data")
+    with server:
+        with Native(server) as http:
+            http.ended(http.submit("true"))
+            http.ended(http.submit("true", "x" * 60_000))
+            http.ended(http.submit("true"))
+        server.stop()
+        path = server.data / "log.db"
+        content, whole = path.read_bytes(), b"x" * 4092
+        pages = range(0, len(content), 4096)
+        beyond = [page for page in pages if content[page + 4 : page + 4096] == whole]
+        with path.open("r+b") as file:
+            file.seek(beyond[2])
+            file.write(b"\xff\xff\xff\x00")
+        connection = sqlite3.connect(path)
+        [(position,)] = connection.execute(
+            "SELECT position FROM events WHERE length(state) > 60000"
+        )
+        connection.close()
+        server.restart()
+        with Native(server) as http:
+            ready = http.get("/readyz")
+            assert (ready.status_code, ready.json()["status"]) == (503, "not ready")
+            assert f"the event at {position} cannot be read" in ready.json()["problem"]
+            told = f"The log cannot be read: the event at {position} cannot be read"
+            assert told in server.output.read_text()
 
 
 @pytest.mark.parametrize("damage", [garbled, emptied])

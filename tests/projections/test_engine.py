@@ -374,6 +374,81 @@ def test_a_rebuild_shows_where_live_rows_differ_from_the_log(log: EventLog, tmp_
     again.close()
 
 
+def damaged_row(path: Path, statement: str) -> None:
+    raw = sqlite3.connect(path, timeout=10)
+    query = "SELECT name FROM sqlite_master WHERE type = 'table' AND name GLOB 'jobs_[0-9]*'"
+    [(table,)] = raw.execute(query)
+    raw.execute(statement.format(table))
+    raw.commit()
+    raw.close()
+
+
+@pytest.mark.parametrize("value", ["x'00ff'", "CAST(x'ff41' AS TEXT)"])
+def test_a_rebuild_ends_whatever_is_in_the_live_rows(
+    log: EventLog, tmp_path: Path, value: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    """A value that a column of this kind cannot have is no reason to count for ever."""
+    make_history(log, 7)
+    views = started(log, tmp_path / "views.db")
+    until_caught_up(views)
+    good = digests(views)
+    damaged_row(tmp_path / "views.db", f"UPDATE {{}} SET title = {value}")
+    views.rebuild("jobs")
+    until(
+        lambda: views.status()[0].status == "live" and views.status()[0].rebuild_matched is not None
+    )
+    assert views.status()[0].rebuild_matched is False
+    assert "jobs: the rows of the live table cannot be counted: " in caplog.text
+    assert views.recount() == digests(views) == good
+    views.close()
+
+
+def test_a_row_that_cannot_be_folded_again_fails_its_view_alone(
+    log: EventLog, tmp_path: Path
+) -> None:
+    make_history(log, 7)
+    views = started(log, tmp_path / "views.db")
+    until_caught_up(views)
+    good = digests(views)
+    views.close()
+    damaged_row(tmp_path / "views.db", "UPDATE {} SET title = x'00ff'")
+    again = started(log, tmp_path / "views.db")
+    streams = {event.stream for event in log.blocking.read(0, 10_000)}
+    for stream in streams:
+        if stream.startswith("job-") and "/" not in stream:
+            version = len(log.blocking.stream(stream))
+            log.append_blocking(
+                new_events(stream, [JobMessaged(text="after")], SYSTEM), {stream: version}
+            )
+    until(lambda: again.status()[0].status == "failed")
+    until(lambda: all(one.lag == 0 for one in again.status()[1:]))
+    again.rebuild("jobs")
+    until(lambda: again.status()[0].status == "live" and again.status()[0].lag == 0)
+    assert again.recount() == digests(again) != good
+    again.close()
+
+
+def test_an_unexpected_error_does_not_end_the_thread_of_the_views(
+    log: EventLog, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    make_history(log, 7)
+    views = Views(tmp_path / "views.db", log, PROJECTIONS)
+    step, raised = views._step, threading.Event()
+
+    def fails_once() -> bool:
+        if not raised.is_set():
+            raised.set()
+            raise TypeError("unexpected")
+        return step()
+
+    monkeypatch.setattr(views, "_step", fails_once)
+    views.start()
+    until_caught_up(views)
+    assert raised.is_set()
+    until(lambda: views.error is None)
+    views.close()
+
+
 def test_rebuilding_what_is_unknown_or_being_rebuilt_is_refused(
     log: EventLog, tmp_path: Path
 ) -> None:

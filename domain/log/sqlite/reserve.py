@@ -21,12 +21,13 @@ class Reserve:
 
     def __init__(self, database: Path) -> None:
         self._wal = database.with_name(f"{database.name}-wal")
-        self._held = False
+        self.held = False
+        """Whether nothing is left to allocate."""
         self._enough_at = -_LOOK_S
 
     def hold(self) -> None:
         """Allocate the write-ahead log's blocks, once the file exists, and room for them."""
-        if self._held or self.is_low():
+        if self.held or self.is_low():
             return
         try:
             file = os.open(self._wal, os.O_RDWR | os.O_CLOEXEC)
@@ -34,7 +35,7 @@ class Reserve:
             return
         try:
             os.posix_fallocate(file, 0, SIZE)
-            self._held = True
+            self.held = True
         except (AttributeError, OSError):
             pass  # the system or the disk cannot do it: then only the free space protects
         finally:

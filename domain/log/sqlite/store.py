@@ -38,6 +38,11 @@ logger = logging.getLogger("crewlog.log")
 _READERS = 4
 _CACHED_VERSIONS = 200_000
 
+_SLICE = 1_000
+"""Events that are read to their ends at once: they may be long, and a read that takes long keeps
+the write-ahead log from being begun again.
+"""
+
 _PATIENCE_S = 1.0
 
 T = TypeVar("T")
@@ -57,9 +62,9 @@ class SQLiteStore:
         self._writer = writer
         self._reader = reader
         self._lock = lock
+        self._head = writer.head()
         self._place = Place(path)
         self._reserve = Reserve(path)
-        self._head = writer.head()
         self._versions: OrderedDict[str, int] = OrderedDict()
         self._checkpoints: dict[str, int] = {}
         self._pool = ThreadPoolExecutor(max_workers=_READERS, thread_name_prefix="log-reader")
@@ -75,7 +80,9 @@ class SQLiteStore:
 
     def append(self, batch: Sequence[Append]) -> Sequence[Verdict]:
         try:
-            self._reserve.hold()
+            if not self._reserve.held:
+                with self._writing():
+                    self._reserve.hold()
             low = self._reserve.was_low()
             try:
                 return self._commit(batch, low)
@@ -120,7 +127,6 @@ class SQLiteStore:
         actors = [actor for append in held for actor in append.actors]
         with self._writing():
             self._writer.insert(events, actors, self._head + 1, trackings)
-            self._require_place()
         self._head += len(events)
         versions = self._versions
         for event in events:
@@ -157,7 +163,9 @@ class SQLiteStore:
 
     def prove(self) -> None:
         try:
-            self._require_place()
+            lost = self._place.lost()
+            if lost is not None:
+                raise OperationalError(lost)
             self._head = self._writer.head()
             with self._writing():
                 self._writer.rewrite_meta()
@@ -166,17 +174,14 @@ class SQLiteStore:
 
     @contextmanager
     def _writing(self) -> Iterator[None]:
-        """Every write is within it. Raises OperationalError if another program wrote before."""
+        """Every write is within it. Raises OperationalError if another program wrote before or
+        meanwhile, or if the written file is not the one that a later start would open.
+        """
         with self._place.written() as foreign:
             if foreign is not None:
                 raise OperationalError(foreign)
             yield
-
-    def _require_place(self) -> None:
-        """Raises OperationalError if the written file is not the one that a later start
-        would open.
-        """
-        lost = self._place.lost()
+        lost = self._place.known()
         if lost is not None:
             raise OperationalError(lost)
 
@@ -256,17 +261,25 @@ class SQLiteStore:
         before somebody needs that part. The database does all of it, at the speed of the disk.
         """
         head = self._head
-        for after in range(0, head, STRETCH):
-            if self._closed:
-                return
-            if not self._is_whole(after, min(after + STRETCH, head)):
-                break
-        self._looked_through.set()
+        try:
+            for after in range(0, head, STRETCH):
+                if not self._is_whole(after, min(after + STRETCH, head)):
+                    break
+        except Exception:
+            logger.exception("The log could not be looked through.")
+        finally:
+            self._looked_through.set()
 
     def _is_whole(self, after: int, to: int) -> bool:
-        looks = [partial(self._require_dense, after, to)]
+        """Whether all of it can be read. False also if the store is closed meanwhile."""
+        looks: list[Callable[[], object]] = [
+            partial(self._require_readable_to_its_end, start, min(start + _SLICE, to))
+            for start in range(after, to, _SLICE)
+        ]
         looks += [partial(self._require_found, index, after, to) for index in INDEXES]
         for look in looks:
+            if self._closed:
+                return False
             try:
                 look()
             except PersistenceError as error:
@@ -275,9 +288,25 @@ class SQLiteStore:
                 return False
         return True
 
-    def _require_dense(self, after: int, to: int) -> None:
-        if self._reader.count(after, to) != to - after:
-            raise OperationalError(f"events between {after} and {to} are missing")
+    def _require_readable_to_its_end(self, after: int, to: int) -> None:
+        """Raises OperationalError with the first position that cannot be read."""
+        trouble = self._trouble(after, to)
+        while trouble is not None and to - after > 1:
+            middle = (after + to) // 2
+            earlier = self._trouble(after, middle)
+            if earlier is None:
+                after = middle
+            else:
+                trouble, to = earlier, middle
+        if trouble is not None:
+            raise OperationalError(f"the event at {to} cannot be read: {trouble}")
+
+    def _trouble(self, after: int, to: int) -> str | None:
+        try:
+            found = self._reader.readable(after, to)
+        except PersistenceError as error:
+            return f"{error}"
+        return None if found == to - after else "it is missing"
 
     def _require_found(self, index: str, after: int, to: int) -> None:
         try:
@@ -316,6 +345,7 @@ class SQLiteStore:
             stores.reverse()
         for store in stores:
             store.close()
+        self._place.close()
         self._lock.release()
 
 

@@ -3,6 +3,7 @@
 import sqlite3
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +19,8 @@ _PAGE = 1_000
 _LOWEST = -(1 << 63)
 """The lowest position that a store can hold. None should be below 1."""
 _WAIT_S = 5.0
-_SMALL_TABLES = ("meta", "tracking")
+_SEQUENCE = "sqlite_sequence"
+_SMALL_TABLES = ("meta", "tracking", _SEQUENCE)
 
 
 class StoredLog:
@@ -31,12 +33,22 @@ class StoredLog:
         self._connection = connection
         self._hashed_to = _hashed_to(meta)
         self._unreadable: sqlite3.Error | None = None
-        self.written = self._number("SELECT seq FROM sqlite_sequence WHERE name = 'events'")
-        """The highest position that was ever given out."""
+        self.written = self._given_out()
+        """The highest position that was ever given out; 0 if that is unknown."""
         self.head = self._number("SELECT MAX(position) FROM events") or self.written
         """The newest position at the time of opening."""
         self.indexes = [name for name in INDEXES if self._has(name)]
         """The indexes of the events. A server makes a missing one at its start."""
+
+    def _given_out(self) -> int:
+        """Without it the events are as whole as before: `lookups` tells if it cannot be read."""
+        try:
+            row = self._connection.execute(
+                f"SELECT seq FROM {_SEQUENCE} WHERE name = 'events'"
+            ).fetchone()
+        except sqlite3.Error:
+            return 0
+        return row[0] if row and isinstance(row[0], int) else 0
 
     def _number(self, statement: str) -> int:
         try:
@@ -71,6 +83,11 @@ class StoredLog:
                 return
             if not page:
                 break
+            if not _ascends(page):
+                # So is this one damaged. A reader that looks for one event goes another way through
+                # it than one that reads all, and may fail earlier.
+                yield from self._one_by_one(max(1, start))
+                return
             yield page
             start = page[-1].position + 1
         if self._unreadable is not None:
@@ -132,6 +149,10 @@ class StoredLog:
     def _stored(self, row: tuple[Any, ...]) -> Stored:
         hashed = self._hashed_to is not None and row[0] <= self._hashed_to
         return Stored(row[:5], row[7], self._catalogue, hashed=hashed, columns=(row[5], row[6]))
+
+
+def _ascends(page: list[Stored]) -> bool:
+    return all(one.position < other.position for one, other in pairwise(page))
 
 
 def _broken(position: int, error: sqlite3.Error) -> LogDamaged:
