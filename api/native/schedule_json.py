@@ -132,11 +132,13 @@ def schedule_brief(schedule: dict[str, Any]) -> dict[str, Any]:
 
 
 def begin_of(row: Row, now: datetime) -> datetime:
-    """The time after which its next times come. It may have handled one that a wrong clock
-    showed early.
+    """The time after which its next times come: now, or a time within the next minute that a wrong
+    clock has fired already. One that was only missed is still fired.
     """
-    reached = parse_time(max(row["since"], row["last_nominal"] or ""))
-    return max(reached, now) if reached <= now + GRACE else now
+    last = row["last_nominal"] or ""
+    if last and (row["last_run_at"] or "") >= last:
+        return max(now, parse_time(last)) if parse_time(last) <= now + GRACE else now
+    return now
 
 
 def firing_json(row: Row) -> dict[str, Any]:

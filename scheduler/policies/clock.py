@@ -81,10 +81,10 @@ class _Watched:
         return parse_time(max(self.schedule.since, self.reached))
 
     def is_ahead(self, now: datetime) -> bool:
-        """Whether a handled time lies in the future, so that the clock was ahead, and it is not
-        known yet where it goes on.
+        """Whether a handled time lies in the future, by any span, so that the clock was ahead, and
+        it is not known yet where it goes on.
         """
-        return self.resumed is None and self.handled > now + GRACE
+        return self.resumed is None and self.handled > now
 
     def after(self, now: datetime) -> datetime:
         """The time after which times are still to be handled."""
@@ -283,7 +283,7 @@ class ScheduleClock:
         """
         schedule, now = watched.schedule, self._clock()
         ended = schedule.state is ScheduleState.ENDED and not schedule.deleted
-        if not ended or parse_time(watched.changed_at) <= now + GRACE:
+        if not ended or parse_time(watched.changed_at) <= now:
             return
         nominal = await asyncio.to_thread(schedule.next_after, now, watched.firings)
         for _ in range(_MOST_AT_ONCE):
@@ -401,12 +401,12 @@ class ScheduleClock:
 
     async def _version(self, watched: _Watched, nominal: datetime) -> int:
         """The version of a time's stream: 0, unless the clock was ahead and the time was
-        recorded as missed.
+        recorded as missed. If another clock has fired it meanwhile, the append fails.
         """
         if watched.resumed is None:
             return 0
         last = await self._log.last_of_stream(firing_stream(watched.schedule.id, nominal))
-        return 0 if last is None else last.version
+        return last.version if last is not None and last.type == ScheduleMissed.type else 0
 
     async def _miss(self, draft: Draft, watched: _Watched, missed: Missed) -> None:
         event = ScheduleMissed(

@@ -387,6 +387,67 @@ def test_after_a_clock_was_ahead_every_start_catches_up_what_came_meanwhile(tmp_
     play(tmp_path, again, START + minutes(18))
 
 
+@pytest.mark.parametrize(
+    "rule", [{"once": "2026-01-01T12:16"}, {"cron": "16 * * * *"}, {"cron": "16 12 * * *"}]
+)
+def test_a_time_that_was_missed_too_early_is_fired_after_a_start_in_its_last_minute(
+    tmp_path: Path, rule: dict[str, Any]
+) -> None:
+    nominal = START + minutes(736)
+    made: list[str] = []
+
+    async def first(world: World, timers: SimulatedTimers) -> None:
+        made.append(await world.schedule(rule, catch_up="none"))
+
+    async def ahead(world: World, timers: SimulatedTimers) -> None:
+        await now_due(world, timers)
+        missed = [event.data["nominal"] for event in world.events("schedule.missed")]
+        assert missed == [format_time(nominal)]
+
+    async def right(world: World, timers: SimulatedTimers) -> None:
+        await now_due(world, timers)
+        shown = schedule_json(await world.row(made[0]), timers.now)
+        assert (shown["state"], shown["nextRunAt"]) == ("active", format_time(nominal))
+
+    async def at_its_time(world: World, timers: SimulatedTimers) -> None:
+        await right(world, timers)
+        await timers.advance(minutes(2))
+        assert world.fired(made[0]) == [format_time(nominal)]
+        [event] = world.events("schedule.fired")
+        assert (event.at, event.data["late_ms"]) == (format_time(nominal), 0)
+
+    play(tmp_path, first, nominal - minutes(10))
+    play(tmp_path, ahead, nominal + minutes(10))
+    play(tmp_path, right, nominal - minutes(8))
+    for seconds in (59, 30, 0.005):
+        play(tmp_path, right, nominal - timedelta(seconds=seconds))
+    play(tmp_path, at_its_time, nominal - timedelta(seconds=30))
+
+
+@pytest.mark.parametrize("behind", [timedelta(milliseconds=5), timedelta(seconds=40), GRACE])
+def test_a_small_difference_of_clocks_fires_no_time_twice(
+    tmp_path: Path, behind: timedelta
+) -> None:
+    made: list[str] = []
+
+    async def first(world: World, timers: SimulatedTimers) -> None:
+        made.append(await world.schedule(HOURLY))
+        made.append(await world.schedule({"once": "2026-01-01T02:00"}))
+        await timers.advance(minutes(120))
+        assert [len(world.fired(schedule_id)) for schedule_id in made] == [2, 1]
+
+    async def again(world: World, timers: SimulatedTimers) -> None:
+        shown = schedule_json(await world.row(made[0]), timers.now)
+        assert shown["nextRunAt"] == format_time(START + minutes(180))
+        await timers.advance(minutes(62))
+        assert [len(world.fired(schedule_id)) for schedule_id in made] == [3, 1]
+        assert len(set(world.fired(made[0]))) == 3
+        assert world.events("schedule.missed", "schedule.enabled") == []
+
+    play(tmp_path, first)
+    play(tmp_path, again, START + minutes(120) - behind)
+
+
 @pytest.mark.parametrize("catch_up", [*CatchUp])
 def test_a_time_that_waits_for_its_jitter_is_fired_after_a_clock_was_ahead(
     tmp_path: Path, catch_up: CatchUp
