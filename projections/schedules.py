@@ -19,6 +19,7 @@ from domain.schedule.aggregate import (
     ScheduleNotFound,
     ScheduleState,
     changes_by,
+    is_excused,
     schedule_id_of,
 )
 from projections.projection import Projection, Row
@@ -63,6 +64,7 @@ def _schedule_columns() -> tuple[Column[Any], ...]:
         Column("rule_at", String, nullable=False),
         Column("last_nominal", String),
         Column("firings", Integer, nullable=False),
+        Column("excused", Integer, nullable=False),
         Column("missed", Integer, nullable=False),
         Column("skipped", Integer, nullable=False),
         Column("failures", Integer, nullable=False),
@@ -106,6 +108,7 @@ def _created(_: Row | None, event: Recorded) -> Row:
         "state_reason": None,
         "last_nominal": None,
         "firings": 0,
+        "excused": 0,
         "missed": 0,
         "skipped": 0,
         "failures": 0,
@@ -161,10 +164,15 @@ def _spawned(row: Row | None, _: Recorded) -> Row | None:
     return {**row, "last_outcome": "spawned", "last_error": None, "failures": 0}
 
 
-def _skipped(row: Row | None, _: Recorded) -> Row | None:
+def _skipped(row: Row | None, event: Recorded) -> Row | None:
     if row is None:
         return None
-    return {**row, "last_outcome": "skipped", "skipped": row["skipped"] + 1}
+    return {
+        **row,
+        "last_outcome": "skipped",
+        "skipped": row["skipped"] + 1,
+        "excused": row["excused"] + is_excused(event),
+    }
 
 
 def _failed(row: Row | None, event: Recorded) -> Row | None:
@@ -183,7 +191,7 @@ def _failed(row: Row | None, event: Recorded) -> Row | None:
 
 SCHEDULES = Projection(
     name="schedules",
-    version=2,
+    version=3,
     columns=_schedule_columns,
     key=_id,
     folds={
@@ -414,6 +422,11 @@ def open_crews(reading: Reading, schedule_id: str) -> list[str]:
         .order_by(newest.desc())
     )
     return [row["crew"] for row in rows]
+
+
+def used_firings(row: Row) -> int:
+    """The firings of a schedule that count for its most firings."""
+    return int(row["firings"] - row["excused"])
 
 
 def schedule_of(row: Row) -> Schedule:

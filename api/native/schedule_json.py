@@ -12,7 +12,7 @@ from domain.errors import BadInput
 from domain.schedule.aggregate import CatchUp, ScheduleState
 from domain.schedule.catch_up import GRACE
 from projections.projection import Row
-from projections.schedules import schedule_of
+from projections.schedules import schedule_of, used_firings
 
 
 class ScheduleObject(BaseModel):
@@ -87,7 +87,7 @@ def schedule_json(row: Row, now: datetime) -> dict[str, Any]:
     try:
         text = schedule.parsed.describe()
         if schedule.state is ScheduleState.ACTIVE:
-            following = schedule.next_after(begin_of(row, now), row["firings"])
+            following = schedule.next_after(begin_of(row, now), used_firings(row))
     except BadInput as error:
         # The rule was valid on another machine. The list must still show all other schedules.
         text = f"This server cannot read the rule: {error}"

@@ -24,6 +24,9 @@ from domain.schedule.recurrence import Rule, parse_rule
 FAILURES_TO_PAUSE = 5
 """A schedule is paused after this many firings in a row that made no crew."""
 
+OWNER_DISABLED = "owner_disabled"
+"""Why a firing is skipped whose schedule's owner is disabled."""
+
 
 class ScheduleState(StrEnum):
     ACTIVE = "active"
@@ -98,7 +101,9 @@ class ScheduleCreated(Event, type="schedule.created"):
     ends_at: str | None
     """No time after this is fired."""
     max_firings: int | None
-    """Counts firings by the rule, and not those by hand."""
+    """Counts firings by the rule, and neither those by hand nor those that were skipped because the
+    owner was disabled.
+    """
 
 
 class ScheduleChanged(Event, type="schedule.changed"):
@@ -242,8 +247,8 @@ class Schedule:
     # Its times
 
     def next_after(self, after: datetime, firings: int) -> datetime | None:
-        """The next time after `after` for a schedule with this many firings; None if there
-        is none.
+        """The next time after `after` for a schedule with this many firings that count; None if
+        there is none.
         """
         if self.max_firings is not None and firings >= self.max_firings:
             return None
@@ -366,6 +371,11 @@ def changes_by(fact: Fact) -> dict[str, Any]:
     """What an event of the schedule's stream changes, by the field names of `Schedule`."""
     transition = _TRANSITIONS.get(fact.type)
     return {} if transition is None else transition(fact)
+
+
+def is_excused(fact: Fact) -> bool:
+    """Whether an event says that a firing does not count for the most firings."""
+    return fact.type == ScheduleSkipped.type and fact.data["reason"] == OWNER_DISABLED
 
 
 def evolve(schedule: Schedule, event: Event, version: int, at: str) -> Schedule:
