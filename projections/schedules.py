@@ -15,6 +15,7 @@ from domain.log import Recorded
 from domain.schedule.aggregate import (
     CatchUp,
     Overlap,
+    PendingTime,
     Schedule,
     ScheduleNotFound,
     ScheduleState,
@@ -61,6 +62,7 @@ def _schedule_columns() -> tuple[Column[Any], ...]:
         Column("state", String, nullable=False),
         Column("state_reason", String),
         Column("since", String, nullable=False),
+        Column("kept", String, nullable=False),
         Column("rule_at", String, nullable=False),
         Column("last_nominal", String),
         Column("firings", Integer, nullable=False),
@@ -88,6 +90,7 @@ _STORED: dict[str, Callable[[Any], Any]] = {
     "overlap": lambda overlap: overlap.value,
     "state": lambda state: state.value,
     "deleted": int,
+    "kept": lambda kept: orjson.dumps([time.model_dump() for time in kept]).decode(),
 }
 """The stored form of the schedule's fields that are not stored as they are."""
 
@@ -106,6 +109,7 @@ def _created(_: Row | None, event: Recorded) -> Row:
         "position": event.position,
         "version": event.version,
         "state_reason": None,
+        "kept": "[]",
         "last_nominal": None,
         "firings": 0,
         "excused": 0,
@@ -440,6 +444,7 @@ def schedule_of(row: Row) -> Schedule:
         **{name: orjson.loads(row[name]) for name in _JSON},
         state=ScheduleState(row["state"]),
         since=row["since"],
+        kept=tuple(PendingTime.model_validate(time) for time in orjson.loads(row["kept"])),
         rule_at=row["rule_at"],
         deleted=bool(row["deleted"]),
     )

@@ -15,6 +15,8 @@ from typing import Any
 
 import orjson
 
+from pydantic import BaseModel, ConfigDict
+
 from domain.clock import format_time, parse_time
 from domain.errors import BadInput, NotFound, WrongState
 from domain.event import Event
@@ -106,13 +108,24 @@ class ScheduleCreated(Event, type="schedule.created"):
     """
 
 
+class PendingTime(BaseModel):
+    """A time that has passed and is still to be fired."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    nominal: str
+    due_at: str
+
+
 class ScheduleChanged(Event, type="schedule.changed"):
     """Terms changed: the fields of ``schedule.created`` that have a new value."""
 
     changes: dict[str, Any]
     since: str | None = None
-    """Times up to this one do not count; without it, times up to now. If a time has passed but is
-    not due yet, and the new rule has it too, it must still be fired.
+    """Only in logs of earlier versions: times up to this one do not count."""
+    pending: list[PendingTime] = []
+    """Times that have passed and were not due yet, or not at this time, and are still to be fired.
+    Of the others of a new rule, those up to now do not count.
     """
 
 
@@ -228,6 +241,10 @@ class Schedule:
     state: ScheduleState = ScheduleState.ACTIVE
     since: str = ""
     """Only times after this count: the time when it was made, enabled, or given another rule."""
+    kept: tuple[PendingTime, ...] = ()
+    """Earlier times that count all the same: they had passed, and were still to be fired, when its
+    terms changed.
+    """
     rule_at: str = ""
     """When it got its rule. Rules without a start of their own count from here."""
     deleted: bool = False
@@ -246,26 +263,53 @@ class Schedule:
 
     # Its times
 
+    @property
+    def begin(self) -> str:
+        """Only times after this are to be handled."""
+        if not self.kept:
+            return self.since
+        return min(self.since, format_time(parse_time(self.kept[0].nominal) - _MOMENT))
+
     def next_after(self, after: datetime, firings: int) -> datetime | None:
         """The next time after `after` for a schedule with this many firings that count; None if
         there is none.
         """
         if self.max_firings is not None and firings >= self.max_firings:
             return None
-        found = self.parsed.next_after(after)
+        found = self._next(after)
         if found is None or (self.ends_at is not None and found > parse_time(self.ends_at)):
             return None
         return found
+
+    def _next(self, after: datetime) -> datetime | None:
+        if self.kept and after < parse_time(self.since):
+            for kept in self.kept:
+                if parse_time(kept.nominal) > after:
+                    return parse_time(kept.nominal)
+            if after >= parse_time(self.begin):
+                after = parse_time(self.since)
+        return self.parsed.next_after(after)
+
+    def has(self, moment: datetime) -> bool:
+        """Whether this is a time of its rule."""
+        return self.parsed.next_after(moment - _MOMENT) == moment
 
     def end_reason(self, after: datetime, firings: int) -> EndReason:
         """Why there is no time after `after`."""
         if self.max_firings is not None and firings >= self.max_firings:
             return EndReason.MAX_FIRINGS
-        more = self.parsed.next_after(after) is not None
+        more = self._next(after) is not None
         return EndReason.END_DATE if more else EndReason.NO_MORE_TIMES
 
     def due_at(self, nominal: datetime) -> datetime:
         """The time with its jitter: always the same for one time, and before the next time."""
+        text = format_time(nominal)
+        for kept in self.kept:
+            if kept.nominal == text:
+                return parse_time(kept.due_at)
+        return self._jittered(nominal)
+
+    def _jittered(self, nominal: datetime) -> datetime:
         if not self.jitter_ms:
             return nominal
         window = self.jitter_ms
@@ -284,7 +328,8 @@ class Schedule:
         would have no next time.
 
         `pending` are times that have passed and are still to be fired. Those that the new rule does
-        not have are missed. Returns for each of these the event for its own stream.
+        not have are missed. Returns for each of these the event for its own stream. If the jitter
+        becomes shorter, none gets late by that.
         """
         other = {name: value for name, value in changes.items() if getattr(self, name) != value}
         if not other:
@@ -292,17 +337,37 @@ class Schedule:
         event = ScheduleChanged(changes=other)
         after = evolve(self, event, self.version + 1, format_time(now))
         missed: list[ScheduleMissed] = []
-        begin = now
+        kept = [*pending]
         if pending and other.keys() & _RULE:
-            just_before = pending[0] - timedelta(microseconds=1)
-            if after.parsed.between(just_before, now, len(pending) + 1) == [*pending]:
-                event = ScheduleChanged(changes=other, since=format_time(just_before))
-                begin = just_before
-            else:
-                missed = [_missed(moment) for moment in pending]
-        if self.active and after.next_after(begin, 0) is None:
+            kept = [moment for moment in pending if after.has(moment)]
+            missed = [_missed(moment) for moment in pending if moment not in kept]
+        if kept and other.keys() & {*_RULE, "jitter_ms"}:
+            times = [self._pending_in(after, moment, now) for moment in kept]
+            event = ScheduleChanged(changes=other, pending=times)
+        if self.active and other.keys() & {*_RULE, "ends_at"} and not after.goes_on(kept, now):
             raise BadInput("endsAt" if "ends_at" in other else "rule", "It has no next time.")
         return [event], missed
+
+    def _pending_in(self, after: "Schedule", moment: datetime, now: datetime) -> PendingTime:
+        """A time that is still to be fired, after a change: never late by the change, and before
+        the next time.
+        """
+        due = self.due_at(moment)
+        if due > now:
+            if after.jitter_ms != self.jitter_ms:
+                due = after._jittered(moment)
+            following = after.parsed.next_after(now)
+            if following is not None:
+                due = min(due, following - timedelta(milliseconds=1))
+            due = max(due, now)
+        return PendingTime(nominal=format_time(moment), due_at=format_time(due))
+
+    def goes_on(self, pending: Sequence[datetime], now: datetime) -> bool:
+        """Whether it has a time left: one of these that are still to be fired, or a later one."""
+        ends = None if self.ends_at is None else parse_time(self.ends_at)
+        if any(ends is None or moment <= ends for moment in pending):
+            return True
+        return self.next_after(now, 0) is not None
 
     def enable(self, now: datetime, firings: int) -> list[Event]:
         """Fire from the next time on. Raises WrongState if there is none."""
@@ -330,6 +395,7 @@ _ENDED = {
     EndReason.MAX_FIRINGS: "it has fired as often as it may.",
 }
 
+_MOMENT = timedelta(microseconds=1)
 _RULE = frozenset({"rule", "timezone"})
 """The terms that decide at which times it fires."""
 
@@ -351,9 +417,15 @@ _TERMS = ScheduleCreated.model_fields.keys() - {"enabled"}
 
 def _changed(fact: Fact) -> dict[str, Any]:
     changes = _typed(fact.data["changes"])
+    kept = _kept(fact)
     if changes.keys() & _RULE:
-        changes |= {"since": fact.data.get("since") or fact.at, "rule_at": fact.at}
-    return changes
+        since = fact.data.get("since") or fact.at
+        changes |= {"since": since, "rule_at": fact.at, "kept": kept}
+    return changes | {"kept": kept} if kept else changes
+
+
+def _kept(fact: Fact) -> tuple[PendingTime, ...]:
+    return tuple(PendingTime.model_validate(time) for time in fact.data.get("pending", ()))
 
 
 _TRANSITIONS: dict[str, Callable[[Fact], dict[str, Any]]] = {

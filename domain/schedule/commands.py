@@ -131,12 +131,12 @@ class Schedules:
         """Passed times that are not yet fired or missed: their jitter has not passed, or the clock
         has not got to them.
         """
-        if not schedule.active:
-            return []
+        passed = [parse_time(kept.nominal) for kept in schedule.kept]
         longest = timedelta(milliseconds=schedule.jitter_ms) + GRACE
-        begin = max(parse_time(schedule.since), now - longest)
+        begin = max([parse_time(schedule.since), now - longest, *passed])
         try:
-            passed = schedule.parsed.between(begin, now, _MOST_PENDING)
+            if schedule.active:
+                passed += schedule.parsed.between(begin, now, _MOST_PENDING)
         except BadInput:  # this server cannot read the rule, so it has no times
             return []
         return [

@@ -87,7 +87,7 @@ class _Watched:
     @property
     def handled(self) -> datetime:
         """Up to here no time counts, or each was handled."""
-        return parse_time(max(self.schedule.since, self.reached))
+        return parse_time(max(self.schedule.begin, self.reached))
 
     @property
     def used(self) -> int:
@@ -275,7 +275,7 @@ class ScheduleClock:
         schedule = watched.schedule
         if not schedule.active or not watched.is_ahead(now):
             return
-        known = [parse_time(schedule.since), await self._last_real(schedule, now)]
+        known = [parse_time(schedule.begin), await self._last_real(schedule, now)]
         watched.resumed = max((at for at in known if at is not None and at <= now), default=now)
         logger.warning(
             "The clock was ahead: %s is already at %s. It goes on with the next time after %s.",

@@ -313,6 +313,96 @@ def test_a_change_within_the_jitter_to_another_rule_says_what_is_not_fired(tmp_p
     play(tmp_path, story)
 
 
+@pytest.mark.parametrize("jitter_s", [0, 30, 120, 3_590])
+@pytest.mark.parametrize("catch_up", [*CatchUp])
+def test_a_time_is_on_time_if_its_jitter_changes_before_it_is_due(
+    tmp_path: Path, catch_up: CatchUp, jitter_s: int
+) -> None:
+    async def story(world: World, timers: SimulatedTimers) -> None:
+        schedule_id = await world.schedule(HOURLY, jitter_ms=3_540_000, catch_up=catch_up)
+        nominal = await until_in_jitter(world, timers, schedule_id)
+        for jitter_ms in (jitter_s * 1000, jitter_s * 1000 + 1_000):
+            await world.schedules.change(schedule_id, {"jitter_ms": jitter_ms}, SYSTEM)
+        await world.followed()
+        await timers.advance(minutes(70))
+        found = [
+            event.data
+            for event in world.events("schedule.fired")
+            if event.data["nominal"] == format_time(nominal)
+        ]
+        assert [(data["catch_up"], data["late_ms"]) for data in found] == [(False, 0)]
+        assert world.events("schedule.missed") == []
+
+    play(tmp_path, story)
+
+
+@pytest.mark.parametrize("restart", [False, True])
+@pytest.mark.parametrize("catch_up", [*CatchUp])
+def test_a_change_within_the_jitter_to_a_rule_with_more_times_fires_the_time_that_both_have(
+    tmp_path: Path, catch_up: CatchUp, restart: bool
+) -> None:
+    made: list[Any] = []
+
+    async def story(world: World, timers: SimulatedTimers) -> None:
+        schedule_id = await world.schedule(HOURLY, jitter_ms=3_540_000, catch_up=catch_up)
+        nominal = await until_in_jitter(world, timers, schedule_id)
+        await world.schedules.change(schedule_id, {"rule": {"cron": "* * * * *"}}, SYSTEM)
+        await world.schedules.change(schedule_id, {"name": "another"}, SYSTEM)
+        await world.followed()
+        made.extend([schedule_id, nominal, timers.now])
+        if not restart:
+            await after(world, timers)
+
+    async def after(world: World, timers: SimulatedTimers) -> None:
+        schedule_id, nominal, changed = made
+        await timers.advance(minutes(5))
+        fired = [at for at in world.fired(schedule_id) if at >= format_time(nominal)]
+        expected = [nominal, *(changed + minutes(n) for n in range(1, 5))]
+        assert fired[:5] == [format_time(moment) for moment in expected]
+        assert world.events("schedule.missed") == []
+        assert {event.data["late_ms"] for event in world.events("schedule.fired")} == {0}
+
+    play(tmp_path, story)
+    if restart:
+        play(tmp_path, after, made[2])
+
+
+@pytest.mark.parametrize(
+    "terms",
+    [
+        {"name": "another"},
+        {"overlap": Overlap.SKIP},
+        {"catch_up": CatchUp.NONE},
+        {"max_firings": 5},
+        {"inputs": {"repo": "x"}},
+        {"jitter_ms": 3_000_000},
+        {"rule": {"once": "2026-01-01T01:00:00Z"}},
+        {"timezone": "Europe/Berlin"},
+    ],
+)
+def test_a_schedule_whose_last_time_is_in_its_jitter_can_be_changed(
+    tmp_path: Path, terms: dict[str, Any]
+) -> None:
+    async def story(world: World, timers: SimulatedTimers) -> None:
+        nominal = START + minutes(60)
+        rule = {"once": "2026-01-01T01:00Z"}
+        while True:
+            schedule_id = await world.schedule(rule, jitter_ms=3_540_000)
+            if world.schedules.load(schedule_id).due_at(nominal) > nominal + minutes(5):
+                break
+        await timers.advance(minutes(62))
+        await world.schedules.change(schedule_id, terms, SYSTEM)
+        await world.followed()
+        with pytest.raises(BadInput, match="no next time"):
+            ends = {"ends_at": format_time(nominal - minutes(1))}
+            await world.schedules.change(schedule_id, ends, SYSTEM)
+        await timers.advance(minutes(60))
+        assert world.fired(schedule_id) == [format_time(nominal)]
+        assert (await world.row(schedule_id))["state"] == "ended"
+
+    play(tmp_path, story)
+
+
 @pytest.mark.parametrize("rule", [MINUTELY, HOURLY, DAILY])
 @pytest.mark.parametrize("catch_up", [*CatchUp])
 def test_a_clock_that_was_ahead_for_a_moment_costs_no_real_time(
