@@ -107,6 +107,13 @@ class ScheduleActions:
             schedule_id, used_firings(row), context, if_match=version
         )
 
+    async def disable(
+        self, schedule_id: str, principal: Principal, context: Context, version: int | None
+    ) -> ChangedSchedule:
+        """It does not fire until it is enabled."""
+        await self.row(schedule_id, principal)
+        return await self._schedules.disable(schedule_id, context, if_match=version)
+
     async def run_now(
         self, schedule_id: str, principal: Principal, context: Context
     ) -> SpawnedCrew:

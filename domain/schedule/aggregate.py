@@ -14,8 +14,7 @@ from functools import lru_cache
 from typing import Any
 
 import orjson
-
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel, ConfigDict, Field
 
 from domain.clock import format_time, parse_time
 from domain.errors import BadInput, NotFound, WrongState
@@ -77,6 +76,10 @@ class MissReason(StrEnum):
     """The time had passed and was not due yet, because of its jitter, when another rule without
     this time replaced the rule.
     """
+    DISABLED = "disabled"
+    """The time had passed and was not due yet, because of its jitter, when the schedule was
+    disabled, and it was not enabled before the time was due.
+    """
 
 
 class ScheduleNotFound(NotFound):
@@ -123,7 +126,7 @@ class ScheduleChanged(Event, type="schedule.changed"):
     changes: dict[str, Any]
     since: str | None = None
     """Only in logs of earlier versions: times up to this one do not count."""
-    pending: list[PendingTime] = []
+    pending: list[PendingTime] = Field(default_factory=list)
     """Times that have passed and were not due yet, or not at this time, and are still to be fired.
     Of the others of a new rule, those up to now do not count.
     """
@@ -132,9 +135,15 @@ class ScheduleChanged(Event, type="schedule.changed"):
 class ScheduleEnabled(Event, type="schedule.enabled"):
     """It fires at its times from now on."""
 
+    pending: list[PendingTime] = Field(default_factory=list)
+    """Times that passed before it was disabled, and are still to be fired."""
+
 
 class ScheduleDisabled(Event, type="schedule.disabled"):
     """A person disabled it. Times that pass meanwhile do not count as missed."""
+
+    pending: list[PendingTime] = Field(default_factory=list)
+    """Times that have passed and were not due yet: they are fired if it is enabled before that."""
 
 
 class SchedulePaused(Event, type="schedule.paused"):
@@ -243,7 +252,7 @@ class Schedule:
     """Only times after this count: the time when it was made, enabled, or given another rule."""
     kept: tuple[PendingTime, ...] = ()
     """Earlier times that count all the same: they had passed, and were still to be fired, when its
-    terms changed.
+    terms changed, or it was disabled.
     """
     rule_at: str = ""
     """When it got its rule. Rules without a start of their own count from here."""
@@ -340,7 +349,8 @@ class Schedule:
         kept = [*pending]
         if pending and other.keys() & _RULE:
             kept = [moment for moment in pending if after.has(moment)]
-            missed = [_missed(moment) for moment in pending if moment not in kept]
+            changed = [moment for moment in pending if moment not in kept]
+            missed = [_missed(moment, MissReason.CHANGED) for moment in changed]
         if kept and other.keys() & {*_RULE, "jitter_ms"}:
             times = [self._pending_in(after, moment, now) for moment in kept]
             event = ScheduleChanged(changes=other, pending=times)
@@ -369,18 +379,37 @@ class Schedule:
             return True
         return self.next_after(now, 0) is not None
 
-    def enable(self, now: datetime, firings: int) -> list[Event]:
-        """Fire from the next time on. Raises WrongState if there is none."""
+    def enable(
+        self, now: datetime, firings: int, pending: Sequence[datetime] = ()
+    ) -> tuple[list[Event], list[ScheduleMissed]]:
+        """Fire from the next time on. Raises WrongState if there is none.
+
+        `pending` are times that had passed before it was disabled, and were not fired. Those that
+        were due meanwhile are missed. Returns for each of these the event for its own stream.
+        """
         if self.state is ScheduleState.ACTIVE:
-            return []
-        if self.next_after(now, firings) is None:
+            return [], []
+        used_up = self.max_firings is not None and firings >= self.max_firings
+        if self.next_after(now, firings) is None and (used_up or not pending):
             reason = _ENDED[self.end_reason(now, firings)]
             raise WrongState(f"The schedule has no next time: {reason}")
-        return [ScheduleEnabled()]
+        kept = [moment for moment in pending if self.due_at(moment) >= now]
+        missed = [_missed(moment, MissReason.DISABLED) for moment in pending if moment not in kept]
+        return [ScheduleEnabled(pending=self._as_pending(kept))], missed
 
-    def disable(self) -> list[Event]:
-        """Stop firing, until it is enabled."""
-        return [] if self.state is ScheduleState.DISABLED else [ScheduleDisabled()]
+    def disable(self, pending: Sequence[datetime] = ()) -> list[Event]:
+        """Stop firing, until it is enabled. `pending` are times that have passed and are still to
+        be fired.
+        """
+        if self.state is ScheduleState.DISABLED:
+            return []
+        return [ScheduleDisabled(pending=self._as_pending(pending))]
+
+    def _as_pending(self, moments: Sequence[datetime]) -> list[PendingTime]:
+        return [
+            PendingTime(nominal=format_time(moment), due_at=format_time(self.due_at(moment)))
+            for moment in moments
+        ]
 
     def pause(self, reason: str, failures: int) -> list[Event]:
         return [SchedulePaused(reason=reason, failures=failures)] if self.active else []
@@ -431,8 +460,12 @@ def _kept(fact: Fact) -> tuple[PendingTime, ...]:
 _TRANSITIONS: dict[str, Callable[[Fact], dict[str, Any]]] = {
     ScheduleCreated.type: _created,
     ScheduleChanged.type: _changed,
-    ScheduleEnabled.type: lambda fact: {"state": ScheduleState.ACTIVE, "since": fact.at},
-    ScheduleDisabled.type: lambda _: {"state": ScheduleState.DISABLED},
+    ScheduleEnabled.type: lambda fact: {
+        "state": ScheduleState.ACTIVE,
+        "since": fact.at,
+        "kept": _kept(fact),
+    },
+    ScheduleDisabled.type: lambda fact: {"state": ScheduleState.DISABLED, "kept": _kept(fact)},
     SchedulePaused.type: lambda _: {"state": ScheduleState.PAUSED},
     ScheduleEnded.type: lambda _: {"state": ScheduleState.ENDED},
     ScheduleDeleted.type: lambda _: {"deleted": True},
@@ -462,9 +495,9 @@ def moved(schedule: Schedule, fact: Fact) -> Schedule:
     return replace(schedule, version=fact.version, **changes_by(fact))
 
 
-def _missed(moment: datetime) -> ScheduleMissed:
+def _missed(moment: datetime, reason: MissReason) -> ScheduleMissed:
     nominal = format_time(moment)
-    return ScheduleMissed(nominal=nominal, through=nominal, count=1, reason=MissReason.CHANGED)
+    return ScheduleMissed(nominal=nominal, through=nominal, count=1, reason=reason)
 
 
 @lru_cache(maxsize=4_096)

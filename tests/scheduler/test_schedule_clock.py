@@ -393,12 +393,76 @@ def test_a_schedule_whose_last_time_is_in_its_jitter_can_be_changed(
         await timers.advance(minutes(62))
         await world.schedules.change(schedule_id, terms, SYSTEM)
         await world.followed()
+        ends = {"ends_at": format_time(nominal - minutes(1))}
         with pytest.raises(BadInput, match="no next time"):
-            ends = {"ends_at": format_time(nominal - minutes(1))}
             await world.schedules.change(schedule_id, ends, SYSTEM)
         await timers.advance(minutes(60))
         assert world.fired(schedule_id) == [format_time(nominal)]
         assert (await world.row(schedule_id))["state"] == "ended"
+
+    play(tmp_path, story)
+
+
+async def in_jitter(world: World, timers: SimulatedTimers, rule: dict[str, Any]) -> str:
+    """A schedule whose first time has come and is not due for some minutes."""
+    nominal = START + minutes(60)
+    while True:
+        schedule_id = await world.schedule(rule, jitter_ms=3_540_000, catch_up="none")
+        if minutes(10) < world.schedules.load(schedule_id).due_at(nominal) - nominal < minutes(50):
+            await timers.advance(minutes(62))
+            return schedule_id
+        await world.schedules.execute(schedule_id, Schedule.delete, SYSTEM)
+
+
+@pytest.mark.parametrize("restart", [False, True])
+@pytest.mark.parametrize("rule", [HOURLY, {"once": "2026-01-01T01:00"}])
+def test_a_time_that_waits_for_its_jitter_is_fired_after_disable_and_enable(
+    tmp_path: Path, rule: dict[str, Any], restart: bool
+) -> None:
+    made: list[str] = []
+
+    async def story(world: World, timers: SimulatedTimers) -> None:
+        made.append(await in_jitter(world, timers, rule))
+        await world.schedules.disable(made[0], SYSTEM)
+        await world.followed()
+        await timers.advance(minutes(2))
+        await world.schedules.enable(made[0], 0, SYSTEM)
+        await world.followed()
+        if not restart:
+            await after(world, timers)
+
+    async def after(world: World, timers: SimulatedTimers) -> None:
+        nominal = START + minutes(60)
+        await timers.advance(minutes(50))
+        assert world.fired(made[0]) == [format_time(nominal)]
+        [event] = world.events("schedule.fired")
+        assert event.at == format_time(world.schedules.load(made[0]).due_at(nominal))
+        assert world.events("schedule.missed") == []
+
+    play(tmp_path, story)
+    if restart:
+        play(tmp_path, after, START + minutes(64))
+
+
+@pytest.mark.parametrize("rule", [HOURLY, {"once": "2026-01-01T01:00"}])
+def test_a_time_that_waited_for_its_jitter_and_was_due_while_disabled_is_missed(
+    tmp_path: Path, rule: dict[str, Any]
+) -> None:
+    async def story(world: World, timers: SimulatedTimers) -> None:
+        schedule_id = await in_jitter(world, timers, rule)
+        await world.schedules.disable(schedule_id, SYSTEM)
+        await timers.advance(minutes(180))
+        await world.schedules.enable(schedule_id, 0, SYSTEM)
+        await world.followed()
+        await now_due(world, timers)
+        [missed] = world.events("schedule.missed")
+        assert missed.data["nominal"] == format_time(START + minutes(60))
+        assert missed.data["reason"] == "disabled"
+        state = (await world.row(schedule_id))["state"]
+        assert state == ("active" if rule == HOURLY else "ended")
+        await timers.advance(minutes(180))
+        assert format_time(START + minutes(60)) not in world.fired(schedule_id)
+        assert len(world.events("schedule.missed")) == 1
 
     play(tmp_path, story)
 
