@@ -15,10 +15,12 @@ from domain.log import Recorded
 from domain.schedule.aggregate import (
     CatchUp,
     Overlap,
+    PendingTime,
     Schedule,
     ScheduleNotFound,
     ScheduleState,
     changes_by,
+    is_excused,
     schedule_id_of,
 )
 from projections.projection import Projection, Row
@@ -60,9 +62,11 @@ def _schedule_columns() -> tuple[Column[Any], ...]:
         Column("state", String, nullable=False),
         Column("state_reason", String),
         Column("since", String, nullable=False),
+        Column("kept", String, nullable=False),
         Column("rule_at", String, nullable=False),
         Column("last_nominal", String),
         Column("firings", Integer, nullable=False),
+        Column("excused", Integer, nullable=False),
         Column("missed", Integer, nullable=False),
         Column("skipped", Integer, nullable=False),
         Column("failures", Integer, nullable=False),
@@ -86,6 +90,7 @@ _STORED: dict[str, Callable[[Any], Any]] = {
     "overlap": lambda overlap: overlap.value,
     "state": lambda state: state.value,
     "deleted": int,
+    "kept": lambda kept: orjson.dumps([time.model_dump() for time in kept]).decode(),
 }
 """The stored form of the schedule's fields that are not stored as they are."""
 
@@ -104,8 +109,10 @@ def _created(_: Row | None, event: Recorded) -> Row:
         "position": event.position,
         "version": event.version,
         "state_reason": None,
+        "kept": "[]",
         "last_nominal": None,
         "firings": 0,
+        "excused": 0,
         "missed": 0,
         "skipped": 0,
         "failures": 0,
@@ -161,10 +168,15 @@ def _spawned(row: Row | None, _: Recorded) -> Row | None:
     return {**row, "last_outcome": "spawned", "last_error": None, "failures": 0}
 
 
-def _skipped(row: Row | None, _: Recorded) -> Row | None:
+def _skipped(row: Row | None, event: Recorded) -> Row | None:
     if row is None:
         return None
-    return {**row, "last_outcome": "skipped", "skipped": row["skipped"] + 1}
+    return {
+        **row,
+        "last_outcome": "skipped",
+        "skipped": row["skipped"] + 1,
+        "excused": row["excused"] + is_excused(event),
+    }
 
 
 def _failed(row: Row | None, event: Recorded) -> Row | None:
@@ -183,7 +195,7 @@ def _failed(row: Row | None, event: Recorded) -> Row | None:
 
 SCHEDULES = Projection(
     name="schedules",
-    version=2,
+    version=3,
     columns=_schedule_columns,
     key=_id,
     folds={
@@ -416,6 +428,11 @@ def open_crews(reading: Reading, schedule_id: str) -> list[str]:
     return [row["crew"] for row in rows]
 
 
+def used_firings(row: Row) -> int:
+    """The firings of a schedule that count for its most firings."""
+    return int(row["firings"] - row["excused"])
+
+
 def schedule_of(row: Row) -> Schedule:
     """The aggregate, made of its row."""
     terms = {name: row[name] for name in _TERMS}
@@ -427,6 +444,7 @@ def schedule_of(row: Row) -> Schedule:
         **{name: orjson.loads(row[name]) for name in _JSON},
         state=ScheduleState(row["state"]),
         since=row["since"],
+        kept=tuple(PendingTime.model_validate(time) for time in orjson.loads(row["kept"])),
         rule_at=row["rule_at"],
         deleted=bool(row["deleted"]),
     )

@@ -5,7 +5,7 @@ import hashlib
 import json
 import re
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime
 from functools import partial
 from typing import Any, Protocol
@@ -120,7 +120,7 @@ class CrewIntake:
                     f"jobs[{index}].assignee",
                     "No agent can run here: set CREWLOG_AGENT_COMMAND to the program that runs it.",
                 )
-        return plan
+        return replace(plan, timezone=timezone)
 
     def _argv(self, job: PlannedJob) -> tuple[str, ...]:
         return job.argv or self._agent_command(job.assignee or "")
@@ -148,6 +148,8 @@ class CrewIntake:
             nominal=occasion.nominal,
             not_before=occasion.not_before,
             jobs=members,
+            rendered=list(plan.rendered),
+            timezone=plan.timezone,
         )
         draft.add(crew_stream(crew_id), 0, [committed])
         private: dict[str, Sealed] = {}
@@ -275,16 +277,20 @@ class CrewIntake:
         return position
 
     async def rerun(
-        self, crew_id: str, inputs: Mapping[str, Any], occasion: Occasion, timezone: str
+        self, crew_id: str, inputs: Mapping[str, Any], occasion: Occasion, timezone: str | None
     ) -> CrewSubmission:
         """Run the present version of the template again with the inputs of the crew; `inputs`
-        replace some of them. Raises BadInput for an input that is redacted in the log, and as
-        `plan`.
+        replace some of them, and defaults with expressions are rendered anew. Without `timezone`
+        its dates are in the zone of the crew, or in UTC if that is not known. Raises BadInput for
+        an input that is redacted in the log, and as `plan`.
         """
         first = await self._log.first_of_stream(crew_stream(crew_id))
         if first is None:
             raise CrewNotFound(crew_id)
-        had = {**first.data["inputs"], **inputs}
+        rendered = first.data.get("rendered", ())
+        had = {name: value for name, value in first.data["inputs"].items() if name not in rendered}
+        had |= inputs
+        zone = timezone or first.data.get("timezone") or "UTC"
         for name, value in had.items():
             if name not in inputs and HIDDEN in json.dumps(value, ensure_ascii=False):
                 raise BadInput(
@@ -292,7 +298,7 @@ class CrewIntake:
                 )
         template: str = first.data["template"]
         try:
-            plan = await asyncio.to_thread(self.plan, template, had, timezone=timezone)
+            plan = await asyncio.to_thread(self.plan, template, had, timezone=zone)
         except TemplateNotFound as missing:
             raise TemplateNotFound(missing.near, template) from None
         return await self.commit(plan, occasion)

@@ -30,7 +30,9 @@ class CrewAgain(Body):
     """Changes for another crew of the same template."""
 
     inputs: Inputs = Field(default_factory=dict, description="They replace earlier inputs.")
-    timezone: Zone | None = Field(None, description=_TODAY)
+    timezone: Zone | None = Field(
+        None, description=_TODAY.replace("UTC", "that of the crew, or UTC if it is not known")
+    )
 
 
 class CrewQuery(BaseModel):

@@ -91,14 +91,16 @@ def _add_intake(
     async def rerun(
         crew_id: str, request: Request, principal: Authenticated, body: CrewAgain | None = None
     ) -> Response:
-        """With the present version of its template, and the same or changed inputs."""
+        """With the present version of its template, and the same or changed inputs. A default that
+        is computed, such as a date, is computed anew.
+        """
         again = body or CrewAgain()
         await views.caught_up()
         with views.reading() as reading:
             seen_crew(reading, crew_id, principal)
         occasion = Occasion(principal.owner, principal.context(request))
-        zone = "UTC" if again.timezone is None else again.timezone
-        return await _made(await intake.rerun(crew_id, again.inputs, occasion, zone))
+        submission = await intake.rerun(crew_id, again.inputs, occasion, again.timezone)
+        return await _made(submission)
 
     async def _made(submission: CrewSubmission) -> Response:
         headers = {

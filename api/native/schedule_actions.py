@@ -17,7 +17,13 @@ from domain.schedule.recurrence import Rule, parse_rule
 from projections.engine import Views
 from projections.projection import Row
 from projections.reading import Reading
-from projections.schedules import find_schedule, list_firings, list_schedules, schedule_of
+from projections.schedules import (
+    find_schedule,
+    list_firings,
+    list_schedules,
+    schedule_of,
+    used_firings,
+)
 from scheduler.policies.spawner import CrewMaker, SpawnedCrew, Spawner
 
 
@@ -97,7 +103,16 @@ class ScheduleActions:
         missed.
         """
         row = await self.row(schedule_id, principal)
-        return await self._schedules.enable(schedule_id, row["firings"], context, if_match=version)
+        return await self._schedules.enable(
+            schedule_id, used_firings(row), context, if_match=version
+        )
+
+    async def disable(
+        self, schedule_id: str, principal: Principal, context: Context, version: int | None
+    ) -> ChangedSchedule:
+        """It does not fire until it is enabled."""
+        await self.row(schedule_id, principal)
+        return await self._schedules.disable(schedule_id, context, if_match=version)
 
     async def run_now(
         self, schedule_id: str, principal: Principal, context: Context
@@ -169,7 +184,7 @@ class ScheduleActions:
         moment = begin_of(row, self._clock())
         times: list[str] = []
         while len(times) < n:
-            following = schedule.next_after(moment, row["firings"] + len(times))
+            following = schedule.next_after(moment, used_firings(row) + len(times))
             if following is None:
                 break
             times.append(format_time(following))

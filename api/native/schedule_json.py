@@ -12,7 +12,7 @@ from domain.errors import BadInput
 from domain.schedule.aggregate import CatchUp, ScheduleState
 from domain.schedule.catch_up import GRACE
 from projections.projection import Row
-from projections.schedules import schedule_of
+from projections.schedules import schedule_of, used_firings
 
 
 class ScheduleObject(BaseModel):
@@ -87,7 +87,7 @@ def schedule_json(row: Row, now: datetime) -> dict[str, Any]:
     try:
         text = schedule.parsed.describe()
         if schedule.state is ScheduleState.ACTIVE:
-            following = schedule.next_after(begin_of(row, now), row["firings"])
+            following = schedule.next_after(begin_of(row, now), used_firings(row))
     except BadInput as error:
         # The rule was valid on another machine. The list must still show all other schedules.
         text = f"This server cannot read the rule: {error}"
@@ -132,11 +132,13 @@ def schedule_brief(schedule: dict[str, Any]) -> dict[str, Any]:
 
 
 def begin_of(row: Row, now: datetime) -> datetime:
-    """The time after which its next times come. It may have handled one that a wrong clock
-    showed early.
+    """The time after which its next times come: now, or a time within the next minute that a wrong
+    clock has fired already. One that was only missed is still fired.
     """
-    reached = parse_time(max(row["since"], row["last_nominal"] or ""))
-    return max(reached, now) if reached <= now + GRACE else now
+    last = row["last_nominal"] or ""
+    if last and (row["last_run_at"] or "") >= last:
+        return max(now, parse_time(last)) if parse_time(last) <= now + GRACE else now
+    return now
 
 
 def firing_json(row: Row) -> dict[str, Any]:

@@ -187,7 +187,7 @@ def _add_commands(router: APIRouter, actions: ScheduleActions) -> None:
     ) -> Response:
         """It does not fire until it is enabled. Jobs that it made go on."""
         context, version = principal.context(request), version_of(if_match)
-        changed = await actions.execute(schedule_id, Schedule.disable, principal, context, version)
+        changed = await actions.disable(schedule_id, principal, context, version)
         return await _answer(actions, changed)
 
     @router.post(

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel, ConfigDict, Field
 
 from domain.errors import NotFound
 from domain.event import Event
@@ -35,6 +35,10 @@ class CrewCommitted(Event, type="crew.committed"):
     not_before: str | None
     jobs: list[CrewMember]
     """In dependency order."""
+    rendered: list[str] = Field(default_factory=list)
+    """Inputs that were not given and whose defaults have expressions: a rerun renders them anew."""
+    timezone: str | None = None
+    """The zone of its dates; null if it is not known."""
 
 
 class CrewNotFound(NotFound):

@@ -14,6 +14,7 @@ from functools import lru_cache
 from typing import Any
 
 import orjson
+from pydantic import BaseModel, ConfigDict, Field
 
 from domain.clock import format_time, parse_time
 from domain.errors import BadInput, NotFound, WrongState
@@ -23,6 +24,9 @@ from domain.schedule.recurrence import Rule, parse_rule
 
 FAILURES_TO_PAUSE = 5
 """A schedule is paused after this many firings in a row that made no crew."""
+
+OWNER_DISABLED = "owner_disabled"
+"""Why a firing is skipped whose schedule's owner is disabled."""
 
 
 class ScheduleState(StrEnum):
@@ -72,6 +76,10 @@ class MissReason(StrEnum):
     """The time had passed and was not due yet, because of its jitter, when another rule without
     this time replaced the rule.
     """
+    DISABLED = "disabled"
+    """The time had passed and was not due yet, because of its jitter, when the schedule was
+    disabled, and it was not enabled before the time was due.
+    """
 
 
 class ScheduleNotFound(NotFound):
@@ -98,7 +106,18 @@ class ScheduleCreated(Event, type="schedule.created"):
     ends_at: str | None
     """No time after this is fired."""
     max_firings: int | None
-    """Counts firings by the rule, and not those by hand."""
+    """Counts firings by the rule, and neither those by hand nor those that were skipped because the
+    owner was disabled.
+    """
+
+
+class PendingTime(BaseModel):
+    """A time that has passed and is still to be fired."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    nominal: str
+    due_at: str
 
 
 class ScheduleChanged(Event, type="schedule.changed"):
@@ -106,17 +125,25 @@ class ScheduleChanged(Event, type="schedule.changed"):
 
     changes: dict[str, Any]
     since: str | None = None
-    """Times up to this one do not count; without it, times up to now. If a time has passed but is
-    not due yet, and the new rule has it too, it must still be fired.
+    """Only in logs of earlier versions: times up to this one do not count."""
+    pending: list[PendingTime] = Field(default_factory=list)
+    """Times that have passed and were not due yet, or not at this time, and are still to be fired.
+    Of the others of a new rule, those up to now do not count.
     """
 
 
 class ScheduleEnabled(Event, type="schedule.enabled"):
     """It fires at its times from now on."""
 
+    pending: list[PendingTime] = Field(default_factory=list)
+    """Times that passed before it was disabled, and are still to be fired."""
+
 
 class ScheduleDisabled(Event, type="schedule.disabled"):
     """A person disabled it. Times that pass meanwhile do not count as missed."""
+
+    pending: list[PendingTime] = Field(default_factory=list)
+    """Times that have passed and were not due yet: they are fired if it is enabled before that."""
 
 
 class SchedulePaused(Event, type="schedule.paused"):
@@ -223,6 +250,10 @@ class Schedule:
     state: ScheduleState = ScheduleState.ACTIVE
     since: str = ""
     """Only times after this count: the time when it was made, enabled, or given another rule."""
+    kept: tuple[PendingTime, ...] = ()
+    """Earlier times that count all the same: they had passed, and were still to be fired, when its
+    terms changed, or it was disabled.
+    """
     rule_at: str = ""
     """When it got its rule. Rules without a start of their own count from here."""
     deleted: bool = False
@@ -241,26 +272,53 @@ class Schedule:
 
     # Its times
 
+    @property
+    def begin(self) -> str:
+        """Only times after this are to be handled."""
+        if not self.kept:
+            return self.since
+        return min(self.since, format_time(parse_time(self.kept[0].nominal) - _MOMENT))
+
     def next_after(self, after: datetime, firings: int) -> datetime | None:
-        """The next time after `after` for a schedule with this many firings; None if there
-        is none.
+        """The next time after `after` for a schedule with this many firings that count; None if
+        there is none.
         """
         if self.max_firings is not None and firings >= self.max_firings:
             return None
-        found = self.parsed.next_after(after)
+        found = self._next(after)
         if found is None or (self.ends_at is not None and found > parse_time(self.ends_at)):
             return None
         return found
+
+    def _next(self, after: datetime) -> datetime | None:
+        if self.kept and after < parse_time(self.since):
+            for kept in self.kept:
+                if parse_time(kept.nominal) > after:
+                    return parse_time(kept.nominal)
+            if after >= parse_time(self.begin):
+                after = parse_time(self.since)
+        return self.parsed.next_after(after)
+
+    def has(self, moment: datetime) -> bool:
+        """Whether this is a time of its rule."""
+        return self.parsed.next_after(moment - _MOMENT) == moment
 
     def end_reason(self, after: datetime, firings: int) -> EndReason:
         """Why there is no time after `after`."""
         if self.max_firings is not None and firings >= self.max_firings:
             return EndReason.MAX_FIRINGS
-        more = self.parsed.next_after(after) is not None
+        more = self._next(after) is not None
         return EndReason.END_DATE if more else EndReason.NO_MORE_TIMES
 
     def due_at(self, nominal: datetime) -> datetime:
         """The time with its jitter: always the same for one time, and before the next time."""
+        text = format_time(nominal)
+        for kept in self.kept:
+            if kept.nominal == text:
+                return parse_time(kept.due_at)
+        return self._jittered(nominal)
+
+    def _jittered(self, nominal: datetime) -> datetime:
         if not self.jitter_ms:
             return nominal
         window = self.jitter_ms
@@ -279,7 +337,8 @@ class Schedule:
         would have no next time.
 
         `pending` are times that have passed and are still to be fired. Those that the new rule does
-        not have are missed. Returns for each of these the event for its own stream.
+        not have are missed. Returns for each of these the event for its own stream. If the jitter
+        becomes shorter, none gets late by that.
         """
         other = {name: value for name, value in changes.items() if getattr(self, name) != value}
         if not other:
@@ -287,30 +346,70 @@ class Schedule:
         event = ScheduleChanged(changes=other)
         after = evolve(self, event, self.version + 1, format_time(now))
         missed: list[ScheduleMissed] = []
-        begin = now
+        kept = [*pending]
         if pending and other.keys() & _RULE:
-            just_before = pending[0] - timedelta(microseconds=1)
-            if after.parsed.between(just_before, now, len(pending) + 1) == [*pending]:
-                event = ScheduleChanged(changes=other, since=format_time(just_before))
-                begin = just_before
-            else:
-                missed = [_missed(moment) for moment in pending]
-        if self.active and after.next_after(begin, 0) is None:
+            kept = [moment for moment in pending if after.has(moment)]
+            changed = [moment for moment in pending if moment not in kept]
+            missed = [_missed(moment, MissReason.CHANGED) for moment in changed]
+        if kept and other.keys() & {*_RULE, "jitter_ms"}:
+            times = [self._pending_in(after, moment, now) for moment in kept]
+            event = ScheduleChanged(changes=other, pending=times)
+        if self.active and other.keys() & {*_RULE, "ends_at"} and not after.goes_on(kept, now):
             raise BadInput("endsAt" if "ends_at" in other else "rule", "It has no next time.")
         return [event], missed
 
-    def enable(self, now: datetime, firings: int) -> list[Event]:
-        """Fire from the next time on. Raises WrongState if there is none."""
+    def _pending_in(self, after: "Schedule", moment: datetime, now: datetime) -> PendingTime:
+        """A time that is still to be fired, after a change: never late by the change, and before
+        the next time.
+        """
+        due = self.due_at(moment)
+        if due > now:
+            if after.jitter_ms != self.jitter_ms:
+                due = after._jittered(moment)
+            following = after.parsed.next_after(now)
+            if following is not None:
+                due = min(due, following - timedelta(milliseconds=1))
+            due = max(due, now)
+        return PendingTime(nominal=format_time(moment), due_at=format_time(due))
+
+    def goes_on(self, pending: Sequence[datetime], now: datetime) -> bool:
+        """Whether it has a time left: one of these that are still to be fired, or a later one."""
+        ends = None if self.ends_at is None else parse_time(self.ends_at)
+        if any(ends is None or moment <= ends for moment in pending):
+            return True
+        return self.next_after(now, 0) is not None
+
+    def enable(
+        self, now: datetime, firings: int, pending: Sequence[datetime] = ()
+    ) -> tuple[list[Event], list[ScheduleMissed]]:
+        """Fire from the next time on. Raises WrongState if there is none.
+
+        `pending` are times that had passed before it was disabled, and were not fired. Those that
+        were due meanwhile are missed. Returns for each of these the event for its own stream.
+        """
         if self.state is ScheduleState.ACTIVE:
-            return []
-        if self.next_after(now, firings) is None:
+            return [], []
+        used_up = self.max_firings is not None and firings >= self.max_firings
+        if self.next_after(now, firings) is None and (used_up or not pending):
             reason = _ENDED[self.end_reason(now, firings)]
             raise WrongState(f"The schedule has no next time: {reason}")
-        return [ScheduleEnabled()]
+        kept = [moment for moment in pending if self.due_at(moment) >= now]
+        missed = [_missed(moment, MissReason.DISABLED) for moment in pending if moment not in kept]
+        return [ScheduleEnabled(pending=self._as_pending(kept))], missed
 
-    def disable(self) -> list[Event]:
-        """Stop firing, until it is enabled."""
-        return [] if self.state is ScheduleState.DISABLED else [ScheduleDisabled()]
+    def disable(self, pending: Sequence[datetime] = ()) -> list[Event]:
+        """Stop firing, until it is enabled. `pending` are times that have passed and are still to
+        be fired.
+        """
+        if self.state is ScheduleState.DISABLED:
+            return []
+        return [ScheduleDisabled(pending=self._as_pending(pending))]
+
+    def _as_pending(self, moments: Sequence[datetime]) -> list[PendingTime]:
+        return [
+            PendingTime(nominal=format_time(moment), due_at=format_time(self.due_at(moment)))
+            for moment in moments
+        ]
 
     def pause(self, reason: str, failures: int) -> list[Event]:
         return [SchedulePaused(reason=reason, failures=failures)] if self.active else []
@@ -325,6 +424,7 @@ _ENDED = {
     EndReason.MAX_FIRINGS: "it has fired as often as it may.",
 }
 
+_MOMENT = timedelta(microseconds=1)
 _RULE = frozenset({"rule", "timezone"})
 """The terms that decide at which times it fires."""
 
@@ -346,16 +446,26 @@ _TERMS = ScheduleCreated.model_fields.keys() - {"enabled"}
 
 def _changed(fact: Fact) -> dict[str, Any]:
     changes = _typed(fact.data["changes"])
+    kept = _kept(fact)
     if changes.keys() & _RULE:
-        changes |= {"since": fact.data.get("since") or fact.at, "rule_at": fact.at}
-    return changes
+        since = fact.data.get("since") or fact.at
+        changes |= {"since": since, "rule_at": fact.at, "kept": kept}
+    return changes | {"kept": kept} if kept else changes
+
+
+def _kept(fact: Fact) -> tuple[PendingTime, ...]:
+    return tuple(PendingTime.model_validate(time) for time in fact.data.get("pending", ()))
 
 
 _TRANSITIONS: dict[str, Callable[[Fact], dict[str, Any]]] = {
     ScheduleCreated.type: _created,
     ScheduleChanged.type: _changed,
-    ScheduleEnabled.type: lambda fact: {"state": ScheduleState.ACTIVE, "since": fact.at},
-    ScheduleDisabled.type: lambda _: {"state": ScheduleState.DISABLED},
+    ScheduleEnabled.type: lambda fact: {
+        "state": ScheduleState.ACTIVE,
+        "since": fact.at,
+        "kept": _kept(fact),
+    },
+    ScheduleDisabled.type: lambda fact: {"state": ScheduleState.DISABLED, "kept": _kept(fact)},
     SchedulePaused.type: lambda _: {"state": ScheduleState.PAUSED},
     ScheduleEnded.type: lambda _: {"state": ScheduleState.ENDED},
     ScheduleDeleted.type: lambda _: {"deleted": True},
@@ -366,6 +476,11 @@ def changes_by(fact: Fact) -> dict[str, Any]:
     """What an event of the schedule's stream changes, by the field names of `Schedule`."""
     transition = _TRANSITIONS.get(fact.type)
     return {} if transition is None else transition(fact)
+
+
+def is_excused(fact: Fact) -> bool:
+    """Whether an event says that a firing does not count for the most firings."""
+    return fact.type == ScheduleSkipped.type and fact.data["reason"] == OWNER_DISABLED
 
 
 def evolve(schedule: Schedule, event: Event, version: int, at: str) -> Schedule:
@@ -380,9 +495,9 @@ def moved(schedule: Schedule, fact: Fact) -> Schedule:
     return replace(schedule, version=fact.version, **changes_by(fact))
 
 
-def _missed(moment: datetime) -> ScheduleMissed:
+def _missed(moment: datetime, reason: MissReason) -> ScheduleMissed:
     nominal = format_time(moment)
-    return ScheduleMissed(nominal=nominal, through=nominal, count=1, reason=MissReason.CHANGED)
+    return ScheduleMissed(nominal=nominal, through=nominal, count=1, reason=reason)
 
 
 @lru_cache(maxsize=4_096)

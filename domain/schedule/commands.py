@@ -19,6 +19,7 @@ from domain.schedule.aggregate import (
     Overlap,
     Schedule,
     ScheduleCreated,
+    ScheduleMissed,
     ScheduleNotFound,
     evolve,
     firing_stream,
@@ -120,10 +121,7 @@ class Schedules:
             now = self._clock()
             changes = checked_terms(terms, schedule)
             events, missed = schedule.change(changes, now, self._pending(schedule, now))
-            draft.add(schedule.stream, schedule.version, events)
-            for one in missed:
-                stream = firing_stream(schedule_id, parse_time(one.nominal))
-                draft.add(stream, 0, [one])
+            _add(draft, schedule, events, missed)
 
         return await self._append(schedule_id, decide, context, if_match)
 
@@ -131,12 +129,12 @@ class Schedules:
         """Passed times that are not yet fired or missed: their jitter has not passed, or the clock
         has not got to them.
         """
-        if not schedule.active:
-            return []
+        passed = [parse_time(kept.nominal) for kept in schedule.kept]
         longest = timedelta(milliseconds=schedule.jitter_ms) + GRACE
-        begin = max(parse_time(schedule.since), now - longest)
+        begin = max([parse_time(schedule.since), now - longest, *passed])
         try:
-            passed = schedule.parsed.between(begin, now, _MOST_PENDING)
+            if schedule.active:
+                passed += schedule.parsed.between(begin, now, _MOST_PENDING)
         except BadInput:  # this server cannot read the rule, so it has no times
             return []
         return [
@@ -148,12 +146,25 @@ class Schedules:
     async def enable(
         self, schedule_id: str, firings: int, context: Context, *, if_match: int | None = None
     ) -> ChangedSchedule:
-        """Let it fire from its next time on. `firings` is how often it has fired. Raises WrongState
-        if it has no next time.
+        """Let it fire from its next time on. `firings` is how often it has fired. A time that had
+        passed before it was disabled, and is not due yet, is fired, too; if it was due meanwhile,
+        it is missed, with an event. Raises WrongState if it has no next time.
         """
+
+        def decide(schedule: Schedule, draft: Draft) -> None:
+            now = self._clock()
+            events, missed = schedule.enable(now, firings, self._pending(schedule, now))
+            _add(draft, schedule, events, missed)
+
+        return await self._append(schedule_id, decide, context, if_match)
+
+    async def disable(
+        self, schedule_id: str, context: Context, *, if_match: int | None = None
+    ) -> ChangedSchedule:
+        """Let it fire no more until it is enabled."""
         return await self.execute(
             schedule_id,
-            lambda schedule: schedule.enable(self._clock(), firings),
+            lambda schedule: schedule.disable(self._pending(schedule, self._clock())),
             context,
             if_match=if_match,
         )
@@ -194,6 +205,14 @@ class Schedules:
             return ChangedSchedule(schedule, await self._log.last_about(schedule.stream))
         own = [event for event in recorded if event.stream == schedule.stream]
         return ChangedSchedule(fold(schedule_id, own, schedule), recorded[-1].position)
+
+
+def _add(
+    draft: Draft, schedule: Schedule, events: Sequence[Event], missed: Sequence[ScheduleMissed]
+) -> None:
+    draft.add(schedule.stream, schedule.version, events)
+    for one in missed:
+        draft.add(firing_stream(schedule.id, parse_time(one.nominal)), 0, [one])
 
 
 def _require_time(schedule: Schedule, now: datetime) -> None:

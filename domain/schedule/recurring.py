@@ -27,7 +27,9 @@ _LAST = datetime(2200, 1, 3)
 _LONGEST_STEP = timedelta(days=366)
 _MINUTES_A_DAY = 1_440
 
-_START = re.compile(r"DTSTART((?:;[^:;]+)*):(\d{8}(?:T\d{6}Z?)?)", re.IGNORECASE)
+_START = re.compile(r"DTSTART((?:;[^:;]+)*):(\S+)", re.IGNORECASE)
+_MOMENT = re.compile(r"[0-9]{8}(?:T[0-9]{6}Z?)?")
+"""A DATE or a DATE-TIME."""
 _STEPS = {
     "MINUTELY": timedelta(minutes=1),
     "HOURLY": timedelta(hours=1),
@@ -39,6 +41,7 @@ _BY_DAYS = frozenset({"MONTHLY", "YEARLY", "WEEKLY"})
 _ALL = frozenset(_BY_DAYS | _STEPS.keys())
 
 _DATES = frozenset({"BYWEEKNO", "BYYEARDAY", "BYMONTHDAY", "BYDAY"})
+_TIMES = frozenset({"BYHOUR", "BYMINUTE"})
 _WEEKDAY = re.compile(r"(?:[-+]?([0-9]{1,2}))?(MO|TU|WE|TH|FR|SA|SU)")
 _NUMBER = re.compile(r"([-+]?)([0-9]{1,3})")
 
@@ -343,10 +346,14 @@ def _refused(reason: str) -> BadInput:
 
 def _read(text: str, timezone: str, zone: ZoneInfo) -> tuple[datetime | None, dict[str, str]]:
     """The start, in local time, if it names one, and the parts of the rule in capitals."""
-    start, parts = None, None
+    if not text.isascii():
+        # Some letters become others in capitals: a long s would be an S.
+        raise _refused("It may have ASCII characters only.")
+    start, date, parts = None, False, None
     for line in text.replace("\\n", "\n").split():
         begins = _START.fullmatch(line)
-        if begins is not None:
+        if begins is not None and start is None:
+            date = "T" not in begins[2].upper()
             start = _start(begins[1], begins[2], timezone, zone)
         elif parts is None and line.upper().startswith(("RRULE:", "FREQ=")):
             parts = _parts(line.upper().removeprefix("RRULE:"))
@@ -354,6 +361,8 @@ def _read(text: str, timezone: str, zone: ZoneInfo) -> tuple[datetime | None, di
             raise _refused("It must be one RRULE, with at most one DTSTART before it.")
     if parts is None:
         raise _refused("It has no rule: write one such as FREQ=WEEKLY;BYDAY=MO.")
+    if date and not parts.keys().isdisjoint(_TIMES):
+        raise _refused("BYHOUR and BYMINUTE cannot stand beside a DTSTART without a time of day.")
     return start, parts
 
 
@@ -374,11 +383,21 @@ def _parts(rule: str) -> dict[str, str]:
 
 
 def _start(parameters: str, value: str, timezone: str, zone: ZoneInfo) -> datetime:
+    value = value.upper()
+    seen: set[str] = set()
     for parameter in filter(None, parameters.split(";")):
         name, _, given = parameter.partition("=")
-        if name.upper() == "TZID" and given != timezone:
+        name = name.upper()
+        if name not in ("TZID", "VALUE") or name in seen:
+            raise _refused("DTSTART takes the parameters TZID and VALUE, each once.")
+        seen.add(name)
+        if name == "VALUE" and given.upper() != ("DATE-TIME" if "T" in value else "DATE"):
+            raise _refused("The VALUE of DTSTART must be DATE or DATE-TIME, as its value is.")
+        if name == "TZID" and given != timezone:
             raise _refused("The TZID of DTSTART is not the schedule's time zone.")
-    start = _local(value.upper(), zone)
+    if "TZID" in seen and ("T" not in value or value.endswith("Z")):
+        raise _refused("TZID cannot stand beside a DTSTART with Z or without a time of day.")
+    start = _local(value, zone)
     if not 1970 <= start.year < 2200:
         raise _refused("DTSTART must be between 1970 and 2200.")
     return start.replace(second=0)
@@ -394,10 +413,12 @@ def _until(parts: dict[str, str], zone: ZoneInfo) -> datetime | None:
 def _local(value: str, zone: ZoneInfo) -> datetime:
     """A date or time of RFC 5545 as local time. One with Z is converted."""
     try:
+        if _MOMENT.fullmatch(value) is None:  # strptime guesses what is missing
+            raise ValueError
         moment = datetime.strptime(value.rstrip("Z"), "%Y%m%dT%H%M%S" if "T" in value else "%Y%m%d")
         return local_of(moment.replace(tzinfo=UTC), zone) if value.endswith("Z") else moment
     except (ValueError, OverflowError):
-        raise _refused("A time in it does not have the form 20261122T090000.") from None
+        raise _refused("A time in it does not have the form 20261122T090000 or 20261122.") from None
 
 
 def _whole(parts: dict[str, str], name: str, default: int, most: int) -> int:

@@ -19,6 +19,7 @@ from domain.draft import Draft
 from domain.errors import BadInput, LogUnavailable, VersionConflict
 from domain.log import Context, EventLog, Recorded
 from domain.schedule.aggregate import (
+    EndReason,
     Schedule,
     ScheduleEnabled,
     ScheduleEnded,
@@ -28,11 +29,13 @@ from domain.schedule.aggregate import (
     actor_of,
     changes_by,
     firing_stream,
+    is_excused,
     schedule_id_of,
 )
 from domain.schedule.catch_up import GRACE, Due, Missed, settle
 from domain.schedule.commands import fold
 from projections.engine import Views
+from projections.people import is_disabled
 from projections.reading import ViewsUnavailable
 from projections.schedules import newest_handled, schedule_of
 from scheduler.follower import Follower
@@ -40,6 +43,7 @@ from scheduler.policies.timers import Timers
 
 logger = logging.getLogger("crewlog.clock")
 
+_OUTCOMES = ("schedule.spawned", "schedule.skipped", "schedule.failed")
 _FOLLOWED = (
     "schedule.created",
     "schedule.changed",
@@ -50,6 +54,7 @@ _FOLLOWED = (
     "schedule.deleted",
     "schedule.fired",
     "schedule.missed",
+    *_OUTCOMES,
 )
 _RETRY_S = 0.5
 _CONFLICT_S = 0.05
@@ -67,6 +72,10 @@ class _Watched:
 
     schedule: Schedule
     firings: int = 0
+    excused: int = 0
+    """Firings that do not count, because the owner was disabled."""
+    waits: bool = False
+    """Whether it may not fire until it is known which of its firings count."""
     reached: str = ""
     """The last time that was fired or missed."""
     changed_at: str = ""
@@ -78,13 +87,18 @@ class _Watched:
     @property
     def handled(self) -> datetime:
         """Up to here no time counts, or each was handled."""
-        return parse_time(max(self.schedule.since, self.reached))
+        return parse_time(max(self.schedule.begin, self.reached))
+
+    @property
+    def used(self) -> int:
+        """The firings that count for the most firings."""
+        return self.firings - self.excused
 
     def is_ahead(self, now: datetime) -> bool:
-        """Whether a handled time lies in the future, so that the clock was ahead, and it is not
-        known yet where it goes on.
+        """Whether a handled time lies in the future, by any span, so that the clock was ahead, and
+        it is not known yet where it goes on.
         """
-        return self.resumed is None and self.handled > now + GRACE
+        return self.resumed is None and self.handled > now
 
     def after(self, now: datetime) -> datetime:
         """The time after which times are still to be handled."""
@@ -103,7 +117,7 @@ class _Watched:
 
     def next(self, now: datetime) -> datetime | None:
         """The first time that is still to be handled. It may have passed."""
-        return self.schedule.next_after(self.after(now), self.firings)
+        return self.schedule.next_after(self.after(now), self.used)
 
     def reach(self, nominal: str, firings: int) -> None:
         self.reached = max(self.reached, nominal)
@@ -189,7 +203,11 @@ class ScheduleClock:
         breath = _Breath()
         for row in rows:
             watched = _Watched(
-                schedule_of(row), row["firings"], row["last_nominal"] or "", row["updated_at"]
+                schedule_of(row),
+                row["firings"],
+                row["excused"],
+                reached=row["last_nominal"] or "",
+                changed_at=row["updated_at"],
             )
             self._watched[row["id"]] = watched
             await self._arm(watched)
@@ -213,7 +231,11 @@ class ScheduleClock:
             before = watched.reached
             watched.reach(event.data["through"], 0)
             changed = watched.reached != before
+        elif event.type in _OUTCOMES:
+            watched.excused += is_excused(event)
+            changed, watched.waits = watched.waits, False
         else:
+            watched.waits = False
             changed = event.version > watched.schedule.version
             if changed:
                 watched.change(fold(schedule_id, [event], watched.schedule), event.at)
@@ -230,7 +252,7 @@ class ScheduleClock:
             await self._look_back(watched)
         schedule = watched.schedule
         key = schedule.stream
-        if not schedule.active:
+        if not schedule.active or watched.waits:
             self._timers.cancel(key)
             return
         due = self._clock()
@@ -253,7 +275,7 @@ class ScheduleClock:
         schedule = watched.schedule
         if not schedule.active or not watched.is_ahead(now):
             return
-        known = [parse_time(schedule.since), await self._last_real(schedule, now)]
+        known = [parse_time(schedule.begin), await self._last_real(schedule, now)]
         watched.resumed = max((at for at in known if at is not None and at <= now), default=now)
         logger.warning(
             "The clock was ahead: %s is already at %s. It goes on with the next time after %s.",
@@ -283,13 +305,13 @@ class ScheduleClock:
         """
         schedule, now = watched.schedule, self._clock()
         ended = schedule.state is ScheduleState.ENDED and not schedule.deleted
-        if not ended or parse_time(watched.changed_at) <= now + GRACE:
+        if not ended or parse_time(watched.changed_at) <= now:
             return
-        nominal = await asyncio.to_thread(schedule.next_after, now, watched.firings)
+        nominal = await asyncio.to_thread(schedule.next_after, now, watched.used)
         for _ in range(_MOST_AT_ONCE):
             if nominal is None or not await self._is_fired(watched, nominal):
                 break
-            nominal = schedule.next_after(nominal, watched.firings)
+            nominal = schedule.next_after(nominal, watched.used)
         if nominal is None:
             return
         draft = Draft(Context(actor=actor_of(schedule.id)), self._clock)
@@ -352,19 +374,40 @@ class ScheduleClock:
         settled = settle(passed, now, schedule.catch_up, window)
         fire = settled.fire
         if schedule.max_firings is not None:
-            fire = fire[: schedule.max_firings - watched.firings]
+            fire = fire[: max(0, schedule.max_firings - watched.used)]
         for missed in settled.missed:
             await self._miss(draft, watched, missed)
         for number, due in enumerate(fire, watched.firings + 1):
             await self._fire_one(draft, watched, due, number, now)
-        firings = watched.firings + len(fire)
+        firings, used = watched.firings + len(fire), watched.used + len(fire)
         last = passed[-1].nominal if passed else watched.after(now)
-        if following is None or schedule.next_after(last, firings) is None:
-            reason = schedule.end_reason(last, firings)
-            draft.add(schedule.stream, schedule.version, [ScheduleEnded(reason=reason)])
+        if following is None or schedule.next_after(last, used) is None:
+            reason = schedule.end_reason(last, used)
+            if reason is EndReason.MAX_FIRINGS and await self._may_go_on(watched, fire):
+                last = fire[-1].nominal if fire else last
+            else:
+                draft.add(schedule.stream, schedule.version, [ScheduleEnded(reason=reason)])
+        if not draft:
+            return
         recorded = await self._log.append(draft.events, draft.expected)
         watched.reach(format_time(last), firings)
         self._take(watched, recorded)
+
+    async def _may_go_on(self, watched: _Watched, fire: Sequence[Due]) -> bool:
+        """Whether firings that would be the last may not count, because the owner is disabled. Then
+        it waits until each has its outcome.
+        """
+        watched.waits = True  # an outcome that comes meanwhile ends the wait
+        await self._views.caught_up()
+        with self._views.reading() as reading:
+            waits = is_disabled(reading, watched.schedule.owner)
+        if waits and not fire:
+            reached = parse_time(watched.reached)
+            last = await self._log.last_of_stream(firing_stream(watched.schedule.id, reached))
+            waits = last is not None and last.type == ScheduleFired.type
+        if not waits:
+            watched.waits = False
+        return waits
 
     def _take(self, watched: _Watched, recorded: Sequence[Recorded]) -> None:
         """Fold in what was appended now, before the log reports it."""
@@ -374,7 +417,7 @@ class ScheduleClock:
 
     async def _passed(self, watched: _Watched, now: datetime) -> tuple[list[Due], datetime | None]:
         """The times that are due, in order, and the one after them."""
-        schedule, firings = watched.schedule, watched.firings
+        schedule, used = watched.schedule, watched.used
         passed: list[Due] = []
         nominal = watched.next(now)
         breath = _Breath()
@@ -386,7 +429,7 @@ class ScheduleClock:
             if len(passed) >= _MOST_PASSED:
                 break
             await breath.now_and_then()
-            nominal = schedule.next_after(nominal, firings)
+            nominal = schedule.next_after(nominal, used)
         return passed, nominal
 
     async def _was_fired(self, watched: _Watched, nominal: datetime) -> bool:
@@ -401,12 +444,12 @@ class ScheduleClock:
 
     async def _version(self, watched: _Watched, nominal: datetime) -> int:
         """The version of a time's stream: 0, unless the clock was ahead and the time was
-        recorded as missed.
+        recorded as missed. If another clock has fired it meanwhile, the append fails.
         """
         if watched.resumed is None:
             return 0
         last = await self._log.last_of_stream(firing_stream(watched.schedule.id, nominal))
-        return 0 if last is None else last.version
+        return last.version if last is not None and last.type == ScheduleMissed.type else 0
 
     async def _miss(self, draft: Draft, watched: _Watched, missed: Missed) -> None:
         event = ScheduleMissed(

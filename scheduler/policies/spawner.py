@@ -17,12 +17,15 @@ from domain.errors import BadInput, CrewlogError, NotFound, Unavailable, Version
 from domain.log import Context, EventLog, Recorded
 from domain.schedule.aggregate import (
     FAILURES_TO_PAUSE,
+    OWNER_DISABLED,
     Overlap,
     Schedule,
+    ScheduleEnabled,
     ScheduleFailed,
     ScheduleFired,
     ScheduleSkipped,
     ScheduleSpawned,
+    ScheduleState,
     actor_of,
     firing_stream,
     schedule_id_of,
@@ -116,7 +119,10 @@ class Spawner:
         if schedule.deleted:
             return self._skip(draft, event, "deleted", None)
         if await self._seen(lambda reading: is_disabled(reading, schedule.owner)):
-            return self._skip(draft, event, "owner_disabled", None)
+            if schedule.state is ScheduleState.ENDED and schedule.max_firings is not None:
+                # The clock ended it with this firing, before the owner was disabled.
+                await self._go_on(draft, schedule)
+            return self._skip(draft, event, OWNER_DISABLED, None)
         running = await self._running_crews(schedule)
         if running and schedule.overlap is Overlap.SKIP:
             return self._skip(draft, event, "overlap", running[0])
@@ -201,6 +207,15 @@ class Spawner:
             late_ms=max(0, round(late.total_seconds() * 1000)),
             replaced=list(replaced),
         )
+
+    async def _go_on(self, draft: Draft, schedule: Schedule) -> None:
+        """Enable a schedule that had no firing left, because one does not count now."""
+        try:
+            following = await asyncio.to_thread(schedule.next_after, self._clock(), 0)
+        except BadInput:  # this server cannot read its rule
+            return
+        if following is not None:
+            draft.add(schedule.stream, schedule.version, [ScheduleEnabled()])
 
     def _skip(self, draft: Draft, event: Recorded, reason: str, crew: str | None) -> Reaction:
         skipped = ScheduleSkipped(nominal=event.data["nominal"], reason=reason, crew=crew)

@@ -50,3 +50,7 @@ class CrewPlan:
     jobs: tuple[PlannedJob, ...]
     inputs: dict[str, Any] = field(default_factory=dict)
     """Validated, with the defaults."""
+    rendered: tuple[str, ...] = ()
+    """The inputs that were not given and whose defaults have expressions, such as a date."""
+    timezone: str | None = None
+    """The zone of its dates, if it is known."""

@@ -56,7 +56,13 @@ def render(
     variables |= {**values, "inputs": values}
     rendering = _Rendering(variables)
     jobs = tuple(rendering.job(i, template.jobs[i]) for i in template.order)
-    return CrewPlan(template=template.id, name=template.name, jobs=jobs, inputs=values)
+    return CrewPlan(
+        template=template.id,
+        name=template.name,
+        jobs=jobs,
+        inputs=values,
+        rendered=tuple(_rendered(template, inputs)),
+    )
 
 
 def _values(
@@ -132,6 +138,21 @@ def _default(value: Any, place: Place, variables: Mapping[str, Any]) -> Any:
     if isinstance(value, dict):
         return {key: _default(item, place, variables) for key, item in value.items()}
     return value
+
+
+def _rendered(template: Template, given: Mapping[str, Any]) -> Iterator[str]:
+    """The inputs that have defaults with expressions now."""
+    for name, wanted in template.inputs.items():
+        if name not in given and not wanted.required and _is_computed(wanted.default):
+            yield name
+
+
+def _is_computed(default: Any) -> bool:
+    if isinstance(default, list):
+        return any(map(_is_computed, default))
+    if isinstance(default, dict):
+        return any(map(_is_computed, default.values()))
+    return isinstance(default, Text) and not default.is_constant
 
 
 def _carriable(value: Any, place: Place) -> Iterator[str]:

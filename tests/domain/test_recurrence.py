@@ -221,6 +221,64 @@ def test_cron_is_the_crontab_that_people_know() -> None:
     assert times({"cron": "@daily"}, "2026-06-01T07:00Z", 1) == ["2026-06-02 00:00 +0200"]
 
 
+@pytest.mark.parametrize(
+    "rule",
+    [
+        "DTSTART;VALUE=DATE:20261122\nRRULE:FREQ=DAILY;BYHOUR=1,2,3",
+        "DTSTART:20261122\nRRULE:FREQ=DAILY;BYHOUR=1",
+        "DTSTART:20261122\nRRULE:FREQ=HOURLY;BYMINUTE=30",
+        "DTSTART:20261122T090000\nDTSTART:20261122T170000\nRRULE:FREQ=DAILY",
+        "DTSTART:20261122T090000\nDTSTART:20261122T090000\nRRULE:FREQ=DAILY",
+        "DTSTART;VALUE=DATE:20261122T091500\nRRULE:FREQ=DAILY",
+        "DTSTART;VALUE=DATE-TIME:20261122\nRRULE:FREQ=DAILY",
+        "DTSTART;VALUE=PERIOD:20261122T091500\nRRULE:FREQ=DAILY",
+        "DTSTART;VALUE=DATE;VALUE=DATE:20261122\nRRULE:FREQ=DAILY",
+        "DTSTART;FOO=BAR:20261122T090000\nRRULE:FREQ=DAILY",
+        "DTSTART;TZID=Europe/Berlin;TZID=Europe/Berlin:20261122T090000\nRRULE:FREQ=DAILY",
+        "DTSTART;TZID=Europe/Berlin:20261122T090000Z\nRRULE:FREQ=DAILY",
+        "DTSTART;TZID=Europe/Berlin:20261122\nRRULE:FREQ=DAILY",
+        "DTSTART;TZID:20261122T090000\nRRULE:FREQ=DAILY",
+        "DTſTART:20261122T090000\nRRULE:FREQ=DAILY",
+        *(
+            f"FREQ=DAILY;UNTIL={until}"
+            for until in (
+                "2027111",
+                "2026122",
+                "202712",
+                "20261202T0900",
+                "20261202ZZ",
+                "20271202Z",
+                "20271202T000000ZZ",
+                "20271202T90000",
+                "２０２７０１０１",
+            )
+        ),
+        "FREQ=DAILY;BYDAY=ſU",
+        "FREQ=DAıLY",
+        "RRULE:FREQ=WEEKLY;WKST=ſU",
+    ],
+)
+def test_a_rule_that_is_not_of_rfc_5545_is_refused_at_its_place(rule: str) -> None:
+    with pytest.raises(BadInput) as refused:
+        parse_rule({"rrule": rule}, BERLIN, BEGIN)
+    assert refused.value.path == "rule.rrule"
+    assert refused.value.reason.endswith(".")
+
+
+@pytest.mark.parametrize(
+    "rule",
+    [
+        "DTSTART;VALUE=DATE:20261122\nRRULE:FREQ=DAILY",
+        "DTSTART:20261122\nRRULE:FREQ=DAILY;UNTIL=20270101",
+        "dtstart;value=date-time;tzid=Europe/Berlin:20261122t090000\nrrule:freq=daily;byhour=9",
+        "DTSTART:20261122T090000Z\nRRULE:FREQ=DAILY;UNTIL=20270101T090000Z",
+        "RRULE:FREQ=DAILY;UNTIL=20270101T090000\nDTSTART:20261122T090000",
+    ],
+)
+def test_the_forms_of_a_start_and_of_an_end_are_taken(rule: str) -> None:
+    assert parse_rule({"rrule": rule}, BERLIN, BEGIN).next_after(BEGIN) is not None
+
+
 def test_rrules_follow_rfc_5545() -> None:
     last_friday = {"rrule": "FREQ=MONTHLY;BYDAY=-1FR;BYHOUR=17;BYMINUTE=0"}
     assert times(last_friday, "2026-06-01T07:00Z", 2) == [

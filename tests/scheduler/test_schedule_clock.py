@@ -313,6 +313,160 @@ def test_a_change_within_the_jitter_to_another_rule_says_what_is_not_fired(tmp_p
     play(tmp_path, story)
 
 
+@pytest.mark.parametrize("jitter_s", [0, 30, 120, 3_590])
+@pytest.mark.parametrize("catch_up", [*CatchUp])
+def test_a_time_is_on_time_if_its_jitter_changes_before_it_is_due(
+    tmp_path: Path, catch_up: CatchUp, jitter_s: int
+) -> None:
+    async def story(world: World, timers: SimulatedTimers) -> None:
+        schedule_id = await world.schedule(HOURLY, jitter_ms=3_540_000, catch_up=catch_up)
+        nominal = await until_in_jitter(world, timers, schedule_id)
+        for jitter_ms in (jitter_s * 1000, jitter_s * 1000 + 1_000):
+            await world.schedules.change(schedule_id, {"jitter_ms": jitter_ms}, SYSTEM)
+        await world.followed()
+        await timers.advance(minutes(70))
+        found = [
+            event.data
+            for event in world.events("schedule.fired")
+            if event.data["nominal"] == format_time(nominal)
+        ]
+        assert [(data["catch_up"], data["late_ms"]) for data in found] == [(False, 0)]
+        assert world.events("schedule.missed") == []
+
+    play(tmp_path, story)
+
+
+@pytest.mark.parametrize("restart", [False, True])
+@pytest.mark.parametrize("catch_up", [*CatchUp])
+def test_a_change_within_the_jitter_to_a_rule_with_more_times_fires_the_time_that_both_have(
+    tmp_path: Path, catch_up: CatchUp, restart: bool
+) -> None:
+    made: list[Any] = []
+
+    async def story(world: World, timers: SimulatedTimers) -> None:
+        schedule_id = await world.schedule(HOURLY, jitter_ms=3_540_000, catch_up=catch_up)
+        nominal = await until_in_jitter(world, timers, schedule_id)
+        await world.schedules.change(schedule_id, {"rule": {"cron": "* * * * *"}}, SYSTEM)
+        await world.schedules.change(schedule_id, {"name": "another"}, SYSTEM)
+        await world.followed()
+        made.extend([schedule_id, nominal, timers.now])
+        if not restart:
+            await after(world, timers)
+
+    async def after(world: World, timers: SimulatedTimers) -> None:
+        schedule_id, nominal, changed = made
+        await timers.advance(minutes(5))
+        fired = [at for at in world.fired(schedule_id) if at >= format_time(nominal)]
+        expected = [nominal, *(changed + minutes(n) for n in range(1, 5))]
+        assert fired[:5] == [format_time(moment) for moment in expected]
+        assert world.events("schedule.missed") == []
+        assert {event.data["late_ms"] for event in world.events("schedule.fired")} == {0}
+
+    play(tmp_path, story)
+    if restart:
+        play(tmp_path, after, made[2])
+
+
+@pytest.mark.parametrize(
+    "terms",
+    [
+        {"name": "another"},
+        {"overlap": Overlap.SKIP},
+        {"catch_up": CatchUp.NONE},
+        {"max_firings": 5},
+        {"inputs": {"repo": "x"}},
+        {"jitter_ms": 3_000_000},
+        {"rule": {"once": "2026-01-01T01:00:00Z"}},
+        {"timezone": "Europe/Berlin"},
+    ],
+)
+def test_a_schedule_whose_last_time_is_in_its_jitter_can_be_changed(
+    tmp_path: Path, terms: dict[str, Any]
+) -> None:
+    async def story(world: World, timers: SimulatedTimers) -> None:
+        nominal = START + minutes(60)
+        rule = {"once": "2026-01-01T01:00Z"}
+        while True:
+            schedule_id = await world.schedule(rule, jitter_ms=3_540_000)
+            if world.schedules.load(schedule_id).due_at(nominal) > nominal + minutes(5):
+                break
+        await timers.advance(minutes(62))
+        await world.schedules.change(schedule_id, terms, SYSTEM)
+        await world.followed()
+        ends = {"ends_at": format_time(nominal - minutes(1))}
+        with pytest.raises(BadInput, match="no next time"):
+            await world.schedules.change(schedule_id, ends, SYSTEM)
+        await timers.advance(minutes(60))
+        assert world.fired(schedule_id) == [format_time(nominal)]
+        assert (await world.row(schedule_id))["state"] == "ended"
+
+    play(tmp_path, story)
+
+
+async def in_jitter(world: World, timers: SimulatedTimers, rule: dict[str, Any]) -> str:
+    """A schedule whose first time has come and is not due for some minutes."""
+    nominal = START + minutes(60)
+    while True:
+        schedule_id = await world.schedule(rule, jitter_ms=3_540_000, catch_up="none")
+        if minutes(10) < world.schedules.load(schedule_id).due_at(nominal) - nominal < minutes(50):
+            await timers.advance(minutes(62))
+            return schedule_id
+        await world.schedules.execute(schedule_id, Schedule.delete, SYSTEM)
+
+
+@pytest.mark.parametrize("restart", [False, True])
+@pytest.mark.parametrize("rule", [HOURLY, {"once": "2026-01-01T01:00"}])
+def test_a_time_that_waits_for_its_jitter_is_fired_after_disable_and_enable(
+    tmp_path: Path, rule: dict[str, Any], restart: bool
+) -> None:
+    made: list[str] = []
+
+    async def story(world: World, timers: SimulatedTimers) -> None:
+        made.append(await in_jitter(world, timers, rule))
+        await world.schedules.disable(made[0], SYSTEM)
+        await world.followed()
+        await timers.advance(minutes(2))
+        await world.schedules.enable(made[0], 0, SYSTEM)
+        await world.followed()
+        if not restart:
+            await after(world, timers)
+
+    async def after(world: World, timers: SimulatedTimers) -> None:
+        nominal = START + minutes(60)
+        await timers.advance(minutes(50))
+        assert world.fired(made[0]) == [format_time(nominal)]
+        [event] = world.events("schedule.fired")
+        assert event.at == format_time(world.schedules.load(made[0]).due_at(nominal))
+        assert world.events("schedule.missed") == []
+
+    play(tmp_path, story)
+    if restart:
+        play(tmp_path, after, START + minutes(64))
+
+
+@pytest.mark.parametrize("rule", [HOURLY, {"once": "2026-01-01T01:00"}])
+def test_a_time_that_waited_for_its_jitter_and_was_due_while_disabled_is_missed(
+    tmp_path: Path, rule: dict[str, Any]
+) -> None:
+    async def story(world: World, timers: SimulatedTimers) -> None:
+        schedule_id = await in_jitter(world, timers, rule)
+        await world.schedules.disable(schedule_id, SYSTEM)
+        await timers.advance(minutes(180))
+        await world.schedules.enable(schedule_id, 0, SYSTEM)
+        await world.followed()
+        await now_due(world, timers)
+        [missed] = world.events("schedule.missed")
+        assert missed.data["nominal"] == format_time(START + minutes(60))
+        assert missed.data["reason"] == "disabled"
+        state = (await world.row(schedule_id))["state"]
+        assert state == ("active" if rule == HOURLY else "ended")
+        await timers.advance(minutes(180))
+        assert format_time(START + minutes(60)) not in world.fired(schedule_id)
+        assert len(world.events("schedule.missed")) == 1
+
+    play(tmp_path, story)
+
+
 @pytest.mark.parametrize("rule", [MINUTELY, HOURLY, DAILY])
 @pytest.mark.parametrize("catch_up", [*CatchUp])
 def test_a_clock_that_was_ahead_for_a_moment_costs_no_real_time(
@@ -385,6 +539,67 @@ def test_after_a_clock_was_ahead_every_start_catches_up_what_came_meanwhile(tmp_
     play(tmp_path, now_due, START + AHEAD)
     play(tmp_path, right, START + minutes(5))
     play(tmp_path, again, START + minutes(18))
+
+
+@pytest.mark.parametrize(
+    "rule", [{"once": "2026-01-01T12:16"}, {"cron": "16 * * * *"}, {"cron": "16 12 * * *"}]
+)
+def test_a_time_that_was_missed_too_early_is_fired_after_a_start_in_its_last_minute(
+    tmp_path: Path, rule: dict[str, Any]
+) -> None:
+    nominal = START + minutes(736)
+    made: list[str] = []
+
+    async def first(world: World, timers: SimulatedTimers) -> None:
+        made.append(await world.schedule(rule, catch_up="none"))
+
+    async def ahead(world: World, timers: SimulatedTimers) -> None:
+        await now_due(world, timers)
+        missed = [event.data["nominal"] for event in world.events("schedule.missed")]
+        assert missed == [format_time(nominal)]
+
+    async def right(world: World, timers: SimulatedTimers) -> None:
+        await now_due(world, timers)
+        shown = schedule_json(await world.row(made[0]), timers.now)
+        assert (shown["state"], shown["nextRunAt"]) == ("active", format_time(nominal))
+
+    async def at_its_time(world: World, timers: SimulatedTimers) -> None:
+        await right(world, timers)
+        await timers.advance(minutes(2))
+        assert world.fired(made[0]) == [format_time(nominal)]
+        [event] = world.events("schedule.fired")
+        assert (event.at, event.data["late_ms"]) == (format_time(nominal), 0)
+
+    play(tmp_path, first, nominal - minutes(10))
+    play(tmp_path, ahead, nominal + minutes(10))
+    play(tmp_path, right, nominal - minutes(8))
+    for seconds in (59, 30, 0.005):
+        play(tmp_path, right, nominal - timedelta(seconds=seconds))
+    play(tmp_path, at_its_time, nominal - timedelta(seconds=30))
+
+
+@pytest.mark.parametrize("behind", [timedelta(milliseconds=5), timedelta(seconds=40), GRACE])
+def test_a_small_difference_of_clocks_fires_no_time_twice(
+    tmp_path: Path, behind: timedelta
+) -> None:
+    made: list[str] = []
+
+    async def first(world: World, timers: SimulatedTimers) -> None:
+        made.append(await world.schedule(HOURLY))
+        made.append(await world.schedule({"once": "2026-01-01T02:00"}))
+        await timers.advance(minutes(120))
+        assert [len(world.fired(schedule_id)) for schedule_id in made] == [2, 1]
+
+    async def again(world: World, timers: SimulatedTimers) -> None:
+        shown = schedule_json(await world.row(made[0]), timers.now)
+        assert shown["nextRunAt"] == format_time(START + minutes(180))
+        await timers.advance(minutes(62))
+        assert [len(world.fired(schedule_id)) for schedule_id in made] == [3, 1]
+        assert len(set(world.fired(made[0]))) == 3
+        assert world.events("schedule.missed", "schedule.enabled") == []
+
+    play(tmp_path, first)
+    play(tmp_path, again, START + minutes(120) - behind)
 
 
 @pytest.mark.parametrize("catch_up", [*CatchUp])

@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 
+from api.native.schedule_json import schedule_json
 from domain.account.aggregate import Account, Role
 from domain.account.commands import People
 from domain.clock import format_time
@@ -15,6 +16,7 @@ from domain.job.events import JobState
 from domain.log import SYSTEM, Context
 from domain.schedule.aggregate import Overlap, Schedule, ScheduleNotFound, ScheduleSkipped
 from domain.schedule.commands import checked_terms
+from scheduler.policies.policy import Following
 from scheduler.policies.spawner import CrewMaker
 from tests.scheduler.schedule_world import START, World, minutes, simulated
 from tests.scheduler.simulated import SimulatedTimers
@@ -171,6 +173,59 @@ def test_times_of_a_disabled_account_are_skipped_and_go_on_when_it_is_enabled(
         assert (row["state"], row["skipped"], row["failures"]) == ("active", 2, 0)
 
     play(tmp_path, story)
+
+
+@pytest.mark.parametrize("most", [1, 2])
+def test_times_that_a_disabled_account_skips_leave_the_most_firings_as_they_are(
+    tmp_path: Path, most: int
+) -> None:
+    async def story(world: World, timers: SimulatedTimers) -> None:
+        people = People(world.log, timers.clock)
+        ann = (await people.register("ann@example.org", "Ann", Role.USER, SYSTEM)).account.id
+        given = {"name": "hers", "template": "one", "rule": HOURLY, "max_firings": most}
+        made = await world.schedules.create(checked_terms(given), f"user:{ann}", SYSTEM)
+        await world.followed()
+        await people.execute(ann, Account.disable, SYSTEM)
+        await hour(world, timers, 3)
+        row = await world.row(made.schedule.id)
+        assert (row["state"], row["firings"], row["excused"]) == ("active", 3, 3)
+        shown = schedule_json(row, timers.now)
+        assert shown["nextRunAt"] == format_time(timers.now + minutes(60))
+        await people.execute(ann, Account.enable, SYSTEM)
+        await hour(world, timers, 3)
+        assert outcomes(world) == ["skipped"] * 3 + ["spawned"] * most
+        row = await world.row(made.schedule.id)
+        assert (row["state"], row["state_reason"]) == ("ended", "max_firings")
+        assert len(world.events("schedule.ended")) == 1
+
+    play(tmp_path, story)
+
+
+def test_an_account_that_is_disabled_after_the_last_firing_gets_its_schedule_back(
+    tmp_path: Path,
+) -> None:
+    async def playing() -> None:
+        world, timers = simulated(tmp_path)
+        people = People(world.log, timers.clock)
+        ann = (await people.register("ann@example.org", "Ann", Role.USER, SYSTEM)).account.id
+        async with world.running(spawn=False):
+            given = {"name": "hers", "template": "one", "rule": HOURLY, "max_firings": 1}
+            made = await world.schedules.create(checked_terms(given), f"user:{ann}", SYSTEM)
+            await world.followed()
+            await timers.advance(minutes(60))
+            assert (await world.row(made.schedule.id))["state"] == "ended"
+            await people.execute(ann, Account.disable, SYSTEM)
+            following = asyncio.create_task(Following(world.log, world.spawner).run())
+            await world.settled()
+            assert outcomes(world) == ["skipped"]
+            assert (await world.row(made.schedule.id))["state"] == "active"
+            await people.execute(ann, Account.enable, SYSTEM)
+            await hour(world, timers)
+            assert outcomes(world) == ["skipped", "spawned"]
+            assert (await world.row(made.schedule.id))["state"] == "ended"
+            following.cancel()
+
+    asyncio.run(playing())
 
 
 def test_overlap_cancel_ends_the_earlier_crew(tmp_path: Path) -> None:

@@ -186,7 +186,7 @@ def _add_switching(router: APIRouter, actions: ScheduleActions) -> None:
     ) -> Response:
         """It does not fire until it is enabled. Jobs that it made go on."""
         context, version = principal.context(request), version_of(if_match)
-        changed = await actions.execute(schedule_id, Schedule.disable, principal, context, version)
+        changed = await actions.disable(schedule_id, principal, context, version)
         return await _answered(actions, changed)
 
     @router.post(
