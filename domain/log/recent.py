@@ -68,6 +68,8 @@ class RecentEvents:
 
     def _drop_oldest(self) -> None:
         oldest = self._events.popleft()
+        if self._decoded[0] is oldest:
+            self._decoded.popleft()
         self._bytes -= _weight(oldest)
         self._floor = oldest.position
         siblings = self._by_subject[oldest.subject]
