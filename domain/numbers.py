@@ -58,11 +58,12 @@ def is_inexact(text: str) -> bool:
     """Whether a number with a point or an exponent becomes another one when it is read.
 
     It is exact if the shortest text of what was read is the same number: 0.1 is, and
-    4.9999999999999999999 is read as 5.
+    4.9999999999999999999 is read as 5. One that is too large is read as Infinity, which
+    `wrong_number` and every other reader refuses.
     """
     read = float(text)
     if not math.isfinite(read):
-        return True
+        return False
     try:
         return Decimal(repr(read)) != Decimal(text)
     except InvalidOperation:  # an exponent beyond those of Decimal
