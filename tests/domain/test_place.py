@@ -217,3 +217,20 @@ def test_another_file_in_the_folder_is_no_loss(log: Path) -> None:
     assert there.lost() is None
     log.with_name("server.json").touch()
     assert there.lost() is None
+
+
+def test_what_the_system_says_of_a_file_is_the_same_in_both_ways(tmp_path: Path) -> None:
+    """The C library is asked without giving up the interpreter's lock."""
+    file = tmp_path / "file"
+    file.write_bytes(bytes(range(100)))
+    descriptor = os.open(file, os.O_RDONLY)
+    try:
+        status = os.fstat(descriptor)
+        assert place._content(descriptor) == (status.st_size, status.st_mtime_ns)
+        assert place._header(descriptor) == os.pread(descriptor, 32, 0)
+        file.write_bytes(b"short")
+        assert place._header(descriptor) == b"short"
+    finally:
+        os.close(descriptor)
+    with pytest.raises(OSError, match="descriptor"):
+        place._content(descriptor)
