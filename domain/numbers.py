@@ -31,12 +31,11 @@ def parse_json(text: str) -> Any:
     Infinity, which are not JSON. Raises Inexact for a number that would be rounded.
     """
     try:
-        value = json.loads(text, parse_constant=_refuse)
+        value, some = _parsed(text)
     except RecursionError:
         raise ValueError("it is nested too deeply") from None
-    for place, number in inexact(text):
-        if abs(float(number)) <= LARGEST_EXACT:  # a larger one is refused for its size
-            raise Inexact(place, number)
+    for place, number in _inexact_in(value) if some else ():
+        raise Inexact(place, number)
     return value
 
 
@@ -54,15 +53,27 @@ def not_kept(number: str) -> str:
     return f"{shown} cannot be kept exactly: write fewer digits, or write it as text."
 
 
+def inexact(text: str | bytes) -> Iterator[tuple[Place, str]]:
+    """Every number of a JSON text that becomes another one when it is read, with its place. None
+    for a text that is no JSON: its reader says what is wrong.
+    """
+    try:
+        value, some = _parsed(text)
+    except (ValueError, RecursionError):
+        return
+    if some:
+        yield from _inexact_in(value)
+
+
 def is_inexact(text: str) -> bool:
     """Whether a number with a point or an exponent becomes another one when it is read.
 
     It is exact if the shortest text of what was read is the same number: 0.1 is, and
-    4.9999999999999999999 is read as 5. One that is too large is read as Infinity, which
-    `wrong_number` and every other reader refuses.
+    4.9999999999999999999 is read as 5. One that is too large to be exact is left to
+    `wrong_number`, and Infinity to every reader.
     """
     read = float(text)
-    if not math.isfinite(read):
+    if abs(read) > LARGEST_EXACT:
         return False
     try:
         return Decimal(repr(read)) != Decimal(text)
@@ -70,30 +81,38 @@ def is_inexact(text: str) -> bool:
         return True
 
 
-def inexact(text: str | bytes) -> Iterator[tuple[Place, str]]:
-    """Every number of a JSON text that becomes another one when it is read, with its place. None
-    for a text that is no JSON: its reader says what is wrong.
-    """
-    try:
-        value = json.loads(text, parse_float=lambda t: _Inexact(t) if is_inexact(t) else 0.0)
-    except (ValueError, RecursionError):
-        return
-    yield from _inexact(value, ())
-
-
 class _Inexact(str):
     """The text of a number that would become another one."""
 
 
-def _inexact(value: Any, place: Place) -> Iterator[tuple[Place, str]]:
+def _parsed(text: str | bytes) -> tuple[Any, bool]:
+    """The value, with `_Inexact` in the place of such numbers, and whether there are some."""
+    some = False
+
+    def read(number: str) -> float | _Inexact:
+        nonlocal some
+        if not is_inexact(number):
+            return float(number)
+        some = True
+        return _Inexact(number)
+
+    return json.loads(text, parse_constant=_refuse, parse_float=read), some
+
+
+def _inexact_in(value: Any) -> Iterator[tuple[Place, str]]:
+    return ((place, str(leaf)) for place, leaf in _leaves(value) if isinstance(leaf, _Inexact))
+
+
+def _leaves(value: Any, place: Place = ()) -> Iterator[tuple[Place, Any]]:
+    """Everything in a JSON value that holds nothing else, with its place."""
     if isinstance(value, dict):
         for key, item in value.items():
-            yield from _inexact(item, (*place, key))
+            yield from _leaves(item, (*place, key))
     elif isinstance(value, list):
         for i, item in enumerate(value):
-            yield from _inexact(item, (*place, i))
-    elif isinstance(value, _Inexact):
-        yield place, str(value)
+            yield from _leaves(item, (*place, i))
+    else:
+        yield place, value
 
 
 def wrong_number(value: Any) -> str | None:
@@ -109,14 +128,10 @@ def wrong_number(value: Any) -> str | None:
 
 def wrong_numbers(value: Any, place: Place = ()) -> Iterator[tuple[Place, str]]:
     """Every number in a JSON value that cannot be kept, with its place and the reason."""
-    if isinstance(value, dict):
-        for key, item in value.items():
-            yield from wrong_numbers(item, (*place, key))
-    elif isinstance(value, list):
-        for i, item in enumerate(value):
-            yield from wrong_numbers(item, (*place, i))
-    elif (wrong := wrong_number(value)) is not None:
-        yield place, wrong
+    for where, leaf in _leaves(value, place):
+        wrong = wrong_number(leaf)
+        if wrong is not None:
+            yield where, wrong
 
 
 def _refuse(name: str) -> NoReturn:

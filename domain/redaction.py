@@ -569,6 +569,8 @@ def _hide_value(match: re.Match[str]) -> str:
         shown = not quoted or _is_placeholder(quoted)
         return match[0] if shown else f"{match[0][: match.start('quoted') - match.start()]}{HIDDEN}"
     value = bare if _is_placeholder(bare) else bare.rstrip(_TRAILING)
+    if not value.strip("=:>"):
+        return match[0]  # the sign alone: its value is still to come
     if _is_placeholder(value) or value.rstrip(_TRAILING) + "]" == HIDDEN:
         return match[0]
     line_end = match.string[match.end() : match.end() + 1]

@@ -40,7 +40,7 @@ _CHANGES = frozenset({"POST", "PUT", "PATCH"})
 
 
 def _is_json(scope: Scope) -> bool:
-    """As the framework takes it: ``application/json``, or a type that ends with ``+json``."""
+    """Whether the framework may read the body as JSON: its type says so, in whatever form."""
     kind: bytes = dict(scope["headers"]).get(b"content-type", b"")
     return b"json" in kind.lower()
 

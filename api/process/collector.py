@@ -10,6 +10,7 @@ memory has doubled.
 import gc
 import sys
 import time
+from collections.abc import Callable
 
 YOUNG = 5_000
 """New objects between two walks over the young ones, about 5 ms each."""
@@ -42,15 +43,22 @@ def begin() -> None:
 class OldObjects:
     """Walks the old objects when that disturbs nobody. Call `look` now and then."""
 
-    def __init__(self) -> None:
+    def __init__(
+        self,
+        clock: Callable[[], float] = time.monotonic,
+        used: Callable[[], float] = time.process_time,
+    ) -> None:
+        """`clock` gives the time, and `used` that of the processor, in seconds."""
+        self._clock = clock
+        self._used = used
         self._blocks = sys.getallocatedblocks()
-        self._looked_at = time.monotonic()
-        self._used_s = time.process_time()
+        self._looked_at = clock()
+        self._used_s = used()
         self._idle = 0
 
     def look(self) -> bool:
         """Whether it has walked. It judges by the processor's time since the last look."""
-        now, used_s = time.monotonic(), time.process_time()
+        now, used_s = self._clock(), self._used()
         idle = used_s - self._used_s < IDLE * (now - self._looked_at)
         self._idle = self._idle + 1 if idle else 0
         self._looked_at, self._used_s = now, used_s

@@ -1,7 +1,6 @@
 """Garbage in cycles goes, old objects are not walked while there is work."""
 
 import gc
-import time
 import weakref
 from collections.abc import Iterator
 
@@ -18,6 +17,23 @@ def as_it_was() -> Iterator[None]:
     gc.unfreeze()
 
 
+class Time:
+    """A clock, and how much of it a processor was used."""
+
+    def __init__(self) -> None:
+        self._now = self._used_s = 0.0
+
+    def passes(self, seconds: float, of_a_processor: float) -> None:
+        self._now += seconds
+        self._used_s += of_a_processor
+
+    def clock(self) -> float:
+        return self._now
+
+    def used(self) -> float:
+        return self._used_s
+
+
 class _Node:
     def __init__(self) -> None:
         self.itself = self
@@ -27,7 +43,7 @@ def _aged() -> "weakref.ref[_Node]":
     """A cycle that nobody holds any more, among the old objects."""
     node = _Node()
     for _ in range(3):
-        kept = [[] for _ in range(2 * collector.YOUNG)]  # type: ignore[var-annotated]
+        kept: list[list[object]] = [[] for _ in range(2 * collector.YOUNG)]
     del kept
     return weakref.ref(node)
 
@@ -40,18 +56,24 @@ def test_young_garbage_goes_by_itself() -> None:
 
 def test_old_objects_are_never_walked_at_work_and_once_it_rests() -> None:
     collector.begin()
-    old = collector.OldObjects()
+    time = Time()
+    old = collector.OldObjects(time.clock, time.used)
     walks = [generation["collections"] for generation in gc.get_stats()]
     lost = _aged()
-    kept = [[[]] for _ in range(25 * collector.YOUNG)]  # type: ignore[var-annotated]
-    assert not old.look()
+    kept: list[list[list[object]]] = [[[]] for _ in range(25 * collector.YOUNG)]
+    for _ in range(5):
+        time.passes(1.0, of_a_processor=0.5)
+        assert not old.look()
     now = [generation["collections"] for generation in gc.get_stats()]
     assert now[0] > walks[0] + 20
     assert now[1:] == walks[1:]
     assert lost() is not None
-    assert [_rested(old) for _ in range(3)] == [False, False, True]
+    seen = []
+    for _ in range(7):
+        time.passes(1.0, of_a_processor=0.01)
+        seen.append(old.look())
+    assert seen == [False, False, True, False, False, False, False]
     assert lost() is None
-    assert not any(_rested(old) for _ in range(4))
     assert len(kept) == 25 * collector.YOUNG
 
 
@@ -63,9 +85,3 @@ def test_memory_that_has_doubled_is_a_reason_at_work() -> None:
     assert old.look()
     assert lost() is None
     assert len(kept) == 3_000_000
-
-
-def _rested(old: collector.OldObjects) -> bool:
-    """A look after no work for long enough to be seen: the rule is a share of time."""
-    time.sleep(0.3)
-    return old.look()
