@@ -26,7 +26,7 @@ from domain.log import EventLog
 from domain.log.sqlite.reserve import Reserve
 from projections.counting import Counting
 from projections.database import damage, identities, make_engine, remove
-from projections.filling import CannotFold, Filling, works_of
+from projections.filling import CannotFold, DamagedState, Filling, works_of
 from projections.generations import Generations
 from projections.projection import Projection
 from projections.reading import Reading, ViewsUnavailable, at_the_moment
@@ -103,8 +103,9 @@ class Views:
         engine = make_engine(self._path)
         try:
             self._load(engine)
-        except DatabaseError as error:
-            logger.warning("The views database is unusable (%s): it is built anew.", error.orig)
+        except (DatabaseError, DamagedState) as error:
+            cause = getattr(error, "orig", error)
+            logger.warning("The views database is unusable (%s): it is built anew.", cause)
             engine.dispose()
             remove(self._path)
             engine = make_engine(self._path)
@@ -296,8 +297,11 @@ class Views:
 
     def _roll_back(self) -> None:
         """After a failed transaction: set every filling back to what the database holds."""
-        with contextlib.suppress(SQLAlchemyError, ValueError), self._engine.connect() as connection:
-            self._generations.resume(connection, self._slots.values())
+        try:
+            with contextlib.suppress(SQLAlchemyError), self._engine.connect() as connection:
+                self._generations.resume(connection, self._slots.values())
+        except DamagedState as error:
+            self._damage = self._damage or str(error)
 
     # Reading
 

@@ -139,6 +139,10 @@ class _Rows:
         self._bytes = 0
 
 
+class DamagedState(Exception):
+    """What the database says of a filling cannot be: all of it is made again from the log."""
+
+
 class Filling:
     """Folds pages of events into its table. Each page and its position are in the caller's
     transaction.
@@ -166,10 +170,13 @@ class Filling:
 
     def resume(self, position: int, digest: str, unknown: int) -> None:
         """Go on from the state in the database. Also used after a failed transaction: nothing
-        cached is trusted.
+        cached is trusted. Raises DamagedState.
         """
+        try:
+            self._sum = int(digest, 16)
+        except (TypeError, ValueError):
+            raise DamagedState(f"the digest of {self.projection.name} is none") from None
         self.position = position
-        self._sum = int(digest, 16)
         self.unknown = unknown
         self._rows.clear()
         self._numbers.clear()

@@ -429,24 +429,49 @@ def test_a_row_that_cannot_be_folded_again_fails_its_view_alone(
 
 
 def test_an_unexpected_error_does_not_end_the_thread_of_the_views(
-    log: EventLog, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    log: EventLog, tmp_path: Path
 ) -> None:
+    class FailsOnce(Views):
+        raised = False
+
+        def _step(self) -> bool:
+            if not self.raised:
+                self.raised = True
+                raise TypeError("unexpected")
+            return super()._step()
+
     make_history(log, 7)
-    views = Views(tmp_path / "views.db", log, PROJECTIONS)
-    step, raised = views._step, threading.Event()
-
-    def fails_once() -> bool:
-        if not raised.is_set():
-            raised.set()
-            raise TypeError("unexpected")
-        return step()
-
-    monkeypatch.setattr(views, "_step", fails_once)
+    views = FailsOnce(tmp_path / "views.db", log, PROJECTIONS)
     views.start()
     until_caught_up(views)
-    assert raised.is_set()
+    assert views.raised
     until(lambda: views.error is None)
     views.close()
+
+
+@pytest.mark.parametrize("digest", ["'zz'", "x'00'"])
+def test_views_whose_digests_are_garbled_are_filled_again(
+    log: EventLog, tmp_path: Path, digest: str
+) -> None:
+    """At a start, and after a step that failed: without what the database says, nothing is sure."""
+    make_history(log, 7)
+    views = started(log, tmp_path / "views.db")
+    until_caught_up(views)
+    good = digests(views)
+    views.close()
+    damaged_row(tmp_path / "views.db", f"UPDATE fillings SET digest = {digest} -- {{}}")
+    again = started(log, tmp_path / "views.db")
+    until_caught_up(again)
+    assert digests(again) == good
+    damaged_row(tmp_path / "views.db", f"UPDATE fillings SET digest = {digest} -- {{}}")
+    before = again._engine
+    fails = "CREATE TRIGGER fails BEFORE INSERT ON {} BEGIN SELECT RAISE(ABORT, 'no'); END"
+    damaged_row(tmp_path / "views.db", fails)
+    make_history(log, 8)
+    until(lambda: was_opened_anew(again, before), "it is filled again")
+    until_caught_up(again)
+    assert again.recount() == digests(again)
+    again.close()
 
 
 def test_rebuilding_what_is_unknown_or_being_rebuilt_is_refused(
