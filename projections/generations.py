@@ -2,6 +2,7 @@
 one transaction.
 """
 
+import logging
 from collections.abc import Iterable, Sequence
 from itertools import chain
 from typing import Any
@@ -24,6 +25,8 @@ from projections.database import upsert
 from projections.filling import Filling
 from projections.projection import Projection
 from projections.slot import Slot
+
+logger = logging.getLogger("crewlog.views")
 
 _FORMAT = "1"
 _ZERO = f"{0:032x}"
@@ -60,6 +63,8 @@ class Generations:
             (row.position for row in connection.execute(select(self._states))), default=0
         )
         if about != identity or furthest > head:
+            if about is not None:
+                _warn_of_loss(str(about).rpartition(":")[2], furthest, log_id, head)
             self._forget_all(connection)
             connection.execute(text("INSERT INTO about VALUES (:log)"), {"log": identity})
         for slot in slots:
@@ -172,6 +177,28 @@ class Generations:
 
     def table(self, projection: Projection, generation: int) -> Table:
         return projection.table(generation, self._metadata)
+
+
+def _warn_of_loss(seen: str, furthest: int, log_id: str, head: int) -> None:
+    """The views remember a log that is not here, or more of this one: who has put a backup in its
+    place knows it, and everybody else must be told.
+    """
+    if seen != log_id:
+        logger.warning(
+            "The views were made from another log (%s, %d events) than the one that is here "
+            "(%s, %d events). If nobody has replaced it, events are lost.",
+            seen,
+            furthest,
+            log_id,
+            head,
+        )
+    elif furthest > head:
+        logger.warning(
+            "The views have seen %d events of this log, and it has %d. "
+            "If nobody has put a backup in its place, events are lost.",
+            furthest,
+            head,
+        )
 
 
 def _has_columns(connection: Connection, table: Table) -> bool:

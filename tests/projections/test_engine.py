@@ -449,6 +449,25 @@ def test_an_unexpected_error_does_not_end_the_thread_of_the_views(
     views.close()
 
 
+def test_views_that_have_seen_more_than_the_log_has_say_so(
+    log: EventLog, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """The log may have lost its write-ahead log while no server ran: nothing else knows of it."""
+    make_history(log, 7)
+    views = started(log, tmp_path / "views.db")
+    until_caught_up(views)
+    views.close()
+    started(log, tmp_path / "views.db").close()
+    assert caplog.messages == []
+    other = open_sqlite_log(tmp_path / "other", redactor=Redactor(), catalogue=CATALOGUE)
+    Views(tmp_path / "views.db", other, PROJECTIONS).close()
+    other.close()
+    (message,) = caplog.messages
+    assert log.id in message
+    assert f"{log.head} events" in message
+    assert "events are lost" in message
+
+
 @pytest.mark.parametrize("digest", ["'zz'", "x'00'"])
 def test_views_whose_digests_are_garbled_are_filled_again(
     log: EventLog, tmp_path: Path, digest: str
